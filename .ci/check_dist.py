@@ -1,0 +1,78 @@
+"""Checks what a built wheel and source distribution contain: `python check_dist.py dist/*`.
+
+Owns the list of what is shipped. Standard library, and nm for the symbols.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+SHIPPED = re.compile(
+    r"""pybuntcp/(?:\w+\.py | \w+\.pyi | (?:__init__|_core|_tls)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
+    | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]*)""",
+    re.VERBOSE,
+)
+IN_WHEEL = (
+    "pybuntcp/__init__.py",
+    "pybuntcp/__init__.pxd",
+    "pybuntcp/_core.pxd",
+    "pybuntcp/_core.pyi",
+    "pybuntcp/py.typed",
+    "licenses/LICENSE",
+    "licenses/libuv/LICENSE",
+)
+IN_SDIST = ("PKG-INFO", "LICENSE", "pybuntcp/_core.pyx", "pybuntcp/_c/uv.pxd", "vendor/fetch_libuv.py",
+            "vendor/libuv/include/uv.h", "vendor/libuv/CMakeLists.txt", "vendor/libuv/configure.ac")  # fmt: skip
+LEFT_OUT = re.compile(r"\.(?:so|o|pyc|html)$|/build/|/\.")
+
+
+def main(paths: list[str]) -> int:
+    complaints = []
+    for path in map(Path, paths):
+        check = check_wheel if path.suffix == ".whl" else check_sdist
+        complaints += [f"{path.name}: {complaint}" for complaint in check(path)]
+    print("\n".join(complaints) or f"content as it should be: {', '.join(Path(path).name for path in paths)}")
+    return 1 if complaints or not paths else 0
+
+
+def check_wheel(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        names = archive.namelist()
+        complaints = [f"{name} must not be shipped" for name in names if not SHIPPED.fullmatch(name)]
+        complaints += missing(names, IN_WHEEL)
+        libraries = [name for name in names if name.endswith(".so")]
+        for name in libraries:
+            print(f"  {name}: {archive.getinfo(name).file_size // 1024} KiB")
+            complaints += check_symbols(archive.extract(name, folder))
+    return complaints if libraries else [*complaints, "no extension"]
+
+
+def check_symbols(library: str) -> list[str]:
+    """Only the module's init function may be seen, and no uv_* may be asked of anybody else."""
+    listed = subprocess.run(["nm", "-D", "--format=posix", library], check=True, capture_output=True, text=True).stdout
+    symbols = [line.split()[:2] for line in listed.splitlines()]
+    complaints = [
+        f"exports {name}" for name, kind in symbols if kind in "TDBRGVW" and not name.startswith(("PyInit_", "_"))
+    ]
+    return complaints + [f"exports or wants {name}" for name, _ in symbols if name.startswith("uv_")]
+
+
+def check_sdist(path: Path) -> list[str]:
+    with tarfile.open(path) as archive:
+        names = [member.name.split("/", 1)[1] for member in archive if member.isfile()]
+    strays = [name for name in names if LEFT_OUT.search(f"/{name}") and not name.startswith("vendor/libuv/")]
+    return [f"{name} must not be packed" for name in strays] + missing(names, IN_SDIST)
+
+
+def missing(names: list[str], wanted: tuple[str, ...]) -> list[str]:
+    return [f"{end} is missing" for end in wanted if not any(f"/{name}".endswith(f"/{end}") for name in names)]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+# The project's menu: `make help`. Owns the work tree's virtual environment (.venv) and what is run in it.
+# Needs python3 (3.10 or later, with venv) and a C compiler; PYTHON=... chooses another interpreter.
+# A target that needs the extension rebuilds it when a source of it has changed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PIP    := $(VENV)/bin/pip --disable-pip-version-check
+BUILD_OPTIONS ?=
+ARGS   ?=
+
+SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])
+
+# a build apart, for each kind of instrument, in an environment and a build folder of its own
+comma         := ,
+SANITIZE      ?= address,undefined
+SANITIZER     := $(firstword $(subst $(comma), ,$(SANITIZE)))
+SANITIZER_LIB  = $(shell $${CC:-cc} -print-file-name=lib$(if $(filter thread,$(SANITIZER)),t,a)san.so)
+INSTRUMENT     = $(if $(filter coverage,$*),COVERAGE=ON,SANITIZE=$(SANITIZE))
+APART          = --config-settings=cmake.build-type=Debug --config-settings=install.strip=false \
+                 --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types asan coverage annotate bench sdist wheel clean
+
+help:       ## this menu
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio's, print what was measured
+	$(PY) benchmarks/demo.py $(ARGS)
+
+test: $(VENV)/.test    ## set up, run the tests (ARGS="-k drain" narrows them)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev     ## style of the Python and Cython sources
+	$(VENV)/bin/ruff check . .ci
+	$(VENV)/bin/ruff format --check . .ci
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint pybuntcp    # it calls pycodestyle by name
+
+format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
+	$(VENV)/bin/ruff check --fix . .ci
+	$(VENV)/bin/ruff format . .ci
+
+types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
+	$(VENV)/bin/mypy
+	$(PY) -m mypy.stubtest pybuntcp --allowlist tests/project/stubtest.txt --ignore-unused-allowlist
+
+asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
+	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python -m pytest $(ARGS)
+
+coverage: $(VENV)-coverage/.built  ## which lines of the .pyx files the tests execute
+	find build/coverage -name '*.gcda' -delete
+	$(VENV)-coverage/bin/python -m pytest $(ARGS)
+	$(VENV)-coverage/bin/python .ci/coverage.py build/coverage
+
+annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/annotate
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/annotate . --config-settings=build-dir=build/annotate \
+	  --config-settings=cmake.define.PYBUNTCP_ANNOTATE=ON
+	@ls build/annotate/*.html
+
+bench: $(VENV)/.bench  ## every benchmark (minutes)
+	$(PY) benchmarks/run.py $(ARGS)
+
+sdist: $(VENV)/.dev    ## dist/*.tar.gz, libuv's source inside
+	$(PY) -m build --sdist
+
+wheel: $(VENV)/.dev    ## dist/*.whl, built out of the source distribution
+	$(PY) -m build
+
+clean:      ## remove what was built and the virtual environments
+	rm -rf build dist wheelhouse $(VENV) $(VENV)-*
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# .venv/.EXTRA: the package, editable, with that extra
+$(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[$*]' $(BUILD_OPTIONS)
+	@touch $@
+
+$(VENV)-%/.built: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/pip --disable-pip-version-check install --quiet --editable '.[test]' $(APART)
+	@touch $@

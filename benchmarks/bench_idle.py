@@ -1,0 +1,27 @@
+"""idle: what does a connection cost while nothing happens? Memory of the server's process for each of 5,000 open connections: just accepted, and after one echo.
+
+The slope between 500 and 5,500 connections, so that the server's own size and first-time costs do not count. The kernel's part (socket buffers) is the same for everybody.
+"""
+
+from __future__ import annotations
+
+from harness.peers import OURS
+from harness.rows import Goal, Medians, Question, Row
+
+ACCEPTED = Row("idle", "memory of an idle connection, just accepted", mode="idle", base=500, connections=5000)
+TOUCHED = Row(
+    "idle-used", "memory of an idle connection, after one echo", mode="idle", base=500, connections=5000, touch=True
+)
+
+
+def accepted_bytes(medians: Medians) -> float | None:
+    return medians.get("idle", {}).get(OURS, {}).get("private_bytes")
+
+
+QUESTION = Question(
+    name="idle",
+    about="memory of the process for each idle connection",
+    rows=(ACCEPTED, TOUCHED),
+    quick=(ACCEPTED, TOUCHED),
+    goals=(Goal("idle: bytes a connection, just accepted", accepted_bytes, 400.0),),
+)

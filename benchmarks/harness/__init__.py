@@ -1,0 +1,10 @@
+"""What every question needs, in layers; a file uses those above it.
+
+machine     what this computer is, which core serves and which one loads
+build       the C programs, compiled when asked for
+peers       who answers, and why somebody cannot
+accounts    what a process has used, in the kernel's words
+processes   a server and a load, started and ended
+rows        one line of a table: how it is measured
+report      medians, tables, and what is said in words
+"""

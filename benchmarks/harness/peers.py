@@ -1,0 +1,111 @@
+"""Who answers: one `Peer` for each server in servers/, with its command, its version, and the reason when it cannot run here.
+
+Promises: a missing peer is in the list and says why; nobody is left out silently. Adding a peer is a file in servers/ and an entry in `all_peers`.
+It does not know: what is asked of them, how they are measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.build import HERE, CannotBuildError, compile_program
+from harness.machine import first_line
+
+LIMIT = "c-epoll"
+OURS = "pybuntcp"
+ANY_MODE = frozenset({"echo", "five"})
+FIVE_ONLY = frozenset({"five"})
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server program. `command` lacks only `--mode ... --host ... --port ...`."""
+
+    name: str
+    what: str
+    command: tuple[str, ...] = ()
+    version: str | None = None
+    missing: str | None = None
+    options: tuple[str, ...] = ()
+    modes: frozenset[str] = ANY_MODE
+
+    def start_command(self, mode: str) -> list[str]:
+        return [*self.command, "--mode", mode, "--host", "127.0.0.1", "--port", "0", *self.options]
+
+
+def server(file: str) -> str:
+    return str(HERE / "servers" / file)
+
+
+def c_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozenset[str] = ANY_MODE) -> Peer:
+    try:
+        program = compile_program("servers/c_epoll.c")
+    except CannotBuildError as error:
+        return Peer(name, what, missing=str(error), options=options, modes=modes)
+    return Peer(
+        name, what, (str(program),), first_line(os.environ.get("CC", "cc"), "--version"), options=options, modes=modes
+    )
+
+
+def python_peer(name: str, what: str, file: str, python: str, module: str, version: str) -> Peer:
+    """A peer that is a Python module; it is asked for its version in the interpreter that will run it."""
+    question = f"import {module}; print({version})"
+    try:
+        done = subprocess.run(
+            [python, "-c", question], capture_output=True, text=True, timeout=30, check=False, cwd=HERE / "servers"
+        )  # as the server will see it
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Peer(name, what, missing=f"{python}: {error}")
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()
+        return Peer(name, what, missing=f"cannot import {module}: {last[-1] if last else 'no message'}")
+    return Peer(name, what, (python, server(file)), done.stdout.strip())
+
+
+def find_bun() -> str | None:
+    """$BUN, the path, or a node_modules beside us."""
+    candidates = [os.environ.get("BUN"), shutil.which("bun")]
+    candidates += [str(folder / "node_modules" / ".bin" / "bun") for folder in (HERE, HERE.parent, Path.cwd())]
+    return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
+
+
+def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozenset[str] = ANY_MODE) -> Peer:
+    bun = find_bun()
+    if bun is None:
+        return Peer(
+            name,
+            what,
+            missing="no bun: not in $BUN, not on the path, not in node_modules (npm install bun)",
+            options=options,
+            modes=modes,
+        )
+    return Peer(
+        name, what, (bun, "run", server("bun_echo.ts")), first_line(bun, "--version"), options=options, modes=modes
+    )
+
+
+def all_peers(python: str) -> list[Peer]:
+    """Everybody, in the order of the tables; the limit first."""
+    ours = "pybuntcp.__version__, 'libuv', pybuntcp.libuv_version"
+    return [
+        c_peer(LIMIT, "bare C on epoll: one read, one write"),
+        c_peer("c-epoll-gathered", "the same, pieces gathered by hand", options=("--gather",), modes=FIVE_ONLY),
+        python_peer(OURS, "Python handlers on pybuntcp", "pybuntcp_handler.py", python, "pybuntcp", ours),
+        python_peer(
+            "uvloop", "asyncio.Protocol on uvloop", "uvloop_protocol.py", python, "uvloop", "uvloop.__version__"
+        ),
+        python_peer(
+            "asyncio",
+            "asyncio.Protocol on the standard loop",
+            "asyncio_protocol.py",
+            python,
+            "platform",
+            "platform.python_version()",
+        ),
+        bun_peer("bun", "Bun.listen"),
+        bun_peer("bun-sink", "Bun.listen with an ArrayBufferSink", options=("--sink",), modes=FIVE_ONLY),
+    ]

@@ -1,0 +1,245 @@
+"""From samples to what is said: medians with their spread, the tables, and sentences where our server is behind.
+
+Promises: works from the result file's content alone (so any old file can be shown again); a ratio is the median of the ratios inside each round, because two figures
+taken seconds apart share the machine's mood and two taken minutes apart do not; a figure that a busy generator may have capped is marked.
+It does not know: how a sample was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.peers import LIMIT, OURS
+from harness.rows import Goal, Medians
+
+Result = dict[str, Any]
+Samples = list[dict[str, Any]]
+
+FIGURES = (
+    "cpu_us",
+    "user_us",
+    "system_us",
+    "rate",
+    "p50_us",
+    "p99_us",
+    "server_share",
+    "private_bytes",
+    "pss_bytes",
+    "rss_bytes",
+)
+BEHIND = {  # figure -> (its name, +1 when less is better)
+    "cpu_us": ("server CPU", 1),
+    "rate": ("messages/s", -1),
+    "p50_us": ("p50 latency", 1),
+    "p99_us": ("p99 latency", 1),
+    "private_bytes": ("memory", 1),
+}
+CAPPED_ABOVE = 0.95
+DISTURBED_ABOVE = 0.05
+
+
+def good(samples: Samples) -> Samples:
+    return [s for s in samples if "error" not in s]
+
+
+def values(samples: Samples, figure: str) -> list[float]:
+    return [s[figure] for s in good(samples) if figure in s]
+
+
+def ratios(samples: Samples, limit: Samples) -> list[float]:
+    """CPU against the limit's in the same round."""
+    by_round = {s["round"]: s["cpu_us"] for s in good(limit) if "cpu_us" in s}
+    return [s["cpu_us"] / by_round[s["round"]] for s in good(samples) if "cpu_us" in s and s["round"] in by_round]
+
+
+def medians_of(result: Result) -> Medians:
+    """row -> peer -> figure -> median."""
+    table: Medians = {}
+    for row in result["rows"]:
+        limit = row["samples"].get(LIMIT, [])
+        for peer, samples in row["samples"].items():
+            figures = {f: median(v) for f in FIGURES if (v := values(samples, f))}
+            if against := ratios(samples, limit):
+                figures["ratio"] = median(against)
+            if figures:
+                table.setdefault(row["key"], {})[peer] = figures
+    return table
+
+
+# --- tables ---
+
+
+def with_spread(numbers: list[float], digits: int) -> str:
+    if not numbers:
+        return "-"
+    middle = f"{median(numbers):,.{digits}f}"
+    return (
+        middle if len(numbers) < 2 else f"{middle} [dim]({min(numbers):,.{digits}f}..{max(numbers):,.{digits}f})[/dim]"
+    )
+
+
+def is_capped(samples: Samples) -> bool:
+    """The load was busy all the time and the server was not: the figure is the load's."""
+    return any(
+        s["generator"]["bottleneck"] and s["server_share"] < CAPPED_ABOVE for s in good(samples) if "generator" in s
+    )
+
+
+def disturbed(samples: Samples) -> int:
+    """In how many samples another program had one of the two cores for a noticeable time."""
+    return sum(s.get("waited_share", 0) > DISTURBED_ABOVE for s in good(samples))
+
+
+def errors(samples: Samples) -> list[str]:
+    return sorted({s["error"] for s in samples if "error" in s})
+
+
+def style(peer: str) -> str | None:
+    return "bold" if peer == OURS else "dim" if peer.startswith(LIMIT) else None
+
+
+def cpu_table(row: dict[str, Any]) -> Table:
+    table = Table(title=row["title"], title_justify="left", caption_justify="left")
+    table.add_column("peer")
+    for heading in (
+        "server CPU us/message",
+        "user",
+        "system",
+        f"x {LIMIT}",
+        "messages/s",
+        "p50 us",
+        "p99 us",
+        "busy: server",
+        "load",
+    ):
+        table.add_column(heading, justify="right")
+    limit = row["samples"].get(LIMIT, [])
+    for peer, samples in row["samples"].items():
+        if not good(samples):
+            table.add_row(peer, *["-"] * 9, style=style(peer))
+            continue
+        mark = "*" if is_capped(samples) else ""
+        load = median(s["generator"]["share"] for s in good(samples))
+        figures = [with_spread(values(samples, f), d) for f, d in (("cpu_us", 2), ("user_us", 2), ("system_us", 2))]
+        figures += [with_spread(ratios(samples, limit), 2), with_spread(values(samples, "rate"), 0) + mark]
+        figures += [f"{median(values(samples, 'p50_us')):,.0f}{mark}", with_spread(values(samples, "p99_us"), 0) + mark]
+        table.add_row(
+            peer + ("!" if disturbed(samples) else ""),
+            *figures,
+            f"{median(values(samples, 'server_share')):.0%}",
+            f"{load:.0%}",
+            style=style(peer),
+        )
+    if any(is_capped(samples) for samples in row["samples"].values()):
+        table.caption = (
+            "* the load generator was the limit: more messages/s may be possible, and latency is the load's."
+        )
+    if any(disturbed(samples) for samples in row["samples"].values()):
+        said = "! other programs took over 5 % of a core in some rounds: messages/s and p99 suffer first."
+        table.caption = f"{table.caption}\n{said}" if table.caption else said
+    return table
+
+
+def memory_table(row: dict[str, Any]) -> Table:
+    table = Table(title=row["title"], title_justify="left")
+    table.add_column("peer")
+    for heading in ("private B/connection", "Pss", "Rss"):
+        table.add_column(heading, justify="right")
+    for peer, samples in row["samples"].items():
+        table.add_row(
+            peer,
+            *(with_spread(values(samples, f), 0) for f in ("private_bytes", "pss_bytes", "rss_bytes")),
+            style=style(peer),
+        )
+    return table
+
+
+# --- sentences ---
+
+
+def spreads_touch(ours: list[float], theirs: list[float]) -> bool:
+    return min(ours) <= max(theirs) and min(theirs) <= max(ours)
+
+
+def comparable(figure: str, ours: Samples, theirs: Samples) -> bool:
+    """Rates and latencies say nothing about two servers when the load decided one of them."""
+    return figure in ("cpu_us", "private_bytes") or not (is_capped(ours) or is_capped(theirs))
+
+
+def behind(ours: Samples, theirs: Samples) -> Iterable[str]:
+    for figure, (name, sign) in BEHIND.items():
+        mine, other = values(ours, figure), values(theirs, figure)
+        if not mine or not other or not comparable(figure, ours, theirs):
+            continue
+        a, b = median(mine), median(other)
+        if (a - b) * sign <= 0:
+            continue
+        far = f"{abs(a / b - 1):.0%}" if b > 0 else f"{a - b:.0f} bytes"
+        yield f"{name} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
+
+
+def sentences(result: Result) -> list[str]:
+    """Every row in which a peer's median is better than ours."""
+    said = []
+    for row in result["rows"]:
+        ours = row["samples"].get(OURS, [])
+        for peer, samples in row["samples"].items():
+            worse = list(behind(ours, samples)) if peer != OURS else []
+            if worse:
+                said.append(f"{row['title']}: {OURS} is behind {peer}: {', '.join(worse)}.")
+    return said
+
+
+def print_goals(console: Console, medians: Medians, goals: Iterable[Goal]) -> None:
+    measured = [(goal, value) for goal in goals if (value := goal.value(medians)) is not None]
+    if not measured:
+        return
+    table = Table(title="goals", title_justify="left")
+    for heading in ("goal", "measured", "at most", ""):
+        table.add_column(heading, justify="left" if heading == "goal" else "right")
+    for goal, value in measured:
+        table.add_row(
+            goal.text,
+            f"{value:,.2f}",
+            f"{goal.at_most:,.2f}",
+            "met" if value <= goal.at_most else "[bold red]missed[/]",
+        )
+    console.print(table)
+
+
+def print_missing(console: Console, result: Result) -> None:
+    for name, peer in result["peers"].items():
+        if peer["missing"]:
+            console.print(f"[yellow]missing:[/] {name} ({peer['what']}): {peer['missing']}", highlight=False)
+    for row in result["rows"]:
+        for peer, samples in row["samples"].items():
+            for error in errors(samples):
+                failed = sum(s.get("error") == error for s in samples)
+                console.print(
+                    f"[red]failed:[/] {peer}, {row['title']}, {failed} of {len(samples)}: {error}",
+                    highlight=False,
+                    markup=True,
+                )
+
+
+def print_report(console: Console, result: Result, goals: Iterable[Goal] = ()) -> None:
+    for row in result["rows"]:
+        console.print(memory_table(row) if row["mode"] == "idle" else cpu_table(row))
+    print_goals(console, medians_of(result), goals)
+    print_missing(console, result)
+    console.print(
+        f"[dim]{result['cores']['words']}; medians of {result['plan']['rounds']} interleaved rounds, (smallest..largest)[/dim]",
+        highlight=False,
+    )
+    if OURS not in {p for row in result["rows"] for p, s in row["samples"].items() if good(s)}:
+        console.print(f"{OURS} was not measured.")
+        return
+    said = sentences(result)
+    console.print(f"[bold]Where {OURS} is behind:[/]" if said else f"{OURS} is behind nobody in this run.")
+    for sentence in said:
+        console.print(f"  - {sentence}", highlight=False)

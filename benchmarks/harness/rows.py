@@ -1,0 +1,152 @@
+"""One line of a table: what is asked (`Row`), how long (`Plan`), and the two ways of measuring it.
+
+Promises: the server's accounts are read only while nothing is in flight, so the CPU belongs to exactly the messages counted; a fresh server and a fresh load for each sample.
+Memory is the slope between two numbers of open connections, so what a server costs by existing does not count.
+It does not know: who the peers are, what is done with a sample.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.accounts import count_descriptors, read_cpu, read_memory
+from harness.build import compile_program
+from harness.machine import Cores
+from harness.peers import Peer
+from harness.processes import Load, MeasurementError, Server
+
+Sample = dict[str, Any]
+Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
+SETTLE_SECONDS = 0.3
+SLACK_SECONDS = 45.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is asked. `mode` is the load's; `five` differs for the server only."""
+
+    key: str
+    title: str
+    mode: str = "echo"
+    connections: int = 50
+    size: int = 100
+    depth: int = 1
+    base: int = 0
+    touch: bool = False
+
+    @property
+    def server_mode(self) -> str:
+        return "five" if self.mode == "five" else "echo"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure this project holds itself to. `value` returns None when it was not measured."""
+
+    text: str
+    value: Callable[[Medians], float | None]
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """A file bench_<name>.py: rows, what their figures mean, and goals."""
+
+    name: str
+    about: str
+    rows: tuple[Row, ...]
+    quick: tuple[Row, ...]
+    goals: tuple[Goal, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and where."""
+
+    rounds: int
+    warmup: float
+    seconds: float
+    cores: Cores
+
+
+def load_command(row: Row, port: int, plan: Plan) -> list[str]:
+    command = [
+        str(compile_program("load/load.c")),
+        "--mode",
+        row.mode,
+        "--port",
+        str(port),
+        "--connections",
+        str(row.connections),
+        "--size",
+        str(row.size),
+    ]
+    command += [
+        "--depth",
+        str(row.depth),
+        "--base",
+        str(row.base),
+        "--warmup",
+        str(plan.warmup),
+        "--seconds",
+        str(plan.seconds),
+    ]
+    return [*command, "--touch"] if row.touch else command
+
+
+def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
+    """One sample, or the reason why there is none under `error`."""
+    try:
+        with (
+            Server(peer.name, peer.start_command(row.server_mode), plan.cores.server) as server,
+            Load("load", load_command(row, server.port, plan), plan.cores.load) as load,
+        ):
+            return measure_memory(row, server, load) if row.mode == "idle" else measure_cpu(server, load, plan)
+    except (MeasurementError, OSError) as error:
+        return {"error": str(error)}
+
+
+def measure_cpu(server: Server, load: Load, plan: Plan) -> Sample:
+    load.await_event("ready", plan.warmup + SLACK_SECONDS)
+    before, load_before = read_cpu(server.pid), read_cpu(load.pid)
+    load.say("measure")
+    done = load.await_event("done", plan.seconds + SLACK_SECONDS)
+    used, load_used = read_cpu(server.pid).since(before), read_cpu(load.pid).since(load_before)
+    cpu_us = used.total_ns / 1000 / done["messages"]
+    return {
+        "cpu_us": cpu_us,
+        "user_us": cpu_us * used.user_share,
+        "system_us": cpu_us * (1 - used.user_share),
+        "ticks": used.user_ticks + used.system_ticks,
+        "server_share": used.total_ns / 1e9 / done["seconds"],
+        "waited_share": max(used.waited_ns, load_used.waited_ns) / 1e9 / done["seconds"],
+        **{k: done[k] for k in ("messages", "seconds", "rate", "p50_us", "p99_us", "p999_us", "max_us", "generator")},
+    }
+
+
+def await_accepted(server: Server, connections: int) -> None:
+    """The kernel completes connections before the server has seen them: wait until it has, then let it come to rest."""
+    until = time.monotonic() + 15
+    while count_descriptors(server.pid) < connections:
+        if time.monotonic() > until:
+            raise MeasurementError(f"{server.name} accepted fewer than {connections} connections in 15 s")
+        time.sleep(0.02)
+    time.sleep(SETTLE_SECONDS)
+
+
+def measure_memory(row: Row, server: Server, load: Load) -> Sample:
+    load.await_event("ready", SLACK_SECONDS)
+    await_accepted(server, row.base)
+    before = read_memory(server.pid)
+    load.say("open")
+    load.await_event("open", SLACK_SECONDS)
+    await_accepted(server, row.base + row.connections)
+    after = read_memory(server.pid)
+    return {
+        **{f"{kind}_bytes": (after[kind] - before[kind]) / row.connections for kind in after},
+        "before": before,
+        "after": after,
+    }

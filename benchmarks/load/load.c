@@ -1,0 +1,379 @@
+/* The neutral load: one thread, epoll, no runtime of anybody's. It owns the client side of every question in this folder.
+
+   Promises: closed loop (each connection keeps `depth` messages in flight); every byte that comes back is compared with what was sent; nothing is in
+   flight when a phase begins or ends, so whoever reads the server's accounts between phases reads the cost of exactly the messages counted; it says when it,
+   not the server, was the limit. A load that stops moving for ten seconds is an error, never a hang.
+   It does not know: which server answers, how many writes the server needed for a reply, or what anything costs there.
+
+   Conversation: one JSON object a line on stdout, and one line read from stdin before it goes on (end of file ends it):
+     echo, churn   ready | measured window | done
+     idle          ready (base connections open) | open N more | open | hold until stdin ends
+   Latency in a closed loop is not latency at a fixed rate: a slow reply delays the next question (coordinated omission). */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EVENTS = 256, READ_SIZE = 1 << 18, STALL_MS = 10000, OPENING_AT_ONCE = 64, SUB = 64, BUCKETS = SUB * 60, PORTS_PER_SOURCE = 4000 };
+enum mode { ECHO, CHURN, IDLE };
+enum state { CLOSED, OPENING, OPEN, ENDING };
+
+struct connection {
+    int fd;
+    enum state state;
+    unsigned in_flight, oldest;  /* replies still due; index of the oldest in `sent` */
+    size_t to_send, send_at;     /* bytes owed to the kernel; where in the message they start */
+    size_t receive_at;           /* where in the message the next reply byte is */
+    uint64_t born;
+    uint64_t *sent;              /* ring of `depth` send times */
+};
+
+static struct {
+    enum mode mode;
+    const char *host, *path;
+    int port, connections, base, sources, limit;
+    bool touch;
+    unsigned depth;
+    size_t size;
+    double warmup, seconds;
+} want = {.mode = ECHO, .host = "127.0.0.1", .connections = 50, .base = 0, .sources = 0, .limit = 300, .depth = 1, .size = 100, .warmup = 0.3, .seconds = 2.0};
+
+static int poller;
+static struct connection *all;
+static char *pattern, input[READ_SIZE];
+static size_t pattern_length;
+static bool sending;            /* a finished message is followed by another */
+static int opening, open_now, active; /* active: connections with something in flight */
+static uint64_t deadline, messages, buckets[BUCKETS], slowest, attempts;
+
+static _Noreturn void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("load: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+static uint64_t clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* --- latency: a log-linear histogram, 64 steps a power of two (1.6 %) --- */
+
+static unsigned bucket_of(uint64_t ns) {
+    if (ns < SUB) return (unsigned)ns;
+    unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - 6u;
+    unsigned index = (shift + 1) * SUB + (unsigned)((ns >> shift) - SUB);
+    return index < BUCKETS ? index : BUCKETS - 1;
+}
+
+static double bucket_us(unsigned index) {
+    if (index < SUB) return index / 1000.0;
+    unsigned shift = index / SUB - 1;
+    return (double)((uint64_t)(index % SUB + SUB) << shift) / 1000.0;
+}
+
+static double percentile_us(double share) {
+    uint64_t rank = (uint64_t)((double)messages * share), seen = 0;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        if ((seen += buckets[i]) > rank) return bucket_us(i);
+    return (double)slowest / 1000.0;
+}
+
+static void count_message(uint64_t took) {
+    messages++;
+    buckets[bucket_of(took)]++;
+    if (took > slowest) slowest = took;
+}
+
+/* --- one connection --- */
+
+static void send_owed(struct connection *c) {
+    while (c->to_send > 0) {
+        size_t most = pattern_length - c->send_at;
+        ssize_t n = send(c->fd, pattern + c->send_at, c->to_send < most ? c->to_send : most, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) return;  /* edge-triggered: told when there is room */
+        if (n < 0) die("send: %s", strerror(errno));
+        c->to_send -= (size_t)n;
+        c->send_at = (c->send_at + (size_t)n) % want.size;
+    }
+}
+
+static void ask(struct connection *c, unsigned count, uint64_t now) {
+    if (c->in_flight == 0) active++;
+    for (unsigned i = 0; i < count; i++) c->sent[(c->oldest + c->in_flight++) % want.depth] = now;
+    c->to_send += count * want.size;
+    send_owed(c);
+}
+
+static void bind_source(int fd) {
+    if (want.path || want.sources < 2) return;
+    int yes = 1;
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(attempts % (uint64_t)want.sources))};
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+    if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) die("bind source address: %s", strerror(errno));
+}
+
+static void dial(struct connection *c) {
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_port = htons((uint16_t)want.port)};
+    struct sockaddr *to = want.path ? (struct sockaddr *)&local : (struct sockaddr *)&tcp;
+    socklen_t length = want.path ? sizeof local : sizeof tcp;
+    int yes = 1;
+    if (want.path) snprintf(local.sun_path, sizeof local.sun_path, "%s", want.path);
+    else if (inet_pton(AF_INET, want.host, &tcp.sin_addr) != 1) die("not an IPv4 address: %s", want.host);
+    c->fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) die("socket: %s", strerror(errno));
+    if (!want.path) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    bind_source(c->fd);
+    attempts++;
+    c->born = clock_ns();
+    c->state = OPENING;
+    c->in_flight = c->oldest = 0;
+    c->to_send = c->send_at = c->receive_at = 0;
+    opening++;
+    if (connect(c->fd, to, length) < 0 && errno != EINPROGRESS) die("connect: %s", strerror(errno));
+    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e) < 0) die("epoll_ctl: %s", strerror(errno));
+}
+
+static void opened(struct connection *c) {
+    int error = 0;
+    socklen_t length = sizeof error;
+    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error) die("connect: %s", strerror(error));
+    c->state = OPEN;
+    opening--;
+    open_now++;
+    if (want.mode == CHURN) ask(c, 1, c->born);
+}
+
+static void closed_by_server(struct connection *c) {
+    if (want.mode != CHURN || c->state != ENDING) die("the server closed a connection early");
+    uint64_t now = clock_ns();
+    close(c->fd);
+    c->state = CLOSED;
+    open_now--;
+    active--;
+    count_message(now - c->born);
+    if (now >= deadline) sending = false;
+    if (sending) dial(c);
+}
+
+static void check_reply(const struct connection *c, const char *bytes, size_t length) {
+    if (memcmp(bytes, pattern + c->receive_at, length) != 0) die("the reply is not what was sent");
+}
+
+static void replied(struct connection *c, unsigned count, uint64_t now) {
+    if (count > c->in_flight) die("more replies than messages");
+    if (want.mode == CHURN) {  /* counted when the server has closed too; stays `active` until then */
+        c->state = ENDING;
+        shutdown(c->fd, SHUT_WR);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) count_message(now - c->sent[(c->oldest + i) % want.depth]);
+    c->oldest = (c->oldest + count) % want.depth;
+    c->in_flight -= count;
+    if (c->in_flight == 0) active--;
+    if (now >= deadline) sending = false;
+    if (sending) ask(c, count, now);
+}
+
+static void receive(struct connection *c) {
+    for (;;) {
+        ssize_t n = recv(c->fd, input, READ_SIZE, 0);
+        if (n < 0 && errno == EAGAIN) return;
+        if (n < 0) die("recv: %s", strerror(errno));
+        if (n == 0) {
+            closed_by_server(c);
+            return;
+        }
+        check_reply(c, input, (size_t)n);
+        size_t reached = c->receive_at + (size_t)n;
+        c->receive_at = reached % want.size;
+        if (reached >= want.size) replied(c, (unsigned)(reached / want.size), clock_ns());
+        if (n < READ_SIZE && c->state != ENDING) return;  /* a short read empties the socket (epoll(7)); an end is waited for with one more */
+    }
+}
+
+static void on_event(struct connection *c, uint32_t events) {
+    if (c->state == OPENING && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) opened(c);
+    if (c->to_send > 0 && events & EPOLLOUT) send_owed(c);
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) receive(c);
+}
+
+static void turn(void) {
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(poller, events, EVENTS, STALL_MS);
+    if (n < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
+    if (n == 0) die("nothing moved for %d s: %d opening, %d open, %d waiting for a reply", STALL_MS / 1000, opening, open_now, active);
+    for (int i = 0; i < n; i++) on_event(events[i].data.ptr, events[i].events);
+}
+
+/* --- phases --- */
+
+static void open_range(int from, int to) {
+    for (int next = from; next < to || opening > 0;) {
+        while (next < to && opening < OPENING_AT_ONCE) dial(&all[next++]);
+        turn();
+    }
+}
+
+static void run_for(double seconds) {
+    memset(buckets, 0, sizeof buckets);
+    messages = slowest = 0;
+    sending = true;
+    deadline = clock_ns() + (uint64_t)(seconds * 1e9);
+    for (int i = 0; i < want.connections; i++) {
+        if (want.mode == CHURN) dial(&all[i]);
+        else ask(&all[i], want.depth, clock_ns());
+    }
+    while (active > 0 || opening > 0) turn();
+}
+
+static void touch_range(int from, int to) {
+    sending = false;
+    for (int i = from; i < to; i++) {
+        ask(&all[i], 1, clock_ns());
+        while (active >= OPENING_AT_ONCE) turn();
+    }
+    while (active > 0) turn();
+}
+
+static bool wait_for_line(void) {
+    fflush(stdout);
+    int ch;
+    while ((ch = getchar()) != EOF)
+        if (ch == '\n') return true;
+    return false;
+}
+
+static double seconds_of(struct timeval t) { return (double)t.tv_sec + (double)t.tv_usec / 1e6; }
+
+static void measure(void) {
+    struct rusage before, after;
+    run_for(want.warmup);
+    printf("{\"event\": \"ready\", \"connections\": %d}\n", want.connections);
+    if (!wait_for_line()) return;
+    getrusage(RUSAGE_SELF, &before);
+    uint64_t start = clock_ns();
+    run_for(want.seconds);
+    double took = (double)(clock_ns() - start) / 1e9;
+    getrusage(RUSAGE_SELF, &after);
+    double user = seconds_of(after.ru_utime) - seconds_of(before.ru_utime), system = seconds_of(after.ru_stime) - seconds_of(before.ru_stime);
+    double share = (user + system) / took;
+    printf("{\"event\": \"done\", \"messages\": %llu, \"seconds\": %.6f, \"rate\": %.1f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f, "
+           "\"generator\": {\"user_s\": %.6f, \"system_s\": %.6f, \"share\": %.4f, \"bottleneck\": %s}}\n",
+           (unsigned long long)messages, took, (double)messages / took, percentile_us(0.5), percentile_us(0.99), percentile_us(0.999), (double)slowest / 1000.0,
+           user, system, share, share > 0.95 ? "true" : "false");
+    wait_for_line();
+}
+
+static void hold(void) {
+    open_range(0, want.base);
+    if (want.touch) touch_range(0, want.base);
+    printf("{\"event\": \"ready\", \"connections\": %d}\n", want.base);
+    if (!wait_for_line()) return;
+    open_range(want.base, want.base + want.connections);
+    if (want.touch) touch_range(want.base, want.base + want.connections);
+    printf("{\"event\": \"open\", \"connections\": %d}\n", want.base + want.connections);
+    while (wait_for_line()) {}
+}
+
+/* --- setting up --- */
+
+static void make_pattern(void) {
+    size_t repeats = (want.size + READ_SIZE) / want.size + 1;
+    pattern_length = repeats * want.size;
+    pattern = malloc(pattern_length);
+    if (!pattern) die("out of memory");
+    for (size_t i = 0; i < pattern_length; i++) pattern[i] = (char)('!' + (i % want.size) * 7 % 89);
+}
+
+static void make_connections(int count) {
+    all = calloc((size_t)count, sizeof *all);
+    uint64_t *times = calloc((size_t)count * want.depth, sizeof *times);
+    if (!all || !times) die("out of memory");
+    for (int i = 0; i < count; i++) all[i].sent = times + (size_t)i * want.depth;
+}
+
+static void raise_descriptor_limit(int count) {
+    struct rlimit limit;
+    rlim_t needed = (rlim_t)count + 64;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur >= needed) return;
+    limit.rlim_cur = needed;
+    if (limit.rlim_max < needed) limit.rlim_max = needed;  /* works for root only */
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0) die("%d connections need %d descriptors: %s", count, (int)needed, strerror(errno));
+}
+
+static enum mode parse_mode(const char *word) {
+    if (!strcmp(word, "echo") || !strcmp(word, "five")) return ECHO;  /* five: the reply is as long as the message; only the server's writes differ */
+    if (!strcmp(word, "churn")) return CHURN;
+    if (!strcmp(word, "idle")) return IDLE;
+    die("unknown mode %s", word);
+}
+
+static void parse(int argc, char **argv) {
+    static const struct option options[] = {
+        {"mode", 1, 0, 'm'}, {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"connections", 1, 0, 'c'}, {"base", 1, 0, 'b'}, {"size", 1, 0, 's'},
+        {"depth", 1, 0, 'd'}, {"warmup", 1, 0, 'w'}, {"seconds", 1, 0, 't'}, {"sources", 1, 0, 'a'}, {"limit", 1, 0, 'l'}, {"touch", 0, 0, 'T'}, {0, 0, 0, 0}};
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
+        case 'm': want.mode = parse_mode(optarg); break;
+        case 'h': want.host = optarg; break;
+        case 'p': want.port = atoi(optarg); break;
+        case 'u': want.path = optarg; break;
+        case 'c': want.connections = atoi(optarg); break;
+        case 'b': want.base = atoi(optarg); break;
+        case 's': want.size = strtoul(optarg, NULL, 10); break;
+        case 'd': want.depth = (unsigned)atoi(optarg); break;
+        case 'w': want.warmup = atof(optarg); break;
+        case 't': want.seconds = atof(optarg); break;
+        case 'a': want.sources = atoi(optarg); break;
+        case 'l': want.limit = atoi(optarg); break;
+        case 'T': want.touch = true; break;
+        default: die("usage: load --mode echo|churn|idle (--host H --port P | --unix PATH) --connections N --size BYTES --depth N --warmup S --seconds S "
+                     "[--base N] [--touch] [--sources N] [--limit S]");
+        }
+    if (want.connections < 1 || want.base < 0 || want.size < 1 || want.depth < 1 || want.seconds <= 0) die("connections, size, depth and seconds must be positive");
+    if (!want.path && (want.port < 1 || want.port > 65535)) die("--port or --unix is needed");
+    if (want.mode == CHURN) want.depth = 1;
+    if (want.sources == 0) want.sources = want.mode == CHURN ? 200 : 1 + (want.base + want.connections) / PORTS_PER_SOURCE;
+    if (want.sources > 250) want.sources = 250;
+    if (strncmp(want.host, "127.", 4)) die("loopback only");
+}
+
+int main(int argc, char **argv) {
+    parse(argc, argv);
+    alarm((unsigned)want.limit);  /* whatever happens, this process ends */
+    raise_descriptor_limit(want.base + want.connections);
+    make_pattern();
+    make_connections(want.base + want.connections);
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    if (poller < 0) die("epoll_create1: %s", strerror(errno));
+    if (want.mode == ECHO) open_range(0, want.connections);
+    if (want.mode == IDLE) hold();
+    else measure();
+    return 0;
+}

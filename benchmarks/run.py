@@ -1,0 +1,196 @@
+"""The one command: asks the questions of every peer it can start, in interleaved rounds, shows tables, writes a result file.
+
+    python benchmarks/run.py                  all questions
+    python benchmarks/run.py echo five        these
+    python benchmarks/run.py --quick          under a minute, for a look only
+    python benchmarks/run.py --show FILE      the tables of a result file again
+
+Promises: a round asks every peer before the next round begins, in an order that turns each time; all figures of all rounds are in the file; it ends by itself.
+It does not know: how a row is measured (harness/rows.py), who the peers are (harness/peers.py), what is asked (bench_*.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import bench_churn
+import bench_connections
+import bench_echo
+import bench_five
+import bench_idle
+from harness import machine
+from harness.build import HERE, CannotBuildError, compile_program
+from harness.peers import Peer, all_peers
+from harness.report import Result, print_report
+from harness.rows import Plan, Question, Row, measure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+QUESTIONS = {
+    q.name: q
+    for q in (
+        bench_echo.QUESTION,
+        bench_five.QUESTION,
+        bench_connections.QUESTION,
+        bench_churn.QUESTION,
+        bench_idle.QUESTION,
+    )
+}
+MEMORY_ROUNDS = 2  # memory hardly varies; more rounds would only take time
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Benchmarks of pybuntcp and its peers: server CPU per message, messages/s, latency, memory. Loopback only.",
+        epilog="questions: " + "; ".join(f"{q.name}: {q.about}" for q in QUESTIONS.values()),
+    )
+    parser.add_argument("questions", nargs="*", metavar="question", help=f"{', '.join(QUESTIONS)} (all)")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short rounds, under a minute: for a look, not for quoting"
+    )
+    parser.add_argument("--rounds", type=int, default=None, help="interleaved rounds (5)")
+    parser.add_argument("--seconds", type=float, default=None, help="measured window of a sample (2.0)")
+    parser.add_argument("--warmup", type=float, default=None, help="before the window (0.4)")
+    parser.add_argument("--peers", default=None, help="only these, by name, with commas")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the Python peers (this one)")
+    parser.add_argument("--output", type=Path, default=None, help="result file (benchmarks/results/<time>.json)")
+    parser.add_argument(
+        "--show", type=Path, default=None, metavar="FILE", help="print the tables of a result file and stop"
+    )
+    arguments = parser.parse_args()
+    if unknown := [q for q in arguments.questions if q not in QUESTIONS]:
+        parser.error(f"no question {', '.join(unknown)}: there are {', '.join(QUESTIONS)}")
+    for name in ("rounds", "seconds"):
+        if (value := getattr(arguments, name)) is not None and value <= 0:
+            parser.error(f"--{name} must be more than 0")
+    return arguments
+
+
+def chosen_questions(arguments: argparse.Namespace) -> list[Question]:
+    return [QUESTIONS[name] for name in (dict.fromkeys(arguments.questions) or QUESTIONS)]
+
+
+def chosen_rows(arguments: argparse.Namespace) -> list[Row]:
+    """Each row once, even when two questions need it."""
+    rows = [row for q in chosen_questions(arguments) for row in (q.quick if arguments.quick else q.rows)]
+    return list({row.key: row for row in rows}.values())
+
+
+def chosen_peers(arguments: argparse.Namespace) -> list[Peer]:
+    peers = all_peers(arguments.python)
+    if arguments.peers is None:
+        return peers
+    wanted = arguments.peers.split(",")
+    if unknown := set(wanted) - {p.name for p in peers}:
+        raise SystemExit(f"no peer {', '.join(sorted(unknown))}: there are {', '.join(p.name for p in peers)}")
+    return [p for p in peers if p.name in wanted]
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    rounds, warmup, seconds = (2, 0.15, 0.4) if arguments.quick else (5, 0.4, 2.0)
+    return Plan(
+        rounds=rounds if arguments.rounds is None else arguments.rounds,
+        warmup=warmup if arguments.warmup is None else arguments.warmup,
+        seconds=seconds if arguments.seconds is None else arguments.seconds,
+        cores=machine.share_out_cores(),
+    )
+
+
+def schedule(rows: list[Row], peers: list[Peer], plan: Plan, quick: bool) -> Iterator[tuple[int, Row, Peer]]:
+    """Round by round; within a row the peers follow each other at once, forwards and backwards in turn."""
+    for number in range(plan.rounds):
+        for row in rows:
+            if row.mode == "idle" and number >= (1 if quick else MEMORY_ROUNDS):
+                continue
+            able = [p for p in peers if not p.missing and row.server_mode in p.modes]
+            for peer in able if number % 2 == 0 else reversed(able):
+                yield number, row, peer
+
+
+def run(
+    console: Console, rows: list[Row], peers: list[Peer], plan: Plan, quick: bool
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """All samples: row -> peer -> one a round."""
+    samples: dict[str, dict[str, list[dict[str, Any]]]] = {
+        row.key: {p.name: [] for p in peers if not p.missing and row.server_mode in p.modes} for row in rows
+    }
+    steps = list(schedule(rows, peers, plan, quick))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=2, transient=True) as progress:
+        task = progress.add_task("starting", total=len(steps))
+        for number, row, peer in steps:
+            progress.update(task, description=f"round {number + 1}/{plan.rounds}  {row.title}  [bold]{peer.name}[/]")
+            samples[row.key][peer.name].append({"round": number, **measure(row, peer, plan)})
+            progress.advance(task)
+    return samples
+
+
+def as_result(
+    rows: list[Row], peers: list[Peer], plan: Plan, samples: dict[str, dict[str, list[dict[str, Any]]]], took: float
+) -> Result:
+    return {
+        "format": 1,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "took_seconds": round(took, 1),
+        "machine": machine.facts(HERE.parent),
+        "cores": {"server": plan.cores.server, "load": plan.cores.load, "words": plan.cores.describe()},
+        "plan": {"rounds": plan.rounds, "warmup": plan.warmup, "seconds": plan.seconds},
+        "peers": {p.name: {"what": p.what, "version": p.version, "missing": p.missing} for p in peers},
+        "rows": [{**dataclasses.asdict(row), "samples": samples[row.key]} for row in rows],
+    }
+
+
+def write_result(result: Result, path: Path | None) -> Path:
+    target = path or HERE / "results" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    return target
+
+
+def show(console: Console, path: Path) -> None:
+    result = json.loads(path.read_text())
+    print_report(console, result, [g for q in QUESTIONS.values() for g in q.goals])
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    if arguments.show is not None:
+        show(console, arguments.show)
+        return 0
+    try:
+        compile_program("load/load.c")
+    except CannotBuildError as error:
+        console.print(f"[red]The load generator cannot be built:[/] {error}")
+        return 1
+    plan, rows, peers = make_plan(arguments), chosen_rows(arguments), chosen_peers(arguments)
+    if plan.cores.load is not None:
+        os.sched_setaffinity(0, {plan.cores.load})  # this process keeps off the server's core
+    began = time.monotonic()
+    samples = run(console, rows, peers, plan, arguments.quick)
+    result = as_result(rows, peers, plan, samples, time.monotonic() - began)
+    path = write_result(result, arguments.output)
+    print_report(console, result, [g for q in chosen_questions(arguments) for g in q.goals])
+    console.print(
+        f"[dim]{result['took_seconds']} s; every round's figures: {os.path.relpath(path)}[/dim]", highlight=False
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

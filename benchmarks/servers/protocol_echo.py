@@ -1,0 +1,95 @@
+"""The echo server of any asyncio event loop, once: asyncio_protocol.py and uvloop_protocol.py differ in the loop they hand in and in nothing else.
+
+Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
+`five` answers each chunk in 20-byte writes, the handler everybody writes first: no gathering by hand.
+It does not know: which loop it runs on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+from collections.abc import Callable
+from typing import cast
+
+PIECE = 20
+BACKLOG = 4096
+
+
+class Echo(asyncio.Protocol):
+    """One connection: what comes in goes out with one write."""
+
+    __slots__ = ("transport",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class Five(Echo):
+    """One connection: what comes in goes out in pieces of 20 bytes."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        write = self.transport.write
+        for at in range(0, len(data), PIECE):
+            write(data[at : at + PIECE])
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """The command line every server of this folder has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--mode", choices=("echo", "five"), default="echo")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--unix", default=None, metavar="PATH")
+    return parser.parse_args()
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the system allows this process."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle_allocator() -> None:
+    """Put glibc's allocator in the state of a program that has been running for a while.
+
+    asyncio's transport asks for 256 KiB before each read. In a fresh process that is above glibc's mmap threshold, and stays above it, because the block is
+    shrunk before it is freed: three system calls a message that vanish as soon as the program has once freed anything larger (mallopt(3), dynamic threshold).
+    The peer gets the better of the two states, which is not the one a small benchmark would show.
+    """
+    block = bytearray(1 << 20)
+    del block
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Listen, say so, serve for ever."""
+    loop = asyncio.get_running_loop()
+    protocol = Five if arguments.mode == "five" else Echo
+    if arguments.unix is not None:
+        server = await loop.create_unix_server(protocol, arguments.unix, backlog=BACKLOG)
+        where = arguments.unix
+    else:
+        server = await loop.create_server(protocol, arguments.host, arguments.port, backlog=BACKLOG)
+        where = server.sockets[0].getsockname()[1]
+    print(f"LISTENING {where}", flush=True)
+    await server.serve_forever()
+
+
+def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> None:
+    """Serve on the loop that `new_loop` makes, until ended."""
+    arguments = parse_arguments(description)
+    raise_descriptor_limit()
+    settle_allocator()
+    loop = new_loop()
+    try:
+        loop.run_until_complete(serve(arguments))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        loop.close()

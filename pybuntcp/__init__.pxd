@@ -1,0 +1,1 @@
+from pybuntcp._core cimport socket_t

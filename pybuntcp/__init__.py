@@ -1,0 +1,32 @@
+"""pybuntcp: Bun's TCP API for Python, compiled, on libuv.
+
+    import pybuntcp
+
+    class Echo:
+        def data(socket, chunk):
+            socket.write(chunk)
+
+    pybuntcp.listen(socket=Echo, hostname="127.0.0.1", port=7000)
+    pybuntcp.run()
+
+This page lists the public names; each is documented where it is defined.
+"""
+
+from ._core import Connecting, Handlers, Listener, ReadyState, Socket, libuv_version, stats
+from .api import connect, listen, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Connecting",
+    "Handlers",
+    "Listener",
+    "ReadyState",
+    "Socket",
+    "__version__",
+    "connect",
+    "libuv_version",
+    "listen",
+    "run",
+    "stats",
+]

@@ -1,0 +1,129 @@
+# cython: language_level=3
+"""The kernel's socket interface, as far as pybuntcp uses it; used as `net.x`, never shipped."""
+from libc.stdint cimport uint16_t, uint32_t
+
+cdef extern from * nogil:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <netdb.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    #include <stddef.h>
+    #include <sys/ioctl.h>
+    #include <sys/socket.h>
+    #include <sys/stat.h>
+    #include <sys/un.h>
+    #include <unistd.h>
+
+    /* accept4, pipe2 and SOCK_CLOEXEC are not on macOS. */
+    static int pbt_cloexec_nonblock(int fd) {
+        if (fd < 0) return fd;
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK)) {
+            int saved = errno;
+            close(fd);
+            errno = saved;
+            return -1;
+        }
+        return fd;
+    }
+    static int pbt_accept(int fd) {
+    #if defined(__linux__) || defined(__FreeBSD__)
+        return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    #else
+        return pbt_cloexec_nonblock(accept(fd, NULL, NULL));
+    #endif
+    }
+    static int pbt_socket(int family) {
+    #if defined(__linux__) || defined(__FreeBSD__)
+        return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    #else
+        return pbt_cloexec_nonblock(socket(family, SOCK_STREAM, 0));
+    #endif
+    }
+    static int pbt_pipe(int fds[2]) {
+        if (pipe(fds)) return -1;
+        if (pbt_cloexec_nonblock(fds[0]) < 0) { close(fds[1]); return -1; }
+        if (pbt_cloexec_nonblock(fds[1]) < 0) { close(fds[0]); return -1; }
+        return 0;
+    }
+    /* getpeername() says ENOTCONN once the peer has reset the connection; Linux still
+       tells the name through SO_PEERNAME, which wants the exact length. */
+    static int pbt_peername(int fd, struct sockaddr* name, socklen_t* size) {
+        if (getpeername(fd, name, size) == 0) return 0;
+    #ifdef SO_PEERNAME
+        {
+            struct sockaddr_storage local;
+            socklen_t n = sizeof local;
+            if (getsockname(fd, (struct sockaddr*)&local, &n)) return -1;
+            *size = local.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                : sizeof(struct sockaddr_in);
+            return getsockopt(fd, SOL_SOCKET, SO_PEERNAME, name, size);
+        }
+    #else
+        return -1;
+    #endif
+    }
+    #ifdef __APPLE__
+    #define PBT_KEEPIDLE TCP_KEEPALIVE
+    #else
+    #define PBT_KEEPIDLE TCP_KEEPIDLE
+    #endif
+    """
+    ctypedef unsigned int socklen_t
+    cdef enum:
+        AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, IPPROTO_IPV6
+        SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_TYPE
+        SO_ACCEPTCONN, IPV6_V6ONLY, TCP_NODELAY, PBT_KEEPIDLE, SHUT_WR
+        AI_ADDRCONFIG, INET6_ADDRSTRLEN
+        EAGAIN, EINTR, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINVAL
+        EINPROGRESS, ENOTSOCK, ENOTCONN, EPROTO, EPROTONOSUPPORT
+
+    cdef struct sockaddr:
+        unsigned short sa_family
+    cdef struct in_addr:
+        uint32_t s_addr
+    cdef struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    cdef struct in6_addr:
+        pass
+    cdef struct sockaddr_in6:
+        unsigned short sin6_family
+        uint16_t sin6_port
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    cdef struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+    cdef struct addrinfo:
+        int ai_flags
+        int ai_family
+        int ai_socktype
+        socklen_t ai_addrlen
+        sockaddr* ai_addr
+        addrinfo* ai_next
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+
+    int errno
+    int pbt_accept(int)
+    int pbt_socket(int)
+    int pbt_pipe(int*)
+    int pbt_peername(int, sockaddr*, socklen_t*)
+    int bind(int, const sockaddr*, socklen_t)
+    int listen(int, int)
+    int connect(int, const sockaddr*, socklen_t)
+    int close(int)
+    int shutdown(int, int)
+    ssize_t read(int, void*, size_t)
+    int getsockname(int, sockaddr*, socklen_t*)
+    int getpeername(int, sockaddr*, socklen_t*)
+    int setsockopt(int, int, int, const void*, socklen_t)
+    int getsockopt(int, int, int, void*, socklen_t*)
+    uint16_t ntohs(uint16_t)

@@ -1,0 +1,33 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, embedsignature=False, binding=True, always_allow_keywords=True
+"""_core: the one module that touches libuv. This page is its table of contents.
+
+Chapters in layer order; each uses its own layer and those above it on this page. Two tables
+point the other way and nothing else does: `up` (what streams tell sockets) and the slots (what
+sockets tell the user).
+"""
+cimport cython
+
+# leaves: no socket, no loop
+include "_core/errors.pyx"      # codes to exceptions
+include "_core/buffers.pyx"     # bytes in and out of Python
+include "_core/address.pyx"     # socket names
+include "_core/stats.pyx"       # counters
+
+# the loop
+include "_core/timers.pyx"      # one wheel for all deadlines
+include "_core/loop.pyx"        # the turn, and who holds the GIL
+include "_core/resolve.pyx"     # names to addresses
+
+# one connection, without its user
+include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed
+include "_core/output.pyx"      # cork, try, tail, drain
+
+# what users see
+include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
+include "_core/clocks.pyx"      # timeout, idle, linger
+include "_core/socket.pyx"      # the verbs
+include "_core/face.pyx"        # Socket
+include "_core/listener.pyx"    # accepting
+include "_core/connector.pyx"   # happy eyeballs
+include "_core/module.pyx"      # run, stats

@@ -1,0 +1,100 @@
+"""address: socket names, between the kernel's structs and Python.
+
+Owns `address_t`, room for any name a stream socket can have, and the words for it: host,
+port, family ("IPv4", "IPv6", "unix").
+Does not resolve names (see resolve) and opens nothing.
+"""
+import os
+
+from libc.string cimport memcpy, memset
+
+from pybuntcp._c cimport net, uv
+
+
+cdef union address_u:
+    net.sockaddr any
+    net.sockaddr_in v4
+    net.sockaddr_in6 v6
+    net.sockaddr_un path
+
+cdef struct address_t:
+    net.socklen_t size      # 0 = unknown
+    address_u name
+
+
+cdef bint address_parse(address_t* self, bytes host, int port) noexcept:
+    """Read an IPv4 or IPv6 literal (an interface after % too). False: not a literal."""
+    memset(self, 0, sizeof(address_t))
+    if uv.uv_ip4_addr(host, port, &self.name.v4) == 0:
+        self.size = sizeof(net.sockaddr_in)
+    elif uv.uv_ip6_addr(host, port, &self.name.v6) == 0:
+        self.size = sizeof(net.sockaddr_in6)
+    return self.size != 0
+
+
+cdef int address_from_path(address_t* self, bytes path) except -1:
+    """A unix name; a leading NUL makes it abstract. -1 with ValueError when too long."""
+    cdef size_t size = len(path)
+    cdef bint abstract = path[:1] == b"\0"
+    memset(self, 0, sizeof(address_t))
+    # An abstract name is its length's bytes; a path ends with a NUL inside sun_path.
+    if size + (not abstract) > sizeof(self.name.path.sun_path):
+        raise ValueError("too long")
+    self.name.path.sun_family = net.AF_UNIX
+    memcpy(self.name.path.sun_path, <const char*>path, size)
+    self.size = offsetof_sun_path() + size + (not abstract)
+    return 0
+
+
+cdef inline net.socklen_t offsetof_sun_path() noexcept nogil:
+    return sizeof(net.sockaddr_un) - 108
+
+
+cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
+    """Ask the kernel for a socket's own or its peer's name; size 0 when it will not say."""
+    cdef int rc
+    self.size = sizeof(self.name)
+    if peer:
+        rc = net.pbt_peername(fd, &self.name.any, &self.size)
+    else:
+        rc = net.getsockname(fd, &self.name.any, &self.size)
+    if rc != 0:
+        self.size = 0
+
+
+cdef object address_host(const address_t* self):
+    """The IP literal, or a unix socket's path ("" when it has none)."""
+    cdef char text[64]
+    if self.size == 0:
+        return None
+    if self.name.any.sa_family == net.AF_INET:
+        uv.uv_inet_ntop(net.AF_INET, &self.name.v4.sin_addr, text, sizeof(text))
+        return text.decode()
+    if self.name.any.sa_family == net.AF_INET6:
+        uv.uv_inet_ntop(net.AF_INET6, &self.name.v6.sin6_addr, text, sizeof(text))
+        return text.decode()
+    return os.fsdecode(address_path(self))
+
+
+cdef bytes address_path(const address_t* self):
+    cdef net.socklen_t size = self.size - offsetof_sun_path()
+    if self.size <= offsetof_sun_path():
+        return b""
+    path = (<const char*>self.name.path.sun_path)[:size]
+    return path if path[:1] == b"\0" else path.rstrip(b"\0")
+
+
+cdef object address_port(const address_t* self):
+    if self.size != 0 and self.name.any.sa_family == net.AF_INET:
+        return net.ntohs(self.name.v4.sin_port)
+    if self.size != 0 and self.name.any.sa_family == net.AF_INET6:
+        return net.ntohs(self.name.v6.sin6_port)
+    return None
+
+
+cdef object address_family(const address_t* self):
+    if self.size == 0:
+        return None
+    if self.name.any.sa_family == net.AF_INET:
+        return "IPv4"
+    return "IPv6" if self.name.any.sa_family == net.AF_INET6 else "unix"

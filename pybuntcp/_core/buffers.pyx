@@ -1,0 +1,132 @@
+"""buffers: bytes on their way in and out of Python.
+
+Owns `slice_t`, a borrowed look at the caller's str or buffer for the length of one call, and
+`Slab`, the memory that the kernel reads into, with `Lease`, a piece of it lent to a user.
+Promises that nothing of the caller's buffer is referenced after `slice_release`, and that a
+leased piece of a slab stays valid and unchanged for as long as anybody holds it.
+Does not know sockets or the loop.
+"""
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBuffer_FillInfo,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdlib cimport free, malloc
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+
+# 64 KiB: one read takes what a default socket buffer holds, and a `bytes` of it stays under
+# the allocator's mmap threshold, so that a full read costs no page faults.
+cdef enum:
+    SLAB_SIZE = 65536
+    LEASE_LEAST = 8192      # smaller chunks are copied: a kept view must not pin a whole slab
+
+
+cdef struct slice_t:
+    const char* at
+    size_t size
+    bint held               # `buffer` is ours to release
+    Py_buffer buffer
+
+
+cdef int slice_open(slice_t* self, object data) except -1:
+    """Look at a str (as UTF-8) or any C-contiguous buffer. Pair with `slice_release`."""
+    cdef Py_ssize_t size = 0
+    self.held = False
+    if PyBytes_CheckExact(data):
+        self.at = PyBytes_AS_STRING(data)
+        self.size = PyBytes_GET_SIZE(data)
+    elif isinstance(data, str):
+        self.at = PyUnicode_AsUTF8AndSize(data, &size)
+        self.size = size
+    else:
+        slice_open_buffer(self, data)
+    return 0
+
+
+cdef int slice_open_buffer(slice_t* self, object data) except -1:
+    try:
+        PyObject_GetBuffer(data, &self.buffer, PyBUF_SIMPLE)
+    except ValueError as error:     # numpy's word for what the protocol calls BufferError
+        raise BufferError(f"data must be a C-contiguous buffer: {error}") from error
+    except TypeError as error:
+        raise TypeError(
+            f"data must be str or a bytes-like object, not {type(data).__name__!r}"
+        ) from error
+    self.at = <const char*>self.buffer.buf
+    self.size = self.buffer.len
+    self.held = True
+    return 0
+
+
+cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
+    """Keep `length` bytes (None = the rest) from `offset`; out of range is ValueError."""
+    cdef Py_ssize_t first = offset
+    cdef Py_ssize_t size
+    if first < 0 or <size_t>first > self.size:
+        raise ValueError(f"offset must be in 0..{self.size}, not {first}")
+    size = self.size - first
+    if length is not None:
+        if not 0 <= <Py_ssize_t>length <= size:
+            raise ValueError(f"length must be in 0..{size} from offset {first}, not {length}")
+        size = length
+    self.at += first
+    self.size = size
+    return 0
+
+
+cdef inline void slice_release(slice_t* self) noexcept:
+    if self.held:
+        PyBuffer_Release(&self.buffer)
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Slab:
+    """The memory one loop reads into. Owned by the loop, and by every lease of it."""
+    cdef char* memory
+
+    def __cinit__(self):
+        self.memory = <char*>malloc(SLAB_SIZE)
+        if self.memory == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.memory)
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Lease:
+    """A read-only piece of a slab: what a kept `memoryview` keeps alive."""
+    cdef Slab slab
+    cdef char* at
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.at, self.size, True, flags)
+
+    def __releasebuffer__(self, Py_buffer* view):
+        pass
+
+
+cdef object slab_lease(Slab slab, const char* at, size_t size):
+    """A memoryview of `size` bytes at `at` inside the slab, without a copy."""
+    cdef Lease lease = Lease.__new__(Lease)
+    lease.slab = slab
+    lease.at = <char*>at
+    lease.size = size
+    return PyMemoryView_FromObject(lease)

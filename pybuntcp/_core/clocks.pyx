@@ -1,0 +1,155 @@
+"""clocks: the deadlines of one socket, on one alarm of the wheel.
+
+Owns `clocks_t`: `timeout(seconds)`, the listener's `idle_timeout`, and the linger time after
+`end` and `close`. Made once, when a socket first needs a deadline; re-arming allocates nothing.
+
+The idle clock is restarted by every byte, so a restart only notes the time; the alarm stays
+where it is, and when it rings too soon it is set again for the time that is left.
+
+Promises: `timeout` is told once for each arming and never early; nothing here is a default
+the user did not ask for, but for `linger_timeout`.
+"""
+from libc.math cimport isinf
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport calloc
+
+from pybuntcp._c cimport uv
+
+
+cdef struct clocks_t:
+    alarm_t alarm               # first: the wheel's pointer is ours
+    uint64_t timeout_at         # the loop's milliseconds; 0 = not set
+    uint64_t linger_at
+    uint64_t touched            # when a byte last moved
+    uint64_t idle_for           # milliseconds; 0 = for ever
+    size_t queued               # bytes libuv still had to send when last looked at
+
+
+cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
+    """The socket's clocks, made when first asked for. NULL: no memory."""
+    cdef double idle = context_of(s).idle_timeout
+    if s.clocks == NULL:
+        s.clocks = <clocks_t*>calloc(1, sizeof(clocks_t))
+        if s.clocks != NULL:
+            s.clocks.alarm.ring = on_ring
+            s.clocks.alarm.owner = s
+            s.clocks.idle_for = 0 if isinf(idle) else max(<uint64_t>1, <uint64_t>(idle * 1e3 + 1))
+            s.clocks.touched = clock_now()
+    return s.clocks
+
+
+cdef uint64_t clocks_due(clocks_t* self) noexcept nogil:
+    """The earliest deadline; UINT64_MAX: none."""
+    cdef uint64_t due = UINT64_MAX
+    if self.timeout_at != 0:
+        due = self.timeout_at
+    if self.linger_at != 0:
+        due = min(due, self.linger_at)
+    if self.idle_for != 0:
+        due = min(due, self.touched + self.idle_for + 1)
+    return due
+
+
+cdef void clocks_arm(socket_t* s) noexcept nogil:
+    """Have the alarm ring no later than the earliest deadline."""
+    cdef clocks_t* self = s.clocks
+    cdef uint64_t due = clocks_due(self)
+    if due == UINT64_MAX:
+        alarm_disarm(loop_of(s), &self.alarm)
+    elif self.alarm.link == NULL or due < self.alarm.when:
+        alarm_arm(loop_of(s), &self.alarm, due)
+
+
+cdef inline void clocks_touch(socket_t* s) noexcept nogil:
+    """A byte moved."""
+    if s.clocks != NULL and s.clocks.idle_for != 0:
+        s.clocks.touched = clock_now()
+
+
+cdef inline void output_touch(socket_t* s) noexcept nogil:
+    clocks_touch(s)
+
+
+cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
+    """Restart `timeout(seconds)`; 0 clears. False: no memory."""
+    if seconds == 0 and s.clocks == NULL:
+        return True
+    if clocks_of(s) == NULL:
+        return False
+    s.flags |= S_RENEWED
+    s.clocks.timeout_at = 0 if seconds == 0 or isinf(seconds) else deadline_after(seconds)
+    clocks_arm(s)
+    return True
+
+
+cdef void clocks_start_idle(socket_t* s) noexcept nogil:
+    if not isinf(context_of(s).idle_timeout) and clocks_of(s) != NULL:
+        clocks_arm(s)
+
+
+cdef void clocks_start_linger(socket_t* s) noexcept nogil:
+    """From now on the peer has `linger_timeout` to let us go."""
+    cdef double seconds = context_of(s).linger_timeout
+    if isinf(seconds) or clocks_of(s) == NULL:
+        return
+    s.clocks.linger_at = deadline_after(seconds)
+    s.clocks.queued = output_sending(s)
+    clocks_arm(s)
+
+
+cdef void clocks_stop(socket_t* s) noexcept nogil:
+    if s.clocks != NULL:
+        alarm_disarm(loop_of(s), &s.clocks.alarm)
+
+
+cdef bint clocks_progressed(socket_t* s) noexcept nogil:
+    """Has the kernel taken bytes since last looked? libuv tells only when all are gone."""
+    cdef size_t queued = output_sending(s)
+    cdef bint progressed = queued != s.clocks.queued
+    s.clocks.queued = queued
+    return progressed
+
+
+cdef void on_ring(alarm_t* alarm) noexcept nogil:
+    cdef clocks_t* self = <clocks_t*>alarm
+    cdef socket_t* s = <socket_t*>alarm.owner
+    cdef uint64_t now = uv.uv_now(&loop_of(s).uv)
+    if self.linger_at != 0 and now >= self.linger_at:
+        linger_expired(s)
+    elif self.timeout_at != 0 and now >= self.timeout_at:
+        self.timeout_at = 0
+        timeout_expired(s)
+    elif self.idle_for != 0 and now >= self.touched + self.idle_for + 1:
+        if clocks_progressed(s):
+            self.touched = now
+        else:
+            timeout_expired(s)
+    if not s.flags & S_CLOSED:
+        clocks_arm(s)
+
+
+cdef void linger_expired(socket_t* s) noexcept nogil:
+    """The peer would not let go: reset. A slow reader of what `end` sent is not stuck."""
+    if not s.flags & (S_FIN_SENT | S_CLOSING | S_BROKEN) and clocks_progressed(s):
+        clocks_start_linger(s)
+        return
+    socket_fail(s, uv.UV_ETIMEDOUT)
+    stream_reset_on_close(s)
+    stream_close(s)
+
+
+cdef void timeout_expired(socket_t* s) noexcept nogil:
+    """`timeout`, then close, unless the handler asked for more time or closes by itself."""
+    cdef bint was_ended = s.flags & S_ENDED != 0
+    s.flags &= ~S_RENEWED
+    emit_event(s, context_of(s).table.timeout)
+    if s.flags & S_RENEWED:
+        s.clocks.touched = clock_now()
+        return
+    socket_fail(s, uv.UV_ETIMEDOUT)
+    if s.flags & S_CLOSED or (s.flags & S_ENDED and not was_ended):
+        s.clocks.idle_for = 0       # told once; the linger time guards the rest
+        return
+    if output_pending(s) != 0:
+        stream_reset_on_close(s)    # bytes are lost: the peer must not take it for an end
+    stream_close(s)

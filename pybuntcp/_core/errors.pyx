@@ -1,0 +1,53 @@
+"""errors: the one place where a libuv code becomes a Python exception.
+
+Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`,
+and the attributes every error of ours carries: `errno`, `code` ("ECONNREFUSED"), `syscall`,
+`address`, `port`.
+Promises that nobody above meets a bare number.
+Does not know sockets, loops or handlers.
+"""
+import os
+import socket as _stdlib_socket
+
+from pybuntcp._c cimport uv
+
+
+# libuv numbers resolver errors itself; these are the system's numbers for the same names.
+cdef dict _RESOLVER_ERRORS = {
+    <int>uv.UV_EAI_ADDRFAMILY: getattr(_stdlib_socket, "EAI_ADDRFAMILY", -9),
+    <int>uv.UV_EAI_AGAIN: _stdlib_socket.EAI_AGAIN,
+    <int>uv.UV_EAI_BADFLAGS: _stdlib_socket.EAI_BADFLAGS,
+    <int>uv.UV_EAI_FAIL: _stdlib_socket.EAI_FAIL,
+    <int>uv.UV_EAI_FAMILY: _stdlib_socket.EAI_FAMILY,
+    <int>uv.UV_EAI_MEMORY: _stdlib_socket.EAI_MEMORY,
+    <int>uv.UV_EAI_NODATA: getattr(_stdlib_socket, "EAI_NODATA", -5),
+    <int>uv.UV_EAI_NONAME: _stdlib_socket.EAI_NONAME,
+    <int>uv.UV_EAI_OVERFLOW: getattr(_stdlib_socket, "EAI_OVERFLOW", -12),
+    <int>uv.UV_EAI_SERVICE: _stdlib_socket.EAI_SERVICE,
+    <int>uv.UV_EAI_SOCKTYPE: _stdlib_socket.EAI_SOCKTYPE,
+}
+
+
+cdef object error_from_code(int code, str syscall, object address=None, object port=None):
+    """The exception for a negative libuv code, told as a person would want to read it."""
+    cdef str name = uv.uv_err_name(code).decode()
+    cdef str where = syscall if address is None else f"{syscall} {address}"
+    if port is not None:
+        where = f"{where} port {port}"
+    number = _RESOLVER_ERRORS.get(code)
+    if number is not None:
+        error = _stdlib_socket.gaierror(number, f"{uv.uv_strerror(code).decode()} ({where})")
+    else:
+        error = OSError(-code, f"{os.strerror(-code)} ({where})")
+    error.code = name
+    error.syscall = syscall
+    error.address = address
+    error.port = port
+    return error
+
+
+cdef int check(int code, str syscall) except -1:
+    """Raise for a negative code; 0 otherwise."""
+    if code < 0:
+        raise error_from_code(code, syscall)
+    return 0

@@ -1,0 +1,440 @@
+"""face: the Python `Socket`, a thin face over `socket_t`.
+
+Owns `Socket`, made when a Python handler first needs it and the same object from then on,
+held by its connection until `close` was told; `record_t`, what stays readable afterwards; and
+`Cork`.
+A method reads its arguments, checks the thread, calls one verb of `socket`.
+Promises that after close nothing here raises: -1, False or None.
+"""
+from enum import IntEnum
+from types import GenericAlias
+
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.math cimport ceil
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+
+class ReadyState(IntEnum):
+    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
+
+    SHUTDOWN = -2
+    DETACHED = -1
+    CLOSED = 0
+    ESTABLISHED = 1
+    OTHER = 2
+
+
+cdef struct record_t:
+    # What is left to read of a connection that is gone.
+    bint detached               # a connection attempt that failed
+    address_t local
+    address_t remote
+    uint64_t bytes_read
+    uint64_t bytes_written
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Socket:
+    """One connection, made by `listen` and `connect` and given to every handler.
+
+    The same object for the life of the connection. Sockets belong to the thread that made
+    them: from another thread every verb is a RuntimeError. After close the verbs give -1,
+    False or None; `data`, the addresses and the counters stay readable.
+
+    Source: Bun's `Socket`, https://bun.com/docs/api/tcp, in snake_case.
+    """
+    cdef socket_t* s            # borrowed; NULL once the connection is gone
+    cdef record_t* record       # owned
+    cdef public object data
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self):
+        raise TypeError("sockets are made by listen() and connect()")
+
+    def __dealloc__(self):
+        free(self.record)
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, data, offset=0, length=None):
+        """Send bytes; the count accepted, 0..len, or -1 once this side is ended or closed.
+
+        data: str (as UTF-8) or any C-contiguous buffer; offset, length: bytes, default the
+        rest. Nothing of the buffer is referenced afterwards. A short count means that
+        `high_water_mark` bytes are unsent: go on at `drain`. Inside a handler what is written
+        leaves in one system call when the handler returns.
+
+        Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
+        Bun: nothing is buffered, and an offset needs a length.
+        """
+        cdef slice_t piece
+        cdef ssize_t taken = -1
+        if self.s == NULL:
+            return -1
+        loop_check(loop_of(self.s))
+        slice_open(&piece, data)
+        try:
+            if length is not None or offset is not 0:
+                slice_narrow(&piece, offset, length)
+            taken = socket_write(self.s, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        return taken
+
+    def end(self, data=None, offset=0, length=None):
+        """Send `data` whole, after what is pending, then FIN; the length, or -1 if ended before.
+
+        The socket stays readable until the peer ends too, for at most `linger_timeout`.
+        Arguments and errors as `write`.
+        Bun: closes both ways at once, and drops what the kernel does not take.
+        """
+        cdef slice_t piece
+        cdef ssize_t taken = -1
+        if self.s == NULL:
+            return -1
+        loop_check(loop_of(self.s))
+        slice_open(&piece, b"" if data is None else data)
+        try:
+            slice_narrow(&piece, offset, length)
+            taken = socket_end(self.s, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        if taken == -2:
+            raise MemoryError()
+        return taken
+
+    def flush(self):
+        """Send now what a cork or the running handler has gathered."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_flush(self.s)
+
+    def cork(self):
+        """A context manager: writes inside are gathered and leave together. It nests."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+        return cork_new(self)
+
+    @property
+    def pending(self):
+        """Bytes accepted and not yet with the kernel."""
+        return output_pending(self.s) if self.s != NULL else 0
+
+    @property
+    def bytes_written(self):
+        """Bytes that reached the kernel."""
+        if self.s == NULL:
+            return self.record.bytes_written
+        return self.s.accepted - output_pending(self.s)
+
+    @property
+    def bytes_read(self):
+        """Bytes received."""
+        return self.s.bytes_read if self.s != NULL else self.record.bytes_read
+
+    # ------------------------------------------------------------------ life
+
+    def close(self):
+        """Send what is pending, then close both ways. `close` is told from the loop."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_close(self.s)
+
+    def terminate(self):
+        """Drop what is pending and reset: the peer sees ECONNRESET (TCP)."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_terminate(self.s)
+
+    def shutdown(self, half_close=False):
+        """FIN after what is pending, still readable; True: stop reading, still writable.
+
+        Unlike `end` there is no clock: the socket stays until the peer ends.
+        """
+        if self.s == NULL:
+            return
+        loop_check(loop_of(self.s))
+        if half_close:
+            socket_deafen(self.s)
+        else:
+            socket_shutdown(self.s)
+
+    def pause(self):
+        """Stop reading, the peer's end and a reset included."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_pause(self.s)
+
+    def resume(self):
+        """Read on."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_resume(self.s)
+
+    def ref(self):
+        """Let this socket keep `run()` going (the default)."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_ref(self.s)
+
+    def unref(self):
+        """Let `run()` return though this socket is open."""
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            socket_unref(self.s)
+
+    def timeout(self, seconds):
+        """Call `timeout`, then close, `seconds` (float) from now; 0 clears.
+
+        Called once, never early. Calling this again in the handler keeps the socket.
+        Errors: ValueError for negative or NaN.
+        Bun: whole seconds on a 4 s clock, up to 4 s early, and does not close.
+        """
+        cdef double wait = seconds
+        if not wait >= 0:
+            raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
+        if self.s == NULL:
+            return
+        loop_check(loop_of(self.s))
+        if not self.s.flags & S_CLOSED and not clocks_set_timeout(self.s, wait):
+            raise MemoryError()
+
+    @property
+    def ready_state(self):
+        """`ReadyState`: ESTABLISHED open both ways, SHUTDOWN our side ended, CLOSED, ..."""
+        return ReadyState(face_state(self))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.end()
+
+    # ------------------------------------------------------------------ identity
+
+    @property
+    def listener(self):
+        """The `Listener` that accepted it; None for `connect`, and once it is gone."""
+        if self.s == NULL or context_of(self.s).server == NULL:
+            return None
+        return <object>context_of(self.s).server.face
+
+    @property
+    def remote_address(self):
+        """The peer's IP literal, or a unix socket's path ("" when it has none)."""
+        cdef address_t name = face_address(self, True)
+        return address_host(&name)
+
+    @property
+    def remote_port(self):
+        """The peer's port; None on unix sockets."""
+        cdef address_t name = face_address(self, True)
+        return address_port(&name)
+
+    @property
+    def remote_family(self):
+        """"IPv4", "IPv6" or "unix"."""
+        cdef address_t name = face_address(self, True)
+        return address_family(&name)
+
+    @property
+    def local_address(self):
+        """Our IP literal, or a unix socket's path ("" when it has none)."""
+        cdef address_t name = face_address(self, False)
+        return address_host(&name)
+
+    @property
+    def local_port(self):
+        """Our port; None on unix sockets."""
+        cdef address_t name = face_address(self, False)
+        return address_port(&name)
+
+    @property
+    def local_family(self):
+        """"IPv4", "IPv6" or "unix"."""
+        cdef address_t name = face_address(self, False)
+        return address_family(&name)
+
+    def fileno(self):
+        """The descriptor, still owned by the socket; -1 without one."""
+        if self.s == NULL or self.s.flags & S_CLOSED:
+            return -1
+        return stream_fd(self.s)
+
+    # ------------------------------------------------------------------ options
+
+    def set_no_delay(self, enable=True):
+        """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
+        cdef int value = bool(enable)
+        return face_set_option(self, net.TCP_NODELAY, value)
+
+    def set_keep_alive(self, enable=False, initial_delay=0):
+        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = leave.
+
+        The kernel counts in seconds: it is rounded up. False when closed or not TCP.
+        """
+        cdef int value = bool(enable)
+        cdef double delay = initial_delay
+        if not 0 <= delay <= 32767000:
+            raise ValueError(f"initial_delay must be 0..32767000 milliseconds, not {initial_delay!r}")
+        if not face_set_option(self, 0, value):
+            return False
+        if value and delay > 0:
+            return face_set_option(self, net.PBT_KEEPIDLE, <int>ceil(delay / 1000))
+        return True
+
+    def reload(self, socket):
+        """New handlers for this socket alone, between two events. A bad one changes nothing.
+
+        Bun: reload of an accepted socket changes all sockets of its listener.
+        """
+        cdef Handlers handlers = handlers_from(socket)
+        if self.s != NULL:
+            loop_check(loop_of(self.s))
+            face_reload(self.s, handlers)
+
+    def __repr__(self):
+        state = ReadyState(face_state(self)).name
+        if self.remote_port is None:
+            return f"<pybuntcp.Socket {self.remote_address or self.local_address or ''!r} {state}>"
+        return f"<pybuntcp.Socket {self.remote_address} port {self.remote_port} {state}>"
+
+
+@cython.final
+@cython.internal
+cdef class Cork:
+    """`with socket.cork():`"""
+    cdef Socket socket
+
+    def __enter__(self):
+        if self.socket.s != NULL:
+            self.socket.s.corks += 1
+        return self.socket
+
+    def __exit__(self, *exception):
+        cdef socket_t* s = self.socket.s
+        if s != NULL and s.corks != 0:
+            output_uncork(s)
+
+
+cdef Cork cork_new(Socket socket):
+    cdef Cork cork = Cork.__new__(Cork)
+    cork.socket = socket
+    return cork
+
+
+# ---------------------------------------------------------------------------- the face's life
+
+cdef object socket_face(socket_t* s):
+    """The Socket of a connection, made now if nobody has needed it before."""
+    cdef Socket face
+    if s.face != NULL:
+        return <object>s.face
+    face = Socket.__new__(Socket)
+    face.s = s
+    if context_of(s).data != NULL:
+        face.data = <object>context_of(s).data
+    Py_INCREF(face)
+    s.face = <PyObject*>face
+    if s.flags & S_CLOSED:
+        record_addresses(s)
+    return face
+
+
+cdef Socket face_of_failure(object data):
+    """The socket that `connect_error` gets: never connected."""
+    cdef Socket face = Socket.__new__(Socket)
+    face.record = <record_t*>calloc(1, sizeof(record_t))
+    if face.record == NULL:
+        raise MemoryError()
+    face.record.detached = True
+    face.data = data
+    return face
+
+
+cdef void record_addresses(socket_t* s) noexcept nogil:
+    """Note both names while the descriptor can still tell them."""
+    cdef record_t* record = (<Socket>s.face).record
+    if record == NULL:
+        record = <record_t*>calloc(1, sizeof(record_t))
+        (<Socket>s.face).record = record
+    if record != NULL and not s.flags & S_CLOSED:
+        address_of_fd(&record.local, stream_fd(s), False)
+        address_of_fd(&record.remote, stream_fd(s), True)
+
+
+cdef void face_detach(socket_t* s) noexcept:
+    """The connection is gone: the face lives on by itself, as long as anybody holds it."""
+    cdef Socket face = <Socket>s.face
+    if face.record != NULL:
+        face.record.bytes_read = s.bytes_read
+        face.record.bytes_written = s.accepted
+    face.s = NULL
+    s.face = NULL
+    Py_DECREF(face)
+
+
+cdef int face_state(Socket self) noexcept:
+    if self.s == NULL:
+        return -1 if self.record != NULL and self.record.detached else 0
+    if self.s.flags & (S_CLOSED | S_CLOSING):
+        return 0
+    if not self.s.flags & S_OPENED:
+        return 2
+    return -2 if self.s.flags & (S_ENDED | S_BROKEN) else 1
+
+
+cdef address_t face_address(Socket self, bint peer) noexcept:
+    cdef address_t name
+    if self.record != NULL:
+        return self.record.remote if peer else self.record.local
+    name.size = 0
+    if self.s != NULL and not self.s.flags & S_CLOSED:
+        address_of_fd(&name, stream_fd(self.s), peer)
+    return name
+
+
+cdef bint face_set_option(Socket self, int option, int value) except -1:
+    """A TCP option; 0 means SO_KEEPALIVE, refused here where it would mean nothing."""
+    cdef int probe = 0
+    cdef net.socklen_t size = sizeof(probe)
+    cdef int fd
+    if self.s == NULL or self.s.flags & S_CLOSED:
+        return False
+    loop_check(loop_of(self.s))
+    fd = stream_fd(self.s)
+    if net.getsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &probe, &size) != 0:
+        return False
+    if option == 0:
+        return net.setsockopt(fd, net.SOL_SOCKET, net.SO_KEEPALIVE, &value, sizeof(value)) == 0
+    return net.setsockopt(fd, net.IPPROTO_TCP, option, &value, sizeof(value)) == 0
+
+
+cdef int face_reload(socket_t* s, Handlers handlers) except -1:
+    """Give an accepted socket a context of its own; an outgoing one has it already."""
+    cdef context_t* shared = context_of(s)
+    cdef context_t* own
+    if shared.references == 1:
+        context_install(shared, handlers)
+        return 0
+    own = context_copy(shared)
+    context_install(own, handlers)
+    s.tcp.data = own
+    context_release(loop_of(s), shared)
+    return 0
+
+
+cdef object socket_error(socket_t* s, int code):
+    """The exception `close` is told; None for an orderly end."""
+    cdef address_t name
+    if code == 0:
+        return None
+    name = face_address(<Socket>s.face, True)
+    syscall = "write" if s.flags & S_BROKEN else "read"
+    return error_from_code(code, syscall, address_host(&name), address_port(&name))

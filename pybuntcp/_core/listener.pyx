@@ -1,0 +1,495 @@
+"""listener: accepting, and when not to.
+
+Owns `listener_t` and its Python face `Listener`. The listening descriptor is watched by a
+`uv_poll_t` and accepted from here, because libuv's own server takes one connection a turn and,
+at the descriptor limit, accepts and drops what waits. Here: at most 64 accepts a turn, what
+waits stays in the backlog, and at the limit the listener rests and looks again.
+
+TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
+accepted one, so they cost no system call per connection.
+
+A `Listener` is kept alive by its own activity (listening, or sockets open); its memory goes
+with it. Unix socket files are removed at stop and at exit, by the process that made them, if
+device and inode are still those we made.
+"""
+import atexit
+import os
+
+from cpython.ref cimport PyObject, Py_CLEAR, Py_DECREF, Py_INCREF
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+cdef enum:
+    ACCEPTS_A_TURN = 64
+    REST_MILLISECONDS = 50      # at the descriptor limit
+
+
+cdef struct listener_t:
+    uv.uv_poll_t poll           # first: libuv's pointer is ours
+    alarm_t rest                # rings when it is time to look again
+    PyObject* face              # the Listener: borrowed, but owned while `held`
+    context_t* context
+    int fd
+    bint held
+    bint open                   # listening
+    bint unreferenced
+    uint64_t connections        # open sockets
+    uint64_t most               # max_connections
+    uint64_t accepted
+    uint64_t accept_errors
+
+
+# ---------------------------------------------------------------------------- accepting
+
+cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
+    cdef listener_t* self = <listener_t*>handle
+    cdef int budget = ACCEPTS_A_TURN
+    while budget > 0 and self.open and listener_accept_one(self):
+        budget -= 1
+
+
+cdef bint listener_accept_one(listener_t* self) noexcept nogil:
+    """Accept and open one connection. False: enough for this turn."""
+    cdef int fd
+    if self.connections >= self.most:
+        uv.uv_poll_stop(&self.poll)         # until a socket closes
+        return False
+    fd = net.pbt_accept(self.fd)
+    if fd >= 0:
+        listener_open_socket(self, fd)
+        return True
+    if net.errno == net.ECONNABORTED or net.errno == net.EINTR or net.errno == net.EPROTO:
+        return True
+    if net.errno != net.EAGAIN:
+        listener_rest(self)
+    return False
+
+
+cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
+    cdef loop_t* loop = loop_of(self)
+    cdef socket_t* s
+    if socket_adopt(loop, self.context, fd, &s) < 0:
+        net.close(fd)
+        listener_rest(self)
+        return
+    self.accepted += 1
+    self.connections += 1
+    loop.stats.accepted += 1
+    socket_opened(s)
+
+
+cdef void listener_rest(listener_t* self) noexcept nogil:
+    """No descriptor or no memory: what waits stays in the backlog."""
+    self.accept_errors += 1
+    loop_of(self).stats.accept_errors += 1
+    uv.uv_poll_stop(&self.poll)
+    alarm_arm(loop_of(self), &self.rest, clock_now() + REST_MILLISECONDS)
+
+
+cdef void on_rested(alarm_t* alarm) noexcept nogil:
+    listener_watch(<listener_t*>alarm.owner)
+
+
+cdef void listener_watch(listener_t* self) noexcept nogil:
+    if self.open:
+        uv.uv_poll_start(&self.poll, uv.UV_READABLE, on_acceptable)
+
+
+cdef void listener_lost_one(listener_t* self) noexcept nogil:
+    """One of its sockets has closed."""
+    self.connections -= 1
+    if self.open and self.connections + 1 == self.most:
+        listener_watch(self)
+    listener_let_go(self)
+
+
+# ---------------------------------------------------------------------------- life
+
+cdef void listener_hold(listener_t* self) noexcept:
+    if not self.held:
+        self.held = True
+        Py_INCREF(<object>self.face)
+
+
+cdef void listener_let_go(listener_t* self) noexcept nogil:
+    """Nothing of it is left to run: the face no longer keeps itself alive."""
+    if self.held and self.connections == 0 and self.fd < 0:
+        self.held = False
+        gil_take(loop_of(self))
+        (<listener_slot><void*>listener_release)(self)
+
+
+ctypedef void (*listener_slot)(listener_t*) noexcept nogil
+
+cdef void listener_release(listener_t* self) noexcept:
+    Py_DECREF(<object>self.face)        # may free `self`
+
+
+cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
+    """Watch a listening descriptor, which is adopted on success."""
+    cdef int rc = uv.uv_poll_init(&loop.uv, &self.poll, fd)
+    if rc < 0:
+        return rc
+    uv.uv_unref(<uv.uv_handle_t*>self)
+    loop_ref(loop)
+    listener_hold(self)
+    self.rest.ring = on_rested
+    self.rest.owner = self
+    self.fd = fd
+    self.open = True
+    loop.stats.open_listeners += 1
+    listener_watch(self)
+    return 0
+
+
+cdef void listener_stop(listener_t* self) noexcept nogil:
+    """Stop listening; open sockets live on."""
+    cdef loop_t* loop
+    if not self.open:
+        return
+    loop = loop_of(self)
+    self.open = False
+    alarm_disarm(loop, &self.rest)
+    if not self.unreferenced:
+        loop_unref(loop)
+    loop.stats.open_listeners -= 1
+    uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
+    net.close(self.fd)
+
+
+cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
+    cdef listener_t* self = <listener_t*>handle
+    self.fd = -1
+    listener_let_go(self)
+
+
+cdef void listener_abandon(listener_t* self) noexcept nogil:
+    """The loop dies: close, and leave the file to who made it."""
+    gil_take(loop_of(self))
+    (<listener_slot><void*>listener_unlink)(self)
+    listener_stop(self)
+
+
+cdef void listener_unlink(listener_t* self) noexcept:
+    unix_unlink((<Listener>self.face)._file)
+
+
+cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil:
+    cdef socket_t* s = <socket_t*>handle
+    if handle.type == uv.UV_TCP and s.flags & S_OPENED and context_of(s).server == server:
+        socket_close(s)
+
+
+# ---------------------------------------------------------------------------- unix files
+
+cdef dict _unix_files = {}      # key -> (path, device, inode, process): what is ours to remove
+
+
+cdef object unix_note(bytes path):
+    """Remember a socket file just made; the key to forget it by."""
+    path = os.path.abspath(path)
+    made = os.lstat(path)
+    key = object()
+    _unix_files[key] = (path, made.st_dev, made.st_ino, os.getpid())
+    return key
+
+
+cdef void unix_unlink(object key) noexcept:
+    """Remove the file if it is still the one we made."""
+    note = _unix_files.pop(key, None)
+    if note is None:
+        return
+    path, device, inode, process = note
+    try:
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino, os.getpid()) == (device, inode, process):
+            os.unlink(path)
+    except OSError:
+        pass        # gone already, or its directory is: nothing of ours is left
+
+
+@atexit.register
+def _remove_unix_files():
+    for key in list(_unix_files):
+        unix_unlink(key)
+
+
+# ---------------------------------------------------------------------------- the face
+
+class _NextTurn:
+    """Awaited: let whoever drives the coroutine go round once."""
+
+    def __await__(self):
+        yield
+
+
+cdef object _next_turn = _NextTurn()
+
+
+@cython.final
+cdef class Listener:
+    """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
+
+    Attributes: `hostname`, `port`, `unix` as bound (None where they do not apply), kept after
+    stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
+    open now.
+
+    Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
+    """
+    cdef listener_t* c
+    cdef readonly object hostname
+    cdef readonly object port
+    cdef object path            # `unix` is a macro of some compilers
+    cdef object _file
+    cdef Loop _loop            # its memory is needed as long as `c` is
+
+    def __init__(self):
+        raise TypeError("listeners are made by listen()")
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            if self.c.context != NULL:
+                context_release(loop_of(self.c), self.c.context)
+            free(self.c)
+
+    @property
+    def unix(self):
+        """The socket file's path or abstract name; None on TCP."""
+        return self.path
+
+    @property
+    def fd(self):
+        """The descriptor, still owned by the listener; -1 after stop."""
+        return self.c.fd if self.c.open else -1
+
+    @property
+    def data(self):
+        """What `socket.data` of every socket accepted from now on starts with."""
+        return <object>self.c.context.data
+
+    @data.setter
+    def data(self, value):
+        cdef PyObject* old = self.c.context.data
+        Py_INCREF(value)
+        self.c.context.data = <PyObject*>value
+        Py_DECREF(<object>old)
+
+    @property
+    def connections(self):
+        """Sockets open now."""
+        return self.c.connections
+
+    def stop(self, close_active_connections=False):
+        """Stop accepting; True: also close the open sockets (as `Socket.close`). Idempotent."""
+        cdef bint everything = bool(close_active_connections)
+        loop_check(loop_of(self.c))
+        if self.c.open:
+            unix_unlink(self._file)
+            listener_stop(self.c)
+        if everything and self.c.connections != 0:
+            uv.uv_walk(&loop_of(self.c).uv, on_close_accepted, self.c)
+
+    def ref(self):
+        """Let this listener keep `run()` going (the default)."""
+        loop_check(loop_of(self.c))
+        if self.c.open and self.c.unreferenced:
+            self.c.unreferenced = False
+            loop_ref(loop_of(self.c))
+
+    def unref(self):
+        """Let `run()` return though this listener is open."""
+        loop_check(loop_of(self.c))
+        if self.c.open and not self.c.unreferenced:
+            self.c.unreferenced = True
+            loop_unref(loop_of(self.c))
+
+    def reload(self, socket=None, *, tls=None):
+        """New handlers for every socket of this listener, open ones too, between two events.
+
+        Another listener given the same `Handlers` is not touched. A bad one changes nothing.
+        Errors: as `Handlers`. Source: Bun's `listener.reload({socket})`.
+        """
+        if tls is not None:
+            raise ValueError("tls: this listener has no TLS to reload")
+        cdef Handlers handlers = handlers_from(socket)
+        loop_check(loop_of(self.c))
+        context_install(self.c.context, handlers)
+
+    def stats(self):
+        """`{"accepted", "connections", "accept_errors"}`."""
+        return {
+            "accepted": self.c.accepted,
+            "connections": self.c.connections,
+            "accept_errors": self.c.accept_errors,
+        }
+
+    async def wait_closed(self, timeout=None):
+        """Until no socket of it is open, for at most `timeout` seconds; how many are left."""
+        cdef uint64_t until = uv.uv_hrtime() + <uint64_t>(float(timeout or 0) * 1e9)
+        while self.c.connections and (timeout is None or uv.uv_hrtime() < until):
+            await _next_turn
+        return self.c.connections
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop(True)
+
+    def __repr__(self):
+        where = self.path if self.path is not None else f"{self.hostname} port {self.port}"
+        return f"<pybuntcp.Listener {where}{'' if self.c.open else ' stopped'}>"
+
+
+cdef Listener listener_new(Loop loop, context_t* context, object hostname, object unix):
+    """A Listener that does not listen yet; the context's reference is given to it."""
+    cdef Listener face = Listener.__new__(Listener)
+    face.c = <listener_t*>calloc(1, sizeof(listener_t))
+    if face.c == NULL:
+        raise MemoryError()
+    face.c.face = <PyObject*>face
+    face._loop = loop
+    # `loop_of` is asked before uv_poll_init tells libuv's handle.
+    (<uv.uv_handle_t*>face.c).loop = &loop.c.uv
+    face.c.fd = -1
+    face.c.context = context
+    context.references += 1
+    context.server = face.c
+    face.hostname = hostname
+    face.path = unix
+    return face
+
+
+def listen_on(Handlers handlers, options):
+    """`listen` after its options were checked (see options.ListenOptions)."""
+    cdef Loop loop = loop_here()
+    cdef context_t* context = context_from(handlers, options)
+    cdef Listener face = None
+    cdef bint adopted = options.fd is not None
+    cdef int fd = -1
+    cdef int rc
+    try:
+        face = listener_new(loop, context, options.hostname, options.unix)
+        face.c.most = options.max_connections or UINT64_MAX
+        fd = options.fd if adopted else listener_bind(face, options)
+        listener_name(face, fd, adopted)
+        listener_set_options(fd, options)
+        rc = listener_start(face.c, loop.c, fd)
+        if rc < 0:
+            raise error_from_code(rc, "listen", options.address, options.port)
+        return face
+    except BaseException:
+        if face is not None:
+            unix_unlink(face._file)
+            if fd >= 0 and not adopted:
+                net.close(fd)
+        raise
+    finally:
+        context_release(loop.c, context)
+
+
+cdef int listener_bind(Listener face, options) except -1:
+    """A new listening descriptor. Nothing is left behind when it fails."""
+    cdef address_t name
+    cdef int fd
+    listener_resolve(&name, options)
+    fd = net.pbt_socket(name.name.any.sa_family)
+    if fd < 0:
+        raise error_from_code(-net.errno, "listen", options.address, options.port)
+    if listener_bind_fd(fd, &name, options) == 0:
+        if options.unix is not None and not options.unix.startswith("\0"):
+            face._file = unix_note(os.fsencode(options.unix))
+        if net.listen(fd, options.backlog) == 0:
+            return fd
+    rc = -net.errno
+    net.close(fd)
+    raise error_from_code(rc, "listen", options.address, options.port)
+
+
+cdef int listener_bind_fd(int fd, address_t* name, options) except -2:
+    """setsockopt what must come before bind, then bind. 0, or -1 and errno."""
+    cdef int on = 1
+    cdef int only = options.ipv6_only
+    if name.name.any.sa_family != net.AF_UNIX:
+        net.setsockopt(fd, net.SOL_SOCKET, net.SO_REUSEADDR, &on, sizeof(on))
+    if name.name.any.sa_family == net.AF_INET6:
+        net.setsockopt(fd, net.IPPROTO_IPV6, net.IPV6_V6ONLY, &only, sizeof(only))
+    if options.reuse_port and name.name.any.sa_family != net.AF_UNIX:
+        if net.setsockopt(fd, net.SOL_SOCKET, net.SO_REUSEPORT, &on, sizeof(on)) != 0:
+            return -1
+    return net.bind(fd, &name.name.any, name.size)
+
+
+cdef int listener_resolve(address_t* name, options) except -1:
+    """Where to bind: a unix name, an IP literal, or the resolver's first answer."""
+    if options.unix is not None:
+        return unix_name(name, options.unix, "listen")
+    if address_parse(name, options.host, options.port):
+        return 0
+    resolve_now(name, options.host, options.port)
+    return 0
+
+
+cdef int unix_name(address_t* name, str path, str syscall) except -1:
+    try:
+        return address_from_path(name, os.fsencode(path))
+    except ValueError:
+        raise error_from_code(uv.UV_ENAMETOOLONG, syscall, path) from None
+
+
+cdef int listener_name(Listener face, int fd, bint adopted) except -1:
+    """Note what the kernel says it is bound to; refuse an adopted one that does not listen."""
+    cdef address_t name
+    cdef int listening = 0
+    cdef net.socklen_t size = sizeof(listening)
+    if adopted:
+        if net.getsockopt(fd, net.SOL_SOCKET, net.SO_ACCEPTCONN, &listening, &size) != 0:
+            raise error_from_code(-net.errno, "listen", f"fd {fd}")
+        if not listening:
+            raise error_from_code(uv.UV_EINVAL, "listen", f"fd {fd} (it does not listen)")
+    address_of_fd(&name, fd, False)
+    face.port = address_port(&name)
+    if adopted and face.port is None:
+        face.path = address_host(&name)
+    elif adopted:
+        face.hostname = address_host(&name)
+    return 0
+
+
+cdef int listener_set_options(int fd, options) except -1:
+    """What accepted sockets inherit."""
+    cdef int value = 1
+    if options.unix is not None:
+        return 0
+    if options.no_delay:
+        net.setsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &value, sizeof(value))
+    keep_alive_set(fd, options.keep_alive)
+    return 0
+
+
+cdef int keep_alive_set(int fd, object seconds) except -1:
+    """SO_KEEPALIVE after `seconds` idle; None leaves it off."""
+    cdef int value = 1
+    if seconds is None:
+        return 0
+    net.setsockopt(fd, net.SOL_SOCKET, net.SO_KEEPALIVE, &value, sizeof(value))
+    value = seconds
+    net.setsockopt(fd, net.IPPROTO_TCP, net.PBT_KEEPIDLE, &value, sizeof(value))
+    return 0
+
+
+cdef context_t* context_from(Handlers handlers, options) except NULL:
+    """The context of a listener or connection: its table and its options."""
+    cdef context_t* context = context_new()
+    cdef object data = options.data
+    context_install(context, handlers)
+    Py_INCREF(data)
+    context.data = <PyObject*>data
+    context.high_water_mark = options.high_water_mark
+    context.idle_timeout = options.idle_timeout
+    context.linger_timeout = options.linger_timeout
+    context.allow_half_open = options.allow_half_open
+    context.pause_on_connect = options.pause_on_connect
+    return context

@@ -1,0 +1,330 @@
+"""loop: one libuv loop per thread, its turn, and when the GIL is held.
+
+Owns `loop_t` (the libuv loop and what all its sockets share: the slab, the spare chunks, the
+list of sockets with gathered output, the wheel, the counters) and `Loop`, its Python owner.
+
+The GIL rule. A turn of libuv is: poll, callbacks, closing, timers. `on_park` runs just before
+the poll and lets the GIL go; the first adapter that needs Python takes it back (`gil_take`),
+and it stays until the next park. So a turn of five hundred Python events costs one hand-over,
+and a turn of Cython slots none. Code below the adapters is `nogil` and touches no object.
+
+Promises: `run` raises what stopped it (Ctrl-C within 100 ms, also when idle, because Python's
+wakeup descriptor is polled by the loop); handlers never run inside one another.
+Does not know sockets: `loop_abandon` closes them through `up.abandoned`.
+"""
+import os
+import signal
+import threading
+import weakref
+from atexit import register as _at_exit
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState* PyEval_SaveThread() nogil
+    void PyEval_RestoreThread(PyThreadState*) nogil
+
+
+cdef struct loop_t:
+    uv.uv_loop_t uv             # first: a handle's loop pointer is a loop_t*
+    uv.uv_prepare_t park        # just before the poll; referenced while anything of ours is
+    uv.uv_idle_t again          # runs while outcomes wait to be told from the loop
+    uv.uv_timer_t alarm         # the wheel's one timer
+    uv.uv_poll_t interrupt      # the read end of Python's signal wakeup
+    int wakeup[2]
+    unsigned long thread
+    PyThreadState* parked       # the thread state set aside; NULL = the GIL is held
+    PyObject* owner             # borrowed: the Loop
+    PyObject* slab_owner        # owned: the Slab
+    char* slab
+    size_t references           # what keeps `run` going: sockets, listeners, connectors
+    int handling                # > 0 while a handler runs
+    bint running
+    bint dead                   # closed for good, or inherited over a fork: no handler runs
+    bint closed
+    socket_t** dirty            # sockets with output gathered by the handler that runs
+    size_t dirty_count
+    size_t dirty_room
+    chunk_t* spare[8]           # chunks to gather in, warm
+    size_t spares
+    connector_t* connectors     # every attempt in progress
+    connector_t* posted         # those whose outcome is to be told from the loop
+    size_t lookups              # names being resolved
+    wheel_t wheel
+    stats_t stats
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Loop:
+    """The owner of a loop's memory; listeners hold it too."""
+    cdef loop_t* c
+    cdef object failure         # what a handler raised to stop the loop
+    cdef object thread_name
+    cdef object __weakref__
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            free(self.c)
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Tenancy:
+    """A thread's hold on its loop, in thread-local storage: the loop closes with the thread."""
+    cdef Loop loop
+
+    def __dealloc__(self):
+        if self.loop is not None:
+            loop_close(self.loop)
+
+
+cdef object _local = threading.local()
+cdef object _loops = weakref.WeakSet()
+
+
+cdef Loop loop_here():
+    """This thread's loop, made when first asked for."""
+    cdef Tenancy tenancy = getattr(_local, "tenancy", None)
+    if tenancy is None or (tenancy.loop.c.dead and not tenancy.loop.c.running):
+        tenancy = Tenancy.__new__(Tenancy)
+        tenancy.loop = loop_new()
+        _local.tenancy = tenancy
+        _loops.add(tenancy.loop)
+    return tenancy.loop
+
+
+cdef Loop loop_new():
+    cdef Loop self = Loop.__new__(Loop)
+    cdef Slab slab = Slab()
+    cdef loop_t* c = <loop_t*>calloc(1, sizeof(loop_t))
+    cdef int rc
+    if c == NULL:
+        raise MemoryError()
+    rc = uv.uv_loop_init(&c.uv)
+    if rc != 0:
+        free(c)
+        raise error_from_code(rc, "epoll_create")
+    self.c = c
+    self.thread_name = threading.current_thread().name
+    c.thread = PyThread_get_thread_ident()
+    c.owner = <PyObject*>self
+    c.slab_owner = <PyObject*>slab
+    c.slab = slab.memory
+    Py_INCREF(slab)
+    wheel_init(&c.wheel, uv.uv_now(&c.uv))
+    loop_init_handles(c)
+    return self
+
+
+cdef void loop_init_handles(loop_t* self) noexcept:
+    uv.uv_prepare_init(&self.uv, &self.park)
+    uv.uv_prepare_start(&self.park, on_park)
+    uv.uv_unref(<uv.uv_handle_t*>&self.park)
+    uv.uv_idle_init(&self.uv, &self.again)
+    uv.uv_timer_init(&self.uv, &self.alarm)
+    uv.uv_unref(<uv.uv_handle_t*>&self.alarm)
+    self.wakeup[0] = self.wakeup[1] = -1
+    if net.pbt_pipe(self.wakeup) == 0:
+        uv.uv_poll_init(&self.uv, &self.interrupt, self.wakeup[0])
+        uv.uv_poll_start(&self.interrupt, uv.UV_READABLE, on_interrupt)
+        uv.uv_unref(<uv.uv_handle_t*>&self.interrupt)
+
+
+# ---------------------------------------------------------------------------- turning
+
+cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
+    return <loop_t*>(<uv.uv_handle_t*>handle).loop
+
+
+cdef inline void gil_take(loop_t* self) noexcept nogil:
+    """From here to the end of the turn this thread holds the GIL."""
+    if self.parked != NULL:
+        PyEval_RestoreThread(self.parked)
+        self.parked = NULL
+        self.stats.gil_takes += 1
+
+
+cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
+    cdef loop_t* self = loop_of(handle)
+    self.stats.turns += 1
+    if self.parked == NULL:
+        self.parked = PyEval_SaveThread()
+
+
+cdef inline void loop_ref(loop_t* self) noexcept nogil:
+    if self.references == 0:
+        uv.uv_ref(<uv.uv_handle_t*>&self.park)
+    self.references += 1
+
+
+cdef inline void loop_unref(loop_t* self) noexcept nogil:
+    self.references -= 1
+    if self.references == 0:
+        uv.uv_unref(<uv.uv_handle_t*>&self.park)
+
+
+cdef inline void handler_enter(loop_t* self) noexcept nogil:
+    self.handling += 1
+
+
+cdef inline void handler_leave(loop_t* self) noexcept nogil:
+    """The handler has returned: what it wrote goes out now, one system call a socket."""
+    if self.dirty_count != 0:
+        up.handled(self)
+    self.handling -= 1
+
+
+cdef int loop_run(Loop self) except -1:
+    """Turn until no referenced handle is left, or a handler's KeyboardInterrupt stops it."""
+    cdef loop_t* c = self.c
+    if c.running:
+        raise RuntimeError("run() was called inside a handler: this thread's loop is running")
+    cdef object previous = loop_watch_signals(c)
+    c.running = True
+    uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
+    gil_take(c)
+    c.running = False
+    loop_forget_signals(previous)
+    failure, self.failure = self.failure, None
+    if failure is not None:
+        raise failure
+    PyErr_CheckSignals()
+    return 0
+
+
+cdef void loop_fail(loop_t* self, object error) noexcept:
+    """Stop the loop; `run` raises the first such error."""
+    cdef Loop owner = <Loop>self.owner
+    if owner.failure is None:
+        owner.failure = error
+    uv.uv_stop(&self.uv)
+
+
+cdef int loop_check(loop_t* self) except -1:
+    """Refuse the wrong thread."""
+    if PyThread_get_thread_ident() != self.thread:
+        raise_wrong_thread(self)
+    return 0
+
+
+cdef int raise_wrong_thread(loop_t* self) except -1:
+    here = threading.current_thread()
+    raise RuntimeError(
+        f"this belongs to the loop of thread {(<Loop>self.owner).thread_name!r} "
+        f"({self.thread}) and was used from thread {here.name!r} ({here.ident})"
+    )
+
+
+# ---------------------------------------------------------------------------- Ctrl-C
+
+# libuv waits again when a signal interrupts epoll_wait, so Python would not notice Ctrl-C
+# before the next event. Python can write a byte to a descriptor for every signal: ours.
+
+cdef object loop_watch_signals(loop_t* self):
+    """Point the wakeup descriptor at this loop (main thread only); gives what to put back."""
+    if self.wakeup[1] < 0 or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+
+
+cdef int loop_forget_signals(object previous) except -1:
+    if previous is not None:
+        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+    return 0
+
+
+cdef void on_interrupt(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
+    cdef loop_t* self = loop_of(handle)
+    cdef char scrap[64]
+    while net.read(self.wakeup[0], scrap, sizeof(scrap)) > 0:
+        pass
+    gil_take(self)
+    (<loop_slot><void*>signals_deliver)(self)
+
+
+ctypedef void (*loop_slot)(loop_t*) noexcept nogil
+
+cdef void signals_deliver(loop_t* self) noexcept:
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        loop_fail(self, error)
+
+
+# ---------------------------------------------------------------------------- the end
+
+cdef void loop_abandon(loop_t* self) noexcept:
+    """Close every handle without calling a handler or writing a byte."""
+    if not self.dead:
+        self.dead = True
+        up.forsaken(self)
+        uv.uv_walk(&self.uv, on_abandon, self)
+
+
+cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
+    cdef loop_t* self = <loop_t*>loop
+    if uv.uv_is_closing(handle):
+        return
+    if (<void*>handle == <void*>&self.park or <void*>handle == <void*>&self.again
+            or <void*>handle == <void*>&self.alarm or <void*>handle == <void*>&self.interrupt):
+        uv.uv_close(handle, NULL)
+    else:
+        up.abandoned(handle)
+
+
+cdef int loop_close(Loop owner) except -1:
+    """Close what is left and give everything back but `loop_t` itself."""
+    cdef loop_t* self = owner.c
+    cdef size_t i
+    if self.closed or self.running:
+        return 0
+    loop_abandon(self)
+    while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
+        pass
+    gil_take(self)
+    Py_CLEAR(self.slab_owner)
+    for i in range(self.spares):
+        free(self.spare[i])
+    free(self.dirty)
+    for i in range(2):
+        if self.wakeup[i] >= 0:
+            net.close(self.wakeup[i])
+    self.closed = True
+    if uv.uv_loop_close(&self.uv) != 0:
+        Py_INCREF(owner)    # a name is still being resolved in libuv's pool: leave it the memory
+    return 0
+
+
+def _close_at_exit():
+    """The main thread's loop goes with the interpreter, unix socket files included."""
+    _local.tenancy = None
+
+
+def _abandon_after_fork():
+    """In the child: what the parent had open is the parent's. Nothing is written or reset.
+
+    A loop that is turning right now (fork inside a handler) finishes by itself, its handles
+    being closed; loops of threads that do not exist here are left alone.
+    """
+    cdef Loop loop
+    cdef unsigned long here = PyThread_get_thread_ident()
+    for loop in list(_loops):
+        if loop.c.thread == here:
+            uv.uv_loop_fork(&loop.c.uv)
+            loop_abandon(loop.c)
+            if not loop.c.running:
+                _local.tenancy = None
+
+
+_at_exit(_close_at_exit)
+os.register_at_fork(after_in_child=_abandon_after_fork)

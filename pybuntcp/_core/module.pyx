@@ -1,0 +1,39 @@
+"""module: what the core offers to the facade beside its classes: `run` and `stats`.
+
+Does not check options: that is done in Python, before.
+"""
+from pybuntcp._c cimport uv
+
+libuv_version = uv.uv_version_string().decode()
+
+
+def run_loop():
+    """Turn this thread's loop until no referenced handle is left."""
+    loop_run(loop_here())
+
+
+def stats():
+    """The counters of this thread's loop, as a dict of int.
+
+    Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pending_bytes`.
+    Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
+    `bytes_written`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
+    `accept_errors`, `handshakes`, `handshake_failures`.
+    """
+    cdef loop_t* loop = loop_here().c
+    cdef size_t pending = 0
+    cdef dict found
+    uv.uv_walk(&loop.uv, on_count_pending, &pending)
+    found = loop.stats
+    found["pending_bytes"] = pending
+    return found
+
+
+cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
+    if handle.type == uv.UV_TCP and not uv.uv_is_closing(handle):
+        (<size_t*>total)[0] += output_pending(<socket_t*>handle)
+
+
+def compile_handlers(source):
+    """What `socket=` means, as a Handlers."""
+    return handlers_from(source)

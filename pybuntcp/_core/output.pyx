@@ -1,0 +1,326 @@
+"""output: what was accepted and is on its way to the kernel.
+
+Owns `chunk_t`, one buffer of accepted bytes, and the one way out of a socket. At most two
+chunks belong to a socket: the one libuv is sending (`uv_write`), and `gather`, which takes
+what comes meanwhile. A corked write is gathered; any other goes to the kernel at once from
+the caller's own memory, with what was gathered before it in front. What the kernel refuses
+is copied once, up to the mark, and queued; libuv's write callback is the drain event, since
+libuv has no writable event of its own.
+
+Promises order; that accepted bytes not yet with the kernel never exceed the mark; that a
+chunk is never moved or reused while libuv sends from it.
+Does not know handlers or why somebody wants to write.
+"""
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove
+
+from pybuntcp._c cimport uv
+
+cdef enum:
+    CORK_SIZE = 16384       # gathered at most before it goes out; a TLS record's worth
+    CHUNK_LEAST = 1024
+    SPARE_CHUNKS = 8
+
+
+cdef struct chunk_t:
+    uv.uv_write_t request       # first: libuv's pointer is ours
+    size_t start                # unsent bytes are start..end
+    size_t end
+    size_t size
+    char memory[1]
+
+
+# ---------------------------------------------------------------------------- chunks
+
+cdef chunk_t* chunk_new(loop_t* loop, size_t least) noexcept nogil:
+    """An empty chunk with room for `least` bytes: a warm one if that will do."""
+    cdef chunk_t* self
+    cdef size_t size = max(least, <size_t>CHUNK_LEAST)
+    if least <= CORK_SIZE and loop.spares != 0:
+        loop.spares -= 1
+        self = loop.spare[loop.spares]
+    else:
+        # The first socket to gather in a handler gets a whole cork's room, a spare afterwards;
+        # the others of a broadcast get what they need.
+        if least <= CORK_SIZE and loop.handling != 0 and loop.dirty_count == 0:
+            size = CORK_SIZE
+        self = <chunk_t*>malloc(sizeof(chunk_t) + size)
+        if self == NULL:
+            return NULL
+        self.size = size
+    self.start = self.end = 0
+    return self
+
+
+cdef void chunk_free(loop_t* loop, chunk_t* self) noexcept nogil:
+    if self.size == CORK_SIZE and loop.spares < SPARE_CHUNKS:
+        loop.spare[loop.spares] = self
+        loop.spares += 1
+    else:
+        free(self)
+
+
+cdef inline size_t chunk_length(chunk_t* self) noexcept nogil:
+    return self.end - self.start if self != NULL else 0
+
+
+cdef chunk_t* chunk_reserve(chunk_t* self, size_t more) noexcept nogil:
+    """Room for `more` bytes at the end; may move the chunk. NULL: no memory, chunk unharmed."""
+    cdef size_t size
+    if self.size - self.end >= more:
+        return self
+    if self.start != 0:
+        memmove(self.memory, self.memory + self.start, self.end - self.start)
+        self.end -= self.start
+        self.start = 0
+    if self.size - self.end >= more:
+        return self
+    size = max(self.size * 2, self.end + more)
+    if self.end + more <= CORK_SIZE < size:
+        size = CORK_SIZE
+    self = <chunk_t*>realloc(self, sizeof(chunk_t) + size)
+    if self != NULL:
+        self.size = size
+    return self
+
+
+# ---------------------------------------------------------------------------- accounting
+
+cdef inline size_t output_sending(socket_t* self) noexcept nogil:
+    return uv.uv_stream_get_write_queue_size(<uv.uv_stream_t*>self)
+
+
+cdef inline size_t output_pending(socket_t* self) noexcept nogil:
+    """Bytes accepted and not yet with the kernel."""
+    return output_sending(self) + chunk_length(self.gather)
+
+
+cdef inline bint output_corked(socket_t* self) noexcept nogil:
+    return self.corks != 0 or loop_of(self).handling != 0
+
+
+# ---------------------------------------------------------------------------- the way out
+
+cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t mark) noexcept nogil:
+    """Accept up to `size` bytes, holding at most `mark` unsent; the count, or a negative code.
+
+    A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and one
+    byte at most is kept, to learn from its write callback when the kernel takes more.
+    """
+    cdef size_t gathered = chunk_length(self.gather)
+    cdef size_t limit = max(mark, <size_t>1)
+    if size == 0:
+        return 0
+    if output_sending(self) != 0:
+        return output_keep(self, at, size, limit)
+    if mark != 0 and output_corked(self) and gathered + size <= min(limit, <size_t>CORK_SIZE):
+        return output_keep(self, at, size, limit)
+    return output_send(self, at, size, limit)
+
+
+cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
+    """Copy what fits under `limit` behind what is gathered."""
+    cdef size_t pending = output_pending(self)
+    cdef size_t room = limit - pending if limit > pending else 0
+    cdef size_t taken = min(size, room)
+    if taken != 0 and not output_append(self, at, taken):
+        taken = 0
+    if taken < size:
+        self.flags |= S_SHORT
+        loop_of(self).stats.short_writes += 1
+    self.accepted += taken
+    return taken
+
+
+cdef bint output_append(socket_t* self, const char* at, size_t size) noexcept nogil:
+    cdef loop_t* loop = loop_of(self)
+    cdef chunk_t* chunk = self.gather
+    if chunk == NULL:
+        chunk = chunk_new(loop, size)
+    else:
+        chunk = chunk_reserve(chunk, size)
+    if chunk == NULL:
+        return False
+    self.gather = chunk
+    memcpy(chunk.memory + chunk.end, at, size)
+    chunk.end += size
+    if loop.handling != 0 and not self.flags & S_DIRTY:
+        output_mark_dirty(loop, self)
+    return True
+
+
+cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
+    """One attempt: what is gathered, then the caller's bytes; keep what is refused."""
+    cdef uv.uv_buf_t parts[2]
+    cdef unsigned int count = 0
+    cdef size_t gathered = chunk_length(self.gather)
+    cdef ssize_t sent
+    if gathered != 0:
+        parts[0].base = self.gather.memory + self.gather.start
+        parts[0].len = gathered
+        count = 1
+    parts[count].base = <char*>at
+    parts[count].len = size
+    sent = output_attempt(self, parts, count + 1)
+    if sent < 0:
+        return sent
+    output_advance(self, min(<size_t>sent, gathered))
+    sent -= min(<size_t>sent, gathered)
+    self.accepted += sent
+    if <size_t>sent == size:
+        return sent
+    sent += output_keep(self, at + sent, size - sent, limit)
+    output_queue(self)
+    return sent
+
+
+cdef ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, unsigned int count) noexcept nogil:
+    """One system call. Bytes taken (0: the kernel is full), or a code: the socket is broken."""
+    cdef loop_t* loop = loop_of(self)
+    cdef ssize_t sent = uv.uv_try_write(<uv.uv_stream_t*>self, parts, count)
+    loop.stats.writes += 1
+    if sent > 0:
+        loop.stats.bytes_written += sent
+        output_touch(self)
+        return sent
+    if sent == uv.UV_EAGAIN:
+        return 0
+    if sent < 0:
+        output_break(self, <int>sent)
+    return sent
+
+
+cdef inline void output_advance(socket_t* self, size_t sent) noexcept nogil:
+    """`sent` bytes of what is gathered have left; an empty chunk goes back."""
+    if self.gather == NULL:
+        return
+    self.gather.start += sent
+    if self.gather.start == self.gather.end:
+        chunk_free(loop_of(self), self.gather)
+        self.gather = NULL
+
+
+cdef void output_queue(socket_t* self) noexcept nogil:
+    """Hand what is gathered to libuv, which sends it as the kernel takes it."""
+    cdef uv.uv_buf_t part
+    cdef chunk_t* chunk = self.gather
+    cdef int rc
+    if chunk == NULL:
+        return
+    self.gather = NULL
+    part.base = chunk.memory + chunk.start
+    part.len = chunk_length(chunk)
+    rc = uv.uv_write(&chunk.request, <uv.uv_stream_t*>self, &part, 1, on_written)
+    if rc < 0:
+        self.accepted -= part.len
+        chunk_free(loop_of(self), chunk)
+        output_break(self, rc)
+
+
+cdef void output_flush(socket_t* self) noexcept nogil:
+    """Send what is gathered, unless libuv is still sending: then it follows by itself."""
+    cdef uv.uv_buf_t part
+    cdef ssize_t sent
+    if self.gather == NULL or output_sending(self) != 0 or self.flags & (S_BROKEN | S_CLOSED):
+        return
+    part.base = self.gather.memory + self.gather.start
+    part.len = chunk_length(self.gather)
+    sent = output_attempt(self, &part, 1)
+    if sent < 0:
+        return
+    output_advance(self, sent)
+    if self.gather != NULL:
+        output_queue(self)
+
+
+cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
+    cdef socket_t* self = <socket_t*>request.handle
+    cdef chunk_t* chunk = <chunk_t*>request
+    cdef loop_t* loop = loop_of(self)
+    cdef size_t size = chunk_length(chunk)
+    chunk_free(loop, chunk)
+    if self.flags & S_CLOSED:
+        return
+    if status < 0:
+        # Some of it may have left; nobody will ever know how much.
+        self.accepted -= size
+        output_break(self, status)
+        return
+    loop.stats.bytes_written += size
+    output_touch(self)
+    output_flush(self)
+    if output_pending(self) == 0 and not self.flags & S_BROKEN:
+        up.flushed(self)
+
+
+# ---------------------------------------------------------------------------- corks
+
+cdef void output_mark_dirty(loop_t* loop, socket_t* self) noexcept nogil:
+    cdef size_t room
+    cdef socket_t** grown
+    if loop.dirty_count == loop.dirty_room:
+        room = max(loop.dirty_room * 2, <size_t>64)
+        grown = <socket_t**>realloc(loop.dirty, room * sizeof(socket_t*))
+        if grown == NULL:
+            output_flush(self)      # no memory to remember it: it goes out now
+            return
+        loop.dirty = grown
+        loop.dirty_room = room
+    loop.dirty[loop.dirty_count] = self
+    loop.dirty_count += 1
+    self.flags |= S_DIRTY
+
+
+cdef void output_flush_dirty(loop_t* loop) noexcept nogil:
+    """Everything gathered while a handler ran. Its sockets are alive: see stream."""
+    cdef socket_t* each
+    cdef size_t i = 0
+    while i < loop.dirty_count:
+        each = loop.dirty[i]
+        each.flags &= ~S_DIRTY
+        if each.corks == 0:
+            output_settle(each)
+        i += 1
+    loop.dirty_count = 0
+
+
+cdef void output_settle(socket_t* self) noexcept nogil:
+    """Send what is gathered; if that was all and somebody waits for it, say so."""
+    output_flush(self)
+    if self.flags & (S_ENDED | S_CLOSED) == S_ENDED and output_pending(self) == 0:
+        up.flushed(self)
+
+
+cdef void output_uncork(socket_t* self) noexcept nogil:
+    self.corks -= 1
+    if self.corks == 0 and not self.flags & S_DIRTY:
+        output_settle(self)
+
+
+# ---------------------------------------------------------------------------- the end
+
+cdef void output_break(socket_t* self, int code) noexcept nogil:
+    """A write failed for good: nothing more can leave."""
+    if self.error == 0:
+        self.error = code
+    self.flags |= S_BROKEN
+    output_forget(self)
+    up.broken(self)
+
+
+cdef void output_forget(socket_t* self) noexcept nogil:
+    """Drop what is gathered."""
+    self.accepted -= chunk_length(self.gather)
+    output_free(self)
+
+
+cdef void output_drop(socket_t* self) noexcept nogil:
+    """Forget everything unsent; libuv gives its chunk back through `on_written`."""
+    self.accepted -= output_sending(self)
+    output_forget(self)
+
+
+cdef inline void output_free(socket_t* self) noexcept nogil:
+    if self.gather != NULL:
+        chunk_free(loop_of(self), self.gather)
+        self.gather = NULL

@@ -1,0 +1,259 @@
+"""socket: the verbs of a connection, and what its events lead to.
+
+Owns the rules of CONTRACT's "Writing" and "Reading and closing": which verb may still do
+something, when FIN goes out, when the descriptor does.
+
+  end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN,
+             for at most linger_timeout from our FIN
+  close      takes and reads no more; sends what is pending for at most linger_timeout
+  terminate  drops what is pending and resets
+  shutdown   FIN after what is pending, and no clock; shutdown(True): reads and throws away
+
+Our FIN and the peer's both seen, or a close flushed: `stream_close`.
+
+A write that fails for good does not close at once: what the peer sent before is still in the
+kernel and is delivered first (`S_BROKEN`); the read side then ends the connection, with the
+error of the write.
+
+Promises that no verb calls a handler before it returns. All of it is `nogil`.
+"""
+from libc.stdint cimport SIZE_MAX
+
+from pybuntcp._c cimport net, uv
+
+
+# ---------------------------------------------------------------------------- birth
+
+cdef int socket_adopt(loop_t* loop, context_t* context, int fd, socket_t** made) noexcept nogil:
+    """A socket on a connected descriptor, which it adopts; a negative code leaves it alone."""
+    cdef socket_t* s = socket_new(loop, context)
+    cdef int rc
+    if s == NULL:
+        return uv.UV_ENOMEM
+    rc = uv.uv_tcp_open(&s.tcp, fd)
+    if rc < 0:
+        stream_close(s)
+        return rc
+    made[0] = s
+    return 0
+
+
+cdef void socket_opened(socket_t* s) noexcept nogil:
+    """The connection stands: tell `open`, then read."""
+    cdef context_t* context = context_of(s)
+    s.flags |= S_OPENED
+    loop_of(s).stats.open_sockets += 1
+    if context.pause_on_connect:
+        s.flags |= S_PAUSED
+    clocks_start_idle(s)
+    emit_event(s, context.table.open)
+    stream_read(s)
+
+
+# ---------------------------------------------------------------------------- verbs
+
+cdef inline bint socket_writable(socket_t* s) noexcept nogil:
+    return not s.flags & (S_ENDED | S_CLOSED | S_BROKEN)
+
+
+cdef ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil:
+    """Bytes accepted, or -1: this side is done."""
+    cdef ssize_t taken
+    if not socket_writable(s):
+        return -1
+    taken = output_write(s, at, size, context_of(s).high_water_mark)
+    return taken if taken >= 0 else -1
+
+
+cdef ssize_t socket_end(socket_t* s, const char* at, size_t size) noexcept nogil:
+    """Accept all, then FIN. -1: this side was done before, or is broken; -2: no memory."""
+    cdef ssize_t taken
+    if not socket_writable(s):
+        return -1
+    taken = output_write(s, at, size, SIZE_MAX)
+    if taken < 0:
+        return -1
+    if <size_t>taken != size:
+        return -2
+    s.flags |= S_ENDED | S_LINGER
+    s.flags &= ~S_SHORT
+    if output_pending(s) == 0:
+        socket_send_fin(s)
+    else:
+        clocks_start_linger(s)
+    return taken
+
+
+cdef void socket_close(socket_t* s) noexcept nogil:
+    if s.flags & (S_CLOSED | S_CLOSING):
+        return
+    output_flush(s)
+    s.flags |= S_ENDED | S_CLOSING
+    if output_pending(s) == 0 or s.flags & S_BROKEN:
+        stream_close(s)
+        return
+    stream_stop(s)
+    clocks_start_linger(s)
+
+
+cdef void socket_terminate(socket_t* s) noexcept nogil:
+    if not s.flags & S_CLOSED:
+        stream_reset_on_close(s)
+        stream_close(s)
+
+
+cdef void socket_shutdown(socket_t* s) noexcept nogil:
+    if not socket_writable(s):
+        return
+    output_flush(s)
+    s.flags |= S_ENDED
+    s.flags &= ~S_SHORT
+    if output_pending(s) == 0:
+        socket_send_fin(s)
+
+
+cdef void socket_deafen(socket_t* s) noexcept nogil:
+    """shutdown(True): what comes is read and thrown away, so that our FIN is not a reset."""
+    if s.flags & (S_CLOSED | S_CLOSING):
+        return
+    s.flags |= S_DEAF
+    if s.flags & S_FIN_SENT:
+        stream_close(s)
+        return
+    s.flags &= ~S_PAUSED
+    stream_read(s)
+
+
+cdef void socket_pause(socket_t* s) noexcept nogil:
+    if not s.flags & (S_CLOSED | S_CLOSING | S_DEAF):
+        s.flags |= S_PAUSED
+        stream_stop(s)
+
+
+cdef void socket_resume(socket_t* s) noexcept nogil:
+    s.flags &= ~S_PAUSED
+    if s.flags & S_OPENED:
+        stream_read(s)
+
+
+cdef void socket_flush(socket_t* s) noexcept nogil:
+    if not s.flags & S_CLOSED:
+        output_settle(s)
+
+
+cdef void socket_ref(socket_t* s) noexcept nogil:
+    if s.flags & S_UNREF and not s.flags & S_CLOSED:
+        s.flags &= ~S_UNREF
+        loop_ref(loop_of(s))
+
+
+cdef void socket_unref(socket_t* s) noexcept nogil:
+    if not s.flags & (S_UNREF | S_CLOSED):
+        s.flags |= S_UNREF
+        loop_unref(loop_of(s))
+
+
+cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
+    """The error it will close with; the first one counts."""
+    if s.error == 0:
+        s.error = code
+
+
+cdef void socket_send_fin(socket_t* s) noexcept nogil:
+    """Everything is with the kernel: FIN, and the end if the peer had ended."""
+    if s.flags & S_FIN_SENT:
+        return
+    stream_fin(s)
+    if s.flags & (S_EOF | S_DEAF):
+        stream_close(s)
+    elif s.flags & S_LINGER:
+        clocks_start_linger(s)
+
+
+# ---------------------------------------------------------------------------- events
+
+cdef void socket_received(socket_t* s, const char* at, size_t size) noexcept nogil:
+    clocks_touch(s)
+    if not s.flags & S_DEAF:
+        emit_data(s, at, size)
+
+
+cdef void socket_ended(socket_t* s, int code) noexcept nogil:
+    if code != uv.UV_EOF:
+        socket_fail(s, code)
+        stream_close(s)
+        return
+    s.flags |= S_EOF
+    if s.flags & S_BROKEN:
+        stream_close(s)
+    elif not s.flags & S_DEAF:
+        emit_event(s, context_of(s).table.end)
+        socket_peer_ended(s)
+
+
+cdef void socket_peer_ended(socket_t* s) noexcept nogil:
+    """The peer's FIN was told: unless half-open is allowed, finish what is pending and go."""
+    if s.flags & S_CLOSED:
+        return
+    if s.flags & S_ENDED or not context_of(s).allow_half_open:
+        socket_close(s)
+
+
+cdef void socket_flushed(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSING:
+        stream_close(s)
+    elif s.flags & S_ENDED:
+        socket_send_fin(s)
+    elif s.flags & S_SHORT:
+        s.flags &= ~S_SHORT
+        loop_of(s).stats.drains += 1
+        emit_event(s, context_of(s).table.drain)
+
+
+cdef void socket_broken(socket_t* s) noexcept nogil:
+    if s.flags & (S_EOF | S_DEAF | S_CLOSING):
+        stream_close(s)
+    elif not s.flags & S_PAUSED:
+        stream_read(s)
+        clocks_start_linger(s)
+
+
+cdef void socket_closing(socket_t* s) noexcept nogil:
+    clocks_stop(s)
+    if s.face != NULL:
+        record_addresses(s)
+
+
+cdef void socket_closed(socket_t* s) noexcept nogil:
+    """The last event: tell `close`, let go of the face and the context."""
+    cdef loop_t* loop = loop_of(s)
+    cdef context_t* context
+    if s.flags & S_OPENED:
+        emit_close(s, s.error)
+        loop.stats.open_sockets -= 1
+        loop.stats.closed += 1
+    if s.face != NULL:
+        gil_take(loop)
+        (<event_slot><void*>face_detach)(s)
+    context = context_of(s)
+    if context.server != NULL and s.flags & S_OPENED:
+        listener_lost_one(context.server)
+    context_release(loop, context)
+
+
+cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
+    if handle.type == uv.UV_TCP:
+        stream_close(<socket_t*>handle)
+    else:
+        listener_abandon(<listener_t*>handle)
+
+
+up.received = socket_received
+up.ended = socket_ended
+up.flushed = socket_flushed
+up.broken = socket_broken
+up.closing = socket_closing
+up.closed = socket_closed
+up.abandoned = on_handle_abandoned
+up.forsaken = connectors_abandon
+up.handled = output_flush_dirty

@@ -1,0 +1,148 @@
+"""stream: one connection as the kernel and libuv see it.
+
+Owns `socket_t`, the connection: libuv's handle first, then its face, its output, its clocks
+and its counters. Everything of a connection hangs here and only here.
+
+Lifetime, in one place: a socket is born in `socket_new`, begins to die in `stream_close`
+(once, from anywhere), and is freed in `on_closed`, libuv's close callback, and nowhere else.
+libuv runs close callbacks at the end of a turn, never inside another callback, so a `socket_t*`
+stays valid for as long as any handler that was given it runs.
+
+All streams are `uv_tcp_t`, unix sockets too: libuv's stream code is one for both, and the
+handle is 16 bytes smaller than a `uv_pipe_t`.
+
+Promises one read system call per event and no allocation. Does not know handlers: what
+happens is told upward through `up`, the table of stream events.
+"""
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+
+cdef enum:
+    S_OPENED = 2            # `open` was told, so `close` will be
+    S_ENDED = 4             # our side takes no more writes
+    S_FIN_SENT = 8
+    S_EOF = 16              # the peer's FIN was seen
+    S_DEAF = 32             # shutdown(True): what comes is thrown away
+    S_PAUSED = 64
+    S_CLOSING = 128         # close when what is pending has gone out
+    S_CLOSED = 256          # uv_close was called
+    S_BROKEN = 512          # a write failed for good; the read side has the last word
+    S_SHORT = 1024          # a write was short: a drain is owed
+    S_DIRTY = 2048          # in the loop's list of gathered output
+    S_UNREF = 4096
+    S_RENEWED = 8192        # timeout() was called since the clock rang
+    S_LINGER = 16384        # end() was called: the peer's FIN is waited for, by the clock
+
+
+cdef struct socket_t:
+    uv.uv_tcp_t tcp             # first: libuv's pointer is ours; .data is the context_t
+    PyObject* face              # owned: the Socket, made when first needed
+    chunk_t* gather             # bytes accepted and not yet given to the kernel
+    clocks_t* clocks             # its deadlines, made when first needed
+    uint64_t bytes_read
+    uint64_t accepted           # bytes taken from the user; less pending = bytes written
+    int error                   # the libuv code it will close with
+    unsigned short flags
+    unsigned short corks        # `with socket.cork()` depth
+
+
+cdef struct stream_events_t:
+    # What streams tell the layer above. Filled once, by socket.
+    void (*received)(socket_t*, const char*, size_t) noexcept nogil
+    void (*ended)(socket_t*, int) noexcept nogil        # UV_EOF or an error code
+    void (*flushed)(socket_t*) noexcept nogil           # nothing is pending any more
+    void (*broken)(socket_t*) noexcept nogil            # a write failed for good
+    void (*closing)(socket_t*) noexcept nogil           # the descriptor is about to go
+    void (*closed)(socket_t*) noexcept nogil            # the last event; then it is freed
+    void (*abandoned)(uv.uv_handle_t*) noexcept nogil   # the loop dies under this handle
+    void (*forsaken)(loop_t*) noexcept nogil            # ... and under its connectors
+    void (*handled)(loop_t*) noexcept nogil             # a handler returned, output is gathered
+
+cdef stream_events_t up
+
+
+cdef socket_t* socket_new(loop_t* loop, context_t* context) noexcept nogil:
+    """A socket without a descriptor. Owned by libuv from here on; NULL: no memory."""
+    cdef socket_t* self = <socket_t*>calloc(1, sizeof(socket_t))
+    if self == NULL:
+        return NULL
+    uv.uv_tcp_init(&loop.uv, &self.tcp)
+    uv.uv_unref(<uv.uv_handle_t*>self)      # loop.references keeps the loop going
+    self.tcp.data = context
+    context.references += 1
+    loop_ref(loop)
+    return self
+
+
+cdef inline int stream_fd(socket_t* self) noexcept nogil:
+    cdef int fd = -1
+    uv.uv_fileno(<uv.uv_handle_t*>self, &fd)
+    return fd
+
+
+cdef void stream_read(socket_t* self) noexcept nogil:
+    """Read, or go on reading."""
+    if not self.flags & (S_PAUSED | S_EOF | S_CLOSING | S_CLOSED):
+        uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+
+
+cdef inline void stream_stop(socket_t* self) noexcept nogil:
+    uv.uv_read_stop(<uv.uv_stream_t*>self)
+
+
+cdef void stream_fin(socket_t* self) noexcept nogil:
+    """Send FIN now. Nothing is queued: `uv_shutdown` would only wait for a turn."""
+    if not self.flags & (S_FIN_SENT | S_CLOSED):
+        self.flags |= S_FIN_SENT
+        net.shutdown(stream_fd(self), net.SHUT_WR)
+
+
+cdef void stream_reset_on_close(socket_t* self) noexcept nogil:
+    """Let close(2) send RST instead of FIN."""
+    cdef net.linger linger
+    linger.l_onoff = 1
+    linger.l_linger = 0
+    net.setsockopt(stream_fd(self), net.SOL_SOCKET, net.SO_LINGER, &linger, sizeof(linger))
+
+
+cdef void stream_close(socket_t* self) noexcept nogil:
+    """Give the descriptor back. `up.closed` follows from the loop, once."""
+    cdef loop_t* loop = loop_of(self)
+    if self.flags & S_CLOSED:
+        return
+    up.closing(self)
+    self.flags |= S_CLOSED | S_ENDED
+    output_drop(self)
+    if not self.flags & S_UNREF:
+        loop_unref(loop)
+    uv.uv_close(<uv.uv_handle_t*>self, on_closed)
+
+
+cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    buffer.base = loop_of(handle).slab
+    buffer.len = SLAB_SIZE
+
+
+cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:
+    cdef socket_t* self = <socket_t*>stream
+    cdef loop_t* loop = loop_of(stream)
+    if n > 0:
+        self.bytes_read += n
+        loop.stats.bytes_read += n
+        loop.stats.reads += 1
+        up.received(self, buffer.base, n)
+    elif n < 0:
+        stream_stop(self)
+        up.ended(self, <int>n)
+
+
+cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:
+    cdef socket_t* self = <socket_t*>handle
+    up.closed(self)
+    output_free(self)
+    free(self.clocks)
+    free(self)

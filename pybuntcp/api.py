@@ -1,0 +1,121 @@
+"""api: `listen`, `connect` and `run`, with their options spelled out.
+
+Owns the signatures and their documentation; checks nothing itself (options) and moves no
+byte (the core).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+from . import _core
+from .options import read_connect, read_listen
+
+HandlersLike = Any
+"""A mapping, class, instance or module with handlers, or a `Handlers`."""
+
+
+def listen(
+    *,
+    socket: HandlersLike,
+    hostname: str | None = None,
+    port: int | None = None,
+    unix: str | PathLike[str] | None = None,
+    fd: int | None = None,
+    data: Any = None,
+    tls: Mapping[str, Any] | bool | None = None,
+    exclusive: bool = False,
+    reuse_port: bool = False,
+    ipv6_only: bool = False,
+    allow_half_open: bool = False,
+    pause_on_connect: bool = False,
+    backlog: int = 512,
+    no_delay: bool = True,
+    keep_alive: float | None = None,
+    high_water_mark: int = 65536,
+    idle_timeout: float | None = None,
+    handshake_timeout: float | None = 10.0,
+    linger_timeout: float | None = 30.0,
+    max_connections: int | None = None,
+) -> _core.Listener:
+    """Listen for stream connections; all of them share one set of handlers.
+
+    socket: the handlers, see `Handlers`. Where: `hostname` with `port` (0 picks one, told by
+    `listener.port`; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
+    it abstract), or `fd`, a listening descriptor, which is adopted.
+
+    data: what `socket.data` of every accepted socket starts with, by reference.
+    exclusive, reuse_port: share the port with other listeners (SO_REUSEPORT) or, the default,
+    do not. allow_half_open: stay writable after the peer's end. pause_on_connect: open paused.
+    backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
+    idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
+    unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
+    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses there.
+
+    Errors: TypeError or ValueError naming a wrong option, before any I/O; OSError with
+    `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror` for a name.
+
+    Source: `Bun.listen`. Bun: closes the port's file by path, spins at the descriptor limit.
+    """
+    given = dict(locals())
+    handlers = given.pop("socket")
+    options = read_listen(given)
+    return _core.listen_on(_core.compile_handlers(handlers), options)
+
+
+def connect(
+    *,
+    socket: HandlersLike | None = None,
+    hostname: str | None = None,
+    port: int | None = None,
+    unix: str | PathLike[str] | None = None,
+    fd: int | None = None,
+    data: Any = None,
+    tls: Mapping[str, Any] | bool | None = None,
+    allow_half_open: bool = False,
+    no_delay: bool = True,
+    keep_alive: float | None = None,
+    high_water_mark: int = 65536,
+    timeout: float | None = None,
+    idle_timeout: float | None = None,
+    handshake_timeout: float | None = 10.0,
+    linger_timeout: float | None = 30.0,
+    local_address: str | None = None,
+    local_port: int = 0,
+) -> _core.Connecting:
+    """Connect; starts at once, and gives a `Connecting` to await, ask or cancel.
+
+    All addresses of a name are tried (happy eyeballs); `localhost` reaches whichever family
+    listens. Then `open(socket)`, or `connect_error(socket, error)` once, from the loop, never
+    before this call has returned.
+
+    socket: the handlers; None opens paused. timeout: seconds for name and connection together;
+    None = for ever. local_address (an IP literal), local_port: where to connect from. fd: a
+    connected descriptor, which is adopted. The others as in `listen`.
+
+    Errors at the call: TypeError or ValueError naming a wrong option. Everything else is an
+    outcome: OSError with `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror`;
+    TimeoutError.
+
+    Source: `Bun.connect`. Bun: dials all addresses at once, has no timeout and no cancel.
+    """
+    given = dict(locals())
+    options = read_connect(given)
+    handlers = None if socket is None else _core.compile_handlers(socket)
+    return _core.connect_on(handlers, options)
+
+
+def run(main: Any = None, /, *, debug: bool | None = None) -> None:
+    """Turn this thread's loop until no referenced handle is left.
+
+    Listeners, sockets and connection attempts are referenced unless `unref()` was called.
+    Ctrl-C raises KeyboardInterrupt here, also while the loop is idle; so does what a handler
+    raises of KeyboardInterrupt and SystemExit. It may be called again afterwards.
+
+    Errors: RuntimeError inside a handler. Source: the lifetime of a Bun process.
+    """
+    if main is not None:
+        raise NotImplementedError("run(coroutine): this version of pybuntcp has no asyncio loop")
+    _core.run_loop()

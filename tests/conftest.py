@@ -1,0 +1,97 @@
+"""Fixtures every test has: `transport` x `loop`, and the leak check after each test.
+
+After every test the loop is turned until it finishes, the gauges of `pybuntcp.stats()` are zero,
+and the process has the descriptors it had before. The harness itself is `support`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))      # for --import-mode=importlib
+pytest.register_assert_rewrite("support")
+
+import support  # noqa: E402
+
+import pybuntcp  # noqa: E402
+
+_failed = pytest.StashKey[bool]()
+_stderr = pytest.StashKey[int]()
+
+
+def pytest_configure(config):
+    config.stash[_stderr] = os.dup(2)      # capturing is suspended here: the real one
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_loop():
+    """What a loop opens once and keeps (its backend, its wake-up) is no leak of the first test."""
+    pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"data": print}).stop(True)
+    support.run_loop()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request):
+    """Gauges at zero, descriptors as before, no exception lost in a handler."""
+    support.Recorder.alive.clear()
+    before = support.descriptors()
+    faulthandler.dump_traceback_later(_last_net(request.node), exit=True, file=request.config.stash[_stderr])
+    try:
+        yield
+        if request.node.stash.get(_failed, False):
+            support.sweep()
+            return
+        support.run_loop()
+        support.check_nothing_left(before)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _last_net(item):
+    """Seconds until a test that holds the GIL is shot; pytest-timeout had its chance before."""
+    marker = item.get_closest_marker("timeout")
+    return 20.0 + (marker.args[0] if marker and marker.args else 60.0)
+
+
+@pytest.fixture(params=list(support.LOOPS))
+def loop(request, no_leaks):
+    """What turns the sockets: `run()`, `run_until(condition)`, `wait(job)`, `call(function)`."""
+    loop = support.LOOPS[request.param]()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(params=list(support.TRANSPORTS))
+def transport(request, no_leaks):
+    """Where the bytes travel: how to listen, connect and dial (`support.Transport`)."""
+    transport = support.TRANSPORTS[request.param]()
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def tcp(no_leaks):
+    """The TCP transport, for tests of what only TCP has (RST, ports, segments)."""
+    transport = support.TcpTransport()
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def unix(no_leaks):
+    """The unix transport, for tests of what only it has (paths)."""
+    transport = support.UnixTransport()
+    yield transport
+    transport.close()

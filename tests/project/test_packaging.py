@@ -1,0 +1,57 @@
+"""What an installed pybuntcp consists of, whichever way it was installed.
+
+Asks the imported package, not the source tree. What the wheel and the source distribution contain is checked by
+`.ci/check_dist.py`, since that needs them built.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+
+import pybuntcp
+from pybuntcp import _core
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def symbols(kind: str) -> set[str]:
+    """The extension's dynamic symbols: `--defined-only` or `--undefined-only`."""
+    command = ["nm", "-D", kind, "--format=posix", _core.__file__]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {line.split()[0] for line in listed.splitlines()}
+
+
+needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
+
+
+@needs_nm
+def test_the_extension_exports_only_its_init_function() -> None:
+    assert {name for name in symbols("--defined-only") if not name.startswith("_")} == {"PyInit__core"}
+
+
+@pytest.mark.parametrize("name", ["py.typed", "__init__.pxd", "_core.pxd", "_core.pyi"])
+def test_the_package_carries(name: str) -> None:
+    assert (resources.files("pybuntcp") / name).is_file()
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    assert pybuntcp.__version__ == metadata.version("pybuntcp")
+
+
+def test_nothing_is_needed_at_run_time() -> None:
+    assert [need for need in metadata.requires("pybuntcp") or [] if "extra ==" not in need] == []
+
+
+@needs_nm
+def test_libuv_is_the_pinned_one() -> None:
+    if any(name.startswith("uv_") for name in symbols("--undefined-only")):
+        pytest.skip("built against the system's libuv")
+    promised = re.search(r"libuv folder is our libuv \(([\d.]+)\)", (ROOT / "vendor/libuv.txt").read_text())
+    assert promised
+    assert pybuntcp.libuv_version == promised[1]

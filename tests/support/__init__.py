@@ -1,0 +1,81 @@
+"""The test harness: transports, raw peers, a recorder of handlers, and a bounded loop.
+
+One end of a connection is pybuntcp, in the thread of the test; the other is a plain `socket.socket`
+in a thread of its own. Nothing here waits without a bound, and nothing sleeps in place of an event.
+
+Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, unix), a loop says
+how to turn (standalone), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
+against the three run unchanged when a transport or a loop is added.
+
+kernel      what the kernel knows of a connection; bounded waits for it
+recorder    handlers that remember
+peers       raw sockets in a thread of their own
+loops       pybuntcp.run(), bounded, stoppable
+transports  tcp and unix
+pairs       a connection ready for use, from either side
+leaks       what a test left behind
+clocks      timeouts as recorded, beats from the loop
+"""
+
+from .clocks import LATE, Stopwatch, metronome, spin
+from .kernel import (
+    TIMEOUT,
+    data_segments_received,
+    descriptors,
+    hung_up,
+    pattern,
+    raw,
+    shrink_send_buffer,
+    unread_bytes,
+    unsent_bytes,
+    wait_for,
+    was_reset,
+)
+from .leaks import check_nothing_left, sweep
+from .loops import GAUGES, LOOPS, LoopHung, StandaloneLoop, run_loop
+from .pairs import Feed, accepted, connected, finish_and_wait, linux_only, reset_and_wait, send_and_wait, sides
+from .peers import Job, Peer, RawServer
+from .recorder import EVENTS, Recorder
+from .transports import TRANSPORTS, TcpTransport, Transport, UnixTransport
+
+__all__ = [
+    "EVENTS",
+    "GAUGES",
+    "LATE",
+    "LOOPS",
+    "TIMEOUT",
+    "TRANSPORTS",
+    "Feed",
+    "Job",
+    "LoopHung",
+    "Peer",
+    "RawServer",
+    "Recorder",
+    "StandaloneLoop",
+    "Stopwatch",
+    "TcpTransport",
+    "Transport",
+    "UnixTransport",
+    "accepted",
+    "check_nothing_left",
+    "connected",
+    "data_segments_received",
+    "descriptors",
+    "finish_and_wait",
+    "hung_up",
+    "linux_only",
+    "metronome",
+    "pattern",
+    "raw",
+    "reset_and_wait",
+    "run_loop",
+    "send_and_wait",
+    "shrink_send_buffer",
+    "sides",
+    "spin",
+    "sweep",
+    "unread_bytes",
+    "unsent_bytes",
+    "wait_for",
+    "was_reset",
+]

@@ -1,0 +1,47 @@
+"""What a test left behind: the check after each test, and the broom after a failed one.
+
+Owns: what "nothing left" means: gauges of `pybuntcp.stats()` at zero, as many descriptors as
+before, no exception lost in a recorder's handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+
+import pybuntcp
+
+from .kernel import descriptors
+from .loops import GAUGES, LoopHung, run_loop
+from .recorder import Recorder
+
+
+def check_nothing_left(before: dict[int, str]) -> None:
+    """Fail for what is open now and was not when `descriptors()` gave `before`."""
+    raised = [error for recorder in Recorder.alive for error in recorder.raised]
+    stats = pybuntcp.stats()
+    left = {name: stats[name] for name in GAUGES if stats[name]}
+    after = descriptors()
+    if len(after) > len(before):      # garbage may hold some; collecting after every test would take most of the time
+        gc.collect()
+        after = descriptors()
+    new = {fd: what for fd, what in after.items() if before.get(fd) != what}
+    if left or len(after) > len(before):
+        sweep()
+    if raised:
+        raise raised[0]
+    assert not left, f"gauges not back at zero: {left}"
+    assert len(after) == len(before), f"descriptors: {len(before)} before, {len(after)} after, new {new}"
+
+
+def sweep() -> None:
+    """After a failed test: end what it left behind, so that the next one starts clean."""
+    for thing in gc.get_objects():
+        if isinstance(thing, pybuntcp.Listener):
+            thing.stop(True)
+        elif isinstance(thing, pybuntcp.Socket):
+            thing.terminate()
+        elif isinstance(thing, pybuntcp.Connecting):
+            thing.cancel()
+    with contextlib.suppress(LoopHung):
+        run_loop(2.0)

@@ -1,0 +1,95 @@
+"""A connection ready for use, seen from either side, and a stream to write on it.
+
+`accepted` and `connected` have one signature, so that a test takes the side as a parameter
+(`@sides`). `send_and_wait`, `finish_and_wait` and `reset_and_wait` return when our kernel knows, and
+our loop has not turned: what the loop then does with it is the test's own order of events.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from .kernel import hung_up, pattern, raw, unread_bytes, wait_for, was_reset
+from .loops import StandaloneLoop
+from .peers import Peer
+from .recorder import Recorder
+from .transports import Transport
+
+
+def accepted(loop: StandaloneLoop, transport: Transport, recorder: Recorder, *,
+             rcvbuf: int | None = None, **options: Any) -> tuple[Any, Peer]:
+    """An accepted socket after its `open`, and the peer; the listener has stopped, so that
+    `loop.run()` lasts as long as the socket."""
+    listener = transport.listen(recorder, **options)
+    peer = transport.peer(listener, rcvbuf=rcvbuf)
+    loop.run_until(lambda: recorder.sockets)
+    listener.stop()
+    return recorder.socket, peer
+
+
+def connected(loop: StandaloneLoop, transport: Transport, recorder: Recorder, *,
+              rcvbuf: int | None = None, **options: Any) -> tuple[Any, Peer]:
+    """A connecting socket after its `open`, and the peer."""
+    server = transport.raw_server(rcvbuf=rcvbuf)
+    peer = server.accept()
+    transport.connect(recorder, server, **options)
+    loop.run_until(lambda: recorder.sockets)
+    return recorder.socket, peer
+
+
+sides = pytest.mark.parametrize("side", [accepted, connected])
+
+
+def send_and_wait(socket, peer, data: bytes) -> None:
+    """The peer's bytes are in our kernel's buffer."""
+    with raw(socket) as duplicate:
+        there = unread_bytes(duplicate) + len(data)
+        peer.send(data).result()
+        wait_for(lambda: unread_bytes(duplicate) == there, "the bytes in our kernel")
+
+
+def finish_and_wait(socket, peer) -> None:
+    """The peer's FIN is in our kernel."""
+    peer.shutdown().result()
+    wait_for(lambda: hung_up(socket), "the FIN in our kernel")
+
+
+def reset_and_wait(socket, peer) -> None:
+    """The peer goes with bytes unread: RST on TCP, ECONNRESET on unix."""
+    assert socket.write(b"unread") == 6
+    wait_for(lambda: unread_bytes(peer.sock) == 6, "the bytes that will not be read")
+    peer.close().result()
+    wait_for(lambda: was_reset(socket), "the reset in our kernel")
+
+
+class Feed:
+    """A recognisable stream written piece by piece: what was accepted is `data[:at]`."""
+
+    def __init__(self, size: int) -> None:
+        self.data = pattern(size)
+        self.at = 0
+
+    def write(self, sock: Any, size: int) -> int:
+        """The next `size` bytes (or the rest); what `write` returned."""
+        count = sock.write(self.data, self.at, min(size, len(self.data) - self.at))
+        self.at += max(count, 0)
+        return count
+
+    def fill(self, sock: Any, size: int = 65536) -> int:
+        """Write until a write comes up short; its return value."""
+        while self.at < len(self.data):
+            asked = min(size, len(self.data) - self.at)
+            count = self.write(sock, size)
+            if count < asked:
+                return count
+        raise AssertionError("the whole feed was accepted: no short write")
+
+    @property
+    def accepted(self) -> bytes:
+        return self.data[:self.at]
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' socket state")

@@ -1,0 +1,196 @@
+"""Raw peers: a plain blocking `socket.socket` in a thread of its own.
+
+Owns: the other end of a connection, so that short writes, resets and slow readers are made by the
+kernel and not by a mock. Promises that no verb waits without a bound, that verbs run in the order
+asked for, and that `stop` ends the thread whatever it waits for. Does not know pybuntcp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from .kernel import TIMEOUT
+
+
+class Job(Future):
+    """A peer's work in progress; remembers whether somebody looked at its outcome."""
+
+    looked_at = False
+
+    def result(self, timeout: float | None = TIMEOUT) -> Any:
+        self.looked_at = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = TIMEOUT) -> BaseException | None:
+        self.looked_at = True
+        return super().exception(timeout)
+
+    def ignore(self) -> Job:
+        """Its failure is no failure of the test: the connection may break under it."""
+        self.looked_at = True
+        return self
+
+    def perform(self, function: Callable[[], Any]) -> None:
+        try:
+            self.set_result(function())
+        except BaseException as error:
+            self.set_exception(error)
+
+
+class Peer:
+    """A raw blocking socket served by a thread of its own.
+
+    Every verb returns a `Job` (a Future) at once and runs in the order asked for. Use
+    `job.result()` when the loop need not turn for it, `loop.wait(job)` when it must. A verb that
+    failed and whose job nobody looked at fails `close`.
+    """
+
+    def __init__(self, opener: Callable[[], socket.socket]) -> None:
+        self._jobs: list[Job] = []
+        self._queue: queue.SimpleQueue[tuple[Job, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._sock: socket.socket | None = None
+        self._closing = False
+        self._opener = opener
+        self._thread = threading.Thread(target=self._serve, name="peer", daemon=True)
+        self._thread.start()
+        self.connected = self.call(self._open)
+
+    def _open(self) -> None:
+        self._sock = self._opener()
+        self._sock.settimeout(TIMEOUT)
+
+    def _serve(self) -> None:
+        while (item := self._queue.get()) is not None:
+            job, function = item
+            job.perform(function)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Job:
+        """Run `function` in the peer's thread, after what was asked before."""
+        job = Job()
+        self._jobs.append(job)
+        self._queue.put((job, lambda: function(*args)))
+        return job
+
+    @property
+    def sock(self) -> socket.socket:
+        """The raw socket, once connected."""
+        self.connected.result()
+        assert self._sock is not None
+        return self._sock
+
+    def send(self, data: Any) -> Job:
+        """`sendall`."""
+        return self.call(lambda: self.sock.sendall(data))
+
+    def recv(self, size: int = 65536) -> Job:
+        """One `recv`; b"" is end of file."""
+        return self.call(lambda: self.sock.recv(size))
+
+    def recv_exactly(self, size: int) -> Job:
+        return self.call(self._recv_exactly, size)
+
+    def recv_until_eof(self) -> Job:
+        return self.call(lambda: b"".join(self._chunks()))
+
+    def recv_until_reset(self) -> Job:
+        """Read to ECONNRESET; the bytes before it. An orderly end is an AssertionError."""
+        return self.call(self._recv_until_reset)
+
+    def shutdown(self) -> Job:
+        """FIN: no more bytes from here."""
+        return self.call(lambda: self.sock.shutdown(socket.SHUT_WR))
+
+    def close(self) -> Job:
+        """`close(2)`: FIN, or RST if bytes were left unread."""
+        return self.call(lambda: self.sock.close())
+
+    def reset(self) -> Job:
+        """`close(2)` with SO_LINGER 0: RST at once (TCP)."""
+        return self.call(self._reset)
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self.sock.recv(65536):
+            yield chunk
+
+    def _recv_exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            chunk = self.sock.recv(size - len(data))
+            if not chunk:
+                raise EOFError(f"end of file after {len(data)} of {size} bytes: {bytes(data[:64])!r}")
+            data += chunk
+        return bytes(data)
+
+    def _recv_until_reset(self) -> bytes:
+        data = bytearray()
+        try:
+            for chunk in self._chunks():
+                data += chunk
+        except ConnectionResetError:
+            return bytes(data)
+        raise AssertionError(f"an orderly end of file, not a reset, after {len(data)} bytes")
+
+    def _reset(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def stop(self) -> None:
+        """Close whatever is open, end the thread; raises the first failure nobody looked at."""
+        if self._closing:
+            return
+        self._closing = True
+        failures = [job for job in self._jobs
+                    if job.done() and not job.looked_at and job.exception(0) is not None]
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        self._queue.put(None)
+        self._thread.join(2 * TIMEOUT)
+        assert not self._thread.is_alive(), "the peer's thread does not end"
+        if self._sock is not None:
+            self._sock.close()
+        for job in failures:
+            raise job.exception(0)
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+class RawServer:
+    """A listening `socket.socket`, for tests of `pybuntcp.connect`; `accept()` gives a Peer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.peers: list[Peer] = []
+        sock.settimeout(TIMEOUT)
+        sock.listen(128)
+
+    def accept(self) -> Peer:
+        peer = Peer(lambda: self.sock.accept()[0])
+        self.peers.append(peer)
+        return peer
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)      # wakes a peer that still accepts
+        try:
+            for peer in self.peers:
+                peer.stop()
+        finally:
+            self.sock.close()
+
+    def __enter__(self) -> RawServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()

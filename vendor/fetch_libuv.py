@@ -1,0 +1,132 @@
+"""Fills vendor/libuv with the libuv source that vendor/libuv.txt pins.
+
+Owns the folder vendor/libuv as long as it bears our stamp (`.pin`, a copy of the pin). Promises that the folder is
+either complete or absent, that a copy of the right pin is left alone, that a folder without a stamp is never touched,
+and that nothing is unpacked whose hash is not the pinned one. Knows nothing of CMake, which runs it; needs pip.
+
+One line needs its reason. To learn a source distribution's name pip asks its build backend for metadata; that would
+install the backend and run the foreign setup.py, for two words we already know. So pip is told not to isolate the build
+and is shown a stand-in backend, which answers with the name and version of the pin and runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PIN = HERE / "libuv.txt"
+TARGET = HERE / "libuv"
+STAMP = ".pin"
+FOLDERS = ("src", "include")
+FILES = re.compile(r"LICENSE.*|CMakeLists\.txt|configure\.ac|libuv-static\.pc\.in")
+
+STAND_IN = """\
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    import pathlib
+    info = pathlib.Path(folder, "{name}-{version}.dist-info")
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return info.name
+"""
+
+HELP = """
+libuv's source could not be fetched. It is needed once; without network either
+  - put a libuv source tree into {target}, or
+  - build against the system's: --config-settings=cmake.define.PYBUNTCP_SYSTEM_LIBUV=ON
+"""
+
+
+def main() -> int:
+    pin = PIN.read_text(encoding="utf-8")
+    if is_usable(TARGET, pin):
+        return 0
+    with tempfile.TemporaryDirectory(prefix=".libuv-", dir=HERE) as scratch:
+        archive = download(pin, Path(scratch))
+        if archive is None:
+            print(HELP.format(target=TARGET), file=sys.stderr)
+            return 1
+        fresh = Path(scratch, "fresh")
+        unpack(archive, fresh)
+        (fresh / STAMP).write_text(pin, encoding="utf-8")
+        put_in_place(fresh, Path(scratch, "old"), pin)
+    return 0
+
+
+def is_usable(folder: Path, pin: str) -> bool:
+    """Whether `folder` holds the pinned source, or somebody's own."""
+    if not folder.is_dir():
+        return False
+    stamp = folder / STAMP
+    return not stamp.exists() or stamp.read_text(encoding="utf-8") == pin
+
+
+def download(pin: str, scratch: Path) -> Path | None:
+    """The pinned archive, its hash checked by pip, or None (pip has said why)."""
+    name, version = pinned_release(pin)
+    backend = scratch / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    (backend / "build_meta.py").write_text(STAND_IN.format(name=name, version=version), encoding="utf-8")
+    paths = [str(backend.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
+    command += ["--no-deps", "--require-hashes", "--no-build-isolation", "--use-pep517"]
+    command += ["--dest", str(scratch), "--requirement", str(PIN)]
+    print(f"fetching libuv (in the source distribution of {name} {version})", flush=True)
+    if subprocess.run(command, env=environment, check=False).returncode != 0:
+        return None
+    return next(scratch.glob("*.tar.gz"), None)
+
+
+def pinned_release(pin: str) -> tuple[str, str]:
+    match = re.search(r"^([\w.-]+)==([\w.]+)\s+--hash=", pin, re.MULTILINE)
+    if match is None:
+        raise SystemExit(f"{PIN}: no line of the form 'name==version --hash=sha256:...'")
+    return match[1], match[2]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Writes the regular files that a build needs; links, dotfiles and tests stay behind."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inner = inner_path(member.name)
+            source = tar.extractfile(member) if inner and member.isfile() else None
+            if source is None or inner is None:
+                continue
+            path = folder / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read())
+    if not (folder / "include" / "uv.h").is_file():
+        raise SystemExit(f"{archive.name} holds no vendor/libuv")
+
+
+def inner_path(name: str) -> str | None:
+    """`uvloop-1.2/vendor/libuv/src/x.c` -> `src/x.c`; None for what is not wanted."""
+    parts = name.split("/")
+    if parts[1:3] != ["vendor", "libuv"] or ".." in parts or len(parts) < 4:
+        return None
+    wanted = parts[3] in FOLDERS if len(parts) > 4 else FILES.fullmatch(parts[3])
+    return "/".join(parts[3:]) if wanted else None
+
+
+def put_in_place(fresh: Path, old: Path, pin: str) -> None:
+    """One rename in; of two builds at the same time the first wins and the second keeps its copy."""
+    if TARGET.exists():
+        TARGET.rename(old)
+    try:
+        fresh.rename(TARGET)
+    except OSError:
+        if not is_usable(TARGET, pin):
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
