@@ -57,11 +57,11 @@ class Chat:
         member: Member = socket.data
         *lines, member.line = (member.line + chunk).split(b"\n")
         for line in lines:
-            if member.name in self.members:  # `/quit` may have been among them
+            if self.is_here(member):
                 self.hear(member, line)
         if len(member.line) > LONGEST_LINE:
-            self.leave(member, "left: a line too long")
-            socket.end(b"* that line is too long\n")
+            member.line = b""
+            self.dismiss(member, "was dropped: a line too long")
 
     def drain(self, socket: pybuntcp.Socket) -> None:
         """All that was accepted is sent: finish the line that was cut, and own up to the gap."""
@@ -74,10 +74,8 @@ class Chat:
             self.tell(member, f"* you were slow and missed {missed} lines")
 
     def timeout(self, socket: pybuntcp.Socket) -> None:
-        """Still behind: out. `end` delivers all it is given, or resets after `linger_timeout`."""
-        member: Member = socket.data
-        self.leave(member, "was dropped: too slow")
-        socket.end(member.cut + b"* you were dropped: too slow\n")
+        """Still behind, and patience is over."""
+        self.dismiss(socket.data, "was dropped: too slow")
 
     def close(self, socket: pybuntcp.Socket, error: BaseException | None) -> None:
         self.leave(socket.data, "left" if error is None else "was disconnected")
@@ -100,8 +98,7 @@ class Chat:
         elif command == "/who":
             self.tell(member, f"* in {member.room}: {', '.join(self.names_in(member.room))}")
         elif command == "/quit":
-            self.leave(member, "left")
-            member.socket.end("* bye\n")
+            self.dismiss(member, "left")
         else:
             self.tell(member, f"* there is no {command}; there are /nick, /join, /who and /quit")
 
@@ -125,10 +122,21 @@ class Chat:
         self.tell_room(room, f"* {member.name} came in", without=member)
         self.tell(member, f"* you are in {room}: {', '.join(self.names_in(room))}")
 
+    def dismiss(self, member: Member, how: str) -> None:
+        """Say why and end. `end` delivers all it is given, unless that takes longer than `linger_timeout`."""
+        if self.is_here(member):
+            self.leave(member, how)
+            member.socket.timeout(0)
+            member.socket.end(member.cut + f"* {member.name} {how}\n".encode())
+
     def leave(self, member: Member, how: str) -> None:
         """Out of the list and its room told, once, however the connection ends."""
-        if self.members.pop(member.name, None) is member:
+        if self.is_here(member):
+            del self.members[member.name]
             self.tell_room(member.room, f"* {member.name} {how}")
+
+    def is_here(self, member: Member) -> bool:
+        return self.members.get(member.name) is member
 
     # --- who hears what
 

@@ -18,6 +18,7 @@ include "_core/stats.pyx"       # counters
 include "_core/timers.pyx"      # one wheel for all deadlines
 include "_core/loop.pyx"        # the turn, and who holds the GIL
 include "_core/resolve.pyx"     # names to addresses
+include "_core/embed.pyx"       # asyncio's words
 
 # one connection, without its user
 include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed

@@ -17,8 +17,6 @@ pytest.register_assert_rewrite("support")
 
 import support  # noqa: E402
 
-import pybuntcp  # noqa: E402
-
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
 
@@ -37,8 +35,10 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_loop():
-    """What a loop opens once and keeps (its backend, its wake-up) is no leak of the first test."""
-    pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"data": print}).stop(True)
+    """What a loop opens once and keeps (its backend, libuv's spare descriptor) is no leak of the first test."""
+    loop = support.StandaloneLoop()
+    loop.settle()
+    loop.close()
     support.run_loop()
 
 

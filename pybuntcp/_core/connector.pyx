@@ -14,8 +14,6 @@ Every road ends in `connector_settle`, once. Errors that come at once (a bad des
 unix path) are posted to the loop.
 Left out: learning from earlier connections which family is better (RFC 8305, section 3.1).
 """
-from asyncio import CancelledError, InvalidStateError
-
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 from libc.math cimport isinf
 from libc.stdlib cimport calloc, free
@@ -156,7 +154,7 @@ cdef void connector_look_up(connector_t* self, bytes host, bytes service) noexce
     lookup_hints(&hints)
     rc = uv.uv_getaddrinfo(&self.loop.uv, &self.lookup, on_looked_up, host, service, &hints)
     if rc < 0:
-        connector_settle(self, rc)
+        connector_settle(self, lookup_code(rc))
         return
     self.looking = True
     self.loop.lookups += 1
@@ -343,8 +341,10 @@ cdef void connector_tell_open(connector_t* self) noexcept:
         net.setsockopt(stream_fd(s), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
     keep_alive_set(stream_fd(s), face.options.keep_alive)
     self.loop.stats.connected += 1
-    socket_opened(s)
     face.value = socket_face(s)
+    face.telling = True
+    socket_opened(s)
+    face.telling = False
 
 
 cdef void connector_tell_failure(connector_t* self) noexcept:
@@ -352,8 +352,9 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
     cdef Connecting face = connector_let_go(self)
     if handler != NULL:
-        face.told = True
+        face.told = face.telling = True
         error = connect_error_call(self.loop, <object>handler, face.options.data, error)
+        face.telling = False
     face.error = error
 
 
@@ -445,6 +446,7 @@ cdef class Connecting:
     cdef object value
     cdef object error
     cdef bint cancelled_
+    cdef bint telling           # a handler runs: not done yet
     cdef bint told              # somebody has seen the error
 
     def __init__(self):
@@ -468,8 +470,8 @@ cdef class Connecting:
         return self.cancelled_
 
     def done(self):
-        """Is there an outcome?"""
-        return self.c == NULL
+        """Is there an outcome, and was it told?"""
+        return self.c == NULL and not self.telling
 
     def result(self):
         """The `Socket`; raises the attempt's error, or asyncio's InvalidStateError before."""
@@ -481,19 +483,19 @@ cdef class Connecting:
     def exception(self):
         """The attempt's error or None; raises as `result` when cancelled or not done."""
         if self.cancelled_:
-            raise CancelledError()
-        if self.c != NULL:
-            raise InvalidStateError("the connection is not settled yet")
+            raise asyncio_exception("CancelledError")()
+        if not self.done():
+            raise asyncio_exception("InvalidStateError")("the connection is not settled yet")
         self.told = True
         return self.error
 
     def __await__(self):
-        while self.c != NULL:
+        while not self.done():
             yield
         return self.result()
 
     def __repr__(self):
-        state = "in progress" if self.c != NULL else "cancelled" if self.cancelled_ else "done"
+        state = "in progress" if not self.done() else "cancelled" if self.cancelled_ else "done"
         return f"<pybuntcp.Connecting {state}>"
 
 

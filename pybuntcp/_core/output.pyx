@@ -91,7 +91,9 @@ cdef inline size_t output_sending(socket_t* self) noexcept nogil:
 
 
 cdef inline size_t output_pending(socket_t* self) noexcept nogil:
-    """Bytes accepted and not yet with the kernel."""
+    """Bytes accepted and not yet with the kernel. After close there is nothing to wait for."""
+    if self.flags & S_CLOSED:
+        return 0        # libuv counts its chunk until its callback has run
     return output_sending(self) + chunk_length(self.gather)
 
 

@@ -87,6 +87,11 @@ cdef void names_add(names_t* self, const net.addrinfo* answer) noexcept nogil:
     self.count += 1
 
 
+cdef inline int lookup_code(int code) noexcept nogil:
+    """libuv refuses names that cannot exist (too long, say) with EINVAL: no such name."""
+    return uv.UV_EAI_NONAME if code == uv.UV_EINVAL or code == uv.UV_ENAMETOOLONG else code
+
+
 cdef void lookup_hints(net.addrinfo* hints) noexcept nogil:
     memset(hints, 0, sizeof(net.addrinfo))
     hints.ai_family = net.AF_UNSPEC
@@ -106,7 +111,7 @@ cdef int resolve_now(address_t* name, bytes host, int port) except -1:
     with nogil:
         rc = uv.uv_getaddrinfo(&loop.uv, &request, NULL, node, service_at, &hints)
     if rc < 0:
-        raise error_from_code(rc, "getaddrinfo", host.decode(), port)
+        raise error_from_code(lookup_code(rc), "getaddrinfo", host.decode(), port)
     name.size = request.addrinfo.ai_addrlen
     memcpy(&name.name, request.addrinfo.ai_addr, name.size)
     uv.uv_freeaddrinfo(request.addrinfo)

@@ -92,7 +92,7 @@ def departs(actor: str, bun: str, ours: str, *because: str) -> Departure:
 SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
     "closing": {
         "end_after_an_echo": (
-            departs("client", "close | end gave 3", "end gave 3 | end | close", LATER, HALF),
+            departs("client", "close | end gave 3", "end gave 3 | data bye | end gave -1 | end | close", LATER, HALF),
         ),
         "peer_answers_in_its_end_handler": (
             departs("client", "open | close", "open | data late | end | close", HALF),
@@ -197,7 +197,7 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
         "reload_of_the_listener": (),
         "reload_forgets_what_it_does_not_name": (),
         "reload_of_one_accepted_socket": (
-            departs("server", "reloaded | reloaded", "as before | reloaded",
+            departs("sibling", "reloaded", "as before",
                     "`reload` of an accepted socket is that socket's own"),
         ),
         "reload_with_bare_handlers": (

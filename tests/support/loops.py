@@ -96,13 +96,12 @@ class StandaloneLoop:
         return job.result(timeout)
 
     def _turn_until(self, condition: Callable[[], Any], timeout: float) -> None:
-        if condition():
-            return
         self._open_control()
-        self._condition = condition
+        self._condition = condition         # first: what happens from here on pokes
         Recorder.after_event = self.check
         try:
-            run_loop(timeout)
+            if not condition():
+                run_loop(timeout)
         except _StopLoop:
             pass
         finally:

@@ -106,7 +106,6 @@ def wrong_options(folder: str) -> None:
     wrong("port as an object", hostname="127.0.0.1", port={})
     wrong("unix as a number", unix=5)
     wrong("fd as text", fd="5")
-    wrong("tls as a number", hostname="127.0.0.1", port=1, tls=5)
 
 
 if __name__ == "__main__":

@@ -118,15 +118,19 @@ def reload_forgets_what_it_does_not_name(folder: str) -> None:
 
 @scenario
 def reload_of_one_accepted_socket(folder: str) -> None:
-    log = actor("server")
+    chosen: list[Any] = []
+
+    def closed(line: str) -> dict[str, Any]:
+        return {"close": lambda socket, error: actor("chosen" if socket in chosen else "sibling")(line)}
 
     def then(one: Any, two: Any, server: Any) -> None:
         server.stop()
-        one.reload({"data": ignore, "close": lambda socket, error: log("reloaded")})
-        two.terminate()
+        chosen.append(one)
+        one.reload({"data": ignore, **closed("reloaded")})
         one.terminate()
+        two.terminate()
 
-    pair(then, close=lambda socket, error: log("as before"))
+    pair(then, **closed("as before"))
 
 
 @scenario

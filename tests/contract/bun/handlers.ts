@@ -94,13 +94,15 @@ main({
   },
 
   reload_of_one_accepted_socket() {
-    const log = actor("server");
+    let chosen: any;
+    const closed = (line: string) => ({ close: (socket: any) => actor(socket === chosen ? "chosen" : "sibling")(line) });
     pair((one, two, server) => {
       server.stop();
-      one.reload({ socket: { data() {}, close: () => log("reloaded") } });
-      two.terminate();
+      chosen = one;
+      one.reload({ socket: { data() {}, ...closed("reloaded") } });
       one.terminate();
-    }, { close: () => log("as before") });
+      two.terminate();
+    }, closed("as before"));
   },
 
   reload_with_bare_handlers() {
