@@ -24,7 +24,7 @@ LOBBY = "lobby"
 class Member:
     """What the server knows of one connection; its `socket.data`."""
 
-    def __init__(self, socket: pybuntcp.Socket, name: str) -> None:
+    def __init__(self, socket: pybuntcp.Socket[Member], name: str) -> None:
         self.socket = socket
         self.name = name
         self.room = LOBBY
@@ -47,14 +47,14 @@ class Chat:
 
     # --- events of a connection
 
-    def open(self, socket: pybuntcp.Socket) -> None:
+    def open(self, socket: pybuntcp.Socket[Member]) -> None:
         member = socket.data = Member(socket, self._guest_name())
         self.members[member.name] = member
         self.tell(member, f"* you are {member.name}, in {member.room}; /nick NAME /join ROOM /who /quit")
         self.tell_room(member.room, f"* {member.name} came in", without=member)
 
-    def data(self, socket: pybuntcp.Socket, chunk: bytes) -> None:
-        member: Member = socket.data
+    def data(self, socket: pybuntcp.Socket[Member], chunk: bytes) -> None:
+        member = socket.data
         *lines, member.line = (member.line + chunk).split(b"\n")
         for line in lines:
             if self.is_here(member):
@@ -63,9 +63,9 @@ class Chat:
             member.line = b""
             self.dismiss(member, "was dropped: a line too long")
 
-    def drain(self, socket: pybuntcp.Socket) -> None:
+    def drain(self, socket: pybuntcp.Socket[Member]) -> None:
         """All that was accepted is sent: finish the line that was cut, and own up to the gap."""
-        member: Member = socket.data
+        member = socket.data
         missed, member.missed = member.missed, 0
         rest, member.cut = member.cut, b""
         socket.timeout(0)
@@ -73,12 +73,13 @@ class Chat:
         if missed:
             self.tell(member, f"* you were slow and missed {missed} lines")
 
-    def timeout(self, socket: pybuntcp.Socket) -> None:
+    def timeout(self, socket: pybuntcp.Socket[Member]) -> None:
         """Still behind, and patience is over."""
         self.dismiss(socket.data, "was dropped: too slow")
 
-    def close(self, socket: pybuntcp.Socket, error: BaseException | None) -> None:
-        self.leave(socket.data, "left" if error is None else "was disconnected")
+    def close(self, socket: pybuntcp.Socket[Member], error: BaseException | None) -> None:
+        if socket.data is not None:  # `open` may have been cut short, by Ctrl-C for one
+            self.leave(socket.data, "left" if error is None else "was disconnected")
 
     # --- what a member says
 

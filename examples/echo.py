@@ -15,23 +15,23 @@ import pybuntcp
 
 
 class Echo:
-    """One object serves all connections; what belongs to one of them is in its `socket.data`."""
+    """One object serves all connections; what belongs to one of them, here the rest, is its `socket.data`."""
 
-    def data(self, socket: pybuntcp.Socket, chunk: bytes) -> None:
+    def data(self, socket: pybuntcp.Socket[bytes], chunk: bytes) -> None:
         """Send it back. `write` says how much it took: all of it, unless the client is slow."""
         self._send(socket, chunk)
 
-    def drain(self, socket: pybuntcp.Socket) -> None:
+    def drain(self, socket: pybuntcp.Socket[bytes]) -> None:
         """The client has caught up: send the rest, then read on."""
         socket.resume()
         self._send(socket, socket.data)
 
-    def error(self, socket: pybuntcp.Socket, error: BaseException) -> None:
+    def error(self, socket: pybuntcp.Socket[bytes], error: BaseException) -> None:
         """A handler raised: that connection ends, the server goes on."""
         print(f"{socket!r}: {error!r}", flush=True)
         socket.terminate()
 
-    def _send(self, socket: pybuntcp.Socket, chunk: bytes) -> None:
+    def _send(self, socket: pybuntcp.Socket[bytes], chunk: bytes) -> None:
         taken = socket.write(chunk)
         if 0 <= taken < len(chunk):  # -1: the connection is gone, and its bytes with it
             socket.data = chunk[taken:]

@@ -11,6 +11,7 @@ is a reset on the other.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import pybuntcp
 
@@ -18,7 +19,7 @@ import pybuntcp
 class Side:
     """One of the two connections of a pair; its `socket.data`."""
 
-    def __init__(self, other: pybuntcp.Socket) -> None:
+    def __init__(self, other: pybuntcp.Socket[Side]) -> None:
         self.other = other  # the socket that gets what is read here
         self.unsent = memoryview(b"")  # read at the other side, not yet taken by this one
 
@@ -28,21 +29,21 @@ class Relay:
 
     binary_type = "memoryview"  # chunks are only passed on: no need to copy them
 
-    def data(self, socket: pybuntcp.Socket, chunk: memoryview) -> None:
+    def data(self, socket: pybuntcp.Socket[Side], chunk: memoryview) -> None:
         pass_on(socket, socket.data.other, chunk)
 
-    def drain(self, socket: pybuntcp.Socket) -> None:
+    def drain(self, socket: pybuntcp.Socket[Side]) -> None:
         """This side takes bytes again: give it the rest, and read on at the other side."""
-        side: Side = socket.data
+        side = socket.data
         rest, side.unsent = side.unsent, memoryview(b"")
         side.other.resume()
         pass_on(side.other, socket, rest)
 
-    def end(self, socket: pybuntcp.Socket) -> None:
+    def end(self, socket: pybuntcp.Socket[Side]) -> None:
         """This side has ended: tell the other, which may go on sending for as long as it likes."""
         socket.data.other.shutdown()
 
-    def close(self, socket: pybuntcp.Socket, error: BaseException | None) -> None:
+    def close(self, socket: pybuntcp.Socket[Side], error: BaseException | None) -> None:
         """An orderly close follows an end each way, which were passed on. A reset is passed on here."""
         if error is not None:
             socket.data.other.terminate()
@@ -51,12 +52,12 @@ class Relay:
 class Upstream(Relay):
     """The connection that the proxy made; `socket.data` is the client until it opens."""
 
-    def open(self, socket: pybuntcp.Socket) -> None:
-        client: pybuntcp.Socket = socket.data
+    def open(self, socket: pybuntcp.Socket[Any]) -> None:
+        client = socket.data
         socket.data, client.data = Side(client), Side(socket)
         client.resume()
 
-    def connect_error(self, socket: pybuntcp.Socket, error: OSError) -> None:
+    def connect_error(self, socket: pybuntcp.Socket[Any], error: OSError) -> None:
         print(f"no connection to the upstream server: {error}", flush=True)
         socket.data.terminate()
 
@@ -69,7 +70,7 @@ class Downstream(Relay):
         self.port = port
         self.upstream = pybuntcp.Handlers(Upstream())
 
-    def open(self, socket: pybuntcp.Socket) -> None:
+    def open(self, socket: pybuntcp.Socket[Side]) -> None:
         pybuntcp.connect(
             socket=self.upstream,
             hostname=self.hostname,
@@ -80,7 +81,7 @@ class Downstream(Relay):
         )
 
 
-def pass_on(source: pybuntcp.Socket, target: pybuntcp.Socket, chunk: memoryview) -> None:
+def pass_on(source: pybuntcp.Socket[Side], target: pybuntcp.Socket[Side], chunk: memoryview) -> None:
     """Write to `target`; what it does not take waits for its drain, and `source` with it."""
     taken = target.write(chunk)
     if 0 <= taken < len(chunk):  # -1: target is gone, and its close resets source

@@ -126,7 +126,7 @@ class RedisClient:
         self._waiting: deque[Callback] = deque()
         self._unsent = bytearray()  # commands the socket has not taken yet
         self._parser = ReplyParser()
-        self._socket: pybuntcp.Socket | None = None
+        self._socket: pybuntcp.Socket[None] | None = None
         self._lost: OSError | None = None
         pybuntcp.connect(socket=Connection(self), hostname=hostname, port=port, timeout=10)
 
@@ -144,7 +144,7 @@ class RedisClient:
 
     # What the connection tells.
 
-    def opened(self, socket: pybuntcp.Socket) -> None:
+    def opened(self, socket: pybuntcp.Socket[None]) -> None:
         self._socket = socket
         self.send()
 
@@ -171,22 +171,22 @@ class Connection:
     def __init__(self, client: RedisClient) -> None:
         self.client = client
 
-    def open(self, socket: pybuntcp.Socket) -> None:
+    def open(self, socket: pybuntcp.Socket[None]) -> None:
         self.client.opened(socket)
 
-    def data(self, socket: pybuntcp.Socket, chunk: bytes) -> None:
+    def data(self, socket: pybuntcp.Socket[None], chunk: bytes) -> None:
         self.client.received(chunk)
 
-    def drain(self, socket: pybuntcp.Socket) -> None:
+    def drain(self, socket: pybuntcp.Socket[None]) -> None:
         self.client.send()
 
-    def close(self, socket: pybuntcp.Socket, error: OSError | None) -> None:
+    def close(self, socket: pybuntcp.Socket[None], error: OSError | None) -> None:
         self.client.lost(error or ConnectionError("the connection was closed"))
 
-    def connect_error(self, socket: pybuntcp.Socket, error: OSError) -> None:
+    def connect_error(self, socket: pybuntcp.Socket[None], error: OSError) -> None:
         self.client.lost(error)
 
-    def error(self, socket: pybuntcp.Socket, error: BaseException) -> None:
+    def error(self, socket: pybuntcp.Socket[None], error: BaseException) -> None:
         """A callback raised, or the server does not speak RESP."""
         sys.excepthook(type(error), error, error.__traceback__)
         socket.terminate()

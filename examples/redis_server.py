@@ -610,32 +610,32 @@ class RedisServer:
     def __init__(self) -> None:
         self.server = Server()
 
-    def open(self, socket: pybuntcp.Socket) -> None:
+    def open(self, socket: pybuntcp.Socket[Session]) -> None:
         socket.data = Session(self.server)
 
-    def data(self, socket: pybuntcp.Socket, chunk: bytes) -> None:
-        session: Session = socket.data
+    def data(self, socket: pybuntcp.Socket[Session], chunk: bytes) -> None:
+        session = socket.data
         if not session.ending:
             session.parser.feed(chunk)
             serve(socket)
 
-    def drain(self, socket: pybuntcp.Socket) -> None:
+    def drain(self, socket: pybuntcp.Socket[Session]) -> None:
         """The client took its replies: send the rest of the last one, then serve what waits."""
-        session: Session = socket.data
+        session = socket.data
         rest, session.unsent = session.unsent, memoryview(b"")
         socket.resume()
         send(socket, rest)
         serve(socket)
 
-    def error(self, socket: pybuntcp.Socket, error: BaseException) -> None:
+    def error(self, socket: pybuntcp.Socket[Session], error: BaseException) -> None:
         """A bug in a command ends that connection; the others are not concerned."""
         print(f"{socket!r}: {error!r}", flush=True)
         socket.terminate()
 
 
-def serve(socket: pybuntcp.Socket) -> None:
+def serve(socket: pybuntcp.Socket[Session]) -> None:
     """Answer the requests that are complete, for as long as the client takes the answers."""
-    session: Session = socket.data
+    session = socket.data
     try:
         while not session.unsent and not session.ending:
             request = session.parser.next()
@@ -649,7 +649,7 @@ def serve(socket: pybuntcp.Socket) -> None:
         socket.end()
 
 
-def send(socket: pybuntcp.Socket, reply: bytes | memoryview) -> None:
+def send(socket: pybuntcp.Socket[Session], reply: bytes | memoryview) -> None:
     """Write; what is not taken is kept without a copy, and nothing more is read until it is."""
     taken = max(socket.write(reply), 0)
     if taken < len(reply):

@@ -7,7 +7,8 @@ Owns nothing at run time. `mypy.stubtest` compares it with the built extension, 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from enum import IntEnum
-from typing import Any, Generic, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
+from types import GenericAlias
+from typing import Any, Generic, Literal, NoReturn, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self
 
@@ -15,6 +16,8 @@ from .options import ConnectOptions, ListenOptions
 
 _Data = TypeVar("_Data")  # invariant: `socket.data` can be assigned
 _Family: TypeAlias = Literal["IPv4", "IPv6", "unix"]
+
+# What a handler returns is not looked at.
 _OnEvent: TypeAlias = Callable[[Socket[Any]], object]
 _OnData: TypeAlias = Callable[[Socket[Any], Any], object]  # bytes, bytearray or memoryview: see binary_type
 _OnClose: TypeAlias = Callable[[Socket[Any], Any], object]  # OSError | None
@@ -34,7 +37,8 @@ class ReadyState(IntEnum):
 class Socket(Generic[_Data]):
     data: _Data
 
-    # Made by listen() and connect(): calling it is a TypeError.
+    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen() and connect()
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def write(self, data: str | Buffer, offset: SupportsIndex = 0, length: SupportsIndex | None = None) -> int: ...
     def end(
         self, data: str | Buffer | None = None, offset: SupportsIndex = 0, length: SupportsIndex | None = None
@@ -82,7 +86,7 @@ class Socket(Generic[_Data]):
 class Listener:
     data: Any
 
-    # Made by listen(): calling it is a TypeError.
+    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen()
     @property
     def hostname(self) -> str | None: ...
     @property
@@ -124,7 +128,9 @@ class Handlers:
 
 @final
 class Connecting:
-    # Made by connect(): calling it is a TypeError. An Awaitable[Socket[Any]].
+    """An `Awaitable[Socket[Any]]`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by connect()
     def cancel(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def done(self) -> bool: ...

@@ -6,13 +6,12 @@ Chapters in layer order; each uses its own layer and those above it on this page
 point the other way and nothing else does: `up` (what streams tell sockets) and the slots (what
 sockets tell the user).
 """
-cimport cython
-
 # leaves: no socket, no loop
 include "_core/errors.pyx"      # codes to exceptions
 include "_core/buffers.pyx"     # bytes in and out of Python
 include "_core/address.pyx"     # socket names
 include "_core/stats.pyx"       # counters
+include "_core/files.pyx"       # unix socket files
 
 # the loop
 include "_core/timers.pyx"      # one wheel for all deadlines
@@ -30,5 +29,7 @@ include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
 include "_core/face.pyx"        # Socket
 include "_core/listener.pyx"    # accepting
+include "_core/binding.pyx"     # listen
 include "_core/connector.pyx"   # happy eyeballs
+include "_core/connecting.pyx"  # connect
 include "_core/module.pyx"      # run, stats

@@ -6,17 +6,16 @@ Promises that nothing of the caller's buffer is referenced after `slice_release`
 leased piece of a slab stays valid and unchanged for as long as anybody holds it.
 Does not know sockets or the loop.
 """
+cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_CheckExact,
-    PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
 from cpython.memoryview cimport PyMemoryView_FromObject

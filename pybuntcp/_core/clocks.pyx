@@ -60,14 +60,10 @@ cdef void clocks_arm(socket_t* s) noexcept nogil:
         alarm_arm(loop_of(s), &self.alarm, due)
 
 
-cdef inline void clocks_touch(socket_t* s) noexcept nogil:
-    """A byte moved."""
-    if s.clocks != NULL and s.clocks.idle_for != 0:
+cdef void clocks_touch(socket_t* s) noexcept nogil:
+    """A byte moved, and the socket has clocks."""
+    if s.clocks.idle_for != 0:
         s.clocks.touched = clock_now()
-
-
-cdef inline void output_touch(socket_t* s) noexcept nogil:
-    clocks_touch(s)
 
 
 cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:

@@ -6,6 +6,7 @@ held by its connection until `close` was told; `record_t`, what stays readable a
 A method reads its arguments, checks the thread, calls one verb of `socket`.
 Promises that after close nothing here raises: -1, False or None.
 """
+cimport cython
 from enum import IntEnum
 from types import GenericAlias
 
@@ -14,7 +15,7 @@ from libc.math cimport ceil
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport net
 
 
 class ReadyState(IntEnum):

@@ -12,9 +12,13 @@ Promises: a table is overwritten only between two events (`context_install`); a 
 held while it runs; no exception ever leaves this file but KeyboardInterrupt and SystemExit,
 which stop the loop.
 """
+cimport cython
 import difflib
 import inspect
 
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF, Py_XDECREF, Py_XINCREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
@@ -299,33 +303,34 @@ cdef class Handlers:
     Source: the ``socket`` option of Bun's TCP API.
     Bun: ``binaryType`` knows "buffer", "uint8array" and "arraybuffer".
     """
-    cdef handlers_t table
+    cdef handlers_t table       # borrows its callables from `found`
+    cdef dict found             # ... which the garbage collector can look into
 
     def __cinit__(self, source=None, /, **handlers):
-        self.read(handlers_collect(source, handlers))
-
-    def __dealloc__(self):
-        table_clear(&self.table)
-
-    cdef int read(self, dict found) except -1:
-        cdef int i
-        self.table.binary_type = _BINARY_TYPES.index(found.pop("binary_type"))
-        for i, name in enumerate(_EVENT_NAMES):
-            handler = found.get(name)
-            if handler is not None:
-                Py_INCREF(handler)
-                self.table.callable[i] = <PyObject*>handler
-        handlers_point(&self.table)
-        return 0
+        self.found = handlers_collect(source, handlers)
+        handlers_fill(&self.table, self.found)
 
     def __repr__(self):
-        cdef int i
-        present = [_EVENT_NAMES[i] for i in range(EVENTS) if self.table.callable[i] != NULL]
+        cdef int event
+        present = []
+        for event in range(EVENTS):
+            if self.table.callable[event] != NULL:
+                present.append(_EVENT_NAMES[event])
         return f"<pybuntcp.Handlers {' '.join(present)}>"
 
 
+cdef int handlers_fill(handlers_t* self, dict found) except -1:
+    """Note the callables (borrowed) and point each one's slot at its adapter."""
+    cdef int i
+    self.binary_type = _BINARY_TYPES.index(found["binary_type"])
+    for i, name in enumerate(_EVENT_NAMES):
+        if found.get(name) is not None:
+            self.callable[i] = <PyObject*>found[name]
+    handlers_point(self)
+    return 0
+
+
 cdef void handlers_point(handlers_t* self) noexcept:
-    """Point each slot at its adapter where there is a callable."""
     if self.callable[E_OPEN] != NULL:
         self.open = py_open
     if self.callable[E_DATA] != NULL:
@@ -392,7 +397,7 @@ cdef dict handlers_of_mapping(object source):
 
 
 cdef str handler_suggestion(str key, tuple known):
-    snake = "".join("_" + c.lower() if c.isupper() else c for c in key).lstrip("_")
+    snake = "".join(["_" + c.lower() if c.isupper() else c for c in key]).lstrip("_")
     if snake.startswith("on_"):
         snake = snake[3:]
     close = difflib.get_close_matches(snake, known, 1)

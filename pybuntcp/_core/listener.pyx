@@ -9,15 +9,12 @@ TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands t
 accepted one, so they cost no system call per connection.
 
 A `Listener` is kept alive by its own activity (listening, or sockets open); its memory goes
-with it. Unix socket files are removed at stop and at exit, by the process that made them, if
-device and inode are still those we made.
+with it, its handlers as soon as nothing of it can call them.
 """
-import atexit
-import os
-
-from cpython.ref cimport PyObject, Py_CLEAR, Py_DECREF, Py_INCREF
-from libc.stdint cimport UINT64_MAX, uint64_t
-from libc.stdlib cimport calloc, free
+cimport cython
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
 
 from pybuntcp._c cimport net, uv
 
@@ -69,7 +66,7 @@ cdef bint listener_accept_one(listener_t* self) noexcept nogil:
 
 cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
     cdef loop_t* loop = loop_of(self)
-    cdef socket_t* s
+    cdef socket_t* s = NULL
     if socket_adopt(loop, self.context, fd, &s) < 0:
         net.close(fd)
         listener_rest(self)
@@ -124,7 +121,12 @@ cdef void listener_let_go(listener_t* self) noexcept nogil:
 ctypedef void (*listener_slot)(listener_t*) noexcept nogil
 
 cdef void listener_release(listener_t* self) noexcept:
-    Py_DECREF(<object>self.face)        # may free `self`
+    """Its handlers go, so that one that knows the listener does not keep it for ever."""
+    cdef Listener face = <Listener>self.face
+    face._data = <object>self.context.data
+    context_release(loop_of(self), self.context)
+    self.context = NULL
+    Py_DECREF(face)
 
 
 cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
@@ -182,40 +184,6 @@ cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil
         socket_close(s)
 
 
-# ---------------------------------------------------------------------------- unix files
-
-cdef dict _unix_files = {}      # key -> (path, device, inode, process): what is ours to remove
-
-
-cdef object unix_note(bytes path):
-    """Remember a socket file just made; the key to forget it by."""
-    path = os.path.abspath(path)
-    made = os.lstat(path)
-    key = object()
-    _unix_files[key] = (path, made.st_dev, made.st_ino, os.getpid())
-    return key
-
-
-cdef void unix_unlink(object key) noexcept:
-    """Remove the file if it is still the one we made."""
-    note = _unix_files.pop(key, None)
-    if note is None:
-        return
-    path, device, inode, process = note
-    try:
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino, os.getpid()) == (device, inode, process):
-            os.unlink(path)
-    except OSError:
-        pass        # gone already, or its directory is: nothing of ours is left
-
-
-@atexit.register
-def _remove_unix_files():
-    for key in list(_unix_files):
-        unix_unlink(key)
-
-
 # ---------------------------------------------------------------------------- the face
 
 class _NextTurn:
@@ -243,6 +211,7 @@ cdef class Listener:
     cdef readonly object port
     cdef object path            # `unix` is a macro of some compilers
     cdef object _file
+    cdef object _data           # what `data` was when its context went
     cdef Loop _loop            # its memory is needed as long as `c` is
 
     def __init__(self):
@@ -267,11 +236,15 @@ cdef class Listener:
     @property
     def data(self):
         """What `socket.data` of every socket accepted from now on starts with."""
-        return <object>self.c.context.data
+        return <object>self.c.context.data if self.c.context != NULL else self._data
 
     @data.setter
     def data(self, value):
-        cdef PyObject* old = self.c.context.data
+        cdef PyObject* old
+        if self.c.context == NULL:
+            self._data = value
+            return
+        old = self.c.context.data
         Py_INCREF(value)
         self.c.context.data = <PyObject*>value
         Py_DECREF(<object>old)
@@ -315,7 +288,8 @@ cdef class Listener:
             raise ValueError("tls: this listener has no TLS to reload")
         cdef Handlers handlers = handlers_from(socket)
         loop_check(loop_of(self.c))
-        context_install(self.c.context, handlers)
+        if self.c.context != NULL:
+            context_install(self.c.context, handlers)
 
     def stats(self):
         """`{"accepted", "connections", "accept_errors"}`."""
@@ -341,155 +315,3 @@ cdef class Listener:
     def __repr__(self):
         where = self.path if self.path is not None else f"{self.hostname} port {self.port}"
         return f"<pybuntcp.Listener {where}{'' if self.c.open else ' stopped'}>"
-
-
-cdef Listener listener_new(Loop loop, context_t* context, object hostname, object unix):
-    """A Listener that does not listen yet; the context's reference is given to it."""
-    cdef Listener face = Listener.__new__(Listener)
-    face.c = <listener_t*>calloc(1, sizeof(listener_t))
-    if face.c == NULL:
-        raise MemoryError()
-    face.c.face = <PyObject*>face
-    face._loop = loop
-    # `loop_of` is asked before uv_poll_init tells libuv's handle.
-    (<uv.uv_handle_t*>face.c).loop = &loop.c.uv
-    face.c.fd = -1
-    face.c.context = context
-    context.references += 1
-    context.server = face.c
-    face.hostname = hostname
-    face.path = unix
-    return face
-
-
-def listen_on(Handlers handlers, options):
-    """`listen` after its options were checked (see options.ListenOptions)."""
-    cdef Loop loop = loop_here()
-    cdef context_t* context = context_from(handlers, options)
-    cdef Listener face = None
-    cdef bint adopted = options.fd is not None
-    cdef int fd = -1
-    cdef int rc
-    try:
-        face = listener_new(loop, context, options.hostname, options.unix)
-        face.c.most = options.max_connections or UINT64_MAX
-        fd = options.fd if adopted else listener_bind(face, options)
-        listener_name(face, fd, adopted)
-        listener_set_options(fd, options)
-        rc = listener_start(face.c, loop.c, fd)
-        if rc < 0:
-            raise error_from_code(rc, "listen", options.address, options.port)
-        return face
-    except BaseException:
-        if face is not None:
-            unix_unlink(face._file)
-            if fd >= 0 and not adopted:
-                net.close(fd)
-        raise
-    finally:
-        context_release(loop.c, context)
-
-
-cdef int listener_bind(Listener face, options) except -1:
-    """A new listening descriptor. Nothing is left behind when it fails."""
-    cdef address_t name
-    cdef int fd
-    listener_resolve(&name, options)
-    fd = net.pbt_socket(name.name.any.sa_family)
-    if fd < 0:
-        raise error_from_code(-net.errno, "listen", options.address, options.port)
-    if listener_bind_fd(fd, &name, options) == 0:
-        if options.unix is not None and not options.unix.startswith("\0"):
-            face._file = unix_note(os.fsencode(options.unix))
-        if net.listen(fd, options.backlog) == 0:
-            return fd
-    rc = -net.errno
-    net.close(fd)
-    raise error_from_code(rc, "listen", options.address, options.port)
-
-
-cdef int listener_bind_fd(int fd, address_t* name, options) except -2:
-    """setsockopt what must come before bind, then bind. 0, or -1 and errno."""
-    cdef int on = 1
-    cdef int only = options.ipv6_only
-    if name.name.any.sa_family != net.AF_UNIX:
-        net.setsockopt(fd, net.SOL_SOCKET, net.SO_REUSEADDR, &on, sizeof(on))
-    if name.name.any.sa_family == net.AF_INET6:
-        net.setsockopt(fd, net.IPPROTO_IPV6, net.IPV6_V6ONLY, &only, sizeof(only))
-    if options.reuse_port and name.name.any.sa_family != net.AF_UNIX:
-        if net.setsockopt(fd, net.SOL_SOCKET, net.SO_REUSEPORT, &on, sizeof(on)) != 0:
-            return -1
-    return net.bind(fd, &name.name.any, name.size)
-
-
-cdef int listener_resolve(address_t* name, options) except -1:
-    """Where to bind: a unix name, an IP literal, or the resolver's first answer."""
-    if options.unix is not None:
-        return unix_name(name, options.unix, "listen")
-    if address_parse(name, options.host, options.port):
-        return 0
-    resolve_now(name, options.host, options.port)
-    return 0
-
-
-cdef int unix_name(address_t* name, str path, str syscall) except -1:
-    try:
-        return address_from_path(name, os.fsencode(path))
-    except ValueError:
-        raise error_from_code(uv.UV_ENAMETOOLONG, syscall, path) from None
-
-
-cdef int listener_name(Listener face, int fd, bint adopted) except -1:
-    """Note what the kernel says it is bound to; refuse an adopted one that does not listen."""
-    cdef address_t name
-    cdef int listening = 0
-    cdef net.socklen_t size = sizeof(listening)
-    if adopted:
-        if net.getsockopt(fd, net.SOL_SOCKET, net.SO_ACCEPTCONN, &listening, &size) != 0:
-            raise error_from_code(-net.errno, "listen", f"fd {fd}")
-        if not listening:
-            raise error_from_code(uv.UV_EINVAL, "listen", f"fd {fd} (it does not listen)")
-    address_of_fd(&name, fd, False)
-    face.port = address_port(&name)
-    if adopted and face.port is None:
-        face.path = address_host(&name)
-    elif adopted:
-        face.hostname = address_host(&name)
-    return 0
-
-
-cdef int listener_set_options(int fd, options) except -1:
-    """What accepted sockets inherit."""
-    cdef int value = 1
-    if options.unix is not None:
-        return 0
-    if options.no_delay:
-        net.setsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &value, sizeof(value))
-    keep_alive_set(fd, options.keep_alive)
-    return 0
-
-
-cdef int keep_alive_set(int fd, object seconds) except -1:
-    """SO_KEEPALIVE after `seconds` idle; None leaves it off."""
-    cdef int value = 1
-    if seconds is None:
-        return 0
-    net.setsockopt(fd, net.SOL_SOCKET, net.SO_KEEPALIVE, &value, sizeof(value))
-    value = seconds
-    net.setsockopt(fd, net.IPPROTO_TCP, net.PBT_KEEPIDLE, &value, sizeof(value))
-    return 0
-
-
-cdef context_t* context_from(Handlers handlers, options) except NULL:
-    """The context of a listener or connection: its table and its options."""
-    cdef context_t* context = context_new()
-    cdef object data = options.data
-    context_install(context, handlers)
-    Py_INCREF(data)
-    context.data = <PyObject*>data
-    context.high_water_mark = options.high_water_mark
-    context.idle_timeout = options.idle_timeout
-    context.linger_timeout = options.linger_timeout
-    context.allow_half_open = options.allow_half_open
-    context.pause_on_connect = options.pause_on_connect
-    return context

@@ -12,6 +12,7 @@ Promises: `run` raises what stopped it (Ctrl-C within 100 ms, also when idle, be
 wakeup descriptor is polled by the loop); handlers never run inside one another.
 Does not know sockets: `loop_abandon` closes them through `up.abandoned`.
 """
+cimport cython
 import os
 import signal
 import threading
@@ -190,15 +191,19 @@ cdef int loop_run(Loop self) except -1:
     if c.running:
         raise RuntimeError("run() was called inside a handler: this thread's loop is running")
     cdef object previous = loop_watch_signals(c)
-    c.running = True
-    uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
-    gil_take(c)
-    c.running = False
-    loop_forget_signals(previous)
-    failure, self.failure = self.failure, None
+    try:
+        # A signal that came before the descriptor was ours has left no byte in it.
+        PyErr_CheckSignals()
+        c.running = True
+        uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
+        gil_take(c)
+        c.running = False
+        PyErr_CheckSignals()
+    finally:
+        loop_forget_signals(previous)
+        failure, self.failure = self.failure, None
     if failure is not None:
         raise failure
-    PyErr_CheckSignals()
     return 0
 
 

@@ -183,7 +183,8 @@ cdef ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, unsigned int cou
     loop.stats.writes += 1
     if sent > 0:
         loop.stats.bytes_written += sent
-        output_touch(self)
+        if self.clocks != NULL:
+            up.moved(self)
         return sent
     if sent == uv.UV_EAGAIN:
         return 0
@@ -249,7 +250,8 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
         output_break(self, status)
         return
     loop.stats.bytes_written += size
-    output_touch(self)
+    if self.clocks != NULL:
+        up.moved(self)
     output_flush(self)
     if output_pending(self) == 0 and not self.flags & S_BROKEN:
         up.flushed(self)

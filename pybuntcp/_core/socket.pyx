@@ -19,7 +19,7 @@ Promises that no verb calls a handler before it returns. All of it is `nogil`.
 """
 from libc.stdint cimport SIZE_MAX
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport uv
 
 
 # ---------------------------------------------------------------------------- birth
@@ -173,7 +173,8 @@ cdef void socket_send_fin(socket_t* s) noexcept nogil:
 # ---------------------------------------------------------------------------- events
 
 cdef void socket_received(socket_t* s, const char* at, size_t size) noexcept nogil:
-    clocks_touch(s)
+    if s.clocks != NULL:
+        clocks_touch(s)
     if not s.flags & S_DEAF:
         emit_data(s, at, size)
 
@@ -252,6 +253,7 @@ up.received = socket_received
 up.ended = socket_ended
 up.flushed = socket_flushed
 up.broken = socket_broken
+up.moved = clocks_touch
 up.closing = socket_closing
 up.closed = socket_closed
 up.abandoned = on_handle_abandoned

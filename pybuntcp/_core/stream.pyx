@@ -56,6 +56,7 @@ cdef struct stream_events_t:
     void (*ended)(socket_t*, int) noexcept nogil        # UV_EOF or an error code
     void (*flushed)(socket_t*) noexcept nogil           # nothing is pending any more
     void (*broken)(socket_t*) noexcept nogil            # a write failed for good
+    void (*moved)(socket_t*) noexcept nogil             # bytes left, and there are clocks
     void (*closing)(socket_t*) noexcept nogil           # the descriptor is about to go
     void (*closed)(socket_t*) noexcept nogil            # the last event; then it is freed
     void (*abandoned)(uv.uv_handle_t*) noexcept nogil   # the loop dies under this handle

@@ -41,7 +41,7 @@ class Refusal:
         self.name, self.options, self.code, self.address, self.port = name, options, code, address, port
 
 
-@pytest.fixture(params=["tcp", "unix", "unix file", "fd", "local address"])
+@pytest.fixture(params=["tcp", "unix", "unix file", "fd", "local address", "local port"])
 def refusal(request, tmp_path):
     """Each kind of place that fails at once."""
     if request.param.startswith("unix"):
@@ -57,9 +57,12 @@ def refusal(request, tmp_path):
             options = {"hostname": "127.0.0.1", "port": port}
             if request.param == "tcp":
                 yield Refusal("tcp", options, errno.ECONNREFUSED, "127.0.0.1", port)
-            else:
+            elif request.param == "local address":
                 options["local_address"] = "192.0.2.1"
                 yield Refusal("local address", options, errno.EADDRNOTAVAIL, ANY, ANY)
+            else:
+                options.update(local_address="127.0.0.1", local_port=port)
+                yield Refusal("local port", options, errno.EADDRINUSE, ANY, ANY)
 
 
 def unused_descriptor():

@@ -379,6 +379,32 @@ def test_l2_ref_and_unref_after_stop_are_harmless(loop, transport):
     assert loop.gauges()["open_listeners"] == 0
 
 
+def done_at_once(awaitable):
+    """What an awaitable that need not wait gives."""
+    with pytest.raises(StopIteration) as stopped:
+        next(awaitable.__await__())
+    return stopped.value.value
+
+
+def test_l2_wait_closed_without_connections_gives_zero_at_once(transport):
+    listener = transport.listen(QUIET)
+    assert done_at_once(listener.wait_closed()) == 0
+    listener.stop()
+    assert done_at_once(listener.wait_closed()) == 0
+
+
+def test_l2_wait_closed_whose_time_is_over_gives_the_connections_still_open(loop, transport):
+    recorder = Recorder()
+    listener = transport.listen(recorder)
+    for _ in range(2):
+        transport.peer(listener)
+    loop.run_until(lambda: len(recorder.sockets) == 2)
+    assert done_at_once(listener.wait_closed(timeout=0)) == 2
+    listener.stop(True)
+    loop.run()
+    assert done_at_once(listener.wait_closed()) == 0
+
+
 # ---------------------------------------------------------------- L3: unix sockets
 
 

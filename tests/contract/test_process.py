@@ -570,7 +570,8 @@ def test_p2_pending_bytes_are_counted_until_the_kernel_has_them(loop, transport)
 
 def test_p2_pending_bytes_that_are_dropped_are_not_counted_for_ever(loop, transport):
     recorder = Recorder()
-    socket, _ = accepted(loop, transport, recorder)
+    socket, peer = accepted(loop, transport, recorder)
+    peer.connected.result()
     Feed(1 << 24).fill(socket)
     assert socket.pending > 0
     socket.terminate()
@@ -636,6 +637,71 @@ def test_p2_a_stopped_listener_gives_its_handlers_and_data_back(loop, transport)
     del listener
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
+
+
+def gone_after(scenario):
+    """Whether the Kept that this scenario was given is gone; what the scenario's closures held in a circle counts."""
+    kept = Kept()
+    gone = weakref.ref(kept)
+    scenario(kept)
+    del kept
+    gc.collect()
+    return gone() is None
+
+
+def test_p2_a_stopped_listener_that_its_own_handlers_know_is_given_back(loop, transport):
+    """The usual program: `lambda socket, error: listener.stop()` among the handlers."""
+    def scenario(kept):
+        listener = pybuntcp.listen(**transport.listen_options(), socket={"data": lambda socket, chunk: (listener, kept)})
+        listener.stop()
+        loop.run()
+
+    assert gone_after(scenario)
+
+
+def test_p2_a_stopped_listener_that_its_own_data_knows_is_given_back(loop, transport):
+    def scenario(kept):
+        listener = pybuntcp.listen(**transport.listen_options(), socket=QUIET)
+        listener.data = (listener, kept)
+        listener.stop()
+        loop.run()
+
+    assert gone_after(scenario)
+
+
+def test_p2_a_listener_that_its_own_handlers_know_is_given_back_after_its_last_connection(loop, transport):
+    def scenario(kept):
+        def closed(socket, error):
+            listener.stop()
+            kept.seen = (socket, error)
+
+        listener = pybuntcp.listen(**transport.listen_options(), socket={**QUIET, "close": closed})
+        pybuntcp.connect(**transport.connect_options(listener),
+                         socket={**QUIET, "open": lambda socket: (kept, socket.close())})
+        loop.run()
+
+    assert gone_after(scenario)
+
+
+def test_p2_a_closed_socket_that_its_own_data_knows_is_given_back(loop, transport):
+    def scenario(kept):
+        def opened(socket):
+            socket.data = (socket, kept)
+            socket.close()
+
+        listener = transport.listen(QUIET)
+        pybuntcp.connect(**transport.connect_options(listener), socket={**QUIET, "open": opened})
+        listener.unref()
+        loop.run()
+
+    assert gone_after(scenario)
+
+
+def test_p2_handlers_that_know_themselves_are_given_back():
+    def scenario(kept):
+        handlers = pybuntcp.Handlers(data=lambda socket, chunk: (handlers, kept))
+
+    assert gone_after(scenario)
 
 
 def test_p2_reload_gives_the_old_handlers_back(loop, transport):

@@ -111,12 +111,13 @@ def example(name: str, *arguments: str) -> Program:
     return program
 
 
+def installed(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 def tool(name: str) -> str:
     """The path of an installed tool; skips the test without it."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
+    return installed(name) or pytest.skip(f"{name} is not installed")
 
 
 def output_of(*command: str | Path, stdin: bytes = b"") -> str:
@@ -170,9 +171,8 @@ def file_server(folder: Path) -> Program:
     picks the port and connections are taken from the first moment. As root it would give up its
     rights, and with them the sight of `folder`.
     """
-    try:
-        path = tool("nginx")
-    except pytest.skip.Exception:
+    path = installed("nginx")
+    if path is None:
         return python_file_server(folder)
     with socket.create_server((HOST, 0)) as listener:
         fd, port = listener.fileno(), listener.getsockname()[1]
@@ -201,7 +201,7 @@ def peak_memory(program: Program) -> int:
     status = Path(f"/proc/{program.pid}/status")
     if not status.exists():
         pytest.skip("needs /proc")
-    for line in status.read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    pytest.skip("this kernel does not tell VmHWM")
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    if "VmHWM" not in fields:
+        pytest.skip("this kernel does not tell VmHWM")
+    return int(fields["VmHWM"].split()[0]) * 1024

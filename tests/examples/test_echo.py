@@ -64,13 +64,13 @@ def test_it_serves_a_unix_socket_and_removes_it_at_the_end(tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [("echo.py",), ("chat.py",), ("redis_server.py",), ("proxy.py", "--to", "127.0.0.1:9")]
-)
-def test_ctrl_c_ends_it_in_order_also_with_a_client(arguments):
-    name, *options = arguments
+@pytest.mark.parametrize("name", ["echo.py", "chat.py", "redis_server.py", "proxy.py"])
+def test_ctrl_c_ends_it_in_order_also_with_a_client(name, echo):
+    options = ("--to", f"{HOST}:{echo.port}") if name == "proxy.py" else ()
     with example(name, "--port", "0", *options) as program:
-        with socket.create_connection((HOST, program.port), TIMEOUT):
+        with socket.create_connection((HOST, program.port), TIMEOUT) as client:
+            client.sendall(b"PING\r\n")
+            assert client.recv(1000)
             said = program.stop()
         assert program.exit_code == 0
         assert said.endswith("stopped\n")

@@ -26,6 +26,9 @@ def server():
 
 @pytest.fixture(scope="module")
 def real_server(tmp_path_factory):
+    version = output_of(tool("redis-server"), "--version")
+    if " v=7." not in version:
+        pytest.skip(f"the example speaks as Redis 7; this is {version.strip()}")
     with redis_server(tmp_path_factory.mktemp("redis")) as program:
         yield program
 
@@ -99,13 +102,10 @@ def test_redis_cli_runs_a_session_in_another_database(cli):
     assert "db3:keys=1" in said
 
 
-def test_redis_cli_keeps_binary_values_whole(cli):
+def test_redis_cli_keeps_binary_values_whole(server, cli):
     value = bytes(range(256)) * 300
     assert cli("-x", "SET", "binary", stdin=value) == "OK\n"
-    assert cli("STRLEN", "binary").startswith("ERR unknown command")
-    path = tool("redis-cli")
-    assert path
-    assert cli("--no-raw", "EXISTS", "binary") == "(integer) 1\n"
+    assert replies_to(server, [resp("GET", "binary")]) == b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def test_redis_cli_loads_a_hundred_thousand_commands_in_one_stream(cli):
@@ -346,6 +346,16 @@ def test_a_client_that_does_not_read_its_replies_costs_no_memory_and_loses_none(
         for _ in range(100):
             assert replies.read(len(reply)) == reply
         assert replies.readline() == b"+PONG\r\n"
+    assert peak_memory(server) - before < 8 * MEGABYTE
+
+
+def test_a_client_that_only_sends_is_not_read_from(server):
+    before = peak_memory(server)
+    request = resp("ECHO", b"x" * 65536)
+    with connected(server) as sock:
+        sock.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # nobody takes the bytes any more
+            sock.sendall(request * 1024)
     assert peak_memory(server) - before < 8 * MEGABYTE
 
 

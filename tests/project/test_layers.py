@@ -17,11 +17,12 @@ PACKAGE = ROOT / "pybuntcp"
 CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
-    ("errors", "buffers", "address", "stats", "sink"),
+    ("errors", "buffers", "address", "stats", "files", "sink"),
     ("loop", "timers", "resolve", "embed"),
     ("stream", "output"),
     ("secure",),
-    ("handlers", "clocks", "socket", "face", "listener", "connector"),
+    ("handlers", "clocks", "socket", "face", "listener", "binding", "connector", "connecting"),
+    ("module",),
 )
 LAYER_OF = {chapter: number for number, layer in enumerate(LAYERS) for chapter in layer}
 ORDER = tuple(LAYER_OF)

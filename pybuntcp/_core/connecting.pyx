@@ -1,0 +1,102 @@
+"""connecting: the Python face of an outgoing connection, and `connect` itself.
+
+Owns `Connecting`: what `connect()` returns, to await, to ask or to cancel. It is kept alive by
+its connector until the outcome is told.
+"""
+cimport cython
+
+from cpython.ref cimport PyObject, Py_INCREF
+
+
+@cython.final
+cdef class Connecting:
+    """An outgoing connection, made and started by `connect`. Awaited it gives the `Socket`.
+
+    It goes on whether awaited or not. `cancel()` closes the attempt: no handler runs.
+    Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
+    `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
+    CancelledError after `cancel()`.
+    Bun: the promise of `Bun.connect`; it cannot be cancelled and knows no timeout.
+    """
+    cdef connector_t* c         # NULL once the outcome is known
+    cdef object options
+    cdef object value
+    cdef object error
+    cdef bint cancelled_
+    cdef bint telling           # a handler runs: not done yet
+    cdef bint told              # somebody has seen the error
+
+    def __init__(self):
+        raise TypeError("connections are made by connect()")
+
+    def __del__(self):
+        if self.error is not None and not self.told:
+            report_unraisable(self.error, self)
+
+    def cancel(self):
+        """Give the attempt up. False: there was an outcome already."""
+        if self.c == NULL:
+            return False
+        loop_check(self.c.loop)
+        self.cancelled_ = True
+        connector_cancel(self.c)
+        return True
+
+    def cancelled(self):
+        """Was it given up?"""
+        return self.cancelled_
+
+    def done(self):
+        """Is there an outcome, and was it told?"""
+        return self.c == NULL and not self.telling
+
+    def result(self):
+        """The `Socket`; raises the attempt's error, or asyncio's InvalidStateError before."""
+        error = self.exception()
+        if error is not None:
+            raise error
+        return self.value
+
+    def exception(self):
+        """The attempt's error or None; raises as `result` when cancelled or not done."""
+        if self.cancelled_:
+            raise asyncio_exception("CancelledError")()
+        if not self.done():
+            raise asyncio_exception("InvalidStateError")("the connection is not settled yet")
+        self.told = True
+        return self.error
+
+    def __await__(self):
+        while not self.done():
+            yield
+        return self.result()
+
+    def __repr__(self):
+        state = "in progress" if not self.done() else "cancelled" if self.cancelled_ else "done"
+        return f"<pybuntcp.Connecting {state}>"
+
+
+def connect_on(handlers, options):
+    """`connect` after its options were checked (see options.ConnectOptions)."""
+    cdef Loop loop = loop_here()
+    cdef Handlers table = handlers_none() if handlers is None else handlers
+    cdef context_t* context = context_from(table, options)
+    cdef Connecting face = Connecting.__new__(Connecting)
+    cdef connector_t* self
+    try:
+        self = connector_new(loop, context)
+    finally:
+        context_release(loop.c, context)
+    face.options = options
+    face.c = self
+    Py_INCREF(face)
+    self.face = <PyObject*>face
+    self.no_delay = options.no_delay and options.unix is None
+    if options.local is not None:
+        address_parse(&self.local, options.local, options.local_port)
+    try:
+        connector_start(self, options)
+    except BaseException:
+        connector_cancel(self)
+        raise
+    return face

@@ -1,0 +1,137 @@
+"""What a typed program may write, and what a type checker must refuse. Read by mypy (test_program.py), never run.
+
+An `assert_type` that does not hold is an error of the checker; so is a `type: ignore` that nothing needs, which
+is how the refusals are asserted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from typing_extensions import assert_type
+
+import pybuntcp
+from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket
+
+
+@dataclass
+class Player:
+    name: str = ""
+    inbox: bytearray = field(default_factory=bytearray)
+
+
+class Game:
+    """Handlers with a Socket that says what its `data` is."""
+
+    def open(self, socket: Socket[Player]) -> None:
+        socket.data = Player()
+        socket.data = "a name"  # type: ignore[assignment]
+
+    def data(self, socket: Socket[Player], chunk: bytes) -> None:
+        assert_type(socket.data, Player)
+        assert_type(socket.data.inbox, bytearray)
+        assert_type(socket.write(chunk), int)
+
+    def close(self, socket: Socket[Player], error: OSError | None) -> None:
+        assert_type(socket.remote_address, str | None)
+
+
+# --- listening -------------------------------------------------------------------------------------------
+
+listener = pybuntcp.listen(socket=Game(), hostname="127.0.0.1", port=0, idle_timeout=30, max_connections=100)
+assert_type(listener, Listener)
+assert_type(listener.hostname, str | None)
+assert_type(listener.port, int | None)
+assert_type(listener.unix, str | None)
+assert_type(listener.fd, int)
+assert_type(listener.connections, int)
+assert_type(listener.stats(), dict[str, int])
+listener.data = {"anything": 1}
+listener.reload({"data": print})
+listener.stop(True)
+listener.port = 1  # type: ignore[misc]
+pybuntcp.listen(socket=Game, unix=Path("game.sock"))
+pybuntcp.listen(socket=Game, hostname="127.0.0.1", port="7000")  # type: ignore[arg-type]
+pybuntcp.listen(hostname="127.0.0.1", port=0)  # type: ignore[call-arg]
+pybuntcp.listen(socket=Game, hostname="127.0.0.1", prot=0)  # type: ignore[call-arg]
+
+# --- handlers --------------------------------------------------------------------------------------------
+
+
+def on_data(socket: Socket[Player], chunk: memoryview) -> None: ...
+
+
+def on_close(socket: Socket[Player], error: OSError | None) -> None: ...
+
+
+handlers = Handlers(data=on_data, close=on_close, binary_type="memoryview")
+assert_type(handlers, Handlers)
+assert_type(Handlers(Game), Handlers)
+assert_type(Handlers({"data": on_data}), Handlers)
+Handlers(data=on_data, binary_type="buffer")  # type: ignore[call-overload]
+Handlers(data=on_data, connectError=print)  # type: ignore[call-overload]
+Handlers(close=on_data, data=1)  # type: ignore[call-overload]
+
+# --- connecting ------------------------------------------------------------------------------------------
+
+connecting = pybuntcp.connect(socket=handlers, hostname="localhost", port=7000, timeout=2.5)
+assert_type(connecting, Connecting)
+assert_type(connecting.done(), bool)
+assert_type(connecting.result(), Socket[Any])
+assert_type(connecting.exception(), BaseException | None)
+assert_type(connecting.cancel(), bool)
+assert_type(connecting.cancelled(), bool)
+awaitable: Awaitable[Socket[Any]] = connecting
+
+
+async def wait() -> Socket[Player]:
+    assert_type(await connecting, Socket[Any])
+    assert_type(await listener.wait_closed(timeout=1.0), int)
+    return await connecting
+
+
+# --- a socket --------------------------------------------------------------------------------------------
+
+
+def verbs(socket: Socket[Player]) -> int:
+    socket.write("text")
+    socket.write(bytearray(10), 2, 3)
+    socket.write(memoryview(b"bytes"), offset=1)
+    socket.write(7)  # type: ignore[arg-type]
+    socket.write(b"bytes", "1")  # type: ignore[arg-type]
+    assert_type(socket.end(), int)
+    assert_type(socket.end(b"bye"), int)
+    socket.shutdown(half_close=True)
+    socket.timeout(0.5)
+    socket.timeout(None)  # type: ignore[arg-type]
+    assert_type(socket.set_no_delay(False), bool)
+    assert_type(socket.set_keep_alive(True, 30_000), bool)
+    assert_type(socket.fileno(), int)
+    with socket.cork() as same:
+        assert_type(same, Socket[Player])
+        return same.write(b"gathered")
+
+
+def identity(socket: Socket[Player]) -> None:
+    assert_type(socket.ready_state, ReadyState)
+    assert_type(socket.listener, Listener | None)
+    assert_type(socket.remote_family, Literal["IPv4", "IPv6", "unix"] | None)
+    assert_type(socket.local_port, int | None)
+    assert_type(socket.pending, int)
+    assert_type(socket.bytes_read, int)
+    assert_type(socket.bytes_written, int)
+    socket.pending = 0  # type: ignore[misc]
+    with socket as same, contextlib.suppress(OSError):
+        assert_type(same, Socket[Player])
+
+
+# --- the rest --------------------------------------------------------------------------------------------
+
+pybuntcp.run()
+assert_type(pybuntcp.stats(), dict[str, int])
+assert_type(pybuntcp.libuv_version, str)
+assert_type(pybuntcp.__version__, str)
