@@ -131,7 +131,7 @@ class RedisClient:
         pybuntcp.connect(socket=Connection(self), hostname=hostname, port=port, timeout=10)
 
     def command(self, *arguments: str | bytes | int, callback: Callback) -> None:
-        """Send a command; those of one handler or one `with` block leave in one segment."""
+        """Send a command. Those given in one handler or callback leave together. OSError once the connection is lost."""
         if self._lost is not None:
             raise self._lost
         self._waiting.append(callback)
@@ -162,7 +162,10 @@ class RedisClient:
         """Everyone who still waits is told."""
         self._lost = error
         while self._waiting:
-            self._waiting.popleft()(error)
+            try:
+                self._waiting.popleft()(error)
+            except Exception:  # one callback's failure is not the others'
+                sys.excepthook(*sys.exc_info())
 
 
 class Connection:

@@ -7,10 +7,11 @@ RequestParser   bytes in, requests out; RESP arrays and inline commands, cut any
 the commands    functions from a session and arguments to the bytes of a reply
 RedisServer     the handlers that join the two to a socket, with backpressure
 
-Promises replies as Redis 7.0 words them, errors included, for the commands in COMMANDS; that a
-client which does not read its replies is not served further until it does; and work in proportion
-to the bytes received, however they are cut. Keeps everything in memory; an expired key goes when
-it is next asked for. Does not know RESP3, persistence or passwords.
+Promises replies as Redis 7.0 words them, errors included, for the commands in COMMANDS (of the
+options of SET: EX, PX, NX and XX); that a client which does not read its replies is not served
+further until it does; and work in proportion to the bytes received, however they are cut. Keeps
+everything in memory; an expired key goes when it is next asked for. Does not know RESP3,
+persistence or passwords.
 """
 
 from __future__ import annotations
@@ -462,6 +463,8 @@ def hello(session: Session, arguments: Arguments) -> bytes:
             raise CommandError("ERR Protocol version is not an integer or out of range")
         if wanted != 2:
             raise CommandError("NOPROTO unsupported protocol version")
+    if len(arguments) > 1:
+        raise CommandError(f"ERR Syntax error in HELLO option '{printable(arguments[1])}'")
     facts = {"server": "redis", "version": VERSION, "proto": 2, "id": session.id, "mode": "standalone"}
     facts["role"] = "master"
     replies = []

@@ -108,7 +108,7 @@ def read_connect(given: dict[str, Any]) -> ConnectOptions:
         **read_common(given),
         pause_on_connect=given["socket"] is None,
         timeout=seconds("timeout", given["timeout"]),
-        local=local_host(local) if local is not None else b"::" if local_port else None,
+        local=None if local is None else local_host(local),
         local_port=local_port,
     )
 

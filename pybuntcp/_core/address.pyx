@@ -32,6 +32,18 @@ cdef bint address_parse(address_t* self, bytes host, int port) noexcept:
     return self.size != 0
 
 
+cdef void address_any(address_t* self, int family, int port) noexcept nogil:
+    """Any address of a family, on one port."""
+    memset(self, 0, sizeof(address_t))
+    self.name.any.sa_family = family
+    if family == net.AF_INET:
+        self.size = sizeof(net.sockaddr_in)
+        self.name.v4.sin_port = net.htons(port)
+    else:
+        self.size = sizeof(net.sockaddr_in6)
+        self.name.v6.sin6_port = net.htons(port)
+
+
 cdef int address_from_path(address_t* self, bytes path) except -1:
     """A unix name; a leading NUL makes it abstract. -1 with ValueError when too long."""
     cdef size_t size = len(path)

@@ -7,6 +7,8 @@ leased piece of a slab stays valid and unchanged for as long as anybody holds it
 Does not know sockets or the loop.
 """
 cimport cython
+import operator
+
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBuffer_FillInfo,
@@ -71,18 +73,20 @@ cdef int slice_open_buffer(slice_t* self, object data) except -1:
 
 cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
     """Keep `length` bytes (None = the rest) from `offset`; out of range is ValueError."""
-    cdef Py_ssize_t first = offset
-    cdef Py_ssize_t size
-    if first < 0 or <size_t>first > self.size:
-        raise ValueError(f"offset must be in 0..{self.size}, not {first}")
-    size = self.size - first
+    cdef size_t first = slice_number("offset", offset, self.size)
+    cdef size_t rest = self.size - first
     if length is not None:
-        if not 0 <= <Py_ssize_t>length <= size:
-            raise ValueError(f"length must be in 0..{size} from offset {first}, not {length}")
-        size = length
+        rest = slice_number("length", length, rest)
     self.at += first
-    self.size = size
+    self.size = rest
     return 0
+
+
+cdef size_t slice_number(str name, object value, size_t most) except? 0:
+    number = operator.index(value)      # once: it may be the caller's code
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} must be in 0..{most}, not {number}")
+    return number
 
 
 cdef inline void slice_release(slice_t* self) noexcept:

@@ -33,7 +33,7 @@ cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
         if s.clocks != NULL:
             s.clocks.alarm.ring = on_ring
             s.clocks.alarm.owner = s
-            s.clocks.idle_for = 0 if isinf(idle) else max(<uint64_t>1, <uint64_t>(idle * 1e3 + 1))
+            s.clocks.idle_for = 0 if isinf(idle) else <uint64_t>(min(idle, 1e9) * 1e3) + 1
             s.clocks.touched = clock_now()
     return s.clocks
 

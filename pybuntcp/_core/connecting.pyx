@@ -92,7 +92,9 @@ def connect_on(handlers, options):
     Py_INCREF(face)
     self.face = <PyObject*>face
     self.no_delay = options.no_delay and options.unix is None
-    if options.local is not None:
+    if options.local is None:
+        self.local_port = options.local_port
+    else:
         address_parse(&self.local, options.local, options.local_port)
     try:
         connector_start(self, options)

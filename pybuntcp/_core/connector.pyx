@@ -46,6 +46,7 @@ cdef struct connector_t:
     size_t tried                # names[0..tried) were started
     attempt_t* attempts         # those still out
     address_t local             # where to connect from; size 0 = anywhere
+    int local_port              # ... but from this port; 0 = any
     bint starting               # inside connect(): outcomes are posted
     bint looking                # a lookup is out
     bint posted
@@ -73,7 +74,7 @@ cdef connector_t* connector_new(Loop loop, context_t* context) except NULL:
     if self.next != NULL:
         self.next.link = &self.next
     loop.c.connectors = self
-    loop.c.stats.connecting += 1
+    loop.c.count.connecting += 1
     loop_ref(loop.c)
     return self
 
@@ -202,6 +203,8 @@ cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
     cdef address_t* name = &self.names.each[index]
     cdef attempt_t* attempt
     cdef int rc = 0
+    if self.local_port != 0:
+        address_any(&self.local, name.name.any.sa_family, self.local_port)
     if self.local.size != 0 and self.local.name.any.sa_family != name.name.any.sa_family:
         return uv.UV_EADDRNOTAVAIL
     attempt = <attempt_t*>calloc(1, sizeof(attempt_t))
@@ -340,7 +343,7 @@ cdef void connector_tell_open(connector_t* self) noexcept:
     if self.no_delay:
         net.setsockopt(stream_fd(s), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
     keep_alive_set(stream_fd(s), face.options.keep_alive)
-    self.loop.stats.connected += 1
+    self.loop.count.connected += 1
     face.value = socket_face(s)
     face.telling = True
     socket_opened(s)
@@ -394,7 +397,7 @@ cdef Connecting connector_let_go(connector_t* self):
     self.link[0] = self.next
     if self.next != NULL:
         self.next.link = self.link
-    self.loop.stats.connecting -= 1
+    self.loop.count.connecting -= 1
     loop_unref(self.loop)
     return face
 
@@ -411,8 +414,19 @@ cdef void connector_cancel(connector_t* self) noexcept:
 
 cdef void connectors_abandon(loop_t* loop) noexcept nogil:
     gil_take(loop)
+    connectors_unpost(loop)
     while loop.connectors != NULL:
         (<connector_slot><void*>connector_abandon)(loop.connectors)
+
+
+cdef void connectors_unpost(loop_t* loop) noexcept nogil:
+    """Nothing will be told any more."""
+    cdef connector_t* each
+    while loop.posted != NULL:
+        each = loop.posted
+        loop.posted = each.next_posted
+        each.posted = False
+        connector_free_if_idle(each)        # if it was cancelled meanwhile
 
 
 cdef void connector_abandon(connector_t* self) noexcept:

@@ -83,7 +83,8 @@ cdef class Socket:
         try:
             if length is not None or offset is not 0:
                 slice_narrow(&piece, offset, length)
-            taken = socket_write(self.s, piece.at, piece.size)
+            if self.s != NULL:      # the arguments' own code may have ended the connection
+                taken = socket_write(self.s, piece.at, piece.size)
         finally:
             slice_release(&piece)
         return taken
@@ -103,7 +104,8 @@ cdef class Socket:
         slice_open(&piece, b"" if data is None else data)
         try:
             slice_narrow(&piece, offset, length)
-            taken = socket_end(self.s, piece.at, piece.size)
+            if self.s != NULL:
+                taken = socket_end(self.s, piece.at, piece.size)
         finally:
             slice_release(&piece)
         if taken == -2:
@@ -343,9 +345,11 @@ cdef object socket_face(socket_t* s):
         face.data = <object>context_of(s).data
     Py_INCREF(face)
     s.face = <PyObject*>face
-    if s.flags & S_CLOSED:
-        record_addresses(s)
     return face
+
+
+cdef void face_prepare(socket_t* s) noexcept:
+    socket_face(s)
 
 
 cdef Socket face_of_failure(object data):

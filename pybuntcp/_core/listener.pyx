@@ -73,14 +73,14 @@ cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
         return
     self.accepted += 1
     self.connections += 1
-    loop.stats.accepted += 1
+    loop.count.accepted += 1
     socket_opened(s)
 
 
 cdef void listener_rest(listener_t* self) noexcept nogil:
     """No descriptor or no memory: what waits stays in the backlog."""
     self.accept_errors += 1
-    loop_of(self).stats.accept_errors += 1
+    loop_of(self).count.accept_errors += 1
     uv.uv_poll_stop(&self.poll)
     alarm_arm(loop_of(self), &self.rest, clock_now() + REST_MILLISECONDS)
 
@@ -141,7 +141,7 @@ cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
     self.rest.owner = self
     self.fd = fd
     self.open = True
-    loop.stats.open_listeners += 1
+    loop.count.open_listeners += 1
     listener_watch(self)
     return 0
 
@@ -156,7 +156,7 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
     alarm_disarm(loop, &self.rest)
     if not self.unreferenced:
         loop_unref(loop)
-    loop.stats.open_listeners -= 1
+    loop.count.open_listeners -= 1
     uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
     net.close(self.fd)
 

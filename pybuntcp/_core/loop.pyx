@@ -41,6 +41,7 @@ cdef struct loop_t:
     uv.uv_poll_t interrupt      # the read end of Python's signal wakeup
     int wakeup[2]
     unsigned long thread
+    int process                 # a forked child must not touch the parent's epoll instance
     PyThreadState* parked       # the thread state set aside; NULL = the GIL is held
     PyObject* owner             # borrowed: the Loop
     PyObject* slab_owner        # owned: the Slab
@@ -59,7 +60,7 @@ cdef struct loop_t:
     connector_t* posted         # those whose outcome is to be told from the loop
     size_t lookups              # names being resolved
     wheel_t wheel
-    stats_t stats
+    stats_t count
 
 
 @cython.final
@@ -118,6 +119,7 @@ cdef Loop loop_new():
     self.c = c
     self.thread_name = threading.current_thread().name
     c.thread = PyThread_get_thread_ident()
+    c.process = net.getpid()
     c.owner = <PyObject*>self
     c.slab_owner = <PyObject*>slab
     c.slab = slab.memory
@@ -152,12 +154,12 @@ cdef inline void gil_take(loop_t* self) noexcept nogil:
     if self.parked != NULL:
         PyEval_RestoreThread(self.parked)
         self.parked = NULL
-        self.stats.gil_takes += 1
+        self.count.gil_takes += 1
 
 
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
-    self.stats.turns += 1
+    self.count.turns += 1
     if self.parked == NULL:
         self.parked = PyEval_SaveThread()
 
@@ -287,12 +289,24 @@ cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
         up.abandoned(handle)
 
 
+cdef void loop_own_after_fork(loop_t* self) noexcept:
+    """An epoll instance is shared over fork: leave the parent's alone, take a new one.
+
+    Asked before a loop is closed, too: in a child Python ends the other threads' storage, and
+    so their loops, before any hook of ours runs.
+    """
+    if self.process != net.getpid():
+        self.process = net.getpid()
+        uv.uv_loop_fork(&self.uv)
+
+
 cdef int loop_close(Loop owner) except -1:
     """Close what is left and give everything back but `loop_t` itself."""
     cdef loop_t* self = owner.c
     cdef size_t i
     if self.closed or self.running:
         return 0
+    loop_own_after_fork(self)
     loop_abandon(self)
     while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
         pass
@@ -324,8 +338,8 @@ def _abandon_after_fork():
     cdef Loop loop
     cdef unsigned long here = PyThread_get_thread_ident()
     for loop in list(_loops):
-        if loop.c.thread == here:
-            uv.uv_loop_fork(&loop.c.uv)
+        if loop.c.thread == here and not loop.c.closed:
+            loop_own_after_fork(loop.c)
             loop_abandon(loop.c)
             if not loop.c.running:
                 _local.tenancy = None

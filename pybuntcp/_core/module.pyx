@@ -24,7 +24,7 @@ def stats():
     cdef size_t pending = 0
     cdef dict found
     uv.uv_walk(&loop.uv, on_count_pending, &pending)
-    found = loop.stats
+    found = loop.count
     found["pending_bytes"] = pending
     return found
 

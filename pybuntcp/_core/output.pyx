@@ -129,7 +129,7 @@ cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t lim
         taken = 0
     if taken < size:
         self.flags |= S_SHORT
-        loop_of(self).stats.short_writes += 1
+        loop_of(self).count.short_writes += 1
     self.accepted += taken
     return taken
 
@@ -180,9 +180,9 @@ cdef ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, unsigned int cou
     """One system call. Bytes taken (0: the kernel is full), or a code: the socket is broken."""
     cdef loop_t* loop = loop_of(self)
     cdef ssize_t sent = uv.uv_try_write(<uv.uv_stream_t*>self, parts, count)
-    loop.stats.writes += 1
+    loop.count.writes += 1
     if sent > 0:
-        loop.stats.bytes_written += sent
+        loop.count.bytes_written += sent
         if self.clocks != NULL:
             up.moved(self)
         return sent
@@ -249,7 +249,7 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
         self.accepted -= size
         output_break(self, status)
         return
-    loop.stats.bytes_written += size
+    loop.count.bytes_written += size
     if self.clocks != NULL:
         up.moved(self)
     output_flush(self)

@@ -42,7 +42,7 @@ cdef void socket_opened(socket_t* s) noexcept nogil:
     """The connection stands: tell `open`, then read."""
     cdef context_t* context = context_of(s)
     s.flags |= S_OPENED
-    loop_of(s).stats.open_sockets += 1
+    loop_of(s).count.open_sockets += 1
     if context.pause_on_connect:
         s.flags |= S_PAUSED
     clocks_start_idle(s)
@@ -207,7 +207,7 @@ cdef void socket_flushed(socket_t* s) noexcept nogil:
         socket_send_fin(s)
     elif s.flags & S_SHORT:
         s.flags &= ~S_SHORT
-        loop_of(s).stats.drains += 1
+        loop_of(s).count.drains += 1
         emit_event(s, context_of(s).table.drain)
 
 
@@ -221,8 +221,16 @@ cdef void socket_broken(socket_t* s) noexcept nogil:
 
 cdef void socket_closing(socket_t* s) noexcept nogil:
     clocks_stop(s)
+    if s.face == NULL and socket_will_need_face(s):
+        gil_take(loop_of(s))
+        (<event_slot><void*>face_prepare)(s)
     if s.face != NULL:
         record_addresses(s)
+
+
+cdef bint socket_will_need_face(socket_t* s) noexcept nogil:
+    """A Python `close` handler will ask for the addresses, and nobody has looked before."""
+    return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.close == py_close
 
 
 cdef void socket_closed(socket_t* s) noexcept nogil:
@@ -231,8 +239,8 @@ cdef void socket_closed(socket_t* s) noexcept nogil:
     cdef context_t* context
     if s.flags & S_OPENED:
         emit_close(s, s.error)
-        loop.stats.open_sockets -= 1
-        loop.stats.closed += 1
+        loop.count.open_sockets -= 1
+        loop.count.closed += 1
     if s.face != NULL:
         gil_take(loop)
         (<event_slot><void*>face_detach)(s)

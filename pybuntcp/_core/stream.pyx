@@ -133,8 +133,8 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
     cdef loop_t* loop = loop_of(stream)
     if n > 0:
         self.bytes_read += n
-        loop.stats.bytes_read += n
-        loop.stats.reads += 1
+        loop.count.bytes_read += n
+        loop.count.reads += 1
         up.received(self, buffer.base, n)
     elif n < 0:
         stream_stop(self)

@@ -59,7 +59,7 @@ cdef void alarm_arm(loop_t* loop, alarm_t* self, uint64_t when) noexcept nogil:
     """Ring at `when`; an armed alarm is moved."""
     alarm_disarm(loop, self)
     self.when = when
-    loop.stats.armed_timers += 1
+    loop.count.armed_timers += 1
     wheel_place(&loop.wheel, self)
     if self.when < loop.wheel.due:
         wheel_wake(loop, self.when)
@@ -69,7 +69,7 @@ cdef void alarm_disarm(loop_t* loop, alarm_t* self) noexcept nogil:
     if self.link == NULL:
         return
     alarm_unlink(self)
-    loop.stats.armed_timers -= 1
+    loop.count.armed_timers -= 1
 
 
 cdef inline void alarm_unlink(alarm_t* self) noexcept nogil:
@@ -139,7 +139,7 @@ cdef void wheel_ring(loop_t* loop, alarm_t** head) noexcept nogil:
         if alarm.when > loop.wheel.now:
             wheel_place(&loop.wheel, alarm)
             continue
-        loop.stats.armed_timers -= 1
+        loop.count.armed_timers -= 1
         alarm.ring(alarm)
 
 

@@ -113,6 +113,17 @@ def test_all_who_wait_are_told_when_the_connection_is_lost(module, tcp):
         client.command("PING", callback=replies.append)
 
 
+def test_a_callback_that_raises_ends_the_connection_and_the_others_are_told(server, module, monkeypatch):
+    client = module.RedisClient(HOST, server.port)
+    reported, replies = [], []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: reported.append(kind))
+    for callback in (replies.append, int, replies.append, dict, replies.append):
+        client.command("PING", callback=callback)  # int("PONG"), then dict(an error)
+    run_loop()
+    assert reported == [ValueError, TypeError]
+    assert [type(reply) for reply in replies] == [str, ConnectionError, ConnectionError]
+
+
 def test_all_who_wait_are_told_when_no_server_is_there(module):
     with socket.socket() as unused:
         unused.bind((HOST, 0))  # ours, and nobody listens

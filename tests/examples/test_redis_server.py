@@ -248,6 +248,7 @@ CASES = {
         resp("COMMAND", "DOCS", "nothing"),
         resp("HELLO", "4"),
         resp("HELLO", "x"),
+        resp("HELLO", "2", "DANCE"),
     ],
     "inline": [
         b'SET k "a b\\x41\\n\\""\r\n',

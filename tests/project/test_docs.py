@@ -130,6 +130,11 @@ def test_the_table_of_contents_names_every_page_once() -> None:
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
+def test_the_architecture_names_every_chapter() -> None:
+    named = set(re.findall(r"^\|[^|]*\| `(\w+)` \|", (DOCS / "architecture.md").read_text(), re.MULTILINE))
+    assert named == {path.stem for path in ROOT.glob("pybuntcp/_core/*.pyx")}
+
+
 # --- the rules can fail ----------------------------------------------------------------------------------
 
 PAGE = """\

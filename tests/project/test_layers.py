@@ -21,12 +21,9 @@ LAYERS = (
     ("loop", "timers", "resolve", "embed"),
     ("stream", "output"),
     ("secure",),
-    ("handlers", "clocks", "socket", "face", "listener", "binding", "connector", "connecting"),
-    ("module",),
+    ("handlers", "clocks", "socket", "face", "listener", "binding", "connector", "connecting", "module"),
 )
 LAYER_OF = {chapter: number for number, layer in enumerate(LAYERS) for chapter in layer}
-ORDER = tuple(LAYER_OF)
-
 LONGEST = 450
 LONG_FOR_A_REASON: dict[str, str] = {}  # file -> why it is one room and not two
 
