@@ -147,7 +147,7 @@ def host(option: str, value: Any) -> bytes:
     if not value:
         raise ValueError(f"{option} must not be empty")
     try:
-        return value.encode()
+        return str(value).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{option} is not a valid name: {error}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 
 import pytest
@@ -34,7 +35,14 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm_loop():
+def _interruptible():
+    """A shell starts background jobs with SIGINT ignored; `run_loop` interrupts a hang with it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_loop(_interruptible):
     """What a loop opens once and keeps (its backend, libuv's spare descriptor) is no leak of the first test."""
     loop = support.StandaloneLoop()
     loop.settle()

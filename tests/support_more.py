@@ -1,7 +1,7 @@
 """More of the test harness: reports that nobody caught, programs in a process of their own, addresses that do not answer.
 
-Owns: what the tests of handlers, connecting, listening and the process need beyond `support.py`. Everything here is
-bounded in time as there, and takes itself down.
+Owns: what the tests of handlers, connecting, listening and the process need beyond `support`. Everything here is bounded
+in time as there, and takes itself down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TIMEOUT
+from support import TIMEOUT, descriptors
 
 import pybuntcp
 
@@ -227,7 +227,54 @@ def run_program(source: str, *args: Any, timeout: float = TIMEOUT, status: int =
         return program.finish(timeout, status)
 
 
-# ---------------------------------------------------------------- two ends in one loop
+# ---------------------------------------------------------------- listeners and connects
+
+
+ECHO = {"data": lambda socket, chunk: socket.write(chunk)}
+
+
+def quiet_listener(**options: Any) -> Any:
+    """A listener whose handlers do nothing, unless `socket=` says otherwise."""
+    return pybuntcp.listen(**{"socket": QUIET, **options})
+
+
+def refusal(**options: Any) -> Any:
+    """The OSError of a listen that must fail, after a look that it left nothing open."""
+    before = descriptors()
+    with pytest.raises(OSError) as caught:      # noqa: PT011 - who asks says which one
+        quiet_listener(**options)
+    assert descriptors() == before
+    return caught.value
+
+
+def told(error: Any) -> tuple[Any, ...]:
+    """What every error of ours carries."""
+    return error.errno, error.code, error.syscall, error.address, error.port
+
+
+def answers(loop: Any, transport: Any, listener: Any) -> bool:
+    """Whether this echo listener serves a new connection."""
+    peer = transport.peer(listener)
+    peer.send(b"alive?")
+    return loop.wait(peer.recv_exactly(6)) == b"alive?"
+
+
+def connect(recorder: Any, **options: Any) -> Any:
+    """`pybuntcp.connect` with a Recorder's handlers."""
+    return pybuntcp.connect(socket=recorder.handlers, **options)
+
+
+def finished(loop: Any, connecting: Any) -> tuple[Any, Any]:
+    """The awaitable's outcome as (socket, None) or (None, error), once the loop has nothing left to do."""
+    loop.run()
+    assert connecting.done()
+    error = connecting.exception()
+    return (None, error) if error is not None else (connecting.result(), None)
+
+
+def dialled(port: int) -> socket.socket:
+    """A raw client of a port of 127.0.0.1."""
+    return socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
 
 
 def local_pair(loop: Any, transport: Any, server: Any, client: Any, **options: Any) -> tuple[Any, Any, Any]:
@@ -239,8 +286,3 @@ def local_pair(loop: Any, transport: Any, server: Any, client: Any, **options: A
     transport.connect(client, listener)
     loop.run_until(lambda: server.sockets and client.sockets)
     return listener, server.sockets[-1], client.sockets[-1]
-
-
-def live_sockets() -> int:
-    """Connections this thread's loop has open."""
-    return pybuntcp.stats()["open_sockets"]

@@ -13,6 +13,9 @@ cdef extern from * nogil:
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <stddef.h>
+    #ifdef __linux__
+    #include <linux/sockios.h>
+    #endif
     #include <sys/ioctl.h>
     #include <sys/socket.h>
     #include <sys/stat.h>
@@ -67,6 +70,36 @@ cdef extern from * nogil:
         return -1;
     #endif
     }
+    /* 0 for a connected stream socket, else a negative errno. */
+    static int pbt_check_connected(int fd) {
+        struct sockaddr_storage name;
+        socklen_t n = sizeof name;
+        int kind = 0;
+        socklen_t m = sizeof kind;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &m)) return -errno;
+        if (kind != SOCK_STREAM) return -EINVAL;
+        return getpeername(fd, (struct sockaddr*)&name, &n) ? -errno : 0;
+    }
+    /* Take what lies unread and throw it away; more than 1 MiB is left. How much there was. */
+    static size_t pbt_discard(int fd) {
+        char scrap[16384];
+        size_t total = 0;
+        ssize_t n;
+        while (total < (1 << 20) && (n = recv(fd, scrap, sizeof scrap, MSG_DONTWAIT)) > 0)
+            total += (size_t)n;
+        return total;
+    }
+    /* Bytes that close(2) with a reset would take with it: sent, not acknowledged (TCP). */
+    static int pbt_unacknowledged(int fd) {
+        int bytes = 0;
+    #if defined(SIOCOUTQ) && defined(SO_DOMAIN)
+        int domain = 0;
+        socklen_t n = sizeof domain;
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) || domain == AF_UNIX) return 0;
+        if (ioctl(fd, SIOCOUTQ, &bytes)) return 0;
+    #endif
+        return bytes;
+    }
     #ifdef __APPLE__
     #define PBT_KEEPIDLE TCP_KEEPALIVE
     #else
@@ -120,6 +153,9 @@ cdef extern from * nogil:
     int listen(int, int)
     int connect(int, const sockaddr*, socklen_t)
     int close(int)
+    size_t pbt_discard(int)
+    int pbt_check_connected(int)
+    int pbt_unacknowledged(int)
     int getpid()
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)

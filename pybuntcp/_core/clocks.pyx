@@ -22,7 +22,7 @@ cdef struct clocks_t:
     uint64_t linger_at
     uint64_t touched            # when a byte last moved
     uint64_t idle_for           # milliseconds; 0 = for ever
-    size_t queued               # bytes libuv still had to send when last looked at
+    uint64_t written            # bytes that had left when last looked at
 
 
 cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
@@ -35,6 +35,7 @@ cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
             s.clocks.alarm.owner = s
             s.clocks.idle_for = 0 if isinf(idle) else <uint64_t>(min(idle, 1e9) * 1e3) + 1
             s.clocks.touched = clock_now()
+            s.clocks.written = output_written(s)
     return s.clocks
 
 
@@ -64,6 +65,7 @@ cdef void clocks_touch(socket_t* s) noexcept nogil:
     """A byte moved, and the socket has clocks."""
     if s.clocks.idle_for != 0:
         s.clocks.touched = clock_now()
+        s.clocks.written = output_written(s)
 
 
 cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
@@ -89,7 +91,7 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
     if isinf(seconds) or clocks_of(s) == NULL:
         return
     s.clocks.linger_at = deadline_after(seconds)
-    s.clocks.queued = output_sending(s)
+    s.clocks.written = output_written(s)
     clocks_arm(s)
 
 
@@ -100,9 +102,9 @@ cdef void clocks_stop(socket_t* s) noexcept nogil:
 
 cdef bint clocks_progressed(socket_t* s) noexcept nogil:
     """Has the kernel taken bytes since last looked? libuv tells only when all are gone."""
-    cdef size_t queued = output_sending(s)
-    cdef bint progressed = queued != s.clocks.queued
-    s.clocks.queued = queued
+    cdef uint64_t written = output_written(s)
+    cdef bint progressed = written != s.clocks.written
+    s.clocks.written = written
     return progressed
 
 
@@ -136,14 +138,14 @@ cdef void linger_expired(socket_t* s) noexcept nogil:
 
 cdef void timeout_expired(socket_t* s) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
-    cdef bint was_ended = s.flags & S_ENDED != 0
+    cdef unsigned short before = s.flags & (S_ENDED | S_CLOSING)
     s.flags &= ~S_RENEWED
     emit_event(s, context_of(s).table.timeout)
     if s.flags & S_RENEWED:
         s.clocks.touched = clock_now()
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
-    if s.flags & S_CLOSED or (s.flags & S_ENDED and not was_ended):
+    if s.flags & S_CLOSED or s.flags & (S_ENDED | S_CLOSING) != before:
         s.clocks.idle_for = 0       # told once; the linger time guards the rest
         return
     if output_pending(s) != 0:

@@ -100,18 +100,8 @@ cdef int connector_start(connector_t* self, options) except -1:
 
 cdef void connector_adopt(connector_t* self, int fd) noexcept:
     """`fd=`: adopt a connected stream socket, or fail without closing it."""
-    cdef address_t name
-    cdef int kind = 0
-    cdef net.socklen_t size = sizeof(kind)
-    cdef int rc = 0
-    name.size = sizeof(name.name)
-    if net.getsockopt(fd, net.SOL_SOCKET, net.SO_TYPE, &kind, &size) != 0:
-        rc = -net.errno
-    elif kind != net.SOCK_STREAM:
-        rc = uv.UV_EINVAL
-    elif net.getpeername(fd, &name.name.any, &name.size) != 0:
-        rc = -net.errno
-    else:
+    cdef int rc = net.pbt_check_connected(fd)
+    if rc == 0:
         rc = socket_adopt(self.loop, self.context, fd, &self.won)
     connector_settle(self, rc)
 
@@ -309,11 +299,21 @@ cdef void connector_post(connector_t* self) noexcept nogil:
     uv.uv_idle_start(&self.loop.again, on_again)
 
 
+cdef connector_t* connectors_take_posted(loop_t* loop) noexcept nogil:
+    """The posted ones, oldest first."""
+    cdef connector_t* oldest = NULL
+    cdef connector_t* each
+    while loop.posted != NULL:
+        each = loop.posted
+        loop.posted = each.next_posted
+        each.next_posted = oldest
+        oldest = each
+    return oldest
+
+
 cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:
-    cdef loop_t* loop = loop_of(handle)
-    cdef connector_t* each = loop.posted
+    cdef connector_t* each = connectors_take_posted(loop_of(handle))
     cdef connector_t* following
-    loop.posted = NULL
     uv.uv_idle_stop(handle)
     while each != NULL:
         following = each.next_posted

@@ -31,7 +31,7 @@ cdef dict _RESOLVER_ERRORS = {
 cdef object error_from_code(int code, str syscall, object address=None, object port=None):
     """The exception for a negative libuv code, told as a person would want to read it."""
     cdef str name = uv.uv_err_name(code).decode()
-    cdef str where = syscall if address is None else f"{syscall} {address}"
+    cdef str where = f"{syscall} {address}" if address else syscall
     if port is not None:
         where = f"{where} port {port}"
     number = _RESOLVER_ERRORS.get(code)

@@ -76,9 +76,8 @@ cdef class Socket:
         """
         cdef slice_t piece
         cdef ssize_t taken = -1
-        if self.s == NULL:
+        if not face_alive(self):
             return -1
-        loop_check(loop_of(self.s))
         slice_open(&piece, data)
         try:
             if length is not None or offset is not 0:
@@ -98,9 +97,8 @@ cdef class Socket:
         """
         cdef slice_t piece
         cdef ssize_t taken = -1
-        if self.s == NULL:
+        if not face_alive(self):
             return -1
-        loop_check(loop_of(self.s))
         slice_open(&piece, b"" if data is None else data)
         try:
             slice_narrow(&piece, offset, length)
@@ -114,45 +112,41 @@ cdef class Socket:
 
     def flush(self):
         """Send now what a cork or the running handler has gathered."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_flush(self.s)
 
     def cork(self):
         """A context manager: writes inside are gathered and leave together. It nests."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        face_alive(self)
         return cork_new(self)
 
     @property
     def pending(self):
         """Bytes accepted and not yet with the kernel."""
-        return output_pending(self.s) if self.s != NULL else 0
+        return output_pending(self.s) if face_alive(self) else 0
 
     @property
     def bytes_written(self):
         """Bytes that reached the kernel."""
-        if self.s == NULL:
+        if not face_alive(self):
             return self.record.bytes_written
-        return self.s.accepted - output_pending(self.s)
+        return output_written(self.s)
 
     @property
     def bytes_read(self):
         """Bytes received."""
-        return self.s.bytes_read if self.s != NULL else self.record.bytes_read
+        return self.s.bytes_read if face_alive(self) else self.record.bytes_read
 
     # ------------------------------------------------------------------ life
 
     def close(self):
         """Send what is pending, then close both ways. `close` is told from the loop."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_close(self.s)
 
     def terminate(self):
         """Drop what is pending and reset: the peer sees ECONNRESET (TCP)."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_terminate(self.s)
 
     def shutdown(self, half_close=False):
@@ -160,9 +154,8 @@ cdef class Socket:
 
         Unlike `end` there is no clock: the socket stays until the peer ends.
         """
-        if self.s == NULL:
+        if not face_alive(self):
             return
-        loop_check(loop_of(self.s))
         if half_close:
             socket_deafen(self.s)
         else:
@@ -170,26 +163,22 @@ cdef class Socket:
 
     def pause(self):
         """Stop reading, the peer's end and a reset included."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_pause(self.s)
 
     def resume(self):
         """Read on."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_resume(self.s)
 
     def ref(self):
         """Let this socket keep `run()` going (the default)."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_ref(self.s)
 
     def unref(self):
         """Let `run()` return though this socket is open."""
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             socket_unref(self.s)
 
     def timeout(self, seconds):
@@ -202,9 +191,8 @@ cdef class Socket:
         cdef double wait = seconds
         if not wait >= 0:
             raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
-        if self.s == NULL:
+        if not face_alive(self):
             return
-        loop_check(loop_of(self.s))
         if not self.s.flags & S_CLOSED and not clocks_set_timeout(self.s, wait):
             raise MemoryError()
 
@@ -224,49 +212,55 @@ cdef class Socket:
     @property
     def listener(self):
         """The `Listener` that accepted it; None for `connect`, and once it is gone."""
-        if self.s == NULL or context_of(self.s).server == NULL:
+        if not face_alive(self) or context_of(self.s).server == NULL:
             return None
         return <object>context_of(self.s).server.face
 
     @property
     def remote_address(self):
         """The peer's IP literal, or a unix socket's path ("" when it has none)."""
-        cdef address_t name = face_address(self, True)
+        cdef address_t name
+        face_address(self, True, &name)
         return address_host(&name)
 
     @property
     def remote_port(self):
         """The peer's port; None on unix sockets."""
-        cdef address_t name = face_address(self, True)
+        cdef address_t name
+        face_address(self, True, &name)
         return address_port(&name)
 
     @property
     def remote_family(self):
         """"IPv4", "IPv6" or "unix"."""
-        cdef address_t name = face_address(self, True)
+        cdef address_t name
+        face_address(self, True, &name)
         return address_family(&name)
 
     @property
     def local_address(self):
         """Our IP literal, or a unix socket's path ("" when it has none)."""
-        cdef address_t name = face_address(self, False)
+        cdef address_t name
+        face_address(self, False, &name)
         return address_host(&name)
 
     @property
     def local_port(self):
         """Our port; None on unix sockets."""
-        cdef address_t name = face_address(self, False)
+        cdef address_t name
+        face_address(self, False, &name)
         return address_port(&name)
 
     @property
     def local_family(self):
         """"IPv4", "IPv6" or "unix"."""
-        cdef address_t name = face_address(self, False)
+        cdef address_t name
+        face_address(self, False, &name)
         return address_family(&name)
 
     def fileno(self):
         """The descriptor, still owned by the socket; -1 without one."""
-        if self.s == NULL or self.s.flags & S_CLOSED:
+        if not face_alive(self) or self.s.flags & S_CLOSED:
             return -1
         return stream_fd(self.s)
 
@@ -298,8 +292,7 @@ cdef class Socket:
         Bun: reload of an accepted socket changes all sockets of its listener.
         """
         cdef Handlers handlers = handlers_from(socket)
-        if self.s != NULL:
-            loop_check(loop_of(self.s))
+        if face_alive(self):
             face_reload(self.s, handlers)
 
     def __repr__(self):
@@ -316,14 +309,13 @@ cdef class Cork:
     cdef Socket socket
 
     def __enter__(self):
-        if self.socket.s != NULL:
+        if face_alive(self.socket):
             self.socket.s.corks += 1
         return self.socket
 
     def __exit__(self, *exception):
-        cdef socket_t* s = self.socket.s
-        if s != NULL and s.corks != 0:
-            output_uncork(s)
+        if face_alive(self.socket) and self.socket.s.corks != 0:
+            output_uncork(self.socket.s)
 
 
 cdef Cork cork_new(Socket socket):
@@ -385,8 +377,16 @@ cdef void face_detach(socket_t* s) noexcept:
     Py_DECREF(face)
 
 
-cdef int face_state(Socket self) noexcept:
+cdef bint face_alive(Socket self) except -1:
+    """Is there a connection behind it? RuntimeError in the wrong thread."""
     if self.s == NULL:
+        return False
+    loop_check(loop_of(self.s))
+    return True
+
+
+cdef int face_state(Socket self) except -3:
+    if not face_alive(self):
         return -1 if self.record != NULL and self.record.detached else 0
     if self.s.flags & (S_CLOSED | S_CLOSING):
         return 0
@@ -395,14 +395,13 @@ cdef int face_state(Socket self) noexcept:
     return -2 if self.s.flags & (S_ENDED | S_BROKEN) else 1
 
 
-cdef address_t face_address(Socket self, bint peer) noexcept:
-    cdef address_t name
-    if self.record != NULL:
-        return self.record.remote if peer else self.record.local
+cdef int face_address(Socket self, bint peer, address_t* name) except -1:
     name.size = 0
-    if self.s != NULL and not self.s.flags & S_CLOSED:
-        address_of_fd(&name, stream_fd(self.s), peer)
-    return name
+    if self.record != NULL:
+        name[0] = self.record.remote if peer else self.record.local
+    elif face_alive(self) and not self.s.flags & S_CLOSED:
+        address_of_fd(name, stream_fd(self.s), peer)
+    return 0
 
 
 cdef bint face_set_option(Socket self, int option, int value) except -1:
@@ -410,9 +409,8 @@ cdef bint face_set_option(Socket self, int option, int value) except -1:
     cdef int probe = 0
     cdef net.socklen_t size = sizeof(probe)
     cdef int fd
-    if self.s == NULL or self.s.flags & S_CLOSED:
+    if not face_alive(self) or self.s.flags & S_CLOSED:
         return False
-    loop_check(loop_of(self.s))
     fd = stream_fd(self.s)
     if net.getsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &probe, &size) != 0:
         return False
@@ -440,6 +438,6 @@ cdef object socket_error(socket_t* s, int code):
     cdef address_t name
     if code == 0:
         return None
-    name = face_address(<Socket>s.face, True)
+    face_address(<Socket>s.face, True, &name)
     syscall = "write" if s.flags & S_BROKEN else "read"
     return error_from_code(code, syscall, address_host(&name), address_port(&name))

@@ -200,8 +200,8 @@ cdef object _next_turn = _NextTurn()
 cdef class Listener:
     """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
 
-    Attributes: `hostname`, `port`, `unix` as bound (None where they do not apply), kept after
-    stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
+    Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply),
+    kept after stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
     open now.
 
     Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
@@ -313,5 +313,5 @@ cdef class Listener:
         self.stop(True)
 
     def __repr__(self):
-        where = self.path if self.path is not None else f"{self.hostname} port {self.port}"
+        where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"
         return f"<pybuntcp.Listener {where}{'' if self.c.open else ' stopped'}>"

@@ -11,6 +11,7 @@ Promises order; that accepted bytes not yet with the kernel never exceed the mar
 chunk is never moved or reused while libuv sends from it.
 Does not know handlers or why somebody wants to write.
 """
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
@@ -97,6 +98,11 @@ cdef inline size_t output_pending(socket_t* self) noexcept nogil:
     return output_sending(self) + chunk_length(self.gather)
 
 
+cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
+    """Bytes that reached the kernel."""
+    return self.accepted - output_pending(self)
+
+
 cdef inline bint output_corked(socket_t* self) noexcept nogil:
     return self.corks != 0 or loop_of(self).handling != 0
 
@@ -169,6 +175,7 @@ cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t lim
     output_advance(self, min(<size_t>sent, gathered))
     sent -= min(<size_t>sent, gathered)
     self.accepted += sent
+    output_moved(self)
     if <size_t>sent == size:
         return sent
     sent += output_keep(self, at + sent, size - sent, limit)
@@ -183,14 +190,18 @@ cdef ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, unsigned int cou
     loop.count.writes += 1
     if sent > 0:
         loop.count.bytes_written += sent
-        if self.clocks != NULL:
-            up.moved(self)
         return sent
     if sent == uv.UV_EAGAIN:
         return 0
     if sent < 0:
         output_break(self, <int>sent)
     return sent
+
+
+cdef inline void output_moved(socket_t* self) noexcept nogil:
+    """Bytes may have left; the accounts are right again."""
+    if self.clocks != NULL:
+        up.moved(self)
 
 
 cdef inline void output_advance(socket_t* self, size_t sent) noexcept nogil:
@@ -232,6 +243,7 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     if sent < 0:
         return
     output_advance(self, sent)
+    output_moved(self)
     if self.gather != NULL:
         output_queue(self)
 
@@ -250,8 +262,7 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
         output_break(self, status)
         return
     loop.count.bytes_written += size
-    if self.clocks != NULL:
-        up.moved(self)
+    output_moved(self)
     output_flush(self)
     if output_pending(self) == 0 and not self.flags & S_BROKEN:
         up.flushed(self)

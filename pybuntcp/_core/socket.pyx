@@ -5,7 +5,9 @@ something, when FIN goes out, when the descriptor does.
 
   end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN,
              for at most linger_timeout from our FIN
-  close      takes and reads no more; sends what is pending for at most linger_timeout
+  close      takes and tells no more; sends what is pending for at most linger_timeout. Where
+             close(2) would lose bytes under way (see stream_would_lose), FIN goes out first,
+             and what comes is thrown away until the peer's FIN
   terminate  drops what is pending and resets
   shutdown   FIN after what is pending, and no clock; shutdown(True): reads and throws away
 
@@ -89,10 +91,22 @@ cdef void socket_close(socket_t* s) noexcept nogil:
         return
     output_flush(s)
     s.flags |= S_ENDED | S_CLOSING
+    stream_stop(s)
     if output_pending(s) == 0 or s.flags & S_BROKEN:
+        socket_leave(s)
+    else:
+        clocks_start_linger(s)
+
+
+cdef void socket_leave(socket_t* s) noexcept nogil:
+    """Closing, and nothing is pending: give the descriptor back as soon as that loses nothing."""
+    if s.flags & (S_EOF | S_BROKEN) or not stream_would_lose(s):
         stream_close(s)
         return
-    stream_stop(s)
+    stream_fin(s)
+    s.flags &= ~S_PAUSED
+    s.flags |= S_DEAF
+    stream_read(s)
     clocks_start_linger(s)
 
 
@@ -190,6 +204,8 @@ cdef void socket_ended(socket_t* s, int code) noexcept nogil:
     elif not s.flags & S_DEAF:
         emit_event(s, context_of(s).table.end)
         socket_peer_ended(s)
+    elif s.flags & S_CLOSING:
+        stream_close(s)
 
 
 cdef void socket_peer_ended(socket_t* s) noexcept nogil:
@@ -202,7 +218,7 @@ cdef void socket_peer_ended(socket_t* s) noexcept nogil:
 
 cdef void socket_flushed(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSING:
-        stream_close(s)
+        socket_leave(s)
     elif s.flags & S_ENDED:
         socket_send_fin(s)
     elif s.flags & S_SHORT:

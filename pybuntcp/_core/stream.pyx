@@ -87,7 +87,9 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 cdef void stream_read(socket_t* self) noexcept nogil:
     """Read, or go on reading."""
-    if not self.flags & (S_PAUSED | S_EOF | S_CLOSING | S_CLOSED):
+    if self.flags & S_CLOSING and not self.flags & S_DEAF:
+        return
+    if not self.flags & (S_PAUSED | S_EOF | S_CLOSED):
         uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
 
 
@@ -100,6 +102,17 @@ cdef void stream_fin(socket_t* self) noexcept nogil:
     if not self.flags & (S_FIN_SENT | S_CLOSED):
         self.flags |= S_FIN_SENT
         net.shutdown(stream_fd(self), net.SHUT_WR)
+
+
+cdef bint stream_would_lose(socket_t* self) noexcept nogil:
+    """Would close(2) lose bytes that are under way?
+
+    For input that lies unread the kernel sends RST, which takes them along. So it is thrown
+    away here; and where the peer was sending, it may well send on, as long as bytes of ours
+    are not acknowledged.
+    """
+    cdef int fd = stream_fd(self)
+    return net.pbt_discard(fd) != 0 and net.pbt_unacknowledged(fd) != 0
 
 
 cdef void stream_reset_on_close(socket_t* self) noexcept nogil:
