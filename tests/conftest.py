@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))      # for --import-mode=importlib
+sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
 pytest.register_assert_rewrite("support")
 
 import support  # noqa: E402
@@ -23,7 +23,7 @@ _stderr = pytest.StashKey[int]()
 
 
 def pytest_configure(config):
-    config.stash[_stderr] = os.dup(2)      # capturing is suspended here: the real one
+    config.stash[_stderr] = os.dup(2)  # capturing is suspended here: the real one
 
 
 @pytest.hookimpl(wrapper=True)

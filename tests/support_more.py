@@ -174,8 +174,12 @@ class Program:
         code = textwrap.dedent(self.PROLOGUE) + textwrap.dedent(source)
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, args)], env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [sys.executable, "-c", code, *map(str, args)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self._unread = b""
 
     def hear(self, timeout: float = TIMEOUT) -> Any:
@@ -241,7 +245,7 @@ def quiet_listener(**options: Any) -> Any:
 def refusal(**options: Any) -> Any:
     """The OSError of a listen that must fail, after a look that it left nothing open."""
     before = descriptors()
-    with pytest.raises(OSError) as caught:      # noqa: PT011 - who asks says which one
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - who asks says which one
         quiet_listener(**options)
     assert descriptors() == before
     return caught.value

@@ -16,6 +16,10 @@ from libc.stdlib cimport calloc
 from pybuntcp._c cimport uv
 
 
+cdef enum:
+    LOOK_AGAIN_MILLISECONDS = 20
+
+
 cdef struct clocks_t:
     alarm_t alarm               # first: the wheel's pointer is ours
     uint64_t timeout_at         # the loop's milliseconds; 0 = not set
@@ -95,6 +99,13 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
     clocks_arm(s)
 
 
+cdef void clocks_look_again(socket_t* s) noexcept nogil:
+    """While a close lingers the user's timeout has no meaning; its place serves to look again."""
+    if clocks_of(s) != NULL:
+        s.clocks.timeout_at = clock_now() + LOOK_AGAIN_MILLISECONDS
+        clocks_arm(s)
+
+
 cdef void clocks_stop(socket_t* s) noexcept nogil:
     if s.clocks != NULL:
         alarm_disarm(loop_of(s), &s.clocks.alarm)
@@ -116,7 +127,10 @@ cdef void on_ring(alarm_t* alarm) noexcept nogil:
         linger_expired(s)
     elif self.timeout_at != 0 and now >= self.timeout_at:
         self.timeout_at = 0
-        timeout_expired(s)
+        if s.flags & S_CLOSING and s.flags & S_DEAF:
+            socket_look_again(s)
+        else:
+            timeout_expired(s)
     elif self.idle_for != 0 and now >= self.touched + self.idle_for + 1:
         if clocks_progressed(s):
             self.touched = now

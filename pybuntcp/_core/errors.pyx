@@ -35,6 +35,8 @@ cdef object error_from_code(int code, str syscall, object address=None, object p
     if port is not None:
         where = f"{where} port {port}"
     number = _RESOLVER_ERRORS.get(code)
+    if number is None and -3100 < code <= -3000:
+        number = _stdlib_socket.EAI_FAIL        # a resolver error of libuv's own
     if number is not None:
         error = _stdlib_socket.gaierror(number, f"{uv.uv_strerror(code).decode()} ({where})")
     else:

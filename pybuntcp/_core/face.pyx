@@ -310,6 +310,8 @@ cdef class Cork:
 
     def __enter__(self):
         if face_alive(self.socket):
+            if self.socket.s.corks == MOST_CORKS:
+                raise RuntimeError(f"more than {MOST_CORKS} corks on one socket")
             self.socket.s.corks += 1
         return self.socket
 

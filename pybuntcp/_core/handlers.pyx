@@ -138,7 +138,7 @@ cdef inline void emit_event(socket_t* s, event_slot slot) noexcept nogil:
 
 cdef inline void emit_data(socket_t* s, const char* at, size_t size) noexcept nogil:
     cdef data_slot slot = context_of(s).table.data
-    if slot == NULL:
+    if slot == NULL or loop_of(s).dead:
         return
     handler_enter(loop_of(s))
     slot(s, at, size)

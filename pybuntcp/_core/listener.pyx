@@ -301,8 +301,10 @@ cdef class Listener:
 
     async def wait_closed(self, timeout=None):
         """Until no socket of it is open, for at most `timeout` seconds; how many are left."""
-        cdef uint64_t until = uv.uv_hrtime() + <uint64_t>(float(timeout or 0) * 1e9)
-        while self.c.connections and (timeout is None or uv.uv_hrtime() < until):
+        cdef double until = float("inf")
+        if timeout is not None:
+            until = uv.uv_hrtime() + float(timeout) * 1e9
+        while self.c.connections and uv.uv_hrtime() < until:
             await _next_turn
         return self.c.connections
 

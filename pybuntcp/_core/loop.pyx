@@ -97,7 +97,9 @@ cdef object _loops = weakref.WeakSet()
 cdef Loop loop_here():
     """This thread's loop, made when first asked for."""
     cdef Tenancy tenancy = getattr(_local, "tenancy", None)
-    if tenancy is None or (tenancy.loop.c.dead and not tenancy.loop.c.running):
+    if tenancy is not None and tenancy.loop.c.dead and tenancy.loop.c.running:
+        raise RuntimeError("this process was forked inside a handler: return from it first")
+    if tenancy is None or tenancy.loop.c.dead:
         tenancy = Tenancy.__new__(Tenancy)
         tenancy.loop = loop_new()
         _local.tenancy = tenancy
@@ -332,8 +334,8 @@ def _close_at_exit():
 def _abandon_after_fork():
     """In the child: what the parent had open is the parent's. Nothing is written or reset.
 
-    A loop that is turning right now (fork inside a handler) finishes by itself, its handles
-    being closed; loops of threads that do not exist here are left alone.
+    A loop that is turning right now (fork inside a handler) ends with this turn; the running
+    loops of threads that do not exist here are left alone, their descriptors open.
     """
     cdef Loop loop
     cdef unsigned long here = PyThread_get_thread_ident()
@@ -341,7 +343,9 @@ def _abandon_after_fork():
         if loop.c.thread == here and not loop.c.closed:
             loop_own_after_fork(loop.c)
             loop_abandon(loop.c)
-            if not loop.c.running:
+            if loop.c.running:
+                uv.uv_stop(&loop.c.uv)      # a lookup under way would never end here
+            else:
                 _local.tenancy = None
 
 

@@ -21,6 +21,7 @@ cdef enum:
     CORK_SIZE = 16384       # gathered at most before it goes out; a TLS record's worth
     CHUNK_LEAST = 1024
     SPARE_CHUNKS = 8
+    MOST_CORKS = 65535
 
 
 cdef struct chunk_t:

@@ -21,7 +21,7 @@ Promises that no verb calls a handler before it returns. All of it is `nogil`.
 """
 from libc.stdint cimport SIZE_MAX
 
-from pybuntcp._c cimport uv
+from pybuntcp._c cimport net, uv
 
 
 # ---------------------------------------------------------------------------- birth
@@ -108,6 +108,15 @@ cdef void socket_leave(socket_t* s) noexcept nogil:
     s.flags |= S_DEAF
     stream_read(s)
     clocks_start_linger(s)
+    clocks_look_again(s)
+
+
+cdef void socket_look_again(socket_t* s) noexcept nogil:
+    """The kernel has no event for "all is acknowledged", after which a reset loses nothing."""
+    if net.pbt_unacknowledged(stream_fd(s)) == 0:
+        stream_close(s)
+    else:
+        clocks_look_again(s)
 
 
 cdef void socket_terminate(socket_t* s) noexcept nogil:

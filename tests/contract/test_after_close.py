@@ -1,5 +1,4 @@
-"""CONTRACT.md, "Reading and closing": R7, what a closed socket still knows and what its verbs return.
-"""
+"""CONTRACT.md, "Reading and closing": R7, what a closed socket still knows and what its verbs return."""
 
 from __future__ import annotations
 
@@ -34,8 +33,13 @@ def test_r7_addresses_stay_readable_after_close_though_never_read_before(loop, t
     _end(loop, socket, peer, how)
     loop.run()
     assert identity(socket) == {
-        "remote_address": theirs[0], "remote_port": theirs[1], "remote_family": "IPv4",
-        "local_address": ours[0], "local_port": ours[1], "local_family": "IPv4"}
+        "remote_address": theirs[0],
+        "remote_port": theirs[1],
+        "remote_family": "IPv4",
+        "local_address": ours[0],
+        "local_port": ours[1],
+        "local_family": "IPv4",
+    }
 
 
 @pytest.mark.parametrize("how", ["close", "terminate", "fin"])
@@ -59,11 +63,21 @@ def test_r7_unix_addresses_are_paths_and_have_no_ports(loop, unix):
     unix.connect(client, listener)
     loop.run_until(lambda: client.sockets and server.sockets)
     assert identity(client.socket) == {
-        "remote_address": listener.unix, "remote_port": None, "remote_family": "unix",
-        "local_address": "", "local_port": None, "local_family": "unix"}
+        "remote_address": listener.unix,
+        "remote_port": None,
+        "remote_family": "unix",
+        "local_address": "",
+        "local_port": None,
+        "local_family": "unix",
+    }
     assert identity(server.socket) == {
-        "remote_address": "", "remote_port": None, "remote_family": "unix",
-        "local_address": listener.unix, "local_port": None, "local_family": "unix"}
+        "remote_address": "",
+        "remote_port": None,
+        "remote_family": "unix",
+        "local_address": listener.unix,
+        "local_port": None,
+        "local_family": "unix",
+    }
 
 
 def test_r7_data_and_counters_stay_readable(loop, transport):
@@ -99,13 +113,27 @@ def test_r7_counters_are_right_at_every_moment_of_a_closing_that_drops_bytes(loo
 
 
 CLOSED_VERBS = [
-    ("write", (b"x",), -1), ("write", ("x",), -1), ("write", (b"x", 0, 1), -1),
-    ("end", (), -1), ("end", (b"x",), -1), ("flush", (), None),
-    ("close", (), None), ("terminate", (), None), ("shutdown", (), None), ("shutdown", (True,), None),
-    ("pause", (), None), ("resume", (), None), ("ref", (), None), ("unref", (), None),
-    ("timeout", (1,), None), ("timeout", (0,), None),
-    ("set_no_delay", (), False), ("set_no_delay", (False,), False), ("set_keep_alive", (True, 1000), False),
-    ("reload", ({"data": print},), None), ("fileno", (), -1),
+    ("write", (b"x",), -1),
+    ("write", ("x",), -1),
+    ("write", (b"x", 0, 1), -1),
+    ("end", (), -1),
+    ("end", (b"x",), -1),
+    ("flush", (), None),
+    ("close", (), None),
+    ("terminate", (), None),
+    ("shutdown", (), None),
+    ("shutdown", (True,), None),
+    ("pause", (), None),
+    ("resume", (), None),
+    ("ref", (), None),
+    ("unref", (), None),
+    ("timeout", (1,), None),
+    ("timeout", (0,), None),
+    ("set_no_delay", (), False),
+    ("set_no_delay", (False,), False),
+    ("set_keep_alive", (True, 1000), False),
+    ("reload", ({"data": print},), None),
+    ("fileno", (), -1),
 ]
 
 

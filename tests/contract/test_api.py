@@ -14,11 +14,30 @@ import pybuntcp
 
 REQUIRED = inspect.Parameter.empty
 
-COMMON = {"hostname": None, "port": None, "unix": None, "fd": None, "data": None, "allow_half_open": False,
-          "no_delay": True, "keep_alive": None, "high_water_mark": 65536, "idle_timeout": None,
-          "handshake_timeout": 10.0, "linger_timeout": 30.0}
-LISTEN = {**COMMON, "socket": REQUIRED, "exclusive": False, "reuse_port": False, "ipv6_only": False,
-          "pause_on_connect": False, "backlog": 512, "max_connections": None}
+COMMON = {
+    "hostname": None,
+    "port": None,
+    "unix": None,
+    "fd": None,
+    "data": None,
+    "allow_half_open": False,
+    "no_delay": True,
+    "keep_alive": None,
+    "high_water_mark": 65536,
+    "idle_timeout": None,
+    "handshake_timeout": 10.0,
+    "linger_timeout": 30.0,
+}
+LISTEN = {
+    **COMMON,
+    "socket": REQUIRED,
+    "exclusive": False,
+    "reuse_port": False,
+    "ipv6_only": False,
+    "pause_on_connect": False,
+    "backlog": 512,
+    "max_connections": None,
+}
 CONNECT = {**COMMON, "socket": None, "timeout": None, "local_address": None, "local_port": 0}
 
 
@@ -35,8 +54,22 @@ def keywords(defaults):
 # ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("name", ["listen", "connect", "run", "stats", "Handlers", "Socket", "Listener", "Connecting",
-                                  "ReadyState", "__version__", "libuv_version"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "listen",
+        "connect",
+        "run",
+        "stats",
+        "Handlers",
+        "Socket",
+        "Listener",
+        "Connecting",
+        "ReadyState",
+        "__version__",
+        "libuv_version",
+    ],
+)
 def test_the_module_has(name):
     assert hasattr(pybuntcp, name)
 
@@ -53,8 +86,11 @@ def test_every_exported_name_exists_and_is_documented():
 def test_every_public_member_is_documented_by_itself_or_in_its_class(name):
     cls = getattr(pybuntcp, name)
     members = [member for member in dir(cls) if not member.startswith("_")]
-    silent = [member for member in members
-              if not (getattr(cls, member).__doc__ or "").strip() and f"`{member}`" not in (cls.__doc__ or "")]
+    silent = [
+        member
+        for member in members
+        if not (getattr(cls, member).__doc__ or "").strip() and f"`{member}`" not in (cls.__doc__ or "")
+    ]
     assert silent == []
 
 
@@ -71,37 +107,43 @@ def test_connect_takes_exactly_the_documented_options():
     assert signature(pybuntcp.connect) == keywords(CONNECT)
 
 
-@pytest.mark.parametrize(("method", "expected"), [
-    ("write", {"data": REQUIRED, "offset": 0, "length": None}),
-    ("end", {"data": None, "offset": 0, "length": None}),
-    ("flush", {}),
-    ("cork", {}),
-    ("close", {}),
-    ("terminate", {}),
-    ("shutdown", {"half_close": False}),
-    ("pause", {}),
-    ("resume", {}),
-    ("ref", {}),
-    ("unref", {}),
-    ("timeout", {"seconds": REQUIRED}),
-    ("fileno", {}),
-    ("set_no_delay", {"enable": True}),
-    ("set_keep_alive", {"enable": False, "initial_delay": 0}),
-    ("reload", {"socket": REQUIRED}),
-])
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("write", {"data": REQUIRED, "offset": 0, "length": None}),
+        ("end", {"data": None, "offset": 0, "length": None}),
+        ("flush", {}),
+        ("cork", {}),
+        ("close", {}),
+        ("terminate", {}),
+        ("shutdown", {"half_close": False}),
+        ("pause", {}),
+        ("resume", {}),
+        ("ref", {}),
+        ("unref", {}),
+        ("timeout", {"seconds": REQUIRED}),
+        ("fileno", {}),
+        ("set_no_delay", {"enable": True}),
+        ("set_keep_alive", {"enable": False, "initial_delay": 0}),
+        ("reload", {"socket": REQUIRED}),
+    ],
+)
 def test_the_verbs_of_a_socket_take_the_documented_arguments(method, expected):
     found = signature(getattr(pybuntcp.Socket, method))
     assert {name: default for name, (_, default) in found.items()} == expected
 
 
-@pytest.mark.parametrize(("method", "expected"), [
-    ("stop", {"close_active_connections": False}),
-    ("ref", {}),
-    ("unref", {}),
-    ("reload", {"socket": None}),
-    ("stats", {}),
-    ("wait_closed", {"timeout": None}),
-])
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("stop", {"close_active_connections": False}),
+        ("ref", {}),
+        ("unref", {}),
+        ("reload", {"socket": None}),
+        ("stats", {}),
+        ("wait_closed", {"timeout": None}),
+    ],
+)
 def test_the_verbs_of_a_listener_take_the_documented_arguments(method, expected):
     found = signature(getattr(pybuntcp.Listener, method))
     assert {name: default for name, (_, default) in found.items()} == expected
@@ -109,8 +151,19 @@ def test_the_verbs_of_a_listener_take_the_documented_arguments(method, expected)
 
 def test_the_properties_of_a_socket_exist_and_but_for_data_cannot_be_set(loop, transport):
     socket, _ = accepted(loop, transport, Recorder())
-    for name in ("pending", "bytes_written", "bytes_read", "ready_state", "listener", "remote_address", "remote_port",
-                 "remote_family", "local_address", "local_port", "local_family"):
+    for name in (
+        "pending",
+        "bytes_written",
+        "bytes_read",
+        "ready_state",
+        "listener",
+        "remote_address",
+        "remote_port",
+        "remote_family",
+        "local_address",
+        "local_port",
+        "local_family",
+    ):
         value = getattr(socket, name)
         with pytest.raises(AttributeError):
             setattr(socket, name, value)
@@ -193,8 +246,20 @@ def test_the_addresses_of_a_unix_socket_are_paths_without_ports(loop, unix):
 # ---------------------------------------------------------------- stats
 
 
-COUNTERS = ("accepted", "connected", "closed", "bytes_read", "bytes_written", "reads", "writes", "short_writes",
-            "drains", "turns", "gil_takes", "accept_errors")
+COUNTERS = (
+    "accepted",
+    "connected",
+    "closed",
+    "bytes_read",
+    "bytes_written",
+    "reads",
+    "writes",
+    "short_writes",
+    "drains",
+    "turns",
+    "gil_takes",
+    "accept_errors",
+)
 
 
 def test_stats_has_the_documented_gauges_and_counters():

@@ -13,7 +13,7 @@ from support import Feed, Recorder, accepted, shrink_send_buffer, sides
 
 import pybuntcp
 
-BIG = 8 << 20      # more than any kernel buffer of a loopback connection holds
+BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 MARKS = [1, 100, 4096, 65536, 1 << 20]
 
 
@@ -24,13 +24,14 @@ def writes() -> int:
 # ---------------------------------------------------------------- W3: high_water_mark
 
 
-@pytest.mark.parametrize(("mark", "chunk"), [(mark, chunk) for mark in MARKS for chunk in (10, 1000, 100_000)
-                                             if mark // chunk < 10_000])
+@pytest.mark.parametrize(
+    ("mark", "chunk"), [(mark, chunk) for mark in MARKS for chunk in (10, 1000, 100_000) if mark // chunk < 10_000]
+)
 def test_w3_unsent_bytes_never_exceed_the_mark(loop, transport, mark, chunk):
     socket, peer = accepted(loop, transport, Recorder(), high_water_mark=mark)
     shrink_send_buffer(socket)
     feed = Feed(BIG)
-    feed.write(socket, 300_000)      # past the kernel's buffer in one go, then bit by bit
+    feed.write(socket, 300_000)  # past the kernel's buffer in one go, then bit by bit
     while (count := feed.write(socket, chunk)) == chunk:
         assert socket.pending <= mark
     assert 0 <= count < chunk
@@ -123,7 +124,7 @@ def test_w3_with_a_mark_of_zero_each_write_is_one_attempt(loop, transport):
     assert 0 < feed.write(socket, BIG) < BIG
     assert writes() - before == 1
     for _ in range(3):
-        assert feed.write(socket, 1000) <= 1      # at most the one byte that is kept for the drain
+        assert feed.write(socket, 1000) <= 1  # at most the one byte that is kept for the drain
     assert socket.pending <= 1
     got = peer.recv_until_eof()
     socket.close()
@@ -185,7 +186,7 @@ def test_w4_a_write_of_which_nothing_is_accepted_is_short(loop, transport):
     assert socket.write(bytes(BIG)) == BIG
     room = BIG - socket.pending
     assert 0 < room < BIG
-    assert socket.write(bytes(room)) == room      # whole: no reason for a drain
+    assert socket.write(bytes(room)) == room  # whole: no reason for a drain
     assert socket.write(b"x") == 0
     loop.wait(peer.recv_exactly(BIG + room))
     loop.settle()
@@ -214,7 +215,7 @@ def test_w4_drain_fires_again_after_a_short_write_in_the_drain_handler(loop, tra
     socket, peer = accepted(loop, transport, recorder)
     feed.fill(socket)
     got = b""
-    while len(got) < feed.at:      # reads what was accepted and no more
+    while len(got) < feed.at:  # reads what was accepted and no more
         seen = recorder.count("drain")
         got += loop.wait(peer.recv_exactly(feed.at - len(got)))
         if seen < 3:

@@ -19,7 +19,7 @@ from support_more import (
     port_of,
 )
 
-STAGGER = 0.25      # seconds between two attempts, RFC 8305
+STAGGER = 0.25  # seconds between two attempts, RFC 8305
 
 
 @pytest.fixture(params=["tcp", "unix", "name", "fd", "refused", "black hole"])
@@ -79,7 +79,7 @@ def test_c5_cancelling_twice_is_cancelling_once(loop, attempt):
 def test_c5_cancelling_touches_no_descriptor_that_is_no_longer_ours(loop, attempt):
     _, connecting = attempt
     connecting.cancel()
-    pipes = [os.pipe() for _ in range(8)]      # they take the numbers that the attempt gives back
+    pipes = [os.pipe() for _ in range(8)]  # they take the numbers that the attempt gives back
     try:
         loop.run()
         pipes += [os.pipe() for _ in range(8)]
@@ -144,8 +144,7 @@ def test_c5_cancelling_between_two_addresses_closes_both_attempts(loop, unix):
     with one_port_of_both_families(black_hole, black_hole) as port:
         recorder = Recorder()
         connecting = connect(recorder, hostname="localhost", port=port)
-        clock = Recorder(open=lambda socket: socket.timeout(1.5 * STAGGER),
-                         timeout=lambda socket: connecting.cancel())
+        clock = Recorder(open=lambda socket: socket.timeout(1.5 * STAGGER), timeout=lambda socket: connecting.cancel())
         unix.peer(unix.listen(clock))
         loop.run_until(lambda: clock.count("close"))
         assert connecting.cancelled()

@@ -75,7 +75,7 @@ def test_c2_the_awaitable_raises_the_error_that_connect_error_was_told(loop, ref
     connecting = connect(recorder, **refusal.options)
     _, error = finished(loop, connecting)
     assert recorder.args("connect_error") == [(error,)]
-    with pytest.raises(OSError) as caught:      # noqa: PT011 - the fixture says which one
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the fixture says which one
         connecting.result()
     assert caught.value is error
 
@@ -184,6 +184,15 @@ def test_c2_open_of_an_adopted_descriptor_never_before_connect_has_returned(loop
         recorder.socket.close()
 
 
+def test_c2_outcomes_that_are_known_at_once_are_told_in_the_order_of_the_calls(loop, unix):
+    order = []
+    path = unix.listen_options()["unix"]
+    for number in range(5):
+        connect(Recorder(connect_error=lambda socket, error, number=number: order.append(number)), unix=path)
+    loop.run()
+    assert order == [0, 1, 2, 3, 4]
+
+
 def test_c2_a_connect_made_inside_a_handler_tells_after_that_handler(loop, refusal, tcp):
     order = []
 
@@ -269,11 +278,15 @@ def test_c2_a_name_that_does_not_resolve_is_a_gaierror(loop, name):
     assert recorder.names() == ["connect_error"]
 
 
-@pytest.mark.parametrize("make", [
-    lambda: os.open(os.devnull, os.O_RDWR),
-    lambda: stdlib.socket(stdlib.AF_INET, stdlib.SOCK_DGRAM).detach(),
-    lambda: stdlib.socket(stdlib.AF_INET, stdlib.SOCK_STREAM).detach(),
-], ids=["no socket", "a datagram socket", "not connected"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: os.open(os.devnull, os.O_RDWR),
+        lambda: stdlib.socket(stdlib.AF_INET, stdlib.SOCK_DGRAM).detach(),
+        lambda: stdlib.socket(stdlib.AF_INET, stdlib.SOCK_STREAM).detach(),
+    ],
+    ids=["no socket", "a datagram socket", "not connected"],
+)
 def test_c2_a_bad_descriptor_fails_the_same_way_and_is_not_closed(loop, make):
     fd = make()
     try:

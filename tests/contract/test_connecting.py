@@ -24,7 +24,7 @@ from support_more import (
     raw_tcp,
 )
 
-STAGGER = 0.25      # seconds between two attempts, RFC 8305
+STAGGER = 0.25  # seconds between two attempts, RFC 8305
 
 
 # ---------------------------------------------------------------- the awaitable
@@ -119,12 +119,13 @@ def kept_listener(listeners, *address):
 
 @needs_ipv6
 @linux_only
-@pytest.mark.parametrize(("six", "four"), [(raw_tcp, black_hole), (black_hole, raw_tcp)],
-                         ids=["v4 is silent", "v6 is silent"])
+@pytest.mark.parametrize(
+    ("six", "four"), [(raw_tcp, black_hole), (black_hole, raw_tcp)], ids=["v4 is silent", "v6 is silent"]
+)
 def test_c1_an_address_that_does_not_answer_costs_a_stagger_and_is_closed(loop, six, four):
     with one_port_of_both_families(six, four) as port:
         recorder = Recorder()
-        loop.call(ignore, None)      # opens the harness's own descriptors
+        loop.call(ignore, None)  # opens the harness's own descriptors
         before = len(descriptors())
         start = time.monotonic()
         connecting = connect(recorder, hostname="localhost", port=port)
@@ -204,16 +205,19 @@ def test_local_address_and_port_are_those_the_peer_sees(loop, tcp):
 # ---------------------------------------------------------------- C3: wrong options
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("port", {"hostname": "127.0.0.1"}),
-    ("hostname", {"port": 80}),
-    ("port", {"hostname": "127.0.0.1", "port": 70000}),
-    ("unix", {"unix": 5}),
-    ("fd", {"fd": "5"}),
-    ("timeout", {"hostname": "127.0.0.1", "port": 80, "timeout": -1}),
-    ("local_address", {"hostname": "127.0.0.1", "port": 80, "local_address": 5}),
-    ("local_port", {"hostname": "127.0.0.1", "port": 80, "local_port": -1}),
-])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("port", {"hostname": "127.0.0.1"}),
+        ("hostname", {"port": 80}),
+        ("port", {"hostname": "127.0.0.1", "port": 70000}),
+        ("unix", {"unix": 5}),
+        ("fd", {"fd": "5"}),
+        ("timeout", {"hostname": "127.0.0.1", "port": 80, "timeout": -1}),
+        ("local_address", {"hostname": "127.0.0.1", "port": 80, "local_address": 5}),
+        ("local_port", {"hostname": "127.0.0.1", "port": 80, "local_port": -1}),
+    ],
+)
 def test_c3_a_wrong_option_raises_at_the_call_and_starts_nothing(loop, name, options):
     recorder = Recorder()
     with pytest.raises((TypeError, ValueError), match=name):

@@ -12,7 +12,7 @@ from support import Feed, Recorder, accepted, data_segments_received, linux_only
 
 import pybuntcp
 
-BIG = 8 << 20      # more than any kernel buffer of a loopback connection holds
+BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 
 
 def writes() -> int:
@@ -125,13 +125,24 @@ def test_w2_a_write_too_large_to_gather_goes_out_at_once_after_what_was_gathered
     recorder = Recorder(data=data)
     _socket, peer = accepted(loop, transport, recorder, high_water_mark=1 << 20)
     peer.send(b"go")
-    loop.run_until(lambda: written)      # the peer does not read before
+    loop.run_until(lambda: written)  # the peer does not read before
     assert written[0] > 6
     assert loop.wait(peer.recv_exactly(len(large) + 11)) == b"before" + large + b"after"
 
 
-@pytest.mark.parametrize("sizes", [[1000] * 40, [16384, 1], [1, 16384], [16383, 1, 1], [1, 16383, 1],
-                                   [5, 20_000, 5, 20_000, 5], [65536, 1, 65536], [1, 200_000, 1]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1000] * 40,
+        [16384, 1],
+        [1, 16384],
+        [16383, 1, 1],
+        [1, 16383, 1],
+        [5, 20_000, 5, 20_000, 5],
+        [65536, 1, 65536],
+        [1, 200_000, 1],
+    ],
+)
 def test_w2_small_and_large_writes_of_a_handler_keep_their_order(loop, transport, sizes):
     feed = Feed(sum(sizes))
 
@@ -170,7 +181,7 @@ def test_w2_flush_sends_now(loop, transport, side):
     recorder = Recorder(data=data)
     _socket, peer = side(loop, transport, recorder)
     peer.send(b"go")
-    loop.run_until(lambda: seen)      # the peer does not read before
+    loop.run_until(lambda: seen)  # the peer does not read before
     assert seen == [(0, 5)]
     assert loop.wait(peer.recv_exactly(11)) == b"firstsecond"
 

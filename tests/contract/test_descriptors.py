@@ -12,6 +12,7 @@ from support_more import (
     ECHO,
     QUIET,
     answers,
+    connect,
     refusal,
 )
 
@@ -135,3 +136,17 @@ def test_l5_an_adopted_descriptor_does_not_block(loop, transport):
     address = sock.getsockname()
     with raw_client(transport, address), pybuntcp.listen(fd=sock.detach(), socket=QUIET):
         assert answers(loop, transport, transport.listen(ECHO))
+
+
+def test_l5_a_descriptor_that_is_ours_already_is_refused_and_goes_on_working(loop, transport):
+    recorder = Recorder()
+    listener = transport.listen(ECHO)
+    refusal(fd=listener.fd)
+    transport.connect(recorder, listener)
+    loop.run_until(lambda: recorder.sockets)
+    second = Recorder()
+    connect(second, fd=recorder.socket.fileno())
+    loop.run_until(lambda: second.names())
+    assert second.names() == ["connect_error"]
+    recorder.socket.write(b"unharmed")
+    loop.run_until(lambda: recorder.received() == b"unharmed")

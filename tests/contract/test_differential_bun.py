@@ -83,8 +83,10 @@ OWN_END = "`end` is told after our own end too"
 
 def departs(actor: str, bun: str, ours: str, *because: str) -> Departure:
     """A Departure with its lines written as one text, separated by ` | `."""
+
     def lines(text: str) -> tuple[str, ...]:
         return tuple(text.split(" | ")) if text else ()
+
     return Departure(actor, lines(bun), lines(ours), because)
 
 
@@ -94,23 +96,22 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
         "end_after_an_echo": (
             departs("client", "close | end gave 3", "end gave 3 | data bye | end gave -1 | end | close", LATER, HALF),
         ),
-        "peer_answers_in_its_end_handler": (
-            departs("client", "open | close", "open | data late | end | close", HALF),
-        ),
+        "peer_answers_in_its_end_handler": (departs("client", "open | close", "open | data late | end | close", HALF),),
         "end_with_more_than_the_kernel_takes": (
-            departs("client", "end took a part | close", "end took all | end | close",
-                    "`end(data)` delivers every byte", HALF),
+            departs(
+                "client",
+                "end took a part | close",
+                "end took all | end | close",
+                "`end(data)` delivers every byte",
+                HALF,
+            ),
             departs("server", "received a part", "received all", "`end(data)` delivers every byte"),
         ),
         "tail_written_in_the_end_handler": (
             departs("client", "received a part", "received all", "a tail written in the `end` handler is sent"),
         ),
-        "close_after_a_write": (
-            departs("client", "close | close gave nothing", "close gave nothing | close", LATER),
-        ),
-        "terminate": (
-            departs("client", "close | terminate gave nothing", "terminate gave nothing | close", LATER),
-        ),
+        "close_after_a_write": (departs("client", "close | close gave nothing", "close gave nothing | close", LATER),),
+        "terminate": (departs("client", "close | terminate gave nothing", "terminate gave nothing | close", LATER),),
         "verbs_after_close": (),
         "shutdown_then_the_peer_ends": (
             departs("client", "data answer | close", "data answer | end | close", OWN_END),
@@ -123,34 +124,48 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
             departs("client", "data answer | close", "data answer | end | close", OWN_END),
         ),
         "half_open_without_an_end_handler": (
-            departs("server", "write to the half-open one gave -1", "write to the half-open one gave 1",
-                    "`allow_half_open` needs no `end` handler"),
+            departs(
+                "server",
+                "write to the half-open one gave -1",
+                "write to the half-open one gave 1",
+                "`allow_half_open` needs no `end` handler",
+            ),
         ),
         "ready_states": (
-            departs("states", "after shutdown 1 | in close -1", "after shutdown -2 | in close 0",
-                    "`ready_state` tells the state"),
+            departs(
+                "states",
+                "after shutdown 1 | in close -1",
+                "after shutdown -2 | in close 0",
+                "`ready_state` tells the state",
+            ),
             departs("client", "open | close", "open | end | close", OWN_END),
         ),
         "addresses_after_close": (
-            departs("addresses", "remote address none | remote port none | local address none",
-                    "remote address 127.0.0.1 | remote port right | local address 127.0.0.1",
-                    "addresses outlive the close"),
+            departs(
+                "addresses",
+                "remote address none | remote port none | local address none",
+                "remote address 127.0.0.1 | remote port right | local address 127.0.0.1",
+                "addresses outlive the close",
+            ),
             departs("server", "open | close", "open | end | close", HALF),
         ),
         "stop_leaves_connections_alone": (
             departs("server", "data still here | close", "data still here | end | close", HALF),
         ),
-        "stop_true_closes_them": (
-            departs("server", "close | stop returned", "stop returned | close", LATER),
-        ),
+        "stop_true_closes_them": (departs("server", "close | stop returned", "stop returned | close", LATER),),
     },
     "writing": {
         "what_write_returns": (
             departs("client", "after the end gave -1 | close", "after the end gave -1 | end | close", OWN_END),
         ),
         "an_offset_without_a_length": (
-            departs("client", "write raised ValueError | close", "write gave 2 | end | close",
-                    "an offset alone means the rest", OWN_END),
+            departs(
+                "client",
+                "write raised ValueError | close",
+                "write gave 2 | end | close",
+                "an offset alone means the rest",
+                OWN_END,
+            ),
             departs("server", "open | end", "open | data cd | end", "an offset alone means the rest"),
         ),
         "drain_after_a_short_write": (),
@@ -162,56 +177,63 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
             departs("client", "data answer | close", "data answer | end | close", OWN_END),
         ),
         "a_large_write_to_a_reset_peer": (
-            departs("server", "write gave -1 | end | close", "write gave -1 | close ECONNRESET",
-                    "the reset that made a write fail is told"),
+            departs(
+                "server",
+                "write gave -1 | end | close",
+                "write gave -1 | close ECONNRESET",
+                "the reset that made a write fail is told",
+            ),
         ),
-        "bytes_written": (
-            departs("client", "written 6 | close", "written 6 | end | close", OWN_END),
-        ),
+        "bytes_written": (departs("client", "written 6 | close", "written 6 | end | close", OWN_END),),
     },
     "reading": {
         "paused_while_the_peer_ends": (),
         "paused_while_the_peer_resets": (
-            departs("server", "data bye | close ECONNRESET | resumed", "resumed | data bye | close ECONNRESET",
-                    "a reset while paused is told at resume"),
+            departs(
+                "server",
+                "data bye | close ECONNRESET | resumed",
+                "resumed | data bye | close ECONNRESET",
+                "a reset while paused is told at resume",
+            ),
         ),
     },
     "handlers": {
-        "data_raises": (
-            departs("server", "error in data | close", "error in data | end | close", HALF),
-        ),
+        "data_raises": (departs("server", "error in data | close", "error in data | end | close", HALF),),
         "open_raises": (),
         "open_raises_on_a_client": (),
-        "close_raises": (
-            departs("server", "open | close", "open | end | close", HALF),
-        ),
+        "close_raises": (departs("server", "open | close", "open | end | close", HALF),),
         "data_raises_without_an_error_handler": (
-            departs("server", "data x", "data x | end | close",
-                    "an exception nobody handles does not end the program"),
+            departs("server", "data x", "data x | end | close", "an exception nobody handles does not end the program"),
             departs("exit status", "1", "0", "an exception nobody handles does not end the program"),
         ),
         "error_raises": (
-            departs("unhandled", "in error", "in error, after in data",
-                    "what `error` raises is reported with its cause"),
+            departs(
+                "unhandled", "in error", "in error, after in data", "what `error` raises is reported with its cause"
+            ),
         ),
         "reload_of_the_listener": (),
         "reload_forgets_what_it_does_not_name": (),
         "reload_of_one_accepted_socket": (
-            departs("sibling", "reloaded", "as before",
-                    "`reload` of an accepted socket is that socket's own"),
+            departs("sibling", "reloaded", "as before", "`reload` of an accepted socket is that socket's own"),
         ),
         "reload_with_bare_handlers": (
-            departs("server", "socket.reload raised Error | close", "socket.reload gave nothing",
-                    "`reload` takes bare handlers"),
+            departs(
+                "server",
+                "socket.reload raised Error | close",
+                "socket.reload gave nothing",
+                "`reload` takes bare handlers",
+            ),
         ),
         "a_bad_reload": (),
-        "handlers_are_read_once": (
-            departs("server", "data x | close", "data x | end | close", HALF),
-        ),
+        "handlers_are_read_once": (departs("server", "data x | close", "data x | end | close", HALF),),
         "data_is_shared": (),
         "wrong_handlers": (
-            departs("listen", "wrong binaryType raised TypeError", "wrong binaryType raised ValueError",
-                    "`binary_type` names Python's types"),
+            departs(
+                "listen",
+                "wrong binaryType raised TypeError",
+                "wrong binaryType raised ValueError",
+                "`binary_type` names Python's types",
+            ),
         ),
         "an_unknown_handler": (
             departs("listen", "listen gave nothing", "listen raised TypeError", "an unknown handler is refused"),
@@ -225,24 +247,40 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
         "refused_without_a_connect_error_handler": (),
         "the_error_of_a_refused_connect": (),
         "sign_and_address_of_a_refused_connect": (
-            departs("error", "errno negative | address none | port none",
-                    "errno positive | address 127.0.0.1 | port right", "a connect error names address and port"),
+            departs(
+                "error",
+                "errno negative | address none | port none",
+                "errno positive | address 127.0.0.1 | port right",
+                "a connect error names address and port",
+            ),
         ),
         "a_unix_path_where_nothing_is": (
-            departs("client", "connect_error ENOENT | connect returned", "connect returned | connect_error ENOENT",
-                    "`connect_error` comes after `connect()` has returned"),
+            departs(
+                "client",
+                "connect_error ENOENT | connect returned",
+                "connect returned | connect_error ENOENT",
+                "`connect_error` comes after `connect()` has returned",
+            ),
         ),
         "a_bad_descriptor": (
-            departs("client", "connect_error ECONNREFUSED | connect returned",
-                    "connect returned | connect_error EBADF",
-                    "`connect_error` comes after `connect()` has returned", "connect errors are the kernel's own"),
+            departs(
+                "client",
+                "connect_error ECONNREFUSED | connect returned",
+                "connect returned | connect_error EBADF",
+                "`connect_error` comes after `connect()` has returned",
+                "connect errors are the kernel's own",
+            ),
             departs("awaited", "ECONNREFUSED", "EBADF", "connect errors are the kernel's own"),
         ),
         "connect_error_raises": (),
         "the_socket_in_connect_error": (),
         "wrong_options": (
-            departs("connect", "port as an object raised ValueError", "port as an object raised TypeError",
-                    "ports are integers"),
+            departs(
+                "connect",
+                "port as an object raised ValueError",
+                "port as an object raised TypeError",
+                "ports are integers",
+            ),
         ),
     },
     "listening": {
@@ -254,31 +292,33 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
             departs("listen", "listen gave nothing", "listen raised ValueError", "a NUL in a unix path is refused"),
         ),
         "a_path_past_the_limit": (
-            departs("listen", "listen raised Error EINVAL", "listen raised Error ENAMETOOLONG",
-                    "a unix path past the limit is ENAMETOOLONG"),
+            departs(
+                "listen",
+                "listen raised Error EINVAL",
+                "listen raised Error ENAMETOOLONG",
+                "a unix path past the limit is ENAMETOOLONG",
+            ),
         ),
         "an_address_in_brackets": (
-            departs("listen", "listen raised Error ENOTFOUND", "listen gave nothing",
-                    "brackets around an IPv6 address"),
+            departs(
+                "listen", "listen raised Error ENOTFOUND", "listen gave nothing", "brackets around an IPv6 address"
+            ),
         ),
         "two_kinds_of_address": (
             departs("listen", "listen gave nothing", "listen raised TypeError", "two kinds of address are refused"),
         ),
-        "a_port_as_text": (
-            departs("listen", "listen gave nothing", "listen raised TypeError", "ports are integers"),
-        ),
+        "a_port_as_text": (departs("listen", "listen gave nothing", "listen raised TypeError", "ports are integers"),),
         "wrong_options": (),
         "an_unknown_option": (
             departs("listen", "listen gave nothing", "listen raised TypeError", "an unknown option is refused"),
         ),
         "stop_removes_the_file": (),
         "stop_when_the_path_is_anothers": (
-            departs("folder", "the other's file is gone", "the other's file is there",
-                    "`stop()` removes its own file alone"),
+            departs(
+                "folder", "the other's file is gone", "the other's file is there", "`stop()` removes its own file alone"
+            ),
         ),
-        "the_file_at_exit": (
-            departs("left in the folder", "socket", "", "the unix file is removed at exit"),
-        ),
+        "the_file_at_exit": (departs("left in the folder", "socket", "", "the unix file is removed at exit"),),
         "properties_after_stop": (),
     },
 }
@@ -304,8 +344,14 @@ class Program:
 
     def __init__(self, command: list[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pybuntcp-")
-        self._process = subprocess.Popen([*command, self._folder.name], cwd=HERE, text=True,
-                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [*command, self._folder.name],
+            cwd=HERE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def log(self) -> dict[str, list[str]]:
         """Each actor's lines; how the program ended and what it left on disk are actors too."""
@@ -326,7 +372,7 @@ class Program:
 def cut(lines: list[str], segment: tuple[str, ...], start: int) -> int:
     """Where `segment` stands in `lines` from `start` on, or -1."""
     size = len(segment)
-    return next((at for at in range(start, len(lines) - size + 1) if tuple(lines[at:at + size]) == segment), -1)
+    return next((at for at in range(start, len(lines) - size + 1) if tuple(lines[at : at + size]) == segment), -1)
 
 
 def without(lines: list[str], side: str, departures: list[Departure]) -> list[str]:
@@ -365,8 +411,13 @@ def test_both_languages_have_the_same_scenarios(topic):
 
 
 def test_every_named_difference_is_seen_in_a_scenario():
-    seen = {reason for topic in SCENARIOS.values() for departures in topic.values()
-            for departure in departures for reason in departure.because}
+    seen = {
+        reason
+        for topic in SCENARIOS.values()
+        for departures in topic.values()
+        for departure in departures
+        for reason in departure.because
+    }
     assert seen == set(DIFFERENCES)
 
 

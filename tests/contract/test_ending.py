@@ -1,5 +1,4 @@
-"""CONTRACT.md, "Writing": W5 `end`, `close`, `terminate`, `shutdown`; W6 `close` comes from the loop.
-"""
+"""CONTRACT.md, "Writing": W5 `end`, `close`, `terminate`, `shutdown`; W6 `close` comes from the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from support import Feed, Recorder, accepted, pattern, sides, wait_for
 
 import pybuntcp
 
-BIG = 8 << 20      # more than any kernel buffer of a loopback connection holds
+BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 
 
 # ---------------------------------------------------------------- W5: end, close, terminate, shutdown
@@ -126,11 +125,11 @@ def test_w5_close_closes_the_reading_side_too(loop, transport):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(BIG)
-    feed.fill(socket)      # keeps the descriptor open after close()
+    feed.fill(socket)  # keeps the descriptor open after close()
     peer.send(b"unheard").result()
     socket.close()
     loop.settle()
-    peer.recv_until_eof().ignore()      # may end in a reset: bytes were left unread
+    peer.recv_until_eof().ignore()  # may end in a reset: bytes were left unread
     loop.run()
     assert recorder.names() == ["open", "close"]
 
@@ -139,7 +138,7 @@ def test_w5_close_does_not_wait_for_the_peer(loop, transport):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     socket.close()
-    loop.run()      # the peer never ends
+    loop.run()  # the peer never ends
     assert recorder.names() == ["open", "close"]
     assert peer.recv_until_eof().result() == b""
 
@@ -246,7 +245,7 @@ def test_w5_shutdown_of_the_reading_half_closes_when_we_end(loop, transport):
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     socket.shutdown(True)
     socket.end(b"bye")
-    loop.run()      # the peer has not ended
+    loop.run()  # the peer has not ended
     assert recorder.names() == ["open", "close"]
     assert peer.recv_exactly(3).result() == b"bye"
 
@@ -258,7 +257,7 @@ def test_w5_shutdown_of_the_reading_half_in_a_handler_ends_delivery_at_once(loop
     recorder = Recorder(data=data)
     socket, peer = accepted(loop, transport, recorder)
     sent = peer.send(pattern(BIG))
-    loop.wait(sent)      # discarded, not left in the kernel to stop the peer
+    loop.wait(sent)  # discarded, not left in the kernel to stop the peer
     loop.settle()
     assert recorder.names() == ["open", "data"]
     socket.end()

@@ -18,8 +18,10 @@ class Boom(Exception):
 
 def raising(error):
     """A handler that raises this very object."""
+
     def handler(socket, *args):
         raise error
+
     return handler
 
 
@@ -62,7 +64,7 @@ def test_h1_a_handler_that_raises_is_told_to_error(loop, transport, event):
     _, peer = accepted(loop, transport, recorder)
     provoke(event, recorder.socket, peer)
     loop.run_until(lambda: recorder.count("error"))
-    (name, socket, args), = [entry for entry in recorder.events if entry[0] == "error"]
+    ((name, socket, args),) = [entry for entry in recorder.events if entry[0] == "error"]
     assert (name, socket) == ("error", recorder.socket)
     assert args[0] is boom
 
@@ -198,7 +200,7 @@ def test_h1_after_a_reload_inside_the_handler_the_new_error_runs(loop, transport
 def test_h1_keyboard_interrupt_and_system_exit_come_out_of_run(loop, transport, event, exit):
     leaving = exit("from a handler")
     recorder = Recorder(**{event: raising(leaving)})
-    with pytest.raises(exit) as caught:      # noqa: PT012 - in `open` it leaves at the first turn already
+    with pytest.raises(exit) as caught:  # noqa: PT012 - in `open` it leaves at the first turn already
         _, peer = accepted(loop, transport, recorder)
         provoke(event, recorder.socket, peer)
         loop.run()
@@ -239,7 +241,7 @@ def test_h1_after_an_exit_the_loop_can_be_run_again_and_nothing_was_lost(loop, t
     peers = [transport.peer(listener) for _ in range(8)]
     loop.run_until(lambda: len(recorder.sockets) == len(peers))
     for peer in peers:
-        peer.send(b"hello").result()      # all of it is in the kernel: one turn sees them all
+        peer.send(b"hello").result()  # all of it is in the kernel: one turn sees them all
     with pytest.raises(SystemExit):
         loop.run()
     for peer in peers:

@@ -51,10 +51,16 @@ say("parent done")
 
 def forking(in_child, before_fork="pass", leave="os._exit"):
     """A server that forks when its first connection says go; the child's body returns what it has to tell."""
-    return "\n".join([
-        "def before_fork():", textwrap.indent(textwrap.dedent(before_fork), "    "),
-        "def in_child():", textwrap.indent(textwrap.dedent(in_child), "    "),
-        f"leave = {leave}", FORKING])
+    return "\n".join(
+        [
+            "def before_fork():",
+            textwrap.indent(textwrap.dedent(before_fork), "    "),
+            "def in_child():",
+            textwrap.indent(textwrap.dedent(in_child), "    "),
+            f"leave = {leave}",
+            FORKING,
+        ]
+    )
 
 
 @contextlib.contextmanager
@@ -78,22 +84,28 @@ def served_after_fork(source):
 
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
 def test_p1_in_a_forked_child_the_inherited_connections_are_dead(leave):
-    said, status = served_after_fork(forking("""
+    said, status = served_after_fork(
+        forking(
+            """
         pybuntcp.run()
         answers = [conn.write(b"from the child"), conn.end(b"from the child"), int(conn.ready_state)]
         conn.close()
         conn.terminate()
         listener.stop(True)
         return answers
-    """, leave=leave))
+    """,
+            leave=leave,
+        )
+    )
     assert said == [-1, -1, 0]
     assert status == 0
 
 
 def test_p1_a_forked_child_writes_none_of_the_parents_pending_bytes():
     """The parent's unsent tail reaches the peer once, from the parent."""
-    source = forking("pybuntcp.run()\nreturn conn.pending",
-                     before_fork="say(conn.write(b'p' * (8 << 20)))\nassert conn.pending > 0")
+    source = forking(
+        "pybuntcp.run()\nreturn conn.pending", before_fork="say(conn.write(b'p' * (8 << 20)))\nassert conn.pending > 0"
+    )
     with forked(source) as (program, client):
         accepted_bytes = program.hear()
         assert program.hear() == [0, 0]
@@ -105,17 +117,20 @@ def test_p1_a_forked_child_writes_none_of_the_parents_pending_bytes():
 
 
 def test_p1_a_forked_child_runs_no_handler_of_the_parents_sockets():
-    said, _ = served_after_fork(forking("""
+    said, _ = served_after_fork(
+        forking("""
         called = []
         conn.reload({name: lambda *_, name=name: called.append(name) for name in ("data", "end", "close", "error")})
         pybuntcp.run()
         return called
-    """))
+    """)
+    )
     assert said == []
 
 
 def test_p1_a_forked_child_has_a_loop_of_its_own():
-    said, status = served_after_fork(forking("""
+    said, status = served_after_fork(
+        forking("""
         before, got = pybuntcp.stats(), []
         mine = pybuntcp.listen(hostname="127.0.0.1", port=0, socket={
             "data": lambda sock, chunk: (got.append(chunk.decode()), sock.end(), mine.stop())})
@@ -124,7 +139,8 @@ def test_p1_a_forked_child_has_a_loop_of_its_own():
         pybuntcp.run()
         after = pybuntcp.stats()
         return [[stats["open_sockets"], stats["open_listeners"]] for stats in (before, after)], got
-    """))
+    """)
+    )
     assert said == [[[0, 0], [0, 0]], ["hello"]]
     assert status == 0
 

@@ -13,24 +13,29 @@ import pybuntcp
 
 def log_of(entries, at_close):
     """Functions that log `(name, arguments)`."""
+
     def function(name):
         def handler(*args):
             entries.append((name, args))
             if name == "close":
                 at_close()
+
         return handler
+
     return {name: function(name) for name in ("open", "data", "end", "close")}
 
 
 def as_class(functions):
     def refuse(self):
         raise AssertionError("a class given as handlers is not instantiated")
+
     return type("Given", (), {**functions, "__init__": refuse, "helper": "not a handler"})
 
 
 def as_instance(functions):
     def method(function):
         return lambda self, *args: function(*args)
+
     return type("Given", (), {name: method(function) for name, function in functions.items()})()
 
 
@@ -108,11 +113,21 @@ def test_without_data_and_drain_listen_refuses(transport, handlers):
         transport.listen(handlers)
 
 
-@pytest.mark.parametrize(("wrong", "right"), [
-    ("connectError", "connect_error"), ("binaryType", "binary_type"), ("dta", "data"), ("on_data", "data"),
-    ("onData", "data"), ("opened", "open"), ("Close", "close"), ("drian", "drain"), ("errors", "error"),
-    ("time_out", "timeout"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("connectError", "connect_error"),
+        ("binaryType", "binary_type"),
+        ("dta", "data"),
+        ("on_data", "data"),
+        ("onData", "data"),
+        ("opened", "open"),
+        ("Close", "close"),
+        ("drian", "drain"),
+        ("errors", "error"),
+        ("time_out", "timeout"),
+    ],
+)
 @pytest.mark.parametrize("call", ["listen", "Handlers"])
 def test_an_unknown_handler_is_a_type_error_that_suggests_the_right_name(transport, wrong, right, call):
     table = {**QUIET, wrong: ignore}

@@ -59,7 +59,7 @@ def test_h3_reload_swaps_between_two_events_and_not_in_the_middle_of_one(loop, t
     peers = [transport.peer(listener) for _ in range(4)]
     loop.run_until(lambda: len(old.sockets) == 4)
     for peer in peers:
-        peer.send(b"x").result()      # all of it is in the kernel: one turn sees them all
+        peer.send(b"x").result()  # all of it is in the kernel: one turn sees them all
     loop.run_until(lambda: len(new.received()) == 3)
     assert old_continues == [b"x"]
     assert old.received() == b"x"

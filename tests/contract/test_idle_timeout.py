@@ -1,5 +1,4 @@
-"""CONTRACT.md, "Time": T1, `idle_timeout`: the clock that every byte in or out restarts.
-"""
+"""CONTRACT.md, "Time": T1, `idle_timeout`: the clock that every byte in or out restarts."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def test_t1_idle_timeout_is_restarted_by_every_byte(loop, transport, side, direc
     recorder = Stopwatch(data=lambda socket, chunk: last.append(time.monotonic()))
     socket, peer = side(loop, transport, recorder, idle_timeout=0.25)
     with metronome(loop, transport, 0.04, 10, tick) as over:
-        loop.run_until(over)      # 0.4 s: well past the idle time
+        loop.run_until(over)  # 0.4 s: well past the idle time
     loop.run_until(lambda: recorder.count("close"))
     assert len(last) == 10
     # A byte read: the clock restarts when the kernel gives it, a little before the handler sees it.
@@ -76,11 +75,11 @@ def test_t1_a_refused_write_does_not_restart_idle_timeout(loop, transport):
     Feed(8 << 20).fill(socket)
 
     def tick():
-        socket.write(bytes(100_000))      # nothing of it leaves: the peer does not read
+        socket.write(bytes(100_000))  # nothing of it leaves: the peer does not read
 
     with metronome(loop, transport, 0.03, 20, tick) as over:
         loop.run_until(lambda: recorder.fired or over())
-    assert recorder.count("timeout") == 1      # not put off by 0.6 s of attempts
+    assert recorder.count("timeout") == 1  # not put off by 0.6 s of attempts
     loop.run()
     assert recorder.count("close") == 1
 
@@ -116,9 +115,9 @@ def test_t1_idle_timeout_is_independent_of_timeout(loop, transport):
     recorder = Stopwatch()
     socket, _peer = accepted(loop, transport, recorder, idle_timeout=0.1)
     socket.timeout(30)
-    socket.timeout(0)      # clears the other clock only
+    socket.timeout(0)  # clears the other clock only
     assert loop.gauges()["armed_timers"] == 1
-    socket.timeout(3600)      # puts off the other clock only
+    socket.timeout(3600)  # puts off the other clock only
     started = time.monotonic()
     loop.run()
     assert recorder.names() == ["open", "timeout", "close"]

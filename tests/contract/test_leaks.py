@@ -60,7 +60,7 @@ def test_p2_a_thousand_connections_leave_no_descriptor_and_no_socket(loop, trans
 
     server, client = Recorder(open=opened), Recorder()
     listener = transport.listen(server)
-    loop.call(ignore, None)      # opens the harness's own descriptors
+    loop.call(ignore, None)  # opens the harness's own descriptors
     before = len(descriptors())
     for round in range(1, 11):
         for _ in range(100):
@@ -92,7 +92,7 @@ def test_p2_a_closed_connection_gives_its_data_back(loop, transport):
     client.socket.terminate()
     loop.run_until(lambda: client.count("close"))
     client.events.clear()
-    transport._made.clear()      # the harness's own hold of the awaitable
+    transport._made.clear()  # the harness's own hold of the awaitable
     listener.stop(True)
     loop.settle()
     gc.collect()
@@ -103,8 +103,11 @@ def test_p2_a_stopped_listener_gives_its_handlers_and_data_back(loop, transport)
     kept, handler = Kept(), Kept()
     handler.data = ignore
     gone = [weakref.ref(kept), weakref.ref(handler)]
-    listener = pybuntcp.listen(**transport.listen_options(), data=kept,
-                               socket={"data": lambda socket, chunk, handler=handler: handler.data(socket)})
+    listener = pybuntcp.listen(
+        **transport.listen_options(),
+        data=kept,
+        socket={"data": lambda socket, chunk, handler=handler: handler.data(socket)},
+    )
     del kept, handler
     listener.stop()
     loop.run()
@@ -125,8 +128,11 @@ def gone_after(scenario):
 
 def test_p2_a_stopped_listener_that_its_own_handlers_know_is_given_back(loop, transport):
     """The usual program: `lambda socket, error: listener.stop()` among the handlers."""
+
     def scenario(kept):
-        listener = pybuntcp.listen(**transport.listen_options(), socket={"data": lambda socket, chunk: (listener, kept)})
+        listener = pybuntcp.listen(
+            **transport.listen_options(), socket={"data": lambda socket, chunk: (listener, kept)}
+        )
         listener.stop()
         loop.run()
 
@@ -150,8 +156,9 @@ def test_p2_a_listener_that_its_own_handlers_know_is_given_back_after_its_last_c
             kept.seen = (socket, error)
 
         listener = pybuntcp.listen(**transport.listen_options(), socket={**QUIET, "close": closed})
-        pybuntcp.connect(**transport.connect_options(listener),
-                         socket={**QUIET, "open": lambda socket: (kept, socket.close())})
+        pybuntcp.connect(
+            **transport.connect_options(listener), socket={**QUIET, "open": lambda socket: (kept, socket.close())}
+        )
         loop.run()
 
     assert gone_after(scenario)

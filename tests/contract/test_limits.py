@@ -82,7 +82,7 @@ def crowd():
 
 def test_l4_at_the_descriptor_limit_the_listener_does_not_spin(crowd):
     before = crowd.ask()
-    select.select([], [], [], 1.0)      # a second of the server's life, to be measured
+    select.select([], [], [], 1.0)  # a second of the server's life, to be measured
     after = crowd.ask()
     assert after["cpu"] - before["cpu"] < 0.1
     assert after["errors"] - before["errors"] < 100
@@ -97,7 +97,7 @@ def test_l4_at_the_descriptor_limit_open_connections_are_served(crowd):
 
 def test_l4_the_listener_goes_on_when_descriptors_come_back(crowd):
     early = crowd.welcomed()
-    assert 40 < len(early) < 64      # so that the rest has room once these are gone
+    assert 40 < len(early) < 64  # so that the rest has room once these are gone
     for client in early:
         crowd.all.remove(client)
         client.close()
@@ -177,6 +177,7 @@ def test_l4_at_most_64_accepts_a_turn(loop, transport):
 
 def test_l4_accepting_a_crowd_does_not_starve_an_open_connection(loop, transport):
     """Bytes that arrived before the crowd are read before all of the crowd is in."""
+
     def data(socket, chunk):
         seen.append(len(recorder.sockets))
 

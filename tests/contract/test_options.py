@@ -88,12 +88,15 @@ def test_no_address_at_all_is_a_type_error(call):
 
 
 @pytest.mark.parametrize("call", [pybuntcp.listen, pybuntcp.connect])
-@pytest.mark.parametrize(("options", "names"), [
-    ({**TCP, "unix": "/tmp/x"}, ("hostname", "unix")),
-    ({**TCP, "fd": 0}, ("hostname", "fd")),
-    ({"unix": "/tmp/x", "fd": 0}, ("unix", "fd")),
-    ({**TCP, "unix": "/tmp/x", "fd": 0}, ("hostname", "unix", "fd")),
-])
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({**TCP, "unix": "/tmp/x"}, ("hostname", "unix")),
+        ({**TCP, "fd": 0}, ("hostname", "fd")),
+        ({"unix": "/tmp/x", "fd": 0}, ("unix", "fd")),
+        ({**TCP, "unix": "/tmp/x", "fd": 0}, ("hostname", "unix", "fd")),
+    ],
+)
 def test_more_than_one_address_is_a_type_error_that_names_them(call, options, names):
     error = refused(call, names[0], options)
     assert isinstance(error, TypeError)
@@ -106,10 +109,17 @@ def test_a_port_without_a_hostname_and_the_other_way_round_is_a_type_error(call)
     assert isinstance(refused(call, "port", {"hostname": "127.0.0.1"}), TypeError)
 
 
-@pytest.mark.parametrize(("call", "name"), [
-    (pybuntcp.listen, "hostnam"), (pybuntcp.listen, "timeout"), (pybuntcp.listen, "allowHalfOpen"),
-    (pybuntcp.connect, "backlog"), (pybuntcp.connect, "max_connections"), (pybuntcp.connect, "reusePort"),
-])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (pybuntcp.listen, "hostnam"),
+        (pybuntcp.listen, "timeout"),
+        (pybuntcp.listen, "allowHalfOpen"),
+        (pybuntcp.connect, "backlog"),
+        (pybuntcp.connect, "max_connections"),
+        (pybuntcp.connect, "reusePort"),
+    ],
+)
 def test_an_unknown_option_is_a_type_error_that_names_it(call, name):
     assert isinstance(refused(call, name, {**TCP, name: 5}), TypeError)
 
@@ -139,11 +149,23 @@ def test_integers_are_whatever_has_index(loop):
     loop.run()
 
 
-@pytest.mark.parametrize("options", [
-    {"keep_alive": 30}, {"idle_timeout": 0.5}, {"idle_timeout": 60}, {"linger_timeout": None}, {"linger_timeout": 0.1},
-    {"high_water_mark": 0}, {"high_water_mark": 1 << 30}, {"backlog": 1}, {"max_connections": 1}, {"no_delay": False},
-    {"exclusive": True}, {"handshake_timeout": None},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_alive": 30},
+        {"idle_timeout": 0.5},
+        {"idle_timeout": 60},
+        {"linger_timeout": None},
+        {"linger_timeout": 0.1},
+        {"high_water_mark": 0},
+        {"high_water_mark": 1 << 30},
+        {"backlog": 1},
+        {"max_connections": 1},
+        {"no_delay": False},
+        {"exclusive": True},
+        {"handshake_timeout": None},
+    ],
+)
 def test_listen_serves_with_every_value_that_has_a_meaning(loop, transport, options):
     listener = transport.listen({"data": lambda socket, chunk: socket.write(chunk)}, **options)
     peer = transport.peer(listener)

@@ -1,5 +1,4 @@
-"""CONTRACT.md, "Reading and closing": R2 the peer's FIN, R3 its reset, and what came before them.
-"""
+"""CONTRACT.md, "Reading and closing": R2 the peer's FIN, R3 its reset, and what came before them."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from support import Feed, Recorder, accepted, finish_and_wait, linux_only, patte
 from pybuntcp import ReadyState
 
 BIG = 4 << 20
-HUGE = 16 << 20      # more than the kernel holds of a loopback connection
+HUGE = 16 << 20  # more than the kernel holds of a loopback connection
 
 
 # ---------------------------------------------------------------- R2: the peer's FIN
@@ -54,7 +53,7 @@ def test_r2_pending_bytes_are_flushed_before_the_close(loop, transport, side):
     assert socket.write(pattern(HUGE)) == HUGE
     finish_and_wait(socket, peer)
     loop.settle()
-    assert recorder.names() == ["open", "end"]      # waits: the peer has not read
+    assert recorder.names() == ["open", "end"]  # waits: the peer has not read
     assert socket.pending > 0
     assert loop.wait(peer.recv_until_eof()) == pattern(HUGE)
     loop.run()

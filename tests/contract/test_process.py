@@ -97,7 +97,7 @@ INTERRUPTED = """
 
 def test_ctrl_c_comes_out_of_an_idle_run_within_100_ms():
     delays = []
-    for _ in range(3):      # the best of three: what a busy machine adds is not ours
+    for _ in range(3):  # the best of three: what a busy machine adds is not ours
         with Program(INTERRUPTED) as program:
             program.hear()
             wait_until_sleeping(program.process.pid)
@@ -176,7 +176,8 @@ def test_ctrl_c_inside_a_handler_comes_out_of_run():
 
 
 def test_connections_survive_a_ctrl_c():
-    with Program("""
+    with (
+        Program("""
         listener = pybuntcp.listen(hostname="127.0.0.1", port=0,
                                    socket={"data": lambda socket, chunk: socket.write(chunk)})
         say(listener.port)
@@ -187,7 +188,9 @@ def test_connections_survive_a_ctrl_c():
             except KeyboardInterrupt:
                 say("interrupted")
                 listener.stop()
-    """) as program, dialled(program.hear()) as client:
+    """) as program,
+        dialled(program.hear()) as client,
+    ):
         client.sendall(b"before")
         assert client.recv(6) == b"before"
         program.signal()

@@ -21,8 +21,9 @@ BIG = 4 << 20
 # ---------------------------------------------------------------- R1: data
 
 
-@pytest.mark.parametrize(("binary_type", "kind"), [
-    (None, bytes), ("bytes", bytes), ("bytearray", bytearray), ("memoryview", memoryview)])
+@pytest.mark.parametrize(
+    ("binary_type", "kind"), [(None, bytes), ("bytes", bytes), ("bytearray", bytearray), ("memoryview", memoryview)]
+)
 @pytest.mark.parametrize("size", [1, 100, 5000, 65536, 65537, 1 << 20])
 @sides
 def test_r1_data_gets_one_to_n_bytes_of_binary_type(loop, transport, side, size, binary_type, kind):
@@ -59,7 +60,7 @@ def test_r1_a_kept_memoryview_stays_valid_and_unchanged(loop, transport, size):
 
     recorder = Recorder(data=data, binary_type="memoryview")
     _socket, peer = accepted(loop, transport, recorder)
-    for number in range(20):      # each answered before the next: many events over the same buffer
+    for number in range(20):  # each answered before the next: many events over the same buffer
         peer.send(bytes([number]) * size)
         loop.run_until(lambda n=number: sum(map(len, copies)) == (n + 1) * size)
         assert list(map(bytes, kept)) == copies
@@ -128,7 +129,7 @@ def test_r1_kept_small_views_do_not_pin_a_slab_each(loop, transport):
     before = _virtual_memory()
     loop.wait(peer.call(ask, 4000))
     assert len(kept) == 4050
-    assert _virtual_memory() - before < 64 << 20      # 4,000 slabs of 64 KiB would be 256 MiB
+    assert _virtual_memory() - before < 64 << 20  # 4,000 slabs of 64 KiB would be 256 MiB
 
 
 def _virtual_memory() -> int:
@@ -200,7 +201,7 @@ def test_r4_pausing_in_the_first_data_handler_loses_nothing(loop, transport):
     peer.send(pattern(BIG))
     peer.shutdown()
     loop.run_until(lambda: recorder.count("data"))
-    for number in itertools.count(1):      # one chunk for each resume, no more
+    for number in itertools.count(1):  # one chunk for each resume, no more
         loop.settle()
         assert recorder.count("data") == number
         if len(recorder.received()) == BIG:
@@ -287,7 +288,7 @@ def test_r4_a_reset_that_comes_while_paused_is_told_after_the_bytes_before_it(lo
 def test_r4_paused_sockets_cost_no_wake_ups(loop, transport, waiting, verb):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder)
-    if verb == "pause before":      # the loop has turned with the socket paused
+    if verb == "pause before":  # the loop has turned with the socket paused
         socket.pause()
         loop.settle()
     if waiting == "data":
@@ -369,7 +370,7 @@ def test_r5_a_flooding_socket_does_not_starve_a_sibling(loop, transport):
     loop.run_until(lambda: len(recorder.sockets) == 2)
     peers[1].send(b"ping")
     answered = peers[1].recv_exactly(4)
-    peers[0].call(flood)      # does not end before the sibling was served
+    peers[0].call(flood)  # does not end before the sibling was served
     assert loop.wait(answered) == b"ping"
 
 
@@ -394,7 +395,7 @@ def test_r5_the_accepts_of_one_turn_are_bounded(loop, transport):
     turns = []
     recorder = Recorder(open=lambda socket: turns.append(pybuntcp.stats()["turns"]))
     listener = transport.listen(recorder)
-    dialled = [transport.dial(listener) for _ in range(200)]      # all wait in the backlog
+    dialled = [transport.dial(listener) for _ in range(200)]  # all wait in the backlog
     try:
         loop.run_until(lambda: len(turns) == 200)
         assert max(turns.count(turn) for turn in set(turns)) <= 64

@@ -1,5 +1,4 @@
-"""CONTRACT.md, "Reading and closing": R6, anything from inside anything.
-"""
+"""CONTRACT.md, "Reading and closing": R6, anything from inside anything."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ class _Scene:
     def accept(self, transport):
         count = len(self.recorder.sockets)
         peer = transport.peer(self.listener)
-        peer.connected.ignore()      # the act in `open` may have stopped the listener
+        peer.connected.ignore()  # the act in `open` may have stopped the listener
         self.peers.append(peer)
         self.loop.run_until(lambda: len(self.recorder.sockets) > count or self.done)
 
@@ -66,7 +65,7 @@ def test_r6_any_verb_from_inside_any_handler_is_safe(loop, transport, event, act
     scene = _Scene(loop, transport, event, act, target)
     recorder, (one, other) = scene.recorder, scene.peers
     first = recorder.sockets[0]
-    for peer in (one, other):      # something to read waits at both when the handler runs
+    for peer in (one, other):  # something to read waits at both when the handler runs
         peer.send(b"x" * 1000).ignore()
     if event == "drain":
         Feed(8 << 20).fill(first)
@@ -105,7 +104,7 @@ def test_r6_a_sibling_closed_in_the_same_batch_gets_no_more_data(loop, transport
     loop.run_until(lambda: len(recorder.sockets) == 20)
     listener.stop()
     for peer in peers:
-        peer.send(b"all at once").result()      # every one is readable in the next poll
+        peer.send(b"all at once").result()  # every one is readable in the next poll
     loop.run_until(lambda: recorder.count("close") == 19)
     assert recorder.count("data") == 1
     assert recorder.names()[20] == "data"

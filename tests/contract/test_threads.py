@@ -33,8 +33,7 @@ def in_thread(function, name="another"):
 
 def naming_both(error):
     """Whether this is a RuntimeError that names this thread and the other."""
-    return (isinstance(error, RuntimeError) and threading.current_thread().name in str(error)
-            and "another" in str(error))
+    return isinstance(error, RuntimeError) and threading.current_thread().name in str(error) and "another" in str(error)
 
 
 LISTENER_VERBS = {
@@ -89,6 +88,7 @@ def test_p1_a_connect_cancelled_from_another_thread_is_a_runtime_error(loop, tra
 
 def test_p1_every_thread_has_a_loop_of_its_own(loop, transport):
     """Another thread serves from its own loop, while this thread's turns too, and neither sees the other's."""
+
     def serve():
         def data(socket, chunk):
             served.append((threading.current_thread().name, pybuntcp.stats()["open_listeners"]))

@@ -52,7 +52,7 @@ def test_t1_many_timeouts_are_all_in_time(loop, transport):
         transport.peer(listener)
     loop.run_until(lambda: len(recorder.sockets) == 150)
     listener.stop()
-    for number, socket in enumerate(recorder.sockets):      # fractions that no clock tick divides
+    for number, socket in enumerate(recorder.sockets):  # fractions that no clock tick divides
         seconds = 0.0007 + number * 0.00137
         started[socket] = (seconds, time.monotonic())
         socket.timeout(seconds)
@@ -165,7 +165,7 @@ def test_t1_zero_clears(loop, transport):
     with metronome(loop, transport, 0.02, 3, lambda: None) as over:
         loop.run_until(over)
     assert recorder.names() == ["open"]
-    socket.timeout(0)      # nothing armed: nothing happens
+    socket.timeout(0)  # nothing armed: nothing happens
     assert socket.ready_state == ReadyState.ESTABLISHED
 
 
@@ -181,7 +181,7 @@ def test_t1_a_timeout_cleared_by_a_sibling_in_the_same_turn_does_not_fire(loop, 
     loop.run_until(lambda: len(recorder.sockets) == 10)
     for socket in recorder.sockets:
         socket.timeout(0.001)
-    spin(0.02)      # all are due in one turn
+    spin(0.02)  # all are due in one turn
     loop.run_until(lambda: recorder.count("timeout"))
     loop.settle()
     assert recorder.count("timeout") == 1
@@ -195,7 +195,7 @@ def test_t1_negative_or_nan_is_a_value_error(loop, transport, wrong):
     socket.timeout(60)
     with pytest.raises(ValueError, match=r"."):
         socket.timeout(wrong)
-    assert loop.gauges()["armed_timers"] == 1      # a bad call changes nothing
+    assert loop.gauges()["armed_timers"] == 1  # a bad call changes nothing
 
 
 @pytest.mark.parametrize("wrong", ["5", None, [1], 1j], ids=repr)

@@ -24,7 +24,7 @@ from support_more import (
 
 import pybuntcp
 
-UNIX_LIMIT = 107 if sys.platform == "linux" else 103      # bytes of sun_path, less the closing NUL
+UNIX_LIMIT = 107 if sys.platform == "linux" else 103  # bytes of sun_path, less the closing NUL
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_l3_a_client_is_told_that_its_path_is_too_long(loop, folder, more):
     recorder = Recorder()
     pybuntcp.connect(unix=path, socket=recorder.handlers)
     loop.run()
-    (error,), = recorder.args("connect_error")
+    ((error,),) = recorder.args("connect_error")
     assert told(error) == (errno.ENAMETOOLONG, "ENAMETOOLONG", "connect", path, None)
 
 
@@ -154,16 +154,21 @@ def test_l3_a_path_can_be_listened_on_again_after_stop(loop, unix, folder):
 
 @pytest.mark.parametrize("ending", ["", "sys.exit(0)", "listener.unref(); pybuntcp.run()"])
 def test_l3_the_file_is_removed_at_normal_exit(folder, ending):
-    run_program("""
+    run_program(
+        """
         listener = pybuntcp.listen(unix=sys.argv[1], socket={"data": print})
         say(os.path.exists(sys.argv[1]))
-        """ + ending, f"{folder}/socket")
+        """
+        + ending,
+        f"{folder}/socket",
+    )
     assert os.listdir(folder) == []
 
 
 def test_l3_the_file_of_a_daemon_threads_listener_is_removed_at_normal_exit(folder):
     """Its loop still runs when the interpreter ends."""
-    run_program("""
+    run_program(
+        """
         import threading
         def serve():
             pybuntcp.listen(unix=sys.argv[1], socket={"open": lambda sock: accepted.set(), "data": print})
@@ -176,18 +181,23 @@ def test_l3_the_file_of_a_daemon_threads_listener_is_removed_at_normal_exit(fold
         client = socket.socket(socket.AF_UNIX)
         client.connect(sys.argv[1])
         accepted.wait(10)
-    """, f"{folder}/socket")
+    """,
+        f"{folder}/socket",
+    )
     assert os.listdir(folder) == []
 
 
 def test_l3_at_exit_too_a_file_that_is_no_longer_ours_is_not_removed(folder):
-    run_program("""
+    run_program(
+        """
         path = sys.argv[1]
         listener = pybuntcp.listen(unix=path, socket={"data": print})
         os.rename(path, path + ".moved")
         with open(path, "w") as file:
             file.write("precious")
-    """, f"{folder}/socket")
+    """,
+        f"{folder}/socket",
+    )
     assert sorted(os.listdir(folder)) == ["socket", "socket.moved"]
 
 

@@ -28,7 +28,7 @@ from support import (
     was_reset,
 )
 
-BIG = 8 << 20      # more than any kernel buffer of a loopback connection holds
+BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 
 
 # ---------------------------------------------------------------- W1: what write returns and takes
@@ -94,7 +94,7 @@ def test_w1_lone_surrogates_are_refused_and_nothing_is_sent(loop, transport):
         socket.write("ok\ud800")
     with pytest.raises(UnicodeEncodeError):
         socket.end("\udfff")
-    assert socket.write(b"after") == 5      # the refused end() did not end
+    assert socket.write(b"after") == 5  # the refused end() did not end
     assert peer.recv_exactly(5).result() == b"after"
 
 
@@ -118,9 +118,11 @@ def test_w1_any_c_contiguous_buffer_is_taken(loop, transport, kind):
     assert peer.recv_exactly(len(expected)).result() == expected
 
 
-@pytest.mark.parametrize("view", [memoryview(b"abcdef")[::2], memoryview(b"abcdef")[::-1],
-                                  memoryview(array.array("I", range(9)))[::3]],
-                         ids=["every second", "backwards", "every third word"])
+@pytest.mark.parametrize(
+    "view",
+    [memoryview(b"abcdef")[::2], memoryview(b"abcdef")[::-1], memoryview(array.array("I", range(9)))[::3]],
+    ids=["every second", "backwards", "every third word"],
+)
 def test_w1_a_non_contiguous_buffer_is_a_buffer_error(loop, transport, view):
     socket, peer = accepted(loop, transport, Recorder())
     for verb in (socket.write, socket.end):
@@ -139,7 +141,7 @@ def test_w1_what_is_neither_str_nor_buffer_is_a_type_error(loop, transport, wron
     assert peer.recv_exactly(2).result() == b"ok"
 
 
-WORDS = array.array("I", range(4))      # 16 bytes
+WORDS = array.array("I", range(4))  # 16 bytes
 RANGES = [
     (b"0123456789", (3,), b"3456789"),
     (b"0123456789", (3, 4), b"3456"),
@@ -173,8 +175,10 @@ def test_w1_offset_and_length_have_names(loop, transport):
     assert peer.recv_exactly(4).result() == b"2340"
 
 
-@pytest.mark.parametrize("window", [(11,), (-1,), (0, 11), (0, -1), (5, 6), (10, 1), (11, 0),
-                                    (sys.maxsize,), (1, sys.maxsize), (-sys.maxsize - 1, 1)])
+@pytest.mark.parametrize(
+    "window",
+    [(11,), (-1,), (0, 11), (0, -1), (5, 6), (10, 1), (11, 0), (sys.maxsize,), (1, sys.maxsize), (-sys.maxsize - 1, 1)],
+)
 @pytest.mark.parametrize("data", [b"0123456789", "0123456789"], ids=["bytes", "str"])
 @pytest.mark.parametrize("verb", ["write", "end"])
 def test_w1_out_of_range_is_a_value_error(loop, transport, verb, data, window):
@@ -202,7 +206,7 @@ def test_w1_changing_a_bytearray_after_write_never_changes_the_wire(loop, transp
     buffer = bytearray(pattern(size))
     assert socket.write(buffer) == size
     buffer[:] = bytes(size)
-    buffer.clear()      # BufferError if somebody still held the buffer
+    buffer.clear()  # BufferError if somebody still held the buffer
     assert loop.wait(peer.recv_exactly(size)) == pattern(size)
 
 
@@ -311,7 +315,7 @@ def test_w7_a_half_open_write_to_a_closed_peer_surfaces_as_broken_pipe(loop, tra
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
     peer.close()
     loop.run_until(lambda: recorder.count("end"))
-    if socket.write(b"x") == 1:      # TCP learns of it only by the answer
+    if socket.write(b"x") == 1:  # TCP learns of it only by the answer
         wait_for(lambda: was_reset(socket), "the answer of a closed peer")
         assert socket.write(b"x") == -1
     loop.run()
@@ -359,7 +363,7 @@ def test_w8_a_write_behind_a_tail_does_not_overtake_it(loop, transport):
     feed = Feed(500_000)
     assert feed.write(socket, 400_000) == 400_000
     assert socket.pending > 0
-    first = peer.recv(50_000).result()      # the kernel has room again, the tail has not moved
+    first = peer.recv(50_000).result()  # the kernel has room again, the tail has not moved
     if transport.name == "tcp":
         wait_for(lambda: _room(socket), "room in the kernel")
     assert feed.write(socket, 100) == 100

@@ -16,7 +16,7 @@ from .pairs import accepted
 from .recorder import Recorder
 from .transports import Transport
 
-LATE = 1.0      # seconds that a busy machine may add
+LATE = 1.0  # seconds that a busy machine may add
 
 
 def spin(seconds: float) -> None:
@@ -29,8 +29,13 @@ def spin(seconds: float) -> None:
 class Stopwatch(Recorder):
     """A recorder that also notes when `timeout` came."""
 
-    def __init__(self, *, label: str = "stopwatch", timeout: Callable[[Any], Any] = lambda socket: None,
-                 **functions: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        *,
+        label: str = "stopwatch",
+        timeout: Callable[[Any], Any] = lambda socket: None,
+        **functions: Callable[..., Any],
+    ) -> None:
         super().__init__(label=label, timeout=self._note, **functions)
         self.fired: list[float] = []
         self._then = timeout
@@ -41,8 +46,9 @@ class Stopwatch(Recorder):
 
 
 @contextlib.contextmanager
-def metronome(loop: StandaloneLoop, transport: Transport, period: float, times: int,
-              tick: Callable[[], Any]) -> Iterator[Callable[[], bool]]:
+def metronome(
+    loop: StandaloneLoop, transport: Transport, period: float, times: int, tick: Callable[[], Any]
+) -> Iterator[Callable[[], bool]]:
     """Calls `tick()` `times` times from the loop, one `period` apart, by a timeout of its own socket."""
 
     def beat(socket: Any) -> None:

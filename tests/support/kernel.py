@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-TIMEOUT = 10.0      # seconds; every wait of the harness ends after it
+TIMEOUT = 10.0  # seconds; every wait of the harness ends after it
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
@@ -82,7 +82,7 @@ def was_reset(sock: Any) -> bool:
 def data_segments_received(sock: socket.socket) -> int:
     """TCP_INFO tcpi_data_segs_in: segments with payload that arrived at this end."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-    return struct.unpack_from("I", info, 152)[0]      # linux/tcp.h, since 4.6
+    return struct.unpack_from("I", info, 152)[0]  # linux/tcp.h, since 4.6
 
 
 def descriptors() -> dict[int, str]:
@@ -90,7 +90,7 @@ def descriptors() -> dict[int, str]:
     folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
     found: dict[int, str] = {}
     for name in os.listdir(folder):
-        with contextlib.suppress(OSError):      # the one listdir itself had open
+        with contextlib.suppress(OSError):  # the one listdir itself had open
             found[int(name)] = os.readlink(f"{folder}/{name}") if "proc" in folder else ""
     return found
 

@@ -22,7 +22,7 @@ def check_nothing_left(before: dict[int, str]) -> None:
     stats = pybuntcp.stats()
     left = {name: stats[name] for name in GAUGES if stats[name]}
     after = descriptors()
-    if len(after) > len(before):      # garbage may hold some; collecting after every test would take most of the time
+    if len(after) > len(before):  # garbage may hold some; collecting after every test would take most of the time
         gc.collect()
         after = descriptors()
     new = {fd: what for fd, what in after.items() if before.get(fd) != what}

@@ -97,7 +97,7 @@ class StandaloneLoop:
 
     def _turn_until(self, condition: Callable[[], Any], timeout: float) -> None:
         self._open_control()
-        self._condition = condition         # first: what happens from here on pokes
+        self._condition = condition  # first: what happens from here on pokes
         Recorder.after_event = self.check
         try:
             if not condition():
@@ -126,7 +126,7 @@ class StandaloneLoop:
         for _ in range(3):
             job = self.call(lambda: None)
             if self._control is not None:
-                self._control.ref()      # turns even if nothing else is left to turn for
+                self._control.ref()  # turns even if nothing else is left to turn for
             self.wait(job)
             self._control.unref()
 

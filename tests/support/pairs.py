@@ -19,8 +19,9 @@ from .recorder import Recorder
 from .transports import Transport
 
 
-def accepted(loop: StandaloneLoop, transport: Transport, recorder: Recorder, *,
-             rcvbuf: int | None = None, **options: Any) -> tuple[Any, Peer]:
+def accepted(
+    loop: StandaloneLoop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
+) -> tuple[Any, Peer]:
     """An accepted socket after its `open`, and the peer; the listener has stopped, so that
     `loop.run()` lasts as long as the socket."""
     listener = transport.listen(recorder, **options)
@@ -30,8 +31,9 @@ def accepted(loop: StandaloneLoop, transport: Transport, recorder: Recorder, *,
     return recorder.socket, peer
 
 
-def connected(loop: StandaloneLoop, transport: Transport, recorder: Recorder, *,
-              rcvbuf: int | None = None, **options: Any) -> tuple[Any, Peer]:
+def connected(
+    loop: StandaloneLoop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
+) -> tuple[Any, Peer]:
     """A connecting socket after its `open`, and the peer."""
     server = transport.raw_server(rcvbuf=rcvbuf)
     peer = server.accept()
@@ -89,7 +91,7 @@ class Feed:
 
     @property
     def accepted(self) -> bytes:
-        return self.data[:self.at]
+        return self.data[: self.at]
 
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' socket state")

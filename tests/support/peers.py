@@ -146,8 +146,7 @@ class Peer:
         if self._closing:
             return
         self._closing = True
-        failures = [job for job in self._jobs
-                    if job.done() and not job.looked_at and job.exception(0) is not None]
+        failures = [job for job in self._jobs if job.done() and not job.looked_at and job.exception(0) is not None]
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -182,7 +181,7 @@ class RawServer:
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)      # wakes a peer that still accepts
+            self.sock.shutdown(socket.SHUT_RDWR)  # wakes a peer that still accepts
         try:
             for peer in self.peers:
                 peer.stop()

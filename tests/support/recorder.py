@@ -23,8 +23,14 @@ class Recorder:
     alive: ClassVar[list[Recorder]] = []
     after_event: ClassVar[Callable[[], None] | None] = None
 
-    def __init__(self, *, label: str = "recorder", binary_type: str | None = None,
-                 without: tuple[str, ...] = (), **functions: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        *,
+        label: str = "recorder",
+        binary_type: str | None = None,
+        without: tuple[str, ...] = (),
+        **functions: Callable[..., Any],
+    ) -> None:
         unknown = (set(functions) | set(without)) - set(EVENTS)
         assert not unknown, f"no such events: {unknown}"
         self.label = label
@@ -54,13 +60,13 @@ class Recorder:
             finally:
                 if Recorder.after_event is not None:
                     Recorder.after_event()
+
         handler.__name__ = name
         return handler
 
     def names(self, socket: Any = None, *, without: tuple[str, ...] = ()) -> list[str]:
         """Event names in order, of one socket or of all."""
-        return [name for name, who, _ in self.events
-                if (socket is None or who is socket) and name not in without]
+        return [name for name, who, _ in self.events if (socket is None or who is socket) and name not in without]
 
     def order(self, socket: Any = None) -> list[str]:
         """`names()` with runs of the same event folded into one: chunking is the kernel's."""
@@ -78,8 +84,9 @@ class Recorder:
 
     def received(self, socket: Any = None) -> bytes:
         """All bytes that `data` was given."""
-        return b"".join(bytes(args[0]) for name, who, args in self.events
-                        if name == "data" and (socket is None or who is socket))
+        return b"".join(
+            bytes(args[0]) for name, who, args in self.events if name == "data" and (socket is None or who is socket)
+        )
 
     @property
     def sockets(self) -> list[Any]:

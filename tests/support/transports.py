@@ -160,7 +160,7 @@ def _table(handlers: Any) -> Any:
 def _dialled(family: int, address: Any, rcvbuf: int | None) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if rcvbuf is not None:      # before connect: the window scale is fixed by the handshake
+        if rcvbuf is not None:  # before connect: the window scale is fixed by the handshake
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         sock.settimeout(TIMEOUT)
         sock.connect(address)

@@ -78,7 +78,7 @@ def test_an_exception_in_a_handler_is_remembered(loop, transport):
     loop.run_until(lambda: recorder.raised)
     (raised,) = recorder.raised
     assert isinstance(raised, LookupError)
-    recorder.raised.clear()      # or this test would fail for it
+    recorder.raised.clear()  # or this test would fail for it
 
 
 def test_an_exception_in_a_handler_fails_the_test():
@@ -120,5 +120,5 @@ def test_sweep_ends_whatever_a_failed_test_left(loop, transport):
 def test_a_pattern_shows_every_lost_or_moved_byte():
     data = support.pattern(100_000)
     assert len(data) == 100_000
-    words = {data[at:at + 4] for at in range(0, 100_000, 4)}
+    words = {data[at : at + 4] for at in range(0, 100_000, 4)}
     assert len(words) == 25_000

@@ -83,8 +83,8 @@ def test_far_deadlines_wait_in_the_wheel_while_near_ones_ring(loop, unix):
         unix.peer(listener)
     loop.run_until(lambda: len(recorder.sockets) == 20)
     far, near = recorder.sockets[:10], recorder.sockets[10:]
-    for level, socket in enumerate(far):      # one in each level of the wheel, and past it
-        socket.timeout(60.0 * 8 ** level)
+    for level, socket in enumerate(far):  # one in each level of the wheel, and past it
+        socket.timeout(60.0 * 8**level)
     for socket in near:
         socket.timeout(0.02)
     loop.run_until(lambda: recorder.count("timeout") == 10)

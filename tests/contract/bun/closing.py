@@ -15,9 +15,11 @@ MANY = 16 * 1024 * 1024
 def end_after_an_echo(folder: str) -> None:
     log = actor("client")
     server = once(data=lambda socket, chunk: socket.write(chunk))
-    dial(server,
-         open=lambda socket: socket.write("ping"),
-         data=lambda socket, chunk: attempt(log, "end", lambda: socket.end("bye")))
+    dial(
+        server,
+        open=lambda socket: socket.write("ping"),
+        data=lambda socket, chunk: attempt(log, "end", lambda: socket.end("bye")),
+    )
 
 
 @scenario
@@ -134,8 +136,9 @@ def half_open_without_an_end_handler(folder: str) -> None:
         socket.shutdown()
         pybuntcp.connect(hostname="127.0.0.1", port=server.port, socket=probe)
 
-    server = pybuntcp.listen(hostname="127.0.0.1", port=0, allow_half_open=True,
-                             socket={"open": kept.append, "data": said})
+    server = pybuntcp.listen(
+        hostname="127.0.0.1", port=0, allow_half_open=True, socket={"open": kept.append, "data": said}
+    )
     probe = {"open": lambda socket: socket.write("now"), "data": lambda socket, chunk: None}
     dial(server, without=("data", "close"), open=opened)
 

@@ -14,6 +14,7 @@ import pybuntcp
 def boom(text: str) -> Callable[..., None]:
     def handler(socket: Any, *arguments: Any) -> None:
         raise RuntimeError(text)
+
     return handler
 
 
@@ -95,6 +96,7 @@ def reload_of_the_listener(folder: str) -> None:
         def said(socket: Any, chunk: bytes) -> None:
             log(f"{name} {chunk.decode()}")
             socket.write(chunk)
+
         return {"data": said, "close": lambda socket, error: server.stop()}
 
     def answered(socket: Any, chunk: bytes) -> None:
@@ -199,15 +201,16 @@ def wrong_handlers(folder: str) -> None:
 @scenario
 def an_unknown_handler(folder: str) -> None:
     table = {"data": ignore, "on_data": ignore}
-    attempt(actor("listen"), "listen",
-            lambda: pybuntcp.listen(hostname="127.0.0.1", port=0, socket=table).stop())
+    attempt(actor("listen"), "listen", lambda: pybuntcp.listen(hostname="127.0.0.1", port=0, socket=table).stop())
 
 
 @scenario
 def a_timeout(folder: str) -> None:
     log = actor("server")
-    server = once(open=lambda socket: socket.timeout(1),
-                  timeout=lambda socket: attempt(log, "write", lambda: socket.write("still open")))
+    server = once(
+        open=lambda socket: socket.timeout(1),
+        timeout=lambda socket: attempt(log, "write", lambda: socket.write("still open")),
+    )
     dial(server, without=("end",), data=lambda socket, chunk: socket.end())
 
 

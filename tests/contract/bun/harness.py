@@ -16,9 +16,9 @@ import pybuntcp
 
 Log = Callable[[str], None]
 
-BULK = 64      # chunks above this many bytes are not logged: where a stream is cut into chunks is nobody's promise
+BULK = 64  # chunks above this many bytes are not logged: where a stream is cut into chunks is nobody's promise
 LOGS: dict[str, list[str]] = {}
-UNREFERENCED: set[str] = set()      # gauges that a scenario leaves above zero on purpose
+UNREFERENCED: set[str] = set()  # gauges that a scenario leaves above zero on purpose
 SCENARIOS: dict[str, Callable[[str], None]] = {}
 
 
@@ -72,14 +72,17 @@ def logging(name: str, *, without: tuple[str, ...] = (), **extra: Callable[..., 
                 log(LINES[event](*arguments))
             if event in extra:
                 extra[event](socket, *arguments)
+
         return handle
 
     return {event: handler(event) for event in LINES if event not in without}
 
 
-def once(*, without: tuple[str, ...] = (), options: dict[str, Any] | None = None,
-         **extra: Callable[..., Any]) -> pybuntcp.Listener:
+def once(
+    *, without: tuple[str, ...] = (), options: dict[str, Any] | None = None, **extra: Callable[..., Any]
+) -> pybuntcp.Listener:
     """A listener on a free loopback port that stops when its first connection has closed."""
+
     def close(socket: Any, error: Any) -> None:
         if "close" in extra:
             extra["close"](socket, error)
