@@ -123,7 +123,9 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     if output_sending(self) != 0:
         return output_keep(self, at, size, limit)
     if mark != 0 and output_corked(self) and gathered + size <= min(limit, <size_t>CORK_SIZE):
-        return output_keep(self, at, size, limit)
+        if output_append(self, at, size):
+            self.accepted += size
+            return size
     return output_send(self, at, size, limit)
 
 

@@ -37,11 +37,12 @@ def check_nothing_left(before: dict[int, str]) -> None:
 def sweep() -> None:
     """After a failed test: end what it left behind, so that the next one starts clean."""
     for thing in gc.get_objects():
-        if isinstance(thing, pybuntcp.Listener):
-            thing.stop(True)
-        elif isinstance(thing, pybuntcp.Socket):
-            thing.terminate()
-        elif isinstance(thing, pybuntcp.Connecting):
-            thing.cancel()
+        with contextlib.suppress(RuntimeError):  # it may belong to the loop of another thread
+            if isinstance(thing, pybuntcp.Listener):
+                thing.stop(True)
+            elif isinstance(thing, pybuntcp.Socket):
+                thing.terminate()
+            elif isinstance(thing, pybuntcp.Connecting):
+                thing.cancel()
     with contextlib.suppress(LoopHung):
         run_loop(2.0)
