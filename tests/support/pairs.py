@@ -27,6 +27,7 @@ def accepted(
     listener = transport.listen(recorder, **options)
     peer = transport.peer(listener, rcvbuf=rcvbuf)
     loop.run_until(lambda: recorder.sockets)
+    loop.wait(peer.connected)      # or a reset made here might meet its connect()
     listener.stop()
     return recorder.socket, peer
 
@@ -39,6 +40,7 @@ def connected(
     peer = server.accept()
     transport.connect(recorder, server, **options)
     loop.run_until(lambda: recorder.sockets)
+    loop.wait(peer.connected)
     return recorder.socket, peer
 
 

@@ -156,7 +156,9 @@ class Peer:
         if self._sock is not None:
             self._sock.close()
         for job in failures:
-            raise job.exception(0)
+            # The server may reset a connection before connect(2) has returned here.
+            if job is not self.connected or not isinstance(job.exception(0), ConnectionResetError):
+                raise job.exception(0)
 
     def __enter__(self) -> Peer:
         return self
