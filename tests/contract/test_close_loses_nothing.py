@@ -1,6 +1,7 @@
 """Contract, Writing (W5): what was accepted arrives though the socket closes with the peer's bytes unread.
 
 For input that lies unread at close(2) a kernel answers with a reset, which takes along what is under way.
+Where the peer sends on for ever, a reset is its end all the same, but only after every byte of ours.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from support import (
     connected,
     linux_only,
     pattern,
+    raw,
     send_and_wait,
     sides,
+    unread_bytes,
     wait_for,
 )
 
@@ -71,9 +74,16 @@ def answering(size, verb):
 
     def data(socket, chunk):
         assert socket.write(pattern(size)) == size
+        more_has_come(socket)
         VERBS[verb](socket)
 
     return Recorder(data=data)
+
+
+def more_has_come(socket):
+    """Wait until our kernel holds bytes of this peer that nobody has read."""
+    with raw(socket) as duplicate:
+        wait_for(lambda: unread_bytes(duplicate), "more of the upload")
 
 
 # ---------------------------------------------------------------- the peer sends on
@@ -82,11 +92,11 @@ def answering(size, verb):
 @linux_only
 @pytest.mark.parametrize("size", SIZES)
 @verbs
-def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte_and_an_end(loop, tcp, verb, size):
+def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, tcp, verb, size):
     recorder = answering(size, verb)
     _socket, peer = accepted(loop, tcp, recorder, high_water_mark=ROOM)
     with uploading(peer):
-        answer = loop.wait(peer.recv_until_eof())
+        answer = loop.wait(received_by(peer))
         assert len(answer) == size
         assert answer == pattern(size)
         loop.run()
@@ -100,7 +110,9 @@ def test_w5_a_client_that_closes_under_a_download_has_sent_every_byte(loop, tcp,
     recorder = answering(size, "close")
     _socket, peer = connected(loop, tcp, recorder, high_water_mark=ROOM)
     with uploading(peer):
-        assert loop.wait(peer.recv_until_eof()) == pattern(size)
+        answer = loop.wait(received_by(peer))
+        assert len(answer) == size
+        assert answer == pattern(size)
         loop.run()
     assert recorder.names() == ["open", "data", "close"]
     assert recorder.close_error is None
@@ -109,7 +121,6 @@ def test_w5_a_client_that_closes_under_a_download_has_sent_every_byte(loop, tcp,
 @pytest.mark.parametrize("size", SIZES)
 @verbs
 def test_w5_a_unix_peer_that_uploads_all_the_while_is_given_every_byte(loop, unix, verb, size):
-    """Its kernel may tell it of the unheard bytes by ECONNRESET, after all of ours."""
     recorder = answering(size, verb)
     _socket, peer = accepted(loop, unix, recorder, high_water_mark=ROOM)
     with uploading(peer):
@@ -124,23 +135,37 @@ def test_w5_a_unix_peer_that_uploads_all_the_while_is_given_every_byte(loop, uni
 @linux_only
 def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, tcp):
     def data(socket, chunk):
-        if recorder.count("data", socket) == 1:
-            assert socket.write(pattern(500_000)) == 500_000
-        if {who for name, who, _ in recorder.events if name == "data"} == set(sockets):
-            listener.stop(True)
+        assert socket.write(pattern(500_000)) == 500_000
+        socket.pause()
 
     recorder = Recorder(data=data)
     listener = tcp.listen(recorder, high_water_mark=ROOM)
     peers = [tcp.peer(listener) for _ in range(5)]
-    loop.run_until(lambda: len(recorder.sockets) == 5)
-    sockets = recorder.sockets
     with contextlib.ExitStack() as uploads:
         for peer in peers:
             uploads.enter_context(uploading(peer))
-        for job in [peer.recv_until_eof() for peer in peers]:
+        loop.run_until(lambda: recorder.count("data") == 5)
+        for socket in recorder.sockets:
+            more_has_come(socket)
+        listener.stop(True)
+        for job in [received_by(peer) for peer in peers]:
             assert loop.wait(job) == pattern(500_000)
         loop.run()
     assert recorder.args("close") == [(None,)] * 5
+
+
+@linux_only
+@pytest.mark.xfail(reason="at the close nothing lay unread: the kernel resets for what comes later")
+@verbs
+def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, tcp, verb):
+    recorder = Recorder()
+    socket, peer = accepted(loop, tcp, recorder, rcvbuf=4096, high_water_mark=ROOM)
+    assert socket.write(pattern(400_000)) == 400_000
+    wait_for(lambda: socket.pending == 0, "our kernel to take it")
+    VERBS[verb](socket)
+    loop.settle()
+    peer.send(b"late").result()
+    assert loop.wait(received_by(peer)) == pattern(400_000)
 
 
 # ---------------------------------------------------------------- a request that nobody reads
@@ -226,7 +251,7 @@ def test_w5_close_is_prompt_while_the_peer_uploads_and_has_everything(loop, tcp)
     _socket, peer = accepted(loop, tcp, recorder, linger_timeout=None)
     with uploading(peer):
         assert closing_time(loop, lambda: None) < LATE
-        assert peer.recv_until_eof().result() == pattern(1000)
+        assert received_by(peer).result() == pattern(1000)
     assert recorder.close_error is None
 
 

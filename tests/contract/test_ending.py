@@ -362,7 +362,7 @@ def test_w6_no_verb_in_a_handler_calls_a_handler_before_it_returns(loop, transpo
     recorder = Recorder(**{event: act})
     listener = transport.listen(recorder)
     peer = transport.peer(listener)
-    peer.connected.ignore()      # a reset in `open` may meet its connect()
+    peer.connected.ignore()  # a reset in `open` may meet its connect()
     peer.send(b"x").ignore()
     if event == "timeout":
         loop.run_until(lambda: recorder.sockets)

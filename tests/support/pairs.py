@@ -27,7 +27,7 @@ def accepted(
     listener = transport.listen(recorder, **options)
     peer = transport.peer(listener, rcvbuf=rcvbuf)
     loop.run_until(lambda: recorder.sockets)
-    loop.wait(peer.connected)      # or a reset made here might meet its connect()
+    loop.wait(peer.connected)  # or a reset made here might meet its connect()
     listener.stop()
     return recorder.socket, peer
 

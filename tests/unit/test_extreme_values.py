@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support import Recorder, accepted, sides
-from support_more import QUIET, Program, run_program
+from support_more import Program, run_program
 
 # ---------------------------------------------------------------- times
 
@@ -31,7 +31,8 @@ FAR = """
         rung.append(sockets.index(socket))
         socket.timeout(0)
         if len(rung) == 6:
-            say([rung, pybuntcp.stats()["armed_timers"]])
+            stats = pybuntcp.stats()
+            say([rung, stats["armed_timers"], max(stats.values()) < 1 << 32])
             listener.stop(True)
         elif rung[-1] == len(sockets) - 1:
             near()
@@ -50,16 +51,16 @@ FAR = """
 """
 
 
-@pytest.mark.parametrize("seconds", ["1e8", "1.5e8", "1e10", "1e17", "1e300"])
+@pytest.mark.parametrize("seconds", ["1e8", "1e10", "2e10", "1e17", "1e300"])
 def test_an_idle_timeout_of_many_years_never_comes_and_disturbs_no_other(seconds):
     answer = run_program(FAR.format(arm="pass", options=f"idle_timeout={seconds}"))
-    assert answer == [[[37, 38, 39] * 2, 40], [0, 0, 40]]
+    assert answer == [[[37, 38, 39] * 2, 40, True], [0, 0, 40]]
 
 
 @pytest.mark.parametrize("seconds", ["1e10", "1e17", "1e300"])
 def test_a_timeout_of_many_years_never_comes_and_disturbs_no_other(seconds):
     answer = run_program(FAR.format(arm=f"socket.timeout({seconds})", options=""))
-    assert answer == [[[37, 38, 39] * 2, 37], [0, 0, 40]]
+    assert answer == [[[37, 38, 39] * 2, 37, True], [0, 0, 40]]
 
 
 @pytest.mark.parametrize("seconds", [1e10, 1e17, 1e300])
@@ -78,13 +79,10 @@ def test_a_timeout_of_many_years_can_be_cleared(loop, transport, side, seconds):
 
 def waits_on(coroutine) -> bool:
     """Whether it still waits when asked for the first time."""
-    with contextlib.closing(coroutine):
-        try:
-            coroutine.send(None)
-        except StopIteration as outcome:
-            assert outcome.value == 1
-            return False
+    with contextlib.closing(coroutine), contextlib.suppress(StopIteration):
+        coroutine.send(None)
         return True
+    return False
 
 
 @pytest.mark.parametrize(
