@@ -89,14 +89,15 @@ cdef extern from * nogil:
             total += (size_t)n;
         return total;
     }
-    /* Bytes that close(2) with a reset would take with it: sent, not acknowledged (TCP). */
-    static int pbt_unacknowledged(int fd) {
+    /* Bytes that a reset would take with it: accepted by the kernel, and not acknowledged
+       or, `unsent`, not even on the wire (TCP on Linux; 0 elsewhere). */
+    static int pbt_under_way(int fd, int unsent) {
         int bytes = 0;
-    #if defined(SIOCOUTQ) && defined(SO_DOMAIN)
+    #if defined(SIOCOUTQ) && defined(SIOCOUTQNSD) && defined(SO_DOMAIN)
         int domain = 0;
         socklen_t n = sizeof domain;
+        if (ioctl(fd, unsent ? SIOCOUTQNSD : SIOCOUTQ, &bytes) || bytes == 0) return 0;
         if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) || domain == AF_UNIX) return 0;
-        if (ioctl(fd, SIOCOUTQ, &bytes)) return 0;
     #endif
         return bytes;
     }
@@ -155,7 +156,7 @@ cdef extern from * nogil:
     int close(int)
     size_t pbt_discard(int)
     int pbt_check_connected(int)
-    int pbt_unacknowledged(int)
+    int pbt_under_way(int, int)
     int getpid()
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)

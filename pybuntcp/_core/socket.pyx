@@ -113,7 +113,7 @@ cdef void socket_leave(socket_t* s) noexcept nogil:
 
 cdef void socket_look_again(socket_t* s) noexcept nogil:
     """The kernel has no event for "all is acknowledged", after which a reset loses nothing."""
-    if net.pbt_unacknowledged(stream_fd(s)) == 0:
+    if net.pbt_under_way(stream_fd(s), False) == 0:
         stream_close(s)
     else:
         clocks_look_again(s)

@@ -107,12 +107,13 @@ cdef void stream_fin(socket_t* self) noexcept nogil:
 cdef bint stream_would_lose(socket_t* self) noexcept nogil:
     """Would close(2) lose bytes that are under way?
 
-    For input that lies unread the kernel sends RST, which takes them along. So it is thrown
-    away here; and where the peer was sending, it may well send on, as long as bytes of ours
-    are not acknowledged.
+    For input that lies unread, or comes later, the kernel sends RST, which takes them along.
+    What lies unread is thrown away here. A peer that was sending may well send on, as long as
+    bytes of ours are not acknowledged; any peer has the time to, while they are not even sent.
     """
     cdef int fd = stream_fd(self)
-    return net.pbt_discard(fd) != 0 and net.pbt_unacknowledged(fd) != 0
+    cdef bint sending = net.pbt_discard(fd) != 0
+    return net.pbt_under_way(fd, not sending) != 0
 
 
 cdef void stream_reset_on_close(socket_t* self) noexcept nogil:

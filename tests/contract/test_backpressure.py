@@ -236,6 +236,22 @@ def test_w4_drain_never_fires_after_a_write_that_was_accepted_whole(loop, transp
     assert recorder.names() == ["open"]
 
 
+def test_w4_a_drain_is_not_repeated_by_later_writes_that_are_accepted_whole(loop, transport):
+    recorder = Recorder()
+    socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG)
+    feed = Feed(4 * BIG)
+    assert feed.write(socket, 3 * BIG) < 3 * BIG
+    loop.wait(peer.recv_exactly(feed.at))
+    loop.settle()
+    assert recorder.names() == ["open", "drain"]
+    assert socket.write(bytes(BIG)) == BIG
+    assert socket.pending > 0
+    loop.wait(peer.recv_exactly(BIG))
+    loop.settle()
+    assert socket.pending == 0
+    assert recorder.names() == ["open", "drain"]
+
+
 def test_w4_drain_never_fires_after_small_writes(loop, transport):
     recorder = Recorder(open=lambda socket: socket.write(b"handler"))
     socket, peer = accepted(loop, transport, recorder)
