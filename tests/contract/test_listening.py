@@ -302,9 +302,8 @@ def test_l2_an_accepted_socket_keeps_run_going_without_its_listener(loop, transp
     peer = transport.peer(listener)
     loop.run_until(lambda: recorder.sockets)
     listener.unref()
-    closing = peer.close()
-    loop.run()
-    assert closing.done()
+    peer.close()
+    loop.run()  # returning before that close would count none
     assert recorder.count("close") == 1
 
 
