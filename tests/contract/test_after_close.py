@@ -184,8 +184,9 @@ def test_r7_between_close_and_its_event_the_socket_is_already_closed(loop, trans
 def test_r7_a_socket_is_the_same_object_in_every_handler(loop, transport):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder)
-    socket.timeout(0.001)
     peer.send(b"x")
+    loop.run_until(recorder.received)
+    socket.timeout(0.001)
     loop.run()
     assert {id(who) for _, who, _ in recorder.events} == {id(socket)}
     assert recorder.order()[-2:] == ["timeout", "close"]
