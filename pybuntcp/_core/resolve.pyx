@@ -43,14 +43,15 @@ cdef int names_from_literal(names_t* self, bytes host, int port) except -1:
 
 
 cdef bint names_from_answer(names_t* self, const net.addrinfo* answer) noexcept nogil:
-    """Take the resolver's answer, families alternating. False: no memory."""
+    """Take the resolver's answer, families alternating. False: no memory (or no address)."""
     cdef const net.addrinfo* each = answer
     cdef size_t count = 0
     cdef int family
     while each != NULL:
-        count += 1
+        # nothing else is ever answered for a stream; it would have no turn below
+        count += each.ai_family == net.AF_INET or each.ai_family == net.AF_INET6
         each = each.ai_next
-    if not names_room(self, count):
+    if count == 0 or not names_room(self, count):
         return False
     family = answer.ai_family
     while self.count < count:
