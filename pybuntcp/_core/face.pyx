@@ -128,14 +128,12 @@ cdef class Socket:
     @property
     def bytes_written(self):
         """Bytes that reached the kernel."""
-        if not face_alive(self):
-            return self.record.bytes_written
-        return output_written(self.s)
+        return output_written(self.s) if face_alive(self) else face_record(self).bytes_written
 
     @property
     def bytes_read(self):
         """Bytes received."""
-        return self.s.bytes_read if face_alive(self) else self.record.bytes_read
+        return self.s.bytes_read if face_alive(self) else face_record(self).bytes_read
 
     # ------------------------------------------------------------------ life
 
@@ -260,9 +258,7 @@ cdef class Socket:
 
     def fileno(self):
         """The descriptor, still owned by the socket; -1 without one."""
-        if not face_alive(self) or self.s.flags & S_CLOSED:
-            return -1
-        return stream_fd(self.s)
+        return stream_fd(self.s) if face_alive(self) and not self.s.flags & S_CLOSED else -1
 
     # ------------------------------------------------------------------ options
 
@@ -371,12 +367,20 @@ cdef void record_addresses(socket_t* s) noexcept nogil:
 cdef void face_detach(socket_t* s) noexcept:
     """The connection is gone: the face lives on by itself, as long as anybody holds it."""
     cdef Socket face = <Socket>s.face
+    record_addresses(s)         # a face made after the closing has no record yet
     if face.record != NULL:
         face.record.bytes_read = s.bytes_read
         face.record.bytes_written = s.accepted
     face.s = NULL
     s.face = NULL
     Py_DECREF(face)
+
+
+cdef record_t _nothing_recorded     # zero: no memory for a record, or nobody looked in time
+
+
+cdef inline record_t* face_record(Socket self) noexcept:
+    return self.record if self.record != NULL else &_nothing_recorded
 
 
 cdef bint face_alive(Socket self) except -1:
@@ -389,7 +393,7 @@ cdef bint face_alive(Socket self) except -1:
 
 cdef int face_state(Socket self) except -3:
     if not face_alive(self):
-        return -1 if self.record != NULL and self.record.detached else 0
+        return -1 if face_record(self).detached else 0
     if self.s.flags & (S_CLOSED | S_CLOSING):
         return 0
     if not self.s.flags & S_OPENED:

@@ -238,7 +238,7 @@ def test_w4_drain_never_fires_after_a_write_that_was_accepted_whole(loop, transp
 
 def test_w4_a_drain_is_not_repeated_by_later_writes_that_are_accepted_whole(loop, transport):
     recorder = Recorder()
-    socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG, rcvbuf=1 << 20)      # fixed: it would grow
+    socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG, rcvbuf=1 << 20)  # fixed: it would grow
     feed = Feed(4 * BIG)
     assert feed.write(socket, 3 * BIG) < 3 * BIG
     loop.wait(peer.recv_exactly(feed.at))

@@ -83,3 +83,22 @@ def test_stop_tells_addresses_of_connections_that_never_said_a_word(loop, tcp, n
     loop.run()
     assert {seen["remote"][:2] for seen in noting.seen} == theirs
     assert len(noting.seen) == 3
+
+
+def test_a_close_handler_that_came_by_reload_after_the_closing_gets_a_readable_socket(loop, tcp):
+    """Nobody had looked at the connection while its descriptor could still tell anything."""
+    kept = []
+    handlers = {"data": lambda socket, chunk: None}
+    listener = tcp.listen(handlers)
+    tcp.peer(listener)
+    loop.settle()
+    assert listener.connections == 1
+
+    def swap():
+        listener.stop(True)
+        listener.reload({**handlers, "close": lambda socket, error: kept.append(socket)})
+
+    loop.wait(loop.call(swap))
+    loop.run()
+    (socket,) = kept
+    assert (socket.ready_state, socket.bytes_read, socket.bytes_written, socket.fileno()) == (0, 0, 0, -1)
