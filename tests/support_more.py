@@ -90,11 +90,11 @@ def bound_not_listening(host: str = "127.0.0.1") -> Iterator[int]:
 def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
     """A listener whose port gives SYNs no answer: nobody accepts from it and its queue is full."""
     with raw_tcp(host, port, backlog=0) as listener, contextlib.ExitStack() as queued:
-        for _ in range(16):
+        for patience in (TIMEOUT, *[0.1] * 15):  # the queue has room for the first, however late its answer
             client = queued.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-            if not select.select([], [client], [], 0.1)[1]:
+            if not select.select([], [client], [], patience)[1]:
                 yield listener
                 return
         pytest.skip("the kernel answers SYNs to a full queue")

@@ -255,9 +255,9 @@ def test_c2_a_timeout_is_a_timeout_error_and_not_early(loop):
 def test_c2_the_timeout_covers_all_addresses_together(loop):
     with one_port_of_both_families(black_hole, black_hole) as port:
         start = time.monotonic()
-        _, error = finished(loop, connect(Recorder(), hostname="localhost", port=port, timeout=0.6))
+        _, error = finished(loop, connect(Recorder(), hostname="localhost", port=port, timeout=1.5))
         assert type(error) is TimeoutError
-        assert 0.6 <= time.monotonic() - start < 1.1
+        assert 1.5 <= time.monotonic() - start < 2.9  # not one after the other
 
 
 def test_c2_a_timeout_that_did_not_fire_leaves_no_timer(loop, transport):

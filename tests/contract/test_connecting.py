@@ -10,7 +10,7 @@ import socket as stdlib
 import time
 
 import pytest
-from support import Recorder, descriptors
+from support import LATE, TIMEOUT, Recorder, descriptors
 from support_more import (
     black_hole,
     bound_not_listening,
@@ -103,7 +103,7 @@ def test_c1_of_two_families_that_answer_one_connection_is_made(loop):
         recorder = Recorder()
         connect(recorder, hostname="localhost", port=port)
         loop.run_until(lambda: recorder.sockets)
-        asked = [listener for listener in accepted if select.select([listener], [], [], 0)[0]]
+        asked = select.select(accepted, [], [], TIMEOUT)[0]
         assert [listener.getsockname()[0] for listener in asked] == [recorder.socket.remote_address]
         recorder.socket.terminate()
         loop.run_until(lambda: recorder.count("close"))
@@ -114,7 +114,10 @@ def test_c1_of_two_families_that_answer_one_connection_is_made(loop):
 def kept_listener(listeners, *address):
     with raw_tcp(*address) as listener:
         listeners.append(listener)
-        yield listener
+        try:
+            yield listener
+        finally:
+            listeners.remove(listener)  # its port may be taken in the other family
 
 
 @needs_ipv6
@@ -130,7 +133,7 @@ def test_c1_an_address_that_does_not_answer_costs_a_stagger_and_is_closed(loop, 
         start = time.monotonic()
         connecting = connect(recorder, hostname="localhost", port=port)
         loop.run_until(lambda: recorder.sockets)
-        assert time.monotonic() - start < 4 * STAGGER
+        assert time.monotonic() - start < STAGGER + LATE
         assert recorder.socket.remote_family == ("IPv6" if six is raw_tcp else "IPv4")
         assert len(descriptors()) == before + 1
         assert loop.gauges()["connecting"] == 0
@@ -145,26 +148,29 @@ def test_c1_the_second_address_is_not_dialled_before_the_stagger_is_over(loop):
     took = []
     for six, four in ((raw_tcp, black_hole), (black_hole, raw_tcp)):
         with one_port_of_both_families(six, four) as port:
-            recorder = Recorder()
-            start = time.monotonic()
-            connect(recorder, hostname="localhost", port=port)
-            loop.run_until(lambda recorder=recorder: recorder.sockets)
-            took.append(time.monotonic() - start)
-            recorder.socket.terminate()
+            took.append(quickest(loop, port))
     assert min(took) < STAGGER <= max(took) + 0.01
+
+
+def quickest(loop, port):
+    """Seconds until `open` of a connection to localhost, the best of three: what a busy machine adds is not ours."""
+    took = []
+    for _ in range(3):
+        recorder = Recorder()
+        start = time.monotonic()
+        connect(recorder, hostname="localhost", port=port)
+        loop.run_until(lambda recorder=recorder: recorder.sockets)
+        took.append(time.monotonic() - start)
+        recorder.socket.terminate()
+        loop.run_until(lambda recorder=recorder: recorder.count("close"))
+    return min(took)
 
 
 @needs_ipv6
 def test_c1_a_refused_address_is_followed_by_the_next_at_once(loop):
     for host in ("::1", "127.0.0.1"):
         with raw_tcp(host) as listener:
-            recorder = Recorder()
-            start = time.monotonic()
-            connect(recorder, hostname="localhost", port=port_of(listener))
-            loop.run_until(lambda recorder=recorder: recorder.sockets)
-            assert time.monotonic() - start < STAGGER
-            recorder.socket.terminate()
-            loop.run_until(lambda recorder=recorder: recorder.count("close"))
+            assert quickest(loop, port_of(listener)) < STAGGER
 
 
 def test_c1_when_every_address_fails_there_is_one_error(loop):

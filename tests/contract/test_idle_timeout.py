@@ -26,25 +26,19 @@ def test_t1_idle_timeout_closes_an_idle_socket_and_not_early(loop, transport, si
 @pytest.mark.parametrize("direction", ["in", "out"])
 @sides
 def test_t1_idle_timeout_is_restarted_by_every_byte(loop, transport, side, direction):
-    last = []
-
     def tick():
-        assert recorder.fired == []
-        if direction == "out":
-            last.append(time.monotonic())
-            socket.write(b"x")
-        else:
-            peer.send(b"x")
+        if not recorder.fired:  # on a machine that stood still for as long, it was idle
+            before.append(time.monotonic())
+            socket.write(b"x") if direction == "out" else peer.send(b"x").ignore()
 
-    recorder = Stopwatch(data=lambda socket, chunk: last.append(time.monotonic()))
+    recorder = Stopwatch()
+    before = [time.monotonic()]  # an instant before the connection, one before each byte
     socket, peer = side(loop, transport, recorder, idle_timeout=0.25)
     with metronome(loop, transport, 0.04, 10, tick) as over:
         loop.run_until(over)  # 0.4 s: well past the idle time
     loop.run_until(lambda: recorder.count("close"))
-    assert len(last) == 10
-    # A byte read: the clock restarts when the kernel gives it, a little before the handler sees it.
-    assert recorder.fired[0] - last[-1] >= 0.25 - (0.01 if direction == "in" else 0)
-    assert recorder.fired[0] - last[-1] < 0.25 + LATE
+    last = before[socket.bytes_read + socket.bytes_written]
+    assert 0.25 <= recorder.fired[0] - last < 0.25 + LATE
     assert type(recorder.close_error) is TimeoutError
 
 
@@ -59,7 +53,7 @@ def test_t1_idle_timeout_runs_on_while_paused(loop, transport):
 
 def test_t1_idle_timeout_ends_a_stalled_peer_while_bytes_are_pending(loop, tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder, idle_timeout=0.05)
+    socket, peer = accepted(loop, tcp, recorder, idle_timeout=0.5)
     feed = Feed(8 << 20)
     feed.fill(socket)
     assert socket.pending > 0
@@ -86,7 +80,7 @@ def test_t1_a_refused_write_does_not_restart_idle_timeout(loop, transport):
 
 def test_t1_idle_timeout_counts_bytes_that_leave_the_tail(loop, transport):
     recorder = Stopwatch()
-    socket, peer = accepted(loop, transport, recorder, idle_timeout=0.3, high_water_mark=8 << 20)
+    socket, peer = accepted(loop, transport, recorder, idle_timeout=1.0, high_water_mark=8 << 20)
     shrink_send_buffer(socket, 65536)
     assert socket.write(bytes(4 << 20)) == 4 << 20
     sip = 65536
@@ -95,7 +89,7 @@ def test_t1_idle_timeout_counts_bytes_that_leave_the_tail(loop, transport):
         assert recorder.fired == []
         peer.recv_exactly(sip)
 
-    with metronome(loop, transport, 0.05, 12, tick) as over:
+    with metronome(loop, transport, 0.1, 12, tick) as over:
         loop.run_until(over)
     assert recorder.names() == ["open"]
     assert socket.pending > 0
@@ -113,7 +107,7 @@ def test_t1_idle_timeout_renewed_in_the_handler_lives_on(loop, transport, answer
 
 def test_t1_idle_timeout_is_independent_of_timeout(loop, transport):
     recorder = Stopwatch()
-    socket, _peer = accepted(loop, transport, recorder, idle_timeout=0.1)
+    socket, _peer = accepted(loop, transport, recorder, idle_timeout=0.5)
     socket.timeout(30)
     socket.timeout(0)  # clears the other clock only
     assert loop.gauges()["armed_timers"] == 1
@@ -121,28 +115,28 @@ def test_t1_idle_timeout_is_independent_of_timeout(loop, transport):
     started = time.monotonic()
     loop.run()
     assert recorder.names() == ["open", "timeout", "close"]
-    assert recorder.fired[0] - started < 0.1 + LATE
+    assert recorder.fired[0] - started < 0.5 + LATE
 
 
 def test_t1_timeout_is_independent_of_idle_timeout(loop, transport):
     recorder = Stopwatch()
     socket, peer = accepted(loop, transport, recorder, idle_timeout=30)
     called = time.monotonic()
-    socket.timeout(0.1)
+    socket.timeout(0.5)
     peer.send(b"bytes restart the idle clock only")
     loop.run_until(recorder.received)
     loop.run()
-    assert 0.1 <= recorder.fired[0] - called < 0.1 + LATE
+    assert 0.5 <= recorder.fired[0] - called < 0.5 + LATE
 
 
 def test_t1_idle_timeout_of_a_listener_is_each_sockets_own(loop, transport):
     recorder = Recorder()
-    listener = transport.listen(recorder, idle_timeout=0.25)
+    listener = transport.listen(recorder, idle_timeout=1.0)
     quiet, chatty = transport.peer(listener), transport.peer(listener)
     loop.run_until(lambda: len(recorder.sockets) == 2)
     listener.stop()
 
-    with metronome(loop, transport, 0.05, 10, lambda: chatty.send(b"x")) as over:
+    with metronome(loop, transport, 0.12, 10, lambda: chatty.send(b"x")) as over:
         loop.run_until(over)
     assert recorder.count("close") == 1
     (dead,) = (who for name, who, _ in recorder.events if name == "close")

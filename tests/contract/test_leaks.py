@@ -65,7 +65,7 @@ def test_p2_a_thousand_connections_leave_no_descriptor_and_no_socket(loop, trans
     for round in range(1, 11):
         for _ in range(100):
             transport.connect(client, listener)
-        loop.run_until(lambda round=round: server.count("close") == over(client) == 100 * round)
+        loop.run_until(lambda round=round: server.count("close") == over(client) == 100 * round, timeout=40)
     assert len(descriptors()) == before
     assert loop.gauges() == {**dict.fromkeys(GAUGES, 0), "open_listeners": 1}
 

@@ -205,7 +205,7 @@ def test_a_thousand_clients_connect_at_once(loop, transport):
         listener = transport.listen(server)
         for _ in range(count):
             transport.connect(client, listener)
-        loop.run_until(lambda: client.count("close") + client.count("connect_error") == count)
+        loop.run_until(lambda: client.count("close") + client.count("connect_error") == count, timeout=40)
         assert client.count("connect_error") == 0
         assert len(client.received()) == count
         listener.stop(True)

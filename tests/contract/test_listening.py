@@ -212,9 +212,10 @@ def test_l2_stop_from_a_handler(loop, transport, event, force):
 
     recorder = Recorder(**{event: stop})
     listener = transport.listen(recorder)
-    peers = [transport.peer(listener) for _ in range(3)]
-    for peer in peers:
-        peer.connected.result()
+    peers = []
+    for _ in range(3):  # one by one: they are accepted in the order in which they connected
+        peers.append(transport.peer(listener))
+        peers[-1].connected.result()
     loop.run_until(lambda: len(recorder.sockets) == 3 or listener.fd == -1)
     provoke(event, recorder.sockets, peers)
     loop.run_until(lambda: recorder.count(event))
@@ -269,10 +270,10 @@ def test_l2_a_listener_keeps_run_going(loop, transport):
 def test_l2_an_unreferenced_listener_does_not_keep_run_going(loop, transport):
     listener = transport.listen(QUIET)
     listener.unref()
-    loop.run(timeout=2.0)
+    loop.run()
     listener.ref()
     listener.unref()
-    loop.run(timeout=2.0)
+    loop.run()
     assert loop.gauges()["open_listeners"] == 1
 
 
@@ -312,11 +313,11 @@ def test_l2_unreferenced_sockets_do_not_keep_run_going(loop, transport):
     listener, accepted, connected = local_pair(loop, transport, server, client)
     for handle in (listener, accepted, connected):
         handle.unref()
-    loop.run(timeout=2.0)
+    loop.run()
     assert server.names() == client.names() == ["open"]
     accepted.ref()
     connected.close()
-    loop.run(timeout=2.0)
+    loop.run()
     assert server.names() == ["open", "end", "close"]
 
 
@@ -335,10 +336,10 @@ def test_l2_ref_and_unref_after_stop_are_harmless(loop, transport):
     listener = transport.listen(QUIET)
     listener.stop()
     listener.ref()
-    loop.run(timeout=2.0)
+    loop.run()
     listener.unref()
     listener.ref()
-    loop.run(timeout=2.0)
+    loop.run()
     assert loop.gauges()["open_listeners"] == 0
 
 

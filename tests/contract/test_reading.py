@@ -127,7 +127,7 @@ def test_r1_kept_small_views_do_not_pin_a_slab_each(loop, transport):
     _socket, peer = accepted(loop, transport, recorder)
     loop.wait(peer.call(ask, 50))
     before = _virtual_memory()
-    loop.wait(peer.call(ask, 4000))
+    loop.wait(peer.call(ask, 4000), timeout=30)
     assert len(kept) == 4050
     assert _virtual_memory() - before < 64 << 20  # 4,000 slabs of 64 KiB would be 256 MiB
 
@@ -219,7 +219,7 @@ def test_r4_pausing_in_the_first_data_handler_loses_nothing(loop, transport):
 def test_r4_pausing_in_open_loses_nothing_that_came_with_the_connection(loop, transport, side):
     recorder = Recorder(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
-    peer.send(b"first words")
+    send_and_wait(socket, peer, b"first words")
     loop.settle()
     assert recorder.names() == ["open"]
     socket.resume()

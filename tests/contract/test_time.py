@@ -103,7 +103,7 @@ def test_t1_timeouts_fire_in_the_order_in_which_they_are_due(loop, transport):
     listener.stop()
     order = [3, 0, 4, 1, 2]
     for socket, place in zip(recorder.sockets, order, strict=True):
-        socket.timeout(0.03 + place * 0.03)
+        socket.timeout(0.1 + place * 0.1)
     loop.run()
     fired = [who for name, who, _ in recorder.events if name == "timeout"]
     assert [recorder.sockets.index(who) for who in fired] == [1, 3, 4, 0, 2]
@@ -310,10 +310,10 @@ def test_t1_timeout_is_not_restarted_by_bytes(loop, transport):
                     return
 
     called = time.monotonic()
-    socket.timeout(0.15)
+    socket.timeout(0.5)
     peer.call(chat)
     loop.run()
-    assert 0.15 <= recorder.fired[0] - called < 0.15 + LATE
+    assert 0.5 <= recorder.fired[0] - called < 0.5 + LATE
     assert recorder.count("data") > 10
 
 

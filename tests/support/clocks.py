@@ -16,7 +16,7 @@ from .pairs import accepted
 from .recorder import Recorder
 from .transports import Transport
 
-LATE = 1.0  # seconds that a busy machine may add
+LATE = 2.0  # seconds that a busy machine may add
 
 
 def spin(seconds: float) -> None:

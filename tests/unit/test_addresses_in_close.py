@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Recorder
+from support import Recorder, wait_for
 
 QUIET = ("open", "drain", "end", "error", "timeout", "connect_error")
 
@@ -24,6 +24,16 @@ def addresses(socket):
     }
 
 
+def accept(loop, listener, count=1):
+    """Turn until that many are accepted, which no handler is told."""
+
+    def accepted():
+        loop.settle()
+        return listener.connections == count
+
+    wait_for(accepted, f"{count} to be accepted")
+
+
 @pytest.mark.parametrize("ending", ["close", "reset"])
 @pytest.mark.parametrize("moment", ["before it is accepted", "after"])
 def test_a_peer_that_goes_without_a_word_has_its_addresses_in_close(loop, tcp, noting, ending, moment):
@@ -31,8 +41,7 @@ def test_a_peer_that_goes_without_a_word_has_its_addresses_in_close(loop, tcp, n
     peer = tcp.peer(listener)
     theirs, ours = peer.sock.getsockname(), peer.sock.getpeername()
     if moment == "after":
-        loop.settle()
-        assert listener.connections == 1
+        accept(loop, listener)
     getattr(peer, ending)().result()
     loop.run_until(lambda: noting.seen)
     (seen,) = noting.seen
@@ -48,7 +57,7 @@ def test_the_error_of_a_peer_that_resets_without_a_word_names_it(loop, tcp, noti
     peer = tcp.peer(listener)
     theirs = peer.sock.getsockname()
     if moment == "after":
-        loop.settle()
+        accept(loop, listener)
     peer.reset().result()
     loop.run_until(lambda: noting.seen)
     assert isinstance(noting.close_error, ConnectionResetError)
@@ -78,7 +87,7 @@ def test_stop_tells_addresses_of_connections_that_never_said_a_word(loop, tcp, n
     listener = tcp.listen(noting)
     peers = [tcp.peer(listener) for _ in range(3)]
     theirs = {peer.sock.getsockname() for peer in peers}
-    loop.settle()
+    accept(loop, listener, 3)
     listener.stop(True)
     loop.run()
     assert {seen["remote"][:2] for seen in noting.seen} == theirs
@@ -91,8 +100,7 @@ def test_a_close_handler_that_came_by_reload_after_the_closing_gets_a_readable_s
     handlers = {"data": lambda socket, chunk: None}
     listener = tcp.listen(handlers)
     tcp.peer(listener)
-    loop.settle()
-    assert listener.connections == 1
+    accept(loop, listener)
 
     def swap():
         listener.stop(True)
