@@ -12,17 +12,29 @@
 This page lists the public names; each is documented where it is defined.
 """
 
-from ._core import Connecting, Handlers, Listener, ReadyState, Socket, libuv_version, stats
+from ._core import (
+    ArrayBufferSink,
+    Connecting,
+    Handlers,
+    Listener,
+    ReadyState,
+    Socket,
+    SocketSink,
+    libuv_version,
+    stats,
+)
 from .api import connect, listen, run
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayBufferSink",
     "Connecting",
     "Handlers",
     "Listener",
     "ReadyState",
     "Socket",
+    "SocketSink",
     "__version__",
     "connect",
     "libuv_version",

@@ -12,6 +12,7 @@ include "_core/buffers.pyx"     # bytes in and out of Python
 include "_core/address.pyx"     # socket names
 include "_core/stats.pyx"       # counters
 include "_core/files.pyx"       # unix socket files
+include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
 
 # the loop
 include "_core/timers.pyx"      # one wheel for all deadlines
@@ -28,6 +29,7 @@ include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
 include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
 include "_core/face.pyx"        # Socket
+include "_core/gathering.pyx"   # Cork, SocketSink
 include "_core/listener.pyx"    # accepting
 include "_core/binding.pyx"     # listen
 include "_core/connector.pyx"   # happy eyeballs

@@ -21,7 +21,7 @@ cdef extern from "uv.h" nogil:
         UV_READABLE
 
     cdef enum:
-        UV_EOF, UV_EAGAIN, UV_ECANCELED, UV_ENOMEM, UV_ETIMEDOUT, UV_EPIPE
+        UV_EOF, UV_EAGAIN, UV_ECANCELED, UV_ENOMEM, UV_ETIMEDOUT, UV_EPIPE, UV_ENOBUFS
         UV_ECONNRESET, UV_EADDRNOTAVAIL, UV_EAFNOSUPPORT, UV_EHOSTUNREACH
         UV_ENETUNREACH, UV_EINVAL, UV_ENAMETOOLONG, UV_EEXIST, UV_ENOTSOCK, UV_ENOTCONN
         UV_EAI_ADDRFAMILY, UV_EAI_AGAIN, UV_EAI_BADFLAGS, UV_EAI_CANCELED
@@ -49,6 +49,10 @@ cdef extern from "uv.h" nogil:
         uv_loop_t* loop
 
     ctypedef struct uv_prepare_t:
+        void* data
+        uv_loop_t* loop
+
+    ctypedef struct uv_check_t:
         void* data
         uv_loop_t* loop
 
@@ -87,6 +91,7 @@ cdef extern from "uv.h" nogil:
     ctypedef void (*uv_close_cb)(uv_handle_t*) noexcept nogil
     ctypedef void (*uv_walk_cb)(uv_handle_t*, void*) noexcept nogil
     ctypedef void (*uv_prepare_cb)(uv_prepare_t*) noexcept nogil
+    ctypedef void (*uv_check_cb)(uv_check_t*) noexcept nogil
     ctypedef void (*uv_idle_cb)(uv_idle_t*) noexcept nogil
     ctypedef void (*uv_timer_cb)(uv_timer_t*) noexcept nogil
     ctypedef void (*uv_poll_cb)(uv_poll_t*, int, int) noexcept nogil
@@ -113,6 +118,8 @@ cdef extern from "uv.h" nogil:
 
     int uv_prepare_init(uv_loop_t*, uv_prepare_t*)
     int uv_prepare_start(uv_prepare_t*, uv_prepare_cb)
+    int uv_check_init(uv_loop_t*, uv_check_t*)
+    int uv_check_start(uv_check_t*, uv_check_cb)
     int uv_idle_init(uv_loop_t*, uv_idle_t*)
     int uv_idle_start(uv_idle_t*, uv_idle_cb)
     int uv_idle_stop(uv_idle_t*)

@@ -152,7 +152,7 @@ cdef void linger_expired(socket_t* s) noexcept nogil:
 
 cdef void timeout_expired(socket_t* s) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
-    cdef unsigned short before = s.flags & (S_ENDED | S_CLOSING)
+    cdef unsigned int before = s.flags & (S_ENDED | S_CLOSING)
     s.flags &= ~S_RENEWED
     emit_event(s, context_of(s).table.timeout)
     if s.flags & S_RENEWED:

@@ -296,7 +296,7 @@ cdef void connector_post(connector_t* self) noexcept nogil:
     self.posted = True
     self.next_posted = self.loop.posted
     self.loop.posted = self
-    uv.uv_idle_start(&self.loop.again, on_again)
+    loop_again(self.loop)
 
 
 cdef connector_t* connectors_take_posted(loop_t* loop) noexcept nogil:
@@ -311,10 +311,9 @@ cdef connector_t* connectors_take_posted(loop_t* loop) noexcept nogil:
     return oldest
 
 
-cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:
-    cdef connector_t* each = connectors_take_posted(loop_of(handle))
+cdef void connectors_tell_posted(loop_t* loop) noexcept nogil:
+    cdef connector_t* each = connectors_take_posted(loop)
     cdef connector_t* following
-    uv.uv_idle_stop(handle)
     while each != NULL:
         following = each.next_posted
         each.posted = False

@@ -1,8 +1,7 @@
 """face: the Python `Socket`, a thin face over `socket_t`.
 
 Owns `Socket`, made when a Python handler first needs it and the same object from then on,
-held by its connection until `close` was told; `record_t`, what stays readable afterwards; and
-`Cork`.
+held by its connection until `close` was told; `record_t`, what stays readable afterwards.
 A method reads its arguments, checks the thread, calls one verb of `socket`.
 Promises that after close nothing here raises: -1, False or None.
 """
@@ -35,6 +34,7 @@ cdef struct record_t:
     address_t remote
     uint64_t bytes_read
     uint64_t bytes_written
+    int error
 
 
 @cython.final
@@ -119,6 +119,16 @@ cdef class Socket:
         """A context manager: writes inside are gathered and leave together. It nests."""
         face_alive(self)
         return cork_new(self)
+
+    def sink(self, *, high_water_mark=65536, limit=None):
+        """A `SocketSink`: its writes are coalesced and always taken whole.
+
+        high_water_mark: bytes at which what came together leaves before the turn ends.
+        limit: bytes the socket may hold unsent; a write past it is a BufferError. None = no end.
+        Errors: TypeError, ValueError naming the option.
+        """
+        face_alive(self)
+        return socket_sink_new(self, high_water_mark, limit)
 
     @property
     def pending(self):
@@ -298,30 +308,6 @@ cdef class Socket:
         return f"<pybuntcp.Socket {self.remote_address} port {self.remote_port} {state}>"
 
 
-@cython.final
-@cython.internal
-cdef class Cork:
-    """`with socket.cork():`"""
-    cdef Socket socket
-
-    def __enter__(self):
-        if face_alive(self.socket):
-            if self.socket.s.corks == MOST_CORKS:
-                raise RuntimeError(f"more than {MOST_CORKS} corks on one socket")
-            self.socket.s.corks += 1
-        return self.socket
-
-    def __exit__(self, *exception):
-        if face_alive(self.socket) and self.socket.s.corks != 0:
-            output_uncork(self.socket.s)
-
-
-cdef Cork cork_new(Socket socket):
-    cdef Cork cork = Cork.__new__(Cork)
-    cork.socket = socket
-    return cork
-
-
 # ---------------------------------------------------------------------------- the face's life
 
 cdef object socket_face(socket_t* s):
@@ -371,6 +357,7 @@ cdef void face_detach(socket_t* s) noexcept:
     if face.record != NULL:
         face.record.bytes_read = s.bytes_read
         face.record.bytes_written = s.accepted
+        face.record.error = s.error
     face.s = NULL
     s.face = NULL
     Py_DECREF(face)
@@ -385,7 +372,7 @@ cdef inline record_t* face_record(Socket self) noexcept:
 
 cdef bint face_alive(Socket self) except -1:
     """Is there a connection behind it? RuntimeError in the wrong thread."""
-    if self.s == NULL:
+    if self is None or self.s == NULL:      # None: somebody called __new__
         return False
     loop_check(loop_of(self.s))
     return True
@@ -441,9 +428,13 @@ cdef int face_reload(socket_t* s, Handlers handlers) except -1:
 
 cdef object socket_error(socket_t* s, int code):
     """The exception `close` is told; None for an orderly end."""
-    cdef address_t name
     if code == 0:
         return None
-    face_address(<Socket>s.face, True, &name)
-    syscall = "write" if s.flags & S_BROKEN else "read"
+    return face_error(<Socket>s.face, code, "write" if s.flags & S_BROKEN else "read")
+
+
+cdef object face_error(Socket self, int code, str syscall):
+    """The exception, with the peer's address."""
+    cdef address_t name
+    face_address(self, True, &name)
     return error_from_code(code, syscall, address_host(&name), address_port(&name))

@@ -22,7 +22,7 @@ from atexit import register as _at_exit
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 
 from pybuntcp._c cimport net, uv
 
@@ -33,10 +33,18 @@ cdef extern from "Python.h":
     void PyEval_RestoreThread(PyThreadState*) nogil
 
 
+cdef struct roll_t:
+    # A list of sockets; each has a flag that says that it is there.
+    socket_t** at
+    size_t count
+    size_t room
+
+
 cdef struct loop_t:
     uv.uv_loop_t uv             # first: a handle's loop pointer is a loop_t*
     uv.uv_prepare_t park        # just before the poll; referenced while anything of ours is
-    uv.uv_idle_t again          # runs while outcomes wait to be told from the loop
+    uv.uv_check_t polled        # just after the poll's callbacks, before the closing ones
+    uv.uv_idle_t again          # runs while something waits for the next turn: it comes at once
     uv.uv_timer_t alarm         # the wheel's one timer
     uv.uv_poll_t interrupt      # the read end of Python's signal wakeup
     int wakeup[2]
@@ -51,9 +59,8 @@ cdef struct loop_t:
     bint running
     bint dead                   # closed for good, or inherited over a fork: no handler runs
     bint closed
-    socket_t** dirty            # sockets with output gathered by the handler that runs
-    size_t dirty_count
-    size_t dirty_room
+    roll_t dirty                # sockets with output gathered by the handler that runs
+    roll_t late                 # ... and with output that sinks coalesce until the turn ends
     chunk_t* spare[8]           # chunks to gather in, warm
     size_t spares
     connector_t* connectors     # every attempt in progress
@@ -71,6 +78,7 @@ cdef class Loop:
     cdef loop_t* c
     cdef object failure         # what a handler raised to stop the loop
     cdef object thread_name
+    cdef dict waiting           # who waits for a sink's drain, by socket; see gathering
     cdef object __weakref__
 
     def __dealloc__(self):
@@ -135,6 +143,9 @@ cdef void loop_init_handles(loop_t* self) noexcept:
     uv.uv_prepare_init(&self.uv, &self.park)
     uv.uv_prepare_start(&self.park, on_park)
     uv.uv_unref(<uv.uv_handle_t*>&self.park)
+    uv.uv_check_init(&self.uv, &self.polled)
+    uv.uv_check_start(&self.polled, on_polled)
+    uv.uv_unref(<uv.uv_handle_t*>&self.polled)
     uv.uv_idle_init(&self.uv, &self.again)
     uv.uv_timer_init(&self.uv, &self.alarm)
     uv.uv_unref(<uv.uv_handle_t*>&self.alarm)
@@ -146,6 +157,25 @@ cdef void loop_init_handles(loop_t* self) noexcept:
 
 
 # ---------------------------------------------------------------------------- turning
+
+cdef inline bint roll_add(roll_t* self, socket_t* s) noexcept nogil:
+    """False: no memory."""
+    if self.count == self.room and not roll_grow(self):
+        return False
+    self.at[self.count] = s
+    self.count += 1
+    return True
+
+
+cdef bint roll_grow(roll_t* self) noexcept nogil:
+    cdef size_t room = max(self.room * 2, <size_t>64)
+    cdef socket_t** grown = <socket_t**>realloc(self.at, room * sizeof(socket_t*))
+    if grown == NULL:
+        return False
+    self.at = grown
+    self.room = room
+    return True
+
 
 cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
     return <loop_t*>(<uv.uv_handle_t*>handle).loop
@@ -162,8 +192,29 @@ cdef inline void gil_take(loop_t* self) noexcept nogil:
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
+    loop_end_turn(self)
     if self.parked == NULL:
         self.parked = PyEval_SaveThread()
+
+
+cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
+    loop_end_turn(loop_of(handle))
+
+
+cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
+    """After the poll's callbacks, and after the closing ones and the timers."""
+    if self.late.count != 0:
+        up.turned(self)
+
+
+cdef void loop_again(loop_t* self) noexcept nogil:
+    """Have the next turn begin at once, whatever the poll has to say."""
+    uv.uv_idle_start(&self.again, on_again)
+
+
+cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:
+    uv.uv_idle_stop(handle)
+    up.again(loop_of(handle))
 
 
 cdef inline void loop_ref(loop_t* self) noexcept nogil:
@@ -184,7 +235,7 @@ cdef inline void handler_enter(loop_t* self) noexcept nogil:
 
 cdef inline void handler_leave(loop_t* self) noexcept nogil:
     """The handler has returned: what it wrote goes out now, one system call a socket."""
-    if self.dirty_count != 0:
+    if self.dirty.count != 0:
         up.handled(self)
     self.handling -= 1
 
@@ -192,6 +243,7 @@ cdef inline void handler_leave(loop_t* self) noexcept nogil:
 cdef int loop_run(Loop self) except -1:
     """Turn until no referenced handle is left, or a handler's KeyboardInterrupt stops it."""
     cdef loop_t* c = self.c
+    cdef bint stopped = False
     if c.running:
         raise RuntimeError("run() was called inside a handler: this thread's loop is running")
     cdef object previous = loop_watch_signals(c)
@@ -200,6 +252,12 @@ cdef int loop_run(Loop self) except -1:
         PyErr_CheckSignals()
         c.running = True
         uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
+        while c.late.count != 0 and not stopped:
+            loop_end_turn(c)        # what was written last ...
+            stopped = self.failure is not None
+            if stopped:
+                uv.uv_stop(&c.uv)
+            uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)     # ... and what comes of it; or forget the stop
         gil_take(c)
         c.running = False
         PyErr_CheckSignals()
@@ -276,6 +334,7 @@ cdef void loop_abandon(loop_t* self) noexcept:
     """Close every handle without calling a handler or writing a byte."""
     if not self.dead:
         self.dead = True
+        self.late.count = 0
         up.forsaken(self)
         uv.uv_walk(&self.uv, on_abandon, self)
 
@@ -284,8 +343,9 @@ cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
     cdef loop_t* self = <loop_t*>loop
     if uv.uv_is_closing(handle):
         return
-    if (<void*>handle == <void*>&self.park or <void*>handle == <void*>&self.again
-            or <void*>handle == <void*>&self.alarm or <void*>handle == <void*>&self.interrupt):
+    if (<void*>handle == <void*>&self.park or <void*>handle == <void*>&self.polled
+            or <void*>handle == <void*>&self.again or <void*>handle == <void*>&self.alarm
+            or <void*>handle == <void*>&self.interrupt):
         uv.uv_close(handle, NULL)
     else:
         up.abandoned(handle)
@@ -316,7 +376,8 @@ cdef int loop_close(Loop owner) except -1:
     Py_CLEAR(self.slab_owner)
     for i in range(self.spares):
         free(self.spare[i])
-    free(self.dirty)
+    free(self.dirty.at)
+    free(self.late.at)
     for i in range(2):
         if self.wakeup[i] >= 0:
             net.close(self.wakeup[i])

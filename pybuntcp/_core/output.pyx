@@ -1,57 +1,43 @@
 """output: what was accepted and is on its way to the kernel.
 
-Owns `chunk_t`, one buffer of accepted bytes, and the one way out of a socket. At most two
-chunks belong to a socket: the one libuv is sending (`uv_write`), and `gather`, which takes
-what comes meanwhile. A corked write is gathered; any other goes to the kernel at once from
-the caller's own memory, with what was gathered before it in front. What the kernel refuses
-is copied once, up to the mark, and queued; libuv's write callback is the drain event, since
-libuv has no writable event of its own.
+Owns the one way out of a socket. At most two chunks (see sink) belong to it: the one libuv is
+sending (`uv_write`), and `gather`, which takes what comes meanwhile. A corked write is
+gathered until the handler or the cork ends, a sink's until the turn ends; any other goes to
+the kernel at once from the caller's own memory, with what was gathered before it in front.
+What the kernel refuses is copied once, up to the mark, and queued; libuv's write callback is
+the drain event, since libuv has no writable event of its own.
 
-Promises order; that accepted bytes not yet with the kernel never exceed the mark; that a
-chunk is never moved or reused while libuv sends from it.
+Promises order; that accepted bytes not yet with the kernel never exceed the mark, or the
+sink's limit; that a chunk is never moved or reused while libuv sends from it.
 Does not know handlers or why somebody wants to write.
 """
-from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.stdint cimport SIZE_MAX, uint64_t
+from libc.stdlib cimport free
 
 from pybuntcp._c cimport uv
 
 cdef enum:
     CORK_SIZE = 16384       # gathered at most before it goes out; a TLS record's worth
-    CHUNK_LEAST = 1024
     SPARE_CHUNKS = 8
     MOST_CORKS = 65535
 
 
-cdef struct chunk_t:
-    uv.uv_write_t request       # first: libuv's pointer is ours
-    size_t start                # unsent bytes are start..end
-    size_t end
-    size_t size
-    char memory[1]
-
-
 # ---------------------------------------------------------------------------- chunks
 
-cdef chunk_t* chunk_new(loop_t* loop, size_t least) noexcept nogil:
-    """An empty chunk with room for `least` bytes: a warm one if that will do."""
-    cdef chunk_t* self
+cdef chunk_t* chunk_new(loop_t* loop, size_t least, size_t others) noexcept nogil:
+    """An empty chunk with room for `least` bytes: a warm one if that will do.
+
+    Of the sockets that gather at the same time, `others` so far, the first get a whole cork's
+    room, which are spares afterwards; the rest of a broadcast get what they need.
+    """
     cdef size_t size = max(least, <size_t>CHUNK_LEAST)
+    cdef chunk_t* self
     if least <= CORK_SIZE and loop.spares != 0:
         loop.spares -= 1
         self = loop.spare[loop.spares]
-    else:
-        # The first socket to gather in a handler gets a whole cork's room, a spare afterwards;
-        # the others of a broadcast get what they need.
-        if least <= CORK_SIZE and loop.handling != 0 and loop.dirty_count == 0:
-            size = CORK_SIZE
-        self = <chunk_t*>malloc(sizeof(chunk_t) + size)
-        if self == NULL:
-            return NULL
-        self.size = size
-    self.start = self.end = 0
-    return self
+        self.start = self.end = 0
+        return self
+    return chunk_make(CORK_SIZE if least <= CORK_SIZE and others < SPARE_CHUNKS else size)
 
 
 cdef void chunk_free(loop_t* loop, chunk_t* self) noexcept nogil:
@@ -60,30 +46,6 @@ cdef void chunk_free(loop_t* loop, chunk_t* self) noexcept nogil:
         loop.spares += 1
     else:
         free(self)
-
-
-cdef inline size_t chunk_length(chunk_t* self) noexcept nogil:
-    return self.end - self.start if self != NULL else 0
-
-
-cdef chunk_t* chunk_reserve(chunk_t* self, size_t more) noexcept nogil:
-    """Room for `more` bytes at the end; may move the chunk. NULL: no memory, chunk unharmed."""
-    cdef size_t size
-    if self.size - self.end >= more:
-        return self
-    if self.start != 0:
-        memmove(self.memory, self.memory + self.start, self.end - self.start)
-        self.end -= self.start
-        self.start = 0
-    if self.size - self.end >= more:
-        return self
-    size = max(self.size * 2, self.end + more)
-    if self.end + more <= CORK_SIZE < size:
-        size = CORK_SIZE
-    self = <chunk_t*>realloc(self, sizeof(chunk_t) + size)
-    if self != NULL:
-        self.size = size
-    return self
 
 
 # ---------------------------------------------------------------------------- accounting
@@ -116,6 +78,7 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and one
     byte at most is kept, to learn from its write callback when the kernel takes more.
     """
+    cdef loop_t* loop = loop_of(self)
     cdef size_t gathered = chunk_length(self.gather)
     cdef size_t limit = max(mark, <size_t>1)
     if size == 0:
@@ -123,10 +86,53 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     if output_sending(self) != 0:
         return output_keep(self, at, size, limit)
     if mark != 0 and output_corked(self) and gathered + size <= min(limit, <size_t>CORK_SIZE):
-        if output_append(self, at, size):
+        if output_append(self, at, size, limit, loop.dirty.count):
             self.accepted += size
+            if loop.handling != 0:
+                output_mark(self, &loop.dirty, S_DIRTY)
             return size
     return output_send(self, at, size, limit)
+
+
+cdef ssize_t output_coalesce(
+    socket_t* self, const char* at, size_t size, size_t mark, size_t limit
+) noexcept nogil:
+    """Accept all of it, holding at most `limit` unsent; a negative code: nothing was taken.
+
+    It waits for the end of the turn, or for `mark` bytes to come together.
+    """
+    cdef loop_t* loop = loop_of(self)
+    cdef size_t sending, gathered
+    if size == 0:
+        return 0
+    if output_pending(self) + size > limit:
+        output_flush(self)
+        if self.flags & S_BROKEN:
+            return self.error
+        if output_pending(self) + size > limit:
+            return uv.UV_ENOBUFS
+    sending = output_sending(self)
+    gathered = chunk_length(self.gather)
+    if sending == 0 and gathered + size >= mark:
+        return output_send_all(self, at, size, limit)
+    if not output_append(self, at, size, limit - sending, loop.late.count if sending == 0 else SIZE_MAX):
+        return uv.UV_ENOMEM
+    self.accepted += size
+    if sending == 0:
+        output_mark(self, &loop.late, S_LATE)
+    return size
+
+
+cdef ssize_t output_send_all(
+    socket_t* self, const char* at, size_t size, size_t limit
+) noexcept nogil:
+    """One attempt, and the rest is kept: it fits. A negative code: the socket is broken."""
+    cdef ssize_t taken = output_send(self, at, size, limit)
+    if 0 <= taken < <ssize_t>size:
+        # A part is out and there is no memory for the rest.
+        output_break(self, uv.UV_ENOMEM)
+        return uv.UV_ENOMEM
+    return taken
 
 
 cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
@@ -134,7 +140,7 @@ cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t lim
     cdef size_t pending = output_pending(self)
     cdef size_t room = limit - pending if limit > pending else 0
     cdef size_t taken = min(size, room)
-    if taken != 0 and not output_append(self, at, taken):
+    if taken != 0 and not output_append(self, at, taken, limit - output_sending(self), SIZE_MAX):
         taken = 0
     if taken < size:
         self.flags |= S_SHORT
@@ -143,20 +149,21 @@ cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t lim
     return taken
 
 
-cdef bint output_append(socket_t* self, const char* at, size_t size) noexcept nogil:
-    cdef loop_t* loop = loop_of(self)
+cdef bint output_append(
+    socket_t* self, const char* at, size_t size, size_t most, size_t others
+) noexcept nogil:
+    """Gather; the chunk grows to `most` bytes at most. False: no memory. `others`: see above."""
     cdef chunk_t* chunk = self.gather
     if chunk == NULL:
-        chunk = chunk_new(loop, size)
+        chunk = chunk_new(loop_of(self), size, others)
+    elif chunk.end + size <= CORK_SIZE:
+        chunk = chunk_reserve(chunk, size, CORK_SIZE)
     else:
-        chunk = chunk_reserve(chunk, size)
+        chunk = chunk_reserve(chunk, size, most)
     if chunk == NULL:
         return False
     self.gather = chunk
-    memcpy(chunk.memory + chunk.end, at, size)
-    chunk.end += size
-    if loop.handling != 0 and not self.flags & S_DIRTY:
-        output_mark_dirty(loop, self)
+    chunk_append(chunk, at, size)
     return True
 
 
@@ -167,7 +174,7 @@ cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t lim
     cdef size_t gathered = chunk_length(self.gather)
     cdef ssize_t sent
     if gathered != 0:
-        parts[0].base = self.gather.memory + self.gather.start
+        parts[0].base = chunk_bytes(self.gather)
         parts[0].len = gathered
         count = 1
     parts[count].base = <char*>at
@@ -180,6 +187,7 @@ cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t lim
     self.accepted += sent
     output_moved(self)
     if <size_t>sent == size:
+        output_emptied(self)
         return sent
     sent += output_keep(self, at + sent, size - sent, limit)
     output_queue(self)
@@ -225,7 +233,8 @@ cdef void output_queue(socket_t* self) noexcept nogil:
     if chunk == NULL:
         return
     self.gather = NULL
-    part.base = chunk.memory + chunk.start
+    chunk = chunk_trim(chunk)
+    part.base = chunk_bytes(chunk)
     part.len = chunk_length(chunk)
     rc = uv.uv_write(&chunk.request, <uv.uv_stream_t*>self, &part, 1, on_written)
     if rc < 0:
@@ -240,7 +249,7 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     cdef ssize_t sent
     if self.gather == NULL or output_sending(self) != 0 or self.flags & (S_BROKEN | S_CLOSED):
         return
-    part.base = self.gather.memory + self.gather.start
+    part.base = chunk_bytes(self.gather)
     part.len = chunk_length(self.gather)
     sent = output_attempt(self, &part, 1)
     if sent < 0:
@@ -249,6 +258,14 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     output_moved(self)
     if self.gather != NULL:
         output_queue(self)
+    else:
+        output_emptied(self)
+
+
+cdef inline void output_emptied(socket_t* self) noexcept nogil:
+    """Nothing is pending; who waits for that is told from the loop."""
+    if self.flags & S_AWAITED:
+        output_mark(self, &loop_of(self).late, S_LATE)
 
 
 cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
@@ -269,37 +286,77 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
     output_flush(self)
     if output_pending(self) == 0 and not self.flags & S_BROKEN:
         up.flushed(self)
+        if output_is_told(self):
+            up.drained(self)
 
 
-# ---------------------------------------------------------------------------- corks
+# ---------------------------------------------------------------------------- corks and turns
 
-cdef void output_mark_dirty(loop_t* loop, socket_t* self) noexcept nogil:
-    cdef size_t room
-    cdef socket_t** grown
-    if loop.dirty_count == loop.dirty_room:
-        room = max(loop.dirty_room * 2, <size_t>64)
-        grown = <socket_t**>realloc(loop.dirty, room * sizeof(socket_t*))
-        if grown == NULL:
-            output_flush(self)      # no memory to remember it: it goes out now
-            return
-        loop.dirty = grown
-        loop.dirty_room = room
-    loop.dirty[loop.dirty_count] = self
-    loop.dirty_count += 1
-    self.flags |= S_DIRTY
+cdef inline void output_mark(socket_t* self, roll_t* roll, unsigned int flag) noexcept nogil:
+    """Note it in a list of sockets with gathered output; `flag` says that it is there."""
+    if self.flags & flag:
+        return
+    if roll_add(roll, self):
+        self.flags |= flag
+    else:
+        output_flush(self)      # no memory to remember it: it goes out now
 
 
 cdef void output_flush_dirty(loop_t* loop) noexcept nogil:
     """Everything gathered while a handler ran. Its sockets are alive: see stream."""
     cdef socket_t* each
     cdef size_t i = 0
-    while i < loop.dirty_count:
-        each = loop.dirty[i]
+    while i < loop.dirty.count:
+        each = loop.dirty.at[i]
         each.flags &= ~S_DIRTY
         if each.corks == 0:
             output_settle(each)
         i += 1
-    loop.dirty_count = 0
+    loop.dirty.count = 0
+
+
+cdef void output_flush_late(loop_t* loop) noexcept nogil:
+    """The end of the turn: what sinks coalesced goes out, and who waits for it is told.
+
+    Called before libuv's closing callbacks free a socket, so that all of the list are alive.
+    What the told ones write meanwhile waits for the end of the next turn.
+    """
+    cdef socket_t* each
+    cdef size_t count = loop.late.count
+    cdef size_t i = 0
+    while i < count:
+        each = loop.late.at[i]
+        each.flags &= ~S_LATE
+        if each.corks == 0:
+            output_settle(each)
+        if output_is_told(each):
+            up.drained(each)
+        i += 1
+    output_shift_late(loop, count)
+
+
+cdef inline bint output_is_told(socket_t* self) noexcept nogil:
+    """Is there somebody waiting for the drain, and something to tell?"""
+    if self.flags & (S_AWAITED | S_CLOSED) != S_AWAITED:
+        return False
+    return output_pending(self) == 0 or self.flags & S_BROKEN
+
+
+cdef void output_shift_late(loop_t* loop, size_t count) noexcept nogil:
+    """Forget the first `count`, and those that have nothing more to do."""
+    cdef socket_t* each
+    cdef size_t kept = 0
+    while count < loop.late.count:
+        each = loop.late.at[count]
+        count += 1
+        if each.flags & S_CLOSED or (each.gather == NULL and not each.flags & S_AWAITED):
+            each.flags &= ~S_LATE
+        else:
+            loop.late.at[kept] = each
+            kept += 1
+    loop.late.count = kept
+    if kept != 0:
+        loop_again(loop)
 
 
 cdef void output_settle(socket_t* self) noexcept nogil:
@@ -321,8 +378,10 @@ cdef void output_break(socket_t* self, int code) noexcept nogil:
     """A write failed for good: nothing more can leave."""
     if self.error == 0:
         self.error = code
-    self.flags |= S_BROKEN
+    self.flags |= S_BROKEN | S_LOST
     output_forget(self)
+    if self.flags & S_AWAITED:
+        output_mark(self, &loop_of(self).late, S_LATE)
     up.broken(self)
 
 

@@ -79,6 +79,8 @@ cdef ssize_t socket_end(socket_t* s, const char* at, size_t size) noexcept nogil
         return -2
     s.flags |= S_ENDED | S_LINGER
     s.flags &= ~S_SHORT
+    if not output_corked(s):
+        output_flush(s)         # what a sink coalesces does not wait for a turn that may not come
     if output_pending(s) == 0:
         socket_send_fin(s)
     else:
@@ -262,6 +264,8 @@ cdef void socket_closed(socket_t* s) noexcept nogil:
     """The last event: tell `close`, let go of the face and the context."""
     cdef loop_t* loop = loop_of(s)
     cdef context_t* context
+    if s.flags & S_AWAITED:
+        sink_tell(s)
     if s.flags & S_OPENED:
         emit_close(s, s.error)
         loop.count.open_sockets -= 1
@@ -292,3 +296,6 @@ up.closed = socket_closed
 up.abandoned = on_handle_abandoned
 up.forsaken = connectors_abandon
 up.handled = output_flush_dirty
+up.turned = output_flush_late
+up.drained = sink_tell
+up.again = connectors_tell_posted

@@ -36,6 +36,9 @@ cdef enum:
     S_UNREF = 4096
     S_RENEWED = 8192        # timeout() was called since the clock rang
     S_LINGER = 16384        # end() was called: the peer's FIN is waited for, by the clock
+    S_LATE = 32768          # in the loop's list of coalesced output
+    S_AWAITED = 65536       # somebody waits for a sink's drain
+    S_LOST = 131072         # bytes that were accepted never reached the kernel
 
 
 cdef struct socket_t:
@@ -45,8 +48,8 @@ cdef struct socket_t:
     clocks_t* clocks             # its deadlines, made when first needed
     uint64_t bytes_read
     uint64_t accepted           # bytes taken from the user; less pending = bytes written
-    int error                   # the libuv code it will close with
-    unsigned short flags
+    unsigned int flags
+    short error                 # the libuv code it will close with
     unsigned short corks        # `with socket.cork()` depth
 
 
@@ -55,6 +58,7 @@ cdef struct stream_events_t:
     void (*received)(socket_t*, const char*, size_t) noexcept nogil
     void (*ended)(socket_t*, int) noexcept nogil        # UV_EOF or an error code
     void (*flushed)(socket_t*) noexcept nogil           # nothing is pending any more
+    void (*drained)(socket_t*) noexcept nogil           # ... or ever will be: who waits is told
     void (*broken)(socket_t*) noexcept nogil            # a write failed for good
     void (*moved)(socket_t*) noexcept nogil             # bytes left, and there are clocks
     void (*closing)(socket_t*) noexcept nogil           # the descriptor is about to go
@@ -62,6 +66,8 @@ cdef struct stream_events_t:
     void (*abandoned)(uv.uv_handle_t*) noexcept nogil   # the loop dies under this handle
     void (*forsaken)(loop_t*) noexcept nogil            # ... and under its connectors
     void (*handled)(loop_t*) noexcept nogil             # a handler returned, output is gathered
+    void (*turned)(loop_t*) noexcept nogil              # a turn ends, output is gathered
+    void (*again)(loop_t*) noexcept nogil               # a turn that was asked for begins
 
 cdef stream_events_t up
 
@@ -130,6 +136,10 @@ cdef void stream_close(socket_t* self) noexcept nogil:
     if self.flags & S_CLOSED:
         return
     up.closing(self)
+    if self.flags & S_CLOSED:
+        return          # it may make an object, and so run anybody's finalizer: that closed it
+    if output_pending(self) != 0:
+        self.flags |= S_LOST
     self.flags |= S_CLOSED | S_ENDED
     output_drop(self)
     if not self.flags & S_UNREF:

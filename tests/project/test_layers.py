@@ -21,7 +21,7 @@ LAYERS = (
     ("loop", "timers", "resolve", "embed"),
     ("stream", "output"),
     ("secure",),
-    ("handlers", "clocks", "socket", "face", "listener", "binding", "connector", "connecting", "module"),
+    ("handlers", "clocks", "socket", "face", "gathering", "listener", "binding", "connector", "connecting", "module"),
 )
 LAYER_OF = {chapter: number for number, layer in enumerate(LAYERS) for chapter in layer}
 LONGEST = 450
