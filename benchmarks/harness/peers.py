@@ -17,6 +17,7 @@ from harness.machine import first_line
 
 LIMIT = "c-epoll"
 OURS = "pybuntcp"
+SINK = "pybuntcp-sink"
 ANY_MODE = frozenset({"echo", "five"})
 FIVE_ONLY = frozenset({"five"})
 
@@ -51,7 +52,16 @@ def c_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozenset
     )
 
 
-def python_peer(name: str, what: str, file: str, python: str, module: str, version: str) -> Peer:
+def python_peer(
+    name: str,
+    what: str,
+    file: str,
+    python: str,
+    module: str,
+    version: str,
+    options: tuple[str, ...] = (),
+    modes: frozenset[str] = ANY_MODE,
+) -> Peer:
     """A peer that is a Python module; it is asked for its version in the interpreter that will run it."""
     question = f"import {module}; print({version})"
     try:
@@ -59,11 +69,12 @@ def python_peer(name: str, what: str, file: str, python: str, module: str, versi
             [python, "-c", question], capture_output=True, text=True, timeout=30, check=False, cwd=HERE / "servers"
         )  # as the server will see it
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Peer(name, what, missing=f"{python}: {error}")
+        return Peer(name, what, missing=f"{python}: {error}", options=options, modes=modes)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()
-        return Peer(name, what, missing=f"cannot import {module}: {last[-1] if last else 'no message'}")
-    return Peer(name, what, (python, server(file)), done.stdout.strip())
+        why = f"cannot import {module}: {last[-1] if last else 'no message'}"
+        return Peer(name, what, missing=why, options=options, modes=modes)
+    return Peer(name, what, (python, server(file)), done.stdout.strip(), options=options, modes=modes)
 
 
 def find_bun() -> str | None:
@@ -96,6 +107,16 @@ def all_peers(python: str) -> list[Peer]:
         c_peer("c-epoll-gathered", "the same, pieces gathered by hand", options=("--gather",), modes=FIVE_ONLY),
         python_peer(OURS, "Python handlers on pybuntcp", "pybuntcp_handler.py", python, "pybuntcp", ours),
         python_peer(
+            SINK,
+            "the same, pieces into a SocketSink",
+            "pybuntcp_handler.py",
+            python,
+            "pybuntcp",
+            ours,
+            options=("--sink",),
+            modes=FIVE_ONLY,
+        ),
+        python_peer(
             "uvloop", "asyncio.Protocol on uvloop", "uvloop_protocol.py", python, "uvloop", "uvloop.__version__"
         ),
         python_peer(
@@ -105,6 +126,23 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "platform",
             "platform.python_version()",
+        ),
+        python_peer(
+            "aiofastnet",
+            "asyncio.Protocol, aiofastnet's transports on the standard loop",
+            "aiofastnet_protocol.py",
+            python,
+            "aiofastnet",
+            "aiofastnet.__version__",
+        ),
+        python_peer(
+            "aiofastnet-uvloop",
+            "asyncio.Protocol, aiofastnet's transports on uvloop",
+            "aiofastnet_protocol.py",
+            python,
+            "aiofastnet, uvloop",
+            "aiofastnet.__version__, 'uvloop', uvloop.__version__",
+            options=("--uvloop",),
         ),
         bun_peer("bun", "Bun.listen"),
         bun_peer("bun-sink", "Bun.listen with an ArrayBufferSink", options=("--sink",), modes=FIVE_ONLY),

@@ -40,14 +40,14 @@ class Five(Echo):
             write(data[at : at + PIECE])
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
+def make_parser(description: str) -> argparse.ArgumentParser:
     """The command line every server of this folder has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--mode", choices=("echo", "five"), default="echo")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--unix", default=None, metavar="PATH")
-    return parser.parse_args()
+    return parser
 
 
 def raise_descriptor_limit() -> None:
@@ -83,7 +83,11 @@ async def serve(arguments: argparse.Namespace) -> None:
 
 def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> None:
     """Serve on the loop that `new_loop` makes, until ended."""
-    arguments = parse_arguments(description)
+    serve_with(new_loop, make_parser(description).parse_args())
+
+
+def serve_with(new_loop: Callable[[], asyncio.AbstractEventLoop], arguments: argparse.Namespace) -> None:
+    """The same, with the command line read already."""
     raise_descriptor_limit()
     settle_allocator()
     loop = new_loop()
