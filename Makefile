@@ -46,7 +46,7 @@ types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 	$(PY) -m mypy.stubtest pybuntcp --allowlist tests/project/stubtest.txt --ignore-unused-allowlist
 
 asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
-	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python -m pytest $(ARGS)
 
 coverage: $(VENV)-coverage/.built  ## which lines of the .pyx files the tests execute

@@ -185,7 +185,7 @@ cdef class Socket:
             socket_ref(self.s)
 
     def unref(self):
-        """Let `run()` return though this socket is open."""
+        """Let `run()` return though this socket is open, once nothing of it is pending."""
         if face_alive(self):
             socket_unref(self.s)
 

@@ -254,8 +254,10 @@ cdef int sink_give_up(SocketSink self, object callback) except -1:
     cdef list waiting = None
     if self.socket.s != NULL:
         waiting = (<Loop>loop_of(self.socket.s).owner).waiting.get(self.socket)
-    if waiting is not None and callback in waiting:
-        waiting.remove(callback)
+    for i, each in enumerate(waiting or ()):
+        if each is callback:        # not ==, which may be anybody's code
+            del waiting[i]
+            break
     return 0
 
 
