@@ -73,19 +73,23 @@ cdef int slice_open_buffer(slice_t* self, object data) except -1:
 
 cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
     """Keep `length` bytes (None = the rest) from `offset`; out of range is ValueError."""
-    cdef size_t first = slice_number("offset", offset, self.size)
+    cdef size_t first = number_between("offset", offset, 0, self.size)
     cdef size_t rest = self.size - first
     if length is not None:
-        rest = slice_number("length", length, rest)
+        rest = number_between("length", length, 0, rest)
     self.at += first
     self.size = rest
     return 0
 
 
-cdef size_t slice_number(str name, object value, size_t most) except? 0:
-    number = operator.index(value)      # once: it may be the caller's code
-    if not 0 <= number <= most:
-        raise ValueError(f"{name} must be in 0..{most}, not {number}")
+cdef size_t number_between(str name, object value, size_t least, size_t most) except? 0:
+    """An integer argument; TypeError and ValueError name it."""
+    try:
+        number = operator.index(value)      # once: it may be the caller's code
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be in {least}..{most}, not {number}")
     return number
 
 

@@ -322,8 +322,8 @@ cdef void connectors_tell_posted(loop_t* loop) noexcept nogil:
 
 
 cdef void connector_tell(connector_t* self) noexcept nogil:
-    """Tell the outcome, unless it was cancelled meanwhile; then let go."""
-    if self.face != NULL:
+    """Tell the outcome, unless it was cancelled or the loop died meanwhile; then let go."""
+    if self.face != NULL and not self.loop.dead:
         gil_take(self.loop)
         if self.error == 0:
             (<connector_slot><void*>connector_tell_open)(self)
@@ -413,19 +413,9 @@ cdef void connector_cancel(connector_t* self) noexcept:
 
 cdef void connectors_abandon(loop_t* loop) noexcept nogil:
     gil_take(loop)
-    connectors_unpost(loop)
+    connectors_tell_posted(loop)
     while loop.connectors != NULL:
         (<connector_slot><void*>connector_abandon)(loop.connectors)
-
-
-cdef void connectors_unpost(loop_t* loop) noexcept nogil:
-    """Nothing will be told any more."""
-    cdef connector_t* each
-    while loop.posted != NULL:
-        each = loop.posted
-        loop.posted = each.next_posted
-        each.posted = False
-        connector_free_if_idle(each)        # if it was cancelled meanwhile
 
 
 cdef void connector_abandon(connector_t* self) noexcept:

@@ -275,7 +275,7 @@ cdef class Socket:
     def set_no_delay(self, enable=True):
         """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
         cdef int value = bool(enable)
-        return face_set_option(self, net.TCP_NODELAY, value)
+        return face_set_option(self, net.IPPROTO_TCP, net.TCP_NODELAY, value)
 
     def set_keep_alive(self, enable=False, initial_delay=0):
         """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = leave.
@@ -286,10 +286,10 @@ cdef class Socket:
         cdef double delay = initial_delay
         if not 0 <= delay <= 32767000:
             raise ValueError(f"initial_delay must be 0..32767000 milliseconds, not {initial_delay!r}")
-        if not face_set_option(self, 0, value):
+        if not face_set_option(self, net.SOL_SOCKET, net.SO_KEEPALIVE, value):
             return False
         if value and delay > 0:
-            return face_set_option(self, net.PBT_KEEPIDLE, <int>ceil(delay / 1000))
+            return face_set_option(self, net.IPPROTO_TCP, net.PBT_KEEPIDLE, <int>ceil(delay / 1000))
         return True
 
     def reload(self, socket):
@@ -397,8 +397,8 @@ cdef int face_address(Socket self, bint peer, address_t* name) except -1:
     return 0
 
 
-cdef bint face_set_option(Socket self, int option, int value) except -1:
-    """A TCP option; 0 means SO_KEEPALIVE, refused here where it would mean nothing."""
+cdef bint face_set_option(Socket self, int level, int option, int value) except -1:
+    """False when closed, or not TCP: there these options mean nothing."""
     cdef int probe = 0
     cdef net.socklen_t size = sizeof(probe)
     cdef int fd
@@ -407,9 +407,7 @@ cdef bint face_set_option(Socket self, int option, int value) except -1:
     fd = stream_fd(self.s)
     if net.getsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &probe, &size) != 0:
         return False
-    if option == 0:
-        return net.setsockopt(fd, net.SOL_SOCKET, net.SO_KEEPALIVE, &value, sizeof(value)) == 0
-    return net.setsockopt(fd, net.IPPROTO_TCP, option, &value, sizeof(value)) == 0
+    return net.setsockopt(fd, level, option, &value, sizeof(value)) == 0
 
 
 cdef int face_reload(socket_t* s, Handlers handlers) except -1:

@@ -235,17 +235,13 @@ cdef bint sink_begin_drain(SocketSink self) except -1:
 
 cdef int sink_wait(SocketSink self, object callback) except -1:
     """Tell `callback` from the loop."""
-    cdef Loop owner = <Loop>loop_of(self.socket.s).owner
-    cdef dict first_of_all = {}
     cdef list first = []
     cdef socket_t* s = self.socket.s        # now: making objects may have run anybody's finalizer
     if s == NULL:
         raise sink_error(self.socket)
-    if owner.waiting is None:
-        owner.waiting = first_of_all
     s.flags |= S_AWAITED
     output_mark(s, &loop_of(s).late, S_LATE)
-    (<list>owner.waiting.setdefault(self.socket, first)).append(callback)
+    (<list>(<Loop>loop_of(s).owner).waiting.setdefault(self.socket, first)).append(callback)
     return 0
 
 

@@ -127,6 +127,7 @@ cdef Loop loop_new():
         free(c)
         raise error_from_code(rc, "epoll_create")
     self.c = c
+    self.waiting = {}
     self.thread_name = threading.current_thread().name
     c.thread = PyThread_get_thread_ident()
     c.process = net.getpid()

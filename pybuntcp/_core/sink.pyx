@@ -12,7 +12,6 @@ Promises: all of a write is appended or none of it; order is the order of `write
 Does not know sockets or the loop.
 """
 cimport cython
-import operator
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -258,13 +257,7 @@ cdef size_t bytes_option(str name, object value, size_t least) except? 0:
     """An option that is a number of bytes."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not 'bool'")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__!r}") from None
-    if not least <= number <= BYTES_MOST:
-        raise ValueError(f"{name} must be in {least}..{BYTES_MOST} bytes, not {number}")
-    return number
+    return number_between(name, value, least, BYTES_MOST)
 
 
 cdef int sink_open(ArrayBufferSink self, str verb) except -1:
