@@ -38,19 +38,20 @@ def receive(theirs: stdlib_socket.socket, size: int) -> None:
         size -= len(theirs.recv(size))
 
 
-def written(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:
-    took = timed(socket.write)
-    socket.flush()
+def sent(took: int, flush: Callable[[], object], theirs: stdlib_socket.socket) -> int:
+    """What was gathered goes out and is taken from the other end; `took` again."""
+    flush()
     receive(theirs, CALLS * len(PIECE))
     return took
+
+
+def written(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:
+    return sent(timed(socket.write), socket.flush, theirs)
 
 
 def sunk(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:
     sink = socket.sink()
-    took = timed(sink.write)
-    sink.flush()
-    receive(theirs, CALLS * len(PIECE))
-    return took
+    return sent(timed(sink.write), sink.flush, theirs)
 
 
 def stored(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:
@@ -58,9 +59,7 @@ def stored(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:
     sink.start(stream=True, high_water_mark=65536)
     took = timed(sink.write)
     socket.write(sink.flush())
-    socket.flush()
-    receive(theirs, CALLS * len(PIECE))
-    return took
+    return sent(took, socket.flush, theirs)
 
 
 def loop_alone(socket: pybuntcp.Socket, theirs: stdlib_socket.socket) -> int:

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,38 @@ def ignore(socket: Any, *args: Any) -> None:
 
 
 QUIET = {"data": ignore}
+
+# What a socket tells of itself and nobody can set: `Socket`'s properties but `data`.
+PROPERTIES = (
+    "pending",
+    "bytes_written",
+    "bytes_read",
+    "ready_state",
+    "listener",
+    "remote_address",
+    "remote_port",
+    "remote_family",
+    "local_address",
+    "local_port",
+    "local_family",
+)
+
+
+def in_thread(function: Callable[[], Any], name: str = "another") -> Any:
+    """What `function` returned or raised in a thread of its own."""
+    outcome: list[Any] = []
+
+    def call() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=call, name=name)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    return outcome[0]
 
 
 # ---------------------------------------------------------------- exceptions on their roads

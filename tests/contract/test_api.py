@@ -8,7 +8,7 @@ import re
 
 import pytest
 from support import GAUGES, Recorder, accepted
-from support_more import QUIET
+from support_more import PROPERTIES, QUIET
 
 import pybuntcp
 
@@ -151,19 +151,7 @@ def test_the_verbs_of_a_listener_take_the_documented_arguments(method, expected)
 
 def test_the_properties_of_a_socket_exist_and_but_for_data_cannot_be_set(loop, transport):
     socket, _ = accepted(loop, transport, Recorder())
-    for name in (
-        "pending",
-        "bytes_written",
-        "bytes_read",
-        "ready_state",
-        "listener",
-        "remote_address",
-        "remote_port",
-        "remote_family",
-        "local_address",
-        "local_port",
-        "local_family",
-    ):
+    for name in PROPERTIES:
         value = getattr(socket, name)
         with pytest.raises(AttributeError):
             setattr(socket, name, value)

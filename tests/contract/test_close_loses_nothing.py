@@ -89,12 +89,10 @@ def more_has_come(socket):
 # ---------------------------------------------------------------- the peer sends on
 
 
-@linux_only
-@pytest.mark.parametrize("size", SIZES)
-@verbs
-def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, tcp, verb, size):
+def check_answered_under_upload(loop, transport, side, size, verb):
+    """Every byte of the answer arrives, and the connection ends in order."""
     recorder = answering(size, verb)
-    _socket, peer = accepted(loop, tcp, recorder, high_water_mark=ROOM)
+    _socket, peer = side(loop, transport, recorder, high_water_mark=ROOM)
     with uploading(peer):
         answer = loop.wait(received_by(peer))
         assert len(answer) == size
@@ -102,34 +100,25 @@ def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, tcp, ver
         loop.run()
     assert recorder.names() == ["open", "data", "close"]
     assert recorder.close_error is None
+
+
+@linux_only
+@pytest.mark.parametrize("size", SIZES)
+@verbs
+def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, tcp, verb, size):
+    check_answered_under_upload(loop, tcp, accepted, size, verb)
 
 
 @linux_only
 @pytest.mark.parametrize("size", SIZES)
 def test_w5_a_client_that_closes_under_a_download_has_sent_every_byte(loop, tcp, size):
-    recorder = answering(size, "close")
-    _socket, peer = connected(loop, tcp, recorder, high_water_mark=ROOM)
-    with uploading(peer):
-        answer = loop.wait(received_by(peer))
-        assert len(answer) == size
-        assert answer == pattern(size)
-        loop.run()
-    assert recorder.names() == ["open", "data", "close"]
-    assert recorder.close_error is None
+    check_answered_under_upload(loop, tcp, connected, size, "close")
 
 
 @pytest.mark.parametrize("size", SIZES)
 @verbs
 def test_w5_a_unix_peer_that_uploads_all_the_while_is_given_every_byte(loop, unix, verb, size):
-    recorder = answering(size, verb)
-    _socket, peer = accepted(loop, unix, recorder, high_water_mark=ROOM)
-    with uploading(peer):
-        answer = loop.wait(received_by(peer))
-        assert len(answer) == size
-        assert answer == pattern(size)
-        loop.run()
-    assert recorder.names() == ["open", "data", "close"]
-    assert recorder.close_error is None
+    check_answered_under_upload(loop, unix, accepted, size, verb)
 
 
 @linux_only

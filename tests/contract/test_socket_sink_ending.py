@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import threading
 
 import pytest
-from support import TIMEOUT, Recorder, accepted, pattern, send_and_wait, sides
+from support import Recorder, accepted, pattern, send_and_wait, sides
+from support_more import in_thread
 from support_sinks import BIG, Told, ended, stuffed, writes
 
 # ---------------------------------------------------------------- end
@@ -224,23 +224,6 @@ def test_a_sink_made_of_a_closed_socket_raises_at_the_first_write(loop, transpor
 
 
 # ---------------------------------------------------------------- other threads
-
-
-def in_thread(function):
-    """What `function` raised in a thread of its own."""
-    raised = []
-
-    def call():
-        try:
-            function()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=call, name="another")
-    thread.start()
-    thread.join(TIMEOUT)
-    return raised[0] if raised else None
-
 
 FOREIGN = {
     **VERBS,

@@ -9,26 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import TIMEOUT, Peer, Recorder, accepted, descriptors
-from support_more import QUIET, dialled
+from support_more import QUIET, dialled, in_thread
 
 import pybuntcp
-
-
-def in_thread(function, name="another"):
-    """What `function` returned or raised in a thread of its own."""
-    outcome = []
-
-    def call():
-        try:
-            outcome.append(function())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=call, name=name)
-    thread.start()
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
-    return outcome[0]
 
 
 def naming_both(error):

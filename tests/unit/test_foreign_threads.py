@@ -9,26 +9,9 @@ import weakref
 
 import pytest
 from support import TIMEOUT, Recorder, accepted
+from support_more import PROPERTIES, in_thread
 
 import pybuntcp
-
-
-def in_thread(function):
-    """What `function` returned or raised in a thread of its own."""
-    outcome = []
-
-    def call():
-        try:
-            outcome.append(function())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=call, name="another")
-    thread.start()
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
-    return outcome[0]
-
 
 # ---------------------------------------------------------------- corks
 
@@ -58,20 +41,6 @@ def test_a_cork_left_in_another_thread_is_a_runtime_error_and_sends_nothing(loop
 
 
 # ---------------------------------------------------------------- properties
-
-PROPERTIES = [
-    "pending",
-    "bytes_read",
-    "bytes_written",
-    "ready_state",
-    "listener",
-    "remote_address",
-    "remote_port",
-    "remote_family",
-    "local_address",
-    "local_port",
-    "local_family",
-]
 
 
 @pytest.mark.parametrize("name", [*PROPERTIES, "fileno"])
