@@ -64,7 +64,7 @@ def test_it_serves_a_unix_socket_and_removes_it_at_the_end(tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["echo.py", "chat.py", "redis_server.py", "proxy.py"])
+@pytest.mark.parametrize("name", ["echo.py", "chat.py", "redis_server", "proxy.py"])
 def test_ctrl_c_ends_it_in_order_also_with_a_client(name, echo):
     options = ("--to", f"{HOST}:{echo.port}") if name == "proxy.py" else ()
     with example(name, "--port", "0", *options) as program:

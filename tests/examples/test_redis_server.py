@@ -1,4 +1,4 @@
-"""examples/redis_server.py as a process of its own, driven by the tools of the Redis project.
+"""examples/redis_server as a process of its own, driven by the tools of the Redis project.
 
 What it answers is compared byte by byte with a real redis-server: the same bytes go to both.
 """
@@ -20,7 +20,7 @@ SENTINEL = b"the end of the replies"
 
 @pytest.fixture(scope="module")
 def server():
-    with example("redis_server.py", "--port", "0") as program:
+    with example("redis_server", "--port", "0") as program:
         yield program
 
 
