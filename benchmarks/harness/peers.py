@@ -18,6 +18,7 @@ from harness.machine import first_line
 LIMIT = "c-epoll"
 OURS = "pybuntcp"
 SINK = "pybuntcp-sink"
+OUR_OWN = frozenset({OURS, SINK})
 ANY_MODE = frozenset({"echo", "five"})
 FIVE_ONLY = frozenset({"five"})
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.peers import LIMIT, OURS, SINK
+from harness.peers import LIMIT, OUR_OWN, OURS
 from harness.rows import Goal, Medians
 
 Result = dict[str, Any]
@@ -100,7 +100,7 @@ def errors(samples: Samples) -> list[str]:
 
 
 def style(peer: str) -> str | None:
-    return "bold" if peer in (OURS, SINK) else "dim" if peer.startswith(LIMIT) else None
+    return "bold" if peer in OUR_OWN else "dim" if peer.startswith(LIMIT) else None
 
 
 def cpu_table(row: dict[str, Any]) -> Table:
@@ -189,7 +189,7 @@ def sentences(result: Result) -> list[str]:
     for row in result["rows"]:
         ours = row["samples"].get(OURS, [])
         for peer, samples in row["samples"].items():
-            worse = list(behind(ours, samples)) if peer not in (OURS, SINK) else []
+            worse = list(behind(ours, samples)) if peer not in OUR_OWN else []
             if worse:
                 said.append(f"{row['title']}: {OURS} is behind {peer}: {', '.join(worse)}.")
     return said
