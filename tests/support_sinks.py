@@ -8,7 +8,8 @@ from support import Recorder, accepted, pattern
 
 import pybuntcp
 
-BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
+BIG = 8 << 20  # more than the kernel holds of a connection whose receive buffer is SMALL
+SMALL = 65536  # given to `rcvbuf`; left alone, the kernel lets it grow to 32 MiB under a peer that reads
 
 
 def writes() -> int:
@@ -18,7 +19,7 @@ def writes() -> int:
 
 def stuffed(loop: Any, transport: Any, recorder: Recorder, side: Any = accepted, **options: Any) -> tuple[Any, Any]:
     """A socket that was given `pattern(BIG)` by a sink, with a peer that has not read: some is pending."""
-    socket, peer = side(loop, transport, recorder, **options)
+    socket, peer = side(loop, transport, recorder, rcvbuf=SMALL, **options)
     assert socket.sink(high_water_mark=0).write(pattern(BIG)) == BIG
     assert socket.pending > 0
     return socket, peer

@@ -7,7 +7,7 @@ import errno
 import pytest
 from support import Recorder, accepted, pattern, reset_and_wait, sides
 from support_more import unraisable
-from support_sinks import BIG, Told, ended, stuffed
+from support_sinks import BIG, SMALL, Told, ended, stuffed
 
 # ---------------------------------------------------------------- await drain()
 
@@ -68,7 +68,7 @@ def test_drain_waits_for_what_is_written_meanwhile(loop, transport):
 
 def test_drain_waits_for_what_the_drain_handler_writes(loop, transport):
     recorder = Recorder(drain=lambda socket: socket.sink(high_water_mark=0).write(pattern(BIG)))
-    socket, peer = accepted(loop, transport, recorder)
+    socket, peer = accepted(loop, transport, recorder, rcvbuf=SMALL)
     count = socket.write(pattern(BIG))
     assert 0 < count < BIG
     drain, pendings = socket.sink().drain(), []
