@@ -1,2 +1,54 @@
-# What `from pybuntcp cimport ...` gives; declared in _core.pxd.
-from pybuntcp._core cimport socket_t
+# What `from pybuntcp cimport ...` gives; declared and explained in _core.pxd.
+from pybuntcp._core cimport (
+    SLOTS_ABI,
+    SOCKET_CLOSED,
+    SOCKET_DETACHED,
+    SOCKET_ESTABLISHED,
+    SOCKET_OTHER,
+    SOCKET_SHUTDOWN,
+    close_slot,
+    connect_error_slot,
+    data_slot,
+    drain_slot,
+    end_slot,
+    handlers_from_slots,
+    handshake_slot,
+    new_slots,
+    open_slot,
+    slots_t,
+    socket_bytes_read,
+    socket_bytes_written,
+    socket_close,
+    socket_cork,
+    socket_end,
+    socket_ext,
+    socket_fileno,
+    socket_flush,
+    socket_local_address,
+    socket_local_port,
+    socket_object,
+    socket_pause,
+    socket_pending,
+    socket_ref,
+    socket_remote_address,
+    socket_remote_port,
+    socket_resume,
+    socket_set_keep_alive,
+    socket_set_no_delay,
+    socket_shutdown,
+    socket_state,
+    socket_t,
+    socket_terminate,
+    socket_timeout,
+    socket_uncork,
+    socket_unref,
+    socket_user,
+    socket_write,
+    timeout_slot,
+)
+
+
+# `cdef Socket face = socket_object(s)` checks the type; its members are found as Python's are.
+cdef extern from *:
+    ctypedef class pybuntcp._core.Socket [object PyObject, check_size ignore]:
+        pass

@@ -26,8 +26,10 @@ include "_core/output.pyx"      # cork, try, tail, drain
 
 # what users see
 include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
+include "_core/compiling.pyx"   # Handlers; from what users give to a table
 include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
+include "_core/capi.pyx"        # ... and what else Cython users may ask
 include "_core/face.pyx"        # Socket
 include "_core/gathering.pyx"   # Cork, SocketSink
 include "_core/listener.pyx"    # accepting

@@ -10,6 +10,9 @@ from libc.string cimport memcpy, memset
 
 from pybuntcp._c cimport net, uv
 
+cdef extern from "string.h" nogil:
+    size_t strnlen(const char*, size_t)
+
 
 cdef union address_u:
     net.sockaddr any
@@ -74,34 +77,49 @@ cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
         self.size = 0
 
 
-cdef object address_host(const address_t* self):
-    """The IP literal, or a unix socket's path ("" when it has none)."""
-    cdef char text[64]
-    if self.size == 0:
-        return None
+cdef bint address_literal(const address_t* self, char* text, size_t room) noexcept nogil:
+    """Write the IP literal, if it is one."""
     if self.name.any.sa_family == net.AF_INET:
-        uv.uv_inet_ntop(net.AF_INET, &self.name.v4.sin_addr, text, sizeof(text))
-        return text.decode()
+        return uv.uv_inet_ntop(net.AF_INET, &self.name.v4.sin_addr, text, room) == 0
     if self.name.any.sa_family == net.AF_INET6:
-        uv.uv_inet_ntop(net.AF_INET6, &self.name.v6.sin6_addr, text, sizeof(text))
-        return text.decode()
-    return os.fsdecode(address_path(self))
+        return uv.uv_inet_ntop(net.AF_INET6, &self.name.v6.sin6_addr, text, room) == 0
+    return False
 
 
-cdef bytes address_path(const address_t* self):
-    cdef net.socklen_t size = self.size - offsetof_sun_path()
-    if self.size <= offsetof_sun_path():
-        return b""
-    path = (<const char*>self.name.path.sun_path)[:size]
-    return path if path[:1] == b"\0" else path.rstrip(b"\0")
+cdef const char* address_path(const address_t* self, size_t* length) noexcept nogil:
+    """A unix socket's path, or its abstract name with the NUL in front; borrowed."""
+    cdef const char* path = <const char*>self.name.path.sun_path
+    length[0] = self.size - offsetof_sun_path() if self.size > offsetof_sun_path() else 0
+    if length[0] != 0 and path[0] != 0:
+        length[0] = strnlen(path, length[0])
+    return path
 
 
-cdef object address_port(const address_t* self):
+cdef int address_port_number(const address_t* self) noexcept nogil:
+    """-1: it has none."""
     if self.size != 0 and self.name.any.sa_family == net.AF_INET:
         return net.ntohs(self.name.v4.sin_port)
     if self.size != 0 and self.name.any.sa_family == net.AF_INET6:
         return net.ntohs(self.name.v6.sin6_port)
-    return None
+    return -1
+
+
+cdef object address_host(const address_t* self):
+    """The IP literal, or a unix socket's path ("" when it has none)."""
+    cdef char text[64]
+    cdef const char* path
+    cdef size_t length = 0
+    if self.size == 0:
+        return None
+    if address_literal(self, text, sizeof(text)):
+        return text.decode()
+    path = address_path(self, &length)
+    return os.fsdecode(path[:length])
+
+
+cdef object address_port(const address_t* self):
+    cdef int port = address_port_number(self)
+    return port if port >= 0 else None
 
 
 cdef object address_family(const address_t* self):

@@ -158,6 +158,7 @@ cdef context_t* context_from(Handlers handlers, options) except NULL:
     context_install(context, handlers)
     Py_INCREF(data)
     context.data = <PyObject*>data
+    context.ext_size = handlers.table.slots.ext_size
     context.high_water_mark = options.high_water_mark
     context.idle_timeout = options.idle_timeout
     context.linger_timeout = options.linger_timeout

@@ -154,7 +154,7 @@ cdef void timeout_expired(socket_t* s) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
     cdef unsigned int before = s.flags & (S_ENDED | S_CLOSING)
     s.flags &= ~S_RENEWED
-    emit_event(s, context_of(s).table.timeout)
+    emit_event(s, context_of(s).table.slots.timeout)
     if s.flags & S_RENEWED:
         s.clocks.touched = clock_now()
         return

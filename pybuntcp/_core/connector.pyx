@@ -343,7 +343,8 @@ cdef void connector_tell_open(connector_t* self) noexcept:
         net.setsockopt(stream_fd(s), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
     keep_alive_set(stream_fd(s), face.options.keep_alive)
     self.loop.count.connected += 1
-    face.value = socket_face(s)
+    if Py_REFCNT(<PyObject*>face) != 1:
+        face.value = socket_face(s)     # somebody may ask for it
     face.telling = True
     socket_opened(s)
     face.telling = False
@@ -353,11 +354,23 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
     cdef object error = connector_error(self)
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
     cdef Connecting face = connector_let_go(self)
+    face.telling = True
     if handler != NULL:
-        face.told = face.telling = True
+        face.told = True
         error = connect_error_call(self.loop, <object>handler, face.options.data, error)
-        face.telling = False
+    elif self.context.table.slots.connect_error != NULL:
+        face.told = True
+        connector_tell_slot(self, error.errno)
+    face.telling = False
     face.error = error
+
+
+cdef void connector_tell_slot(connector_t* self, int error) noexcept nogil:
+    """The slot gets a socket that stands for the one that never was: closed already."""
+    cdef socket_t* s = socket_new(self.loop, self.context)
+    if s != NULL:
+        stream_close(s)
+        emit_connect_error(s, error)
 
 
 cdef object connect_error_call(loop_t* loop, object handler, object data, object error):

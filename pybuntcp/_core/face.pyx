@@ -108,7 +108,7 @@ cdef class Socket:
             slice_release(&piece)
         if taken == -2:
             raise MemoryError()
-        return taken
+        return taken if taken < 0 else piece.size
 
     def flush(self):
         """Send now what a cork or the running handler has gathered."""
@@ -164,10 +164,7 @@ cdef class Socket:
         """
         if not face_alive(self):
             return
-        if half_close:
-            socket_deafen(self.s)
-        else:
-            socket_shutdown(self.s)
+        socket_shutdown(self.s, bool(half_close))
 
     def pause(self):
         """Stop reading, the peer's end and a reset included."""
@@ -201,7 +198,7 @@ cdef class Socket:
             raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
         if not face_alive(self):
             return
-        if not self.s.flags & S_CLOSED and not clocks_set_timeout(self.s, wait):
+        if socket_timeout(self.s, wait) == -2:
             raise MemoryError()
 
     @property
@@ -268,29 +265,25 @@ cdef class Socket:
 
     def fileno(self):
         """The descriptor, still owned by the socket; -1 without one."""
-        return stream_fd(self.s) if face_alive(self) and not self.s.flags & S_CLOSED else -1
+        return socket_fileno(self.s) if face_alive(self) else -1
 
     # ------------------------------------------------------------------ options
 
     def set_no_delay(self, enable=True):
         """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
-        cdef int value = bool(enable)
-        return face_set_option(self, net.IPPROTO_TCP, net.TCP_NODELAY, value)
+        cdef bint on = bool(enable)
+        return face_alive(self) and socket_set_no_delay(self.s, on) == 0
 
     def set_keep_alive(self, enable=False, initial_delay=0):
         """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = leave.
 
         The kernel counts in seconds: it is rounded up. False when closed or not TCP.
         """
-        cdef int value = bool(enable)
+        cdef bint on = bool(enable)
         cdef double delay = initial_delay
         if not 0 <= delay <= 32767000:
             raise ValueError(f"initial_delay must be 0..32767000 milliseconds, not {initial_delay!r}")
-        if not face_set_option(self, net.SOL_SOCKET, net.SO_KEEPALIVE, value):
-            return False
-        if value and delay > 0:
-            return face_set_option(self, net.IPPROTO_TCP, net.PBT_KEEPIDLE, <int>ceil(delay / 1000))
-        return True
+        return face_alive(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0
 
     def reload(self, socket):
         """New handlers for this socket alone, between two events. A bad one changes nothing.
@@ -358,6 +351,7 @@ cdef void face_detach(socket_t* s) noexcept:
         face.record.bytes_read = s.bytes_read
         face.record.bytes_written = s.accepted
         face.record.error = s.error
+        face.record.detached = not s.flags & S_OPENED
     face.s = NULL
     s.face = NULL
     Py_DECREF(face)
@@ -381,39 +375,23 @@ cdef bint face_alive(Socket self) except -1:
 cdef int face_state(Socket self) except -3:
     if not face_alive(self):
         return -1 if face_record(self).detached else 0
-    if self.s.flags & (S_CLOSED | S_CLOSING):
-        return 0
-    if not self.s.flags & S_OPENED:
-        return 2
-    return -2 if self.s.flags & (S_ENDED | S_BROKEN) else 1
+    return socket_state(self.s)
 
 
 cdef int face_address(Socket self, bint peer, address_t* name) except -1:
     name.size = 0
     if self.record != NULL:
         name[0] = self.record.remote if peer else self.record.local
-    elif face_alive(self) and not self.s.flags & S_CLOSED:
-        address_of_fd(name, stream_fd(self.s), peer)
+    elif face_alive(self):
+        socket_name(self.s, peer, name)
     return 0
-
-
-cdef bint face_set_option(Socket self, int level, int option, int value) except -1:
-    """False when closed, or not TCP: there these options mean nothing."""
-    cdef int probe = 0
-    cdef net.socklen_t size = sizeof(probe)
-    cdef int fd
-    if not face_alive(self) or self.s.flags & S_CLOSED:
-        return False
-    fd = stream_fd(self.s)
-    if net.getsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &probe, &size) != 0:
-        return False
-    return net.setsockopt(fd, level, option, &value, sizeof(value)) == 0
 
 
 cdef int face_reload(socket_t* s, Handlers handlers) except -1:
     """Give an accepted socket a context of its own; an outgoing one has it already."""
     cdef context_t* shared = context_of(s)
     cdef context_t* own
+    handlers_fit(handlers, shared)
     if shared.references == 1:
         context_install(shared, handlers)
         return 0

@@ -27,12 +27,12 @@ cdef class Cork:
         if face_alive(self.socket):
             if self.socket.s.corks == MOST_CORKS:
                 raise RuntimeError(f"more than {MOST_CORKS} corks on one socket")
-            self.socket.s.corks += 1
+            socket_cork(self.socket.s)
         return self.socket
 
     def __exit__(self, *exception):
-        if face_alive(self.socket) and self.socket.s.corks != 0:
-            output_uncork(self.socket.s)
+        if face_alive(self.socket):
+            socket_uncork(self.socket.s)
 
 
 cdef Cork cork_new(Socket socket):
@@ -215,7 +215,7 @@ cdef int sink_end(SocketSink self, const char* at, size_t size) except -1:
     sink_check(self, "end")
     sink_write(self, at, size)
     output_flush(self.socket.s)
-    if socket_end(self.socket.s, NULL, 0) < 0:
+    if socket_end(self.socket.s) < 0:
         raise sink_error(self.socket)
     self.ended = True
     return 0

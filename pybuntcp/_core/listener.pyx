@@ -289,6 +289,7 @@ cdef class Listener:
         cdef Handlers handlers = handlers_from(socket)
         loop_check(loop_of(self.c))
         if self.c.context != NULL:
+            handlers_fit(handlers, self.c.context)
             context_install(self.c.context, handlers)
 
     def stats(self):

@@ -26,9 +26,15 @@ from libc.stdlib cimport calloc, free, realloc
 
 from pybuntcp._c cimport net, uv
 
-cdef extern from "Python.h":
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030D0000
+    #define PyThreadState_GetUnchecked _PyThreadState_UncheckedGet
+    #endif
+    """
     ctypedef struct PyThreadState:
         pass
+    PyThreadState* PyThreadState_GetUnchecked() nogil
     PyThreadState* PyEval_SaveThread() nogil
     void PyEval_RestoreThread(PyThreadState*) nogil
 
@@ -185,9 +191,15 @@ cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
 cdef inline void gil_take(loop_t* self) noexcept nogil:
     """From here to the end of the turn this thread holds the GIL."""
     if self.parked != NULL:
-        PyEval_RestoreThread(self.parked)
-        self.parked = NULL
-        self.count.gil_takes += 1
+        gil_unpark(self)
+
+
+cdef void gil_unpark(loop_t* self) noexcept nogil:
+    if PyThreadState_GetUnchecked() == self.parked:
+        return      # a slot took it for itself (`with gil`), and will give it back
+    PyEval_RestoreThread(self.parked)
+    self.parked = NULL
+    self.count.gil_takes += 1
 
 
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:

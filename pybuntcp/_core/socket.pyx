@@ -11,6 +11,7 @@ something, when FIN goes out, when the descriptor does.
   terminate  drops what is pending and resets
   shutdown   FIN after what is pending, and no clock; shutdown(True): reads and throws away
 
+The verbs are the C API's, too (see _core.pxd): 0, or -1 when there was nothing they could do.
 Our FIN and the peer's both seen, or a close flushed: `stream_close`.
 
 A write that fails for good does not close at once: what the peer sent before is still in the
@@ -48,7 +49,7 @@ cdef void socket_opened(socket_t* s) noexcept nogil:
     if context.pause_on_connect:
         s.flags |= S_PAUSED
     clocks_start_idle(s)
-    emit_event(s, context.table.open)
+    emit_event(s, context.table.slots.open)
     stream_read(s)
 
 
@@ -58,7 +59,7 @@ cdef inline bint socket_writable(socket_t* s) noexcept nogil:
     return not s.flags & (S_ENDED | S_CLOSED | S_BROKEN)
 
 
-cdef ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil:
+cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil:
     """Bytes accepted, or -1: this side is done."""
     cdef ssize_t taken
     if not socket_writable(s):
@@ -67,7 +68,7 @@ cdef ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nog
     return taken if taken >= 0 else -1
 
 
-cdef ssize_t socket_end(socket_t* s, const char* at, size_t size) noexcept nogil:
+cdef int socket_end(socket_t* s, const char* at=NULL, size_t size=0) noexcept nogil:
     """Accept all, then FIN. -1: this side was done before, or is broken; -2: no memory."""
     cdef ssize_t taken
     if not socket_writable(s):
@@ -85,12 +86,12 @@ cdef ssize_t socket_end(socket_t* s, const char* at, size_t size) noexcept nogil
         socket_send_fin(s)
     else:
         clocks_start_linger(s)
-    return taken
+    return 0
 
 
-cdef void socket_close(socket_t* s) noexcept nogil:
+cdef int socket_close(socket_t* s) noexcept nogil:
     if s.flags & (S_CLOSED | S_CLOSING):
-        return
+        return -1
     output_flush(s)
     s.flags |= S_ENDED | S_CLOSING
     stream_stop(s)
@@ -98,6 +99,7 @@ cdef void socket_close(socket_t* s) noexcept nogil:
         socket_leave(s)
     else:
         clocks_start_linger(s)
+    return 0
 
 
 cdef void socket_leave(socket_t* s) noexcept nogil:
@@ -121,61 +123,109 @@ cdef void socket_look_again(socket_t* s) noexcept nogil:
         clocks_look_again(s)
 
 
-cdef void socket_terminate(socket_t* s) noexcept nogil:
-    if not s.flags & S_CLOSED:
-        stream_reset_on_close(s)
-        stream_close(s)
+cdef int socket_terminate(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
+    stream_reset_on_close(s)
+    stream_close(s)
+    return 0
 
 
-cdef void socket_shutdown(socket_t* s) noexcept nogil:
+cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
+    if half_close:
+        return socket_deafen(s)
     if not socket_writable(s):
-        return
+        return -1
     output_flush(s)
     s.flags |= S_ENDED
     s.flags &= ~S_SHORT
     if output_pending(s) == 0:
         socket_send_fin(s)
+    return 0
 
 
-cdef void socket_deafen(socket_t* s) noexcept nogil:
+cdef int socket_deafen(socket_t* s) noexcept nogil:
     """shutdown(True): what comes is read and thrown away, so that our FIN is not a reset."""
     if s.flags & (S_CLOSED | S_CLOSING):
-        return
+        return -1
     s.flags |= S_DEAF
     if s.flags & S_FIN_SENT:
         stream_close(s)
-        return
+        return 0
     s.flags &= ~S_PAUSED
     stream_read(s)
+    return 0
 
 
-cdef void socket_pause(socket_t* s) noexcept nogil:
-    if not s.flags & (S_CLOSED | S_CLOSING | S_DEAF):
-        s.flags |= S_PAUSED
-        stream_stop(s)
+cdef int socket_pause(socket_t* s) noexcept nogil:
+    if s.flags & (S_CLOSED | S_CLOSING | S_DEAF):
+        return -1
+    s.flags |= S_PAUSED
+    stream_stop(s)
+    return 0
 
 
-cdef void socket_resume(socket_t* s) noexcept nogil:
+cdef int socket_resume(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
     s.flags &= ~S_PAUSED
     if s.flags & S_OPENED:
         stream_read(s)
+    return 0
 
 
-cdef void socket_flush(socket_t* s) noexcept nogil:
-    if not s.flags & S_CLOSED:
-        output_settle(s)
+cdef int socket_flush(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
+    output_settle(s)
+    return 0
 
 
-cdef void socket_ref(socket_t* s) noexcept nogil:
-    if s.flags & S_UNREF and not s.flags & S_CLOSED:
+cdef int socket_cork(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED or s.corks == MOST_CORKS:
+        return -1
+    s.corks += 1
+    return 0
+
+
+cdef int socket_uncork(socket_t* s) noexcept nogil:
+    if s.corks == 0:
+        return -1
+    output_uncork(s)
+    return 0
+
+
+cdef int socket_ref(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
+    if s.flags & S_UNREF:
         s.flags &= ~S_UNREF
         loop_ref(loop_of(s))
+    return 0
 
 
-cdef void socket_unref(socket_t* s) noexcept nogil:
-    if not s.flags & (S_UNREF | S_CLOSED):
+cdef int socket_unref(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
+    if not s.flags & S_UNREF:
         s.flags |= S_UNREF
         loop_unref(loop_of(s))
+    return 0
+
+
+cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil:
+    """-1: closed, or `seconds` is negative or NaN; -2: no memory."""
+    if s.flags & S_CLOSED or not seconds >= 0:
+        return -1
+    return 0 if clocks_set_timeout(s, seconds) else -2
+
+
+cdef int socket_state(socket_t* s) noexcept nogil:
+    if s.flags & (S_CLOSED | S_CLOSING):
+        return SOCKET_CLOSED if s.flags & S_OPENED else SOCKET_DETACHED
+    if not s.flags & S_OPENED:
+        return SOCKET_OTHER
+    return SOCKET_SHUTDOWN if s.flags & (S_ENDED | S_BROKEN) else SOCKET_ESTABLISHED
 
 
 cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
@@ -213,7 +263,7 @@ cdef void socket_ended(socket_t* s, int code) noexcept nogil:
     if s.flags & S_BROKEN:
         stream_close(s)
     elif not s.flags & S_DEAF:
-        emit_event(s, context_of(s).table.end)
+        emit_event(s, context_of(s).table.slots.end)
         socket_peer_ended(s)
     elif s.flags & S_CLOSING:
         stream_close(s)
@@ -235,7 +285,7 @@ cdef void socket_flushed(socket_t* s) noexcept nogil:
     elif s.flags & S_SHORT:
         s.flags &= ~S_SHORT
         loop_of(s).count.drains += 1
-        emit_event(s, context_of(s).table.drain)
+        emit_event(s, context_of(s).table.slots.drain)
 
 
 cdef void socket_broken(socket_t* s) noexcept nogil:
@@ -257,7 +307,7 @@ cdef void socket_closing(socket_t* s) noexcept nogil:
 
 cdef bint socket_will_need_face(socket_t* s) noexcept nogil:
     """A Python `close` handler will ask for the addresses, and nobody has looked before."""
-    return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.close == py_close
+    return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.slots.close == py_close
 
 
 cdef void socket_closed(socket_t* s) noexcept nogil:

@@ -40,6 +40,9 @@ cdef enum:
     S_AWAITED = 65536       # somebody waits for a sink's drain
     S_LOST = 131072         # bytes that were accepted never reached the kernel
 
+cdef enum:
+    EXT_ALIGNMENT = 16      # of the user's bytes behind a socket_t: any C type's
+
 
 cdef struct socket_t:
     uv.uv_tcp_t tcp             # first: libuv's pointer is ours; .data is the context_t
@@ -72,9 +75,15 @@ cdef struct stream_events_t:
 cdef stream_events_t up
 
 
+cdef inline size_t stream_ext_start() noexcept nogil:
+    """Where the user's bytes begin, counted from the socket."""
+    return (sizeof(socket_t) + EXT_ALIGNMENT - 1) // EXT_ALIGNMENT * EXT_ALIGNMENT
+
+
 cdef socket_t* socket_new(loop_t* loop, context_t* context) noexcept nogil:
     """A socket without a descriptor. Owned by libuv from here on; NULL: no memory."""
-    cdef socket_t* self = <socket_t*>calloc(1, sizeof(socket_t))
+    cdef size_t size = stream_ext_start() + context.ext_size if context.ext_size != 0 else sizeof(socket_t)
+    cdef socket_t* self = <socket_t*>calloc(1, size)
     if self == NULL:
         return NULL
     uv.uv_tcp_init(&loop.uv, &self.tcp)

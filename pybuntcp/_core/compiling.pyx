@@ -1,0 +1,217 @@
+"""compiling: from what users give to a table of slots.
+
+Owns `Handlers`, a compiled table as Python sees it; the rules for what may be in one, with the
+names in the errors; and `handlers_from_slots`, by which a Cython user's functions get in.
+
+Promises that a table is complete or refused: callables, C functions of an ABI that we know, at
+least one of `data` and `drain`. Does not call anything of it.
+"""
+cimport cython
+import difflib
+import inspect
+
+from cpython.ref cimport PyObject
+from libc.string cimport memcpy
+
+cdef enum:
+    EXT_MOST = 1 << 30          # a larger `ext_size` is a mistake
+
+cdef tuple _BINARY_TYPES = ("bytes", "bytearray", "memoryview")
+cdef object _to_be_filled = object()
+
+
+@cython.final
+cdef class Handlers:
+    """A compiled set of handlers, to be shared by listeners and connections.
+
+    Handlers(mapping_or_object=None, /, **handlers)
+
+    Takes a mapping, or a class, an instance or a module whose attributes are the handlers, or
+    keywords. Recognised: ``open(socket)``, ``data(socket, chunk)``, ``drain(socket)``,
+    ``end(socket)``, ``close(socket, error)``, ``error(socket, error)``, ``timeout(socket)``,
+    ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
+    ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: what ``chunk`` is).
+    They are read once, now; a later change of the mapping has no effect. None = absent.
+
+    Errors: TypeError for what is not callable, an unknown keyword or key (with the likely
+    name), or neither ``data`` nor ``drain``; ValueError for an unknown ``binary_type``.
+
+    Source: the ``socket`` option of Bun's TCP API.
+    Bun: ``binaryType`` knows "buffer", "uint8array" and "arraybuffer".
+    """
+    cdef handlers_t table       # borrows its callables from `found`
+    cdef dict found             # ... which the garbage collector can look into
+
+    def __cinit__(self, source=None, /, **handlers):
+        if source is _to_be_filled:
+            return
+        handlers_fill(self, handlers_collect(source, handlers))
+        if self.table.slots.data == NULL and self.table.slots.drain == NULL:
+            raise TypeError("socket needs at least a 'data' or a 'drain' handler")
+
+    def __repr__(self):
+        cdef int event
+        present = []
+        for event in range(EVENTS):
+            if self.table.callable[event] != NULL or slot_of(&self.table.slots, event)[0] != NULL:
+                present.append(_EVENT_NAMES[event])
+        return f"<pybuntcp.Handlers {' '.join(present)}>"
+
+
+# ---------------------------------------------------------------------------- filling
+
+cdef void* _adapters[9]         # by event; NULL: it has no slot, or its callable is called directly
+_adapters[E_OPEN] = <void*>py_open
+_adapters[E_DATA] = <void*>py_data
+_adapters[E_DRAIN] = <void*>py_drain
+_adapters[E_END] = <void*>py_end
+_adapters[E_CLOSE] = <void*>py_close
+_adapters[E_TIMEOUT] = <void*>py_timeout
+
+cdef void* _no_slot
+
+
+cdef void** slot_of(slots_t* self, int event) noexcept:
+    """The member for an event. They lie in the events' order, without `error`."""
+    if event == E_ERROR:
+        return &_no_slot
+    return <void**>&self.open + (event if event < E_ERROR else event - 1)
+
+
+cdef int handlers_fill(Handlers self, dict found) except -1:
+    """Note the callables (borrowed) and point each one's slot at its adapter."""
+    cdef void** slot
+    cdef int event
+    self.found = found
+    self.table.binary_type = _BINARY_TYPES.index(found["binary_type"])
+    for event, name in enumerate(_EVENT_NAMES):
+        if found.get(name) is None:
+            continue
+        slot = slot_of(&self.table.slots, event)
+        if slot[0] != NULL:
+            raise ValueError(f"{name!r} is given twice: as a slot and as a Python handler")
+        slot[0] = _adapters[event]
+        self.table.callable[event] = <PyObject*>found[name]
+    return 0
+
+
+cdef object handlers_from_slots(const slots_t* slots, object handlers=None):
+    """A `Handlers` of a Cython user's own functions, and Python handlers beside them."""
+    cdef Handlers self = Handlers.__new__(Handlers, _to_be_filled)
+    slots_check(slots)
+    memcpy(&self.table.slots, slots, slots.size)    # of an older ABI's table the rest stays NULL
+    handlers_fill(self, handlers_collect(handlers, {}))
+    if self.table.slots.data == NULL and self.table.slots.drain == NULL:
+        raise ValueError("slots_t: at least one of the slots 'data' and 'drain' is needed")
+    return self
+
+
+cdef int slots_check(const slots_t* slots) except -1:
+    """Refuse a table that is not what its first two numbers say."""
+    cdef size_t least = <size_t>&(<slots_t*>NULL).connect_error + sizeof(void*)
+    if slots == NULL or slots.abi != SLOTS_ABI:
+        abi = "no table" if slots == NULL else slots.abi
+        raise ValueError(
+            f"slots_t: abi {abi}, and this pybuntcp knows abi {SLOTS_ABI}: was it made by "
+            "new_slots(), and built against this pybuntcp?"
+        )
+    if slots.size > sizeof(slots_t):
+        raise ValueError(
+            f"slots_t: size {slots.size} is more than this pybuntcp's {sizeof(slots_t)}: it was "
+            "built against a newer pybuntcp"
+        )
+    if slots.size < least or slots.size % sizeof(void*) != 0:
+        raise ValueError(f"slots_t: size {slots.size} cannot be; was it made by new_slots()?")
+    if slots.ext_size > EXT_MOST:
+        raise ValueError(f"slots_t: ext_size must be in 0..{EXT_MOST}, not {slots.ext_size}")
+    return 0
+
+
+cdef int handlers_fit(Handlers self, context_t* context) except -1:
+    """Refuse a reload onto sockets that have less room behind them than the table wants."""
+    if self.table.slots.ext_size > context.ext_size:
+        raise ValueError(
+            f"reload: ext_size {self.table.slots.ext_size} is more than the {context.ext_size} "
+            "bytes that the sockets were made with"
+        )
+    return 0
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+cdef Handlers handlers_from(object source):
+    """What `socket=` means: a Handlers as it is, anything else compiled now."""
+    if isinstance(source, Handlers):
+        return source
+    if source is None:
+        raise TypeError("socket is required: a mapping, class, instance, module or Handlers")
+    return Handlers(source)
+
+
+cdef Handlers handlers_none():
+    """The empty table of `connect(socket=None)`."""
+    return Handlers.__new__(Handlers, {"data": _ignore})
+
+
+def _ignore(socket, chunk):
+    """What a connection without handlers does with bytes, until somebody reads them."""
+
+
+cdef dict handlers_collect(object source, dict handlers):
+    """All recognised names, checked: {name: callable or None, "binary_type": str}."""
+    if isinstance(source, Handlers):
+        raise TypeError("socket is a Handlers already")
+    if source is not None and handlers:
+        raise TypeError("Handlers takes a source or keywords, not both")
+    if isinstance(source, (str, bytes, int, float, list, tuple, set)):
+        raise TypeError(
+            "socket must be a mapping, class, instance, module or Handlers, "
+            f"not {type(source).__name__!r}"
+        )
+    if source is None:
+        found = handlers_of_mapping(handlers)
+    elif hasattr(source, "keys") and hasattr(source, "__getitem__"):
+        found = handlers_of_mapping(source)
+    else:
+        found = {name: getattr(source, name, None) for name in (*_EVENT_NAMES, "binary_type")}
+    for name in _EVENT_NAMES:
+        handler_check(name, found.get(name))
+    found["binary_type"] = binary_type_check(found.get("binary_type"))
+    return found
+
+
+cdef dict handlers_of_mapping(object source):
+    known = (*_EVENT_NAMES, "binary_type")
+    for key in source.keys():
+        if key not in known:
+            raise TypeError(f"unknown handler {key!r}{handler_suggestion(str(key), known)}")
+    return {name: source[name] for name in known if name in source}
+
+
+cdef str handler_suggestion(str key, tuple known):
+    snake = "".join(["_" + c.lower() if c.isupper() else c for c in key]).lstrip("_")
+    if snake.startswith("on_"):
+        snake = snake[3:]
+    close = difflib.get_close_matches(snake, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+cdef int handler_check(str name, object handler) except -1:
+    if handler is None:
+        return 0
+    if not callable(handler):
+        raise TypeError(f"handler {name!r} must be callable, not {type(handler).__name__!r}")
+    if inspect.iscoroutinefunction(handler):
+        raise TypeError(f"handler {name!r} is an async function: that needs a running asyncio loop")
+    return 0
+
+
+cdef str binary_type_check(object value):
+    if value is None:
+        return "bytes"
+    if not isinstance(value, str):
+        raise TypeError(f"binary_type must be a str, not {type(value).__name__!r}")
+    if value not in _BINARY_TYPES:
+        raise ValueError(f"binary_type must be one of {', '.join(_BINARY_TYPES)}, not {value!r}")
+    return value

@@ -1,0 +1,59 @@
+"""Other people's Cython: packages built against the pybuntcp that these tests import.
+
+Owns: the building, by the package's own backend, in a copy, into a folder of the caller's. What a backend needs and
+the environment lacks is a skip that says so. Knows no package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pybuntcp
+
+BUILD_SECONDS = 240
+DECLARATIONS = Path(pybuntcp.__file__).resolve().parents[1]  # where Cython finds pybuntcp's .pxd files
+
+NEEDED = {"setuptools.build_meta": ("setuptools", "Cython"), "scikit_build_core.build": ("scikit_build_core", "Cython", "cython_cmake")}
+
+
+def skip_unless_buildable(backend: str) -> None:
+    """Skip when the backend, Cython or a compiler is not here."""
+    missing = [name for name in NEEDED[backend] if importlib.util.find_spec(name) is None]
+    if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
+        missing.append("a C compiler")
+    if backend == "scikit_build_core.build" and shutil.which("cmake") is None and importlib.util.find_spec("cmake") is None:
+        missing.append("cmake")
+    if missing:
+        pytest.skip(f"building with {backend} needs {', '.join(missing)}")
+
+
+def backend_of(package: Path) -> str:
+    """The build backend that its pyproject.toml names."""
+    text = (package / "pyproject.toml").read_text()
+    (backend,) = (name for name in NEEDED if f'"{name}"' in text)
+    return backend
+
+
+def install(package: Path, target: Path, scratch: Path) -> None:
+    """Build `package` with its own backend and install it into `target`; what it leaves behind is in `scratch`."""
+    skip_unless_buildable(backend_of(package))
+    copy = scratch / package.name
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "*.so", "*.c", "*.cpp"))
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-build-isolation"]
+        + ["--no-deps", "--no-index", "--target", str(target), str(copy)],
+        env={**environment, "PYTHONPATH": str(DECLARATIONS)},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{package.name} does not build:\n{done.stdout}\n{done.stderr}"
