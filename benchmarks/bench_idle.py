@@ -5,7 +5,9 @@ The slope between 500 and 5,500 connections, so that the server's own size and f
 
 from __future__ import annotations
 
-from harness.peers import OURS
+from collections.abc import Callable
+
+from harness.peers import OURS, SLOTS
 from harness.rows import Goal, Medians, Question, Row
 
 ACCEPTED = Row("idle", "memory of an idle connection, just accepted", mode="idle", base=500, connections=5000)
@@ -14,8 +16,8 @@ TOUCHED = Row(
 )
 
 
-def accepted_bytes(medians: Medians) -> float | None:
-    return medians.get("idle", {}).get(OURS, {}).get("private_bytes")
+def bytes_of(peer: str, row: str) -> Callable[[Medians], float | None]:
+    return lambda medians: medians.get(row, {}).get(peer, {}).get("private_bytes")
 
 
 QUESTION = Question(
@@ -23,5 +25,8 @@ QUESTION = Question(
     about="memory of the process for each idle connection",
     rows=(ACCEPTED, TOUCHED),
     quick=(ACCEPTED, TOUCHED),
-    goals=(Goal("idle: bytes a connection, just accepted", accepted_bytes, 400.0),),
+    goals=(
+        Goal("idle: bytes a connection, just accepted", bytes_of(OURS, "idle"), 400.0),
+        Goal("idle: bytes a connection served by slots, after one echo", bytes_of(SLOTS, "idle-used"), 320.0),
+    ),
 )

@@ -27,6 +27,8 @@ import bench_connections
 import bench_echo
 import bench_five
 import bench_idle
+import bench_resp
+import bench_threads
 from harness import machine
 from harness.build import HERE, CannotBuildError, compile_program
 from harness.peers import Peer, all_peers
@@ -43,6 +45,8 @@ QUESTIONS = {
         bench_connections.QUESTION,
         bench_churn.QUESTION,
         bench_idle.QUESTION,
+        bench_resp.QUESTION,
+        bench_threads.QUESTION,
     )
 }
 MEMORY_ROUNDS = 2  # memory hardly varies; more rounds would only take time

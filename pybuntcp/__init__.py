@@ -24,6 +24,7 @@ from ._core import (
     stats,
 )
 from .api import connect, listen, run
+from .threads import ListenerThreads, listen_threads
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "Connecting",
     "Handlers",
     "Listener",
+    "ListenerThreads",
     "ReadyState",
     "Socket",
     "SocketSink",
@@ -39,6 +41,7 @@ __all__ = [
     "connect",
     "libuv_version",
     "listen",
+    "listen_threads",
     "run",
     "stats",
 ]

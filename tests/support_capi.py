@@ -19,6 +19,7 @@ import pybuntcp
 
 BUILD_SECONDS = 240
 DECLARATIONS = Path(pybuntcp.__file__).resolve().parents[1]  # where Cython finds pybuntcp's .pxd files
+PIP_OPTIONS = ("--disable-pip-version-check", "--quiet", "--no-build-isolation", "--no-deps", "--no-index")
 
 NEEDED = {"setuptools.build_meta": ("setuptools", "Cython"), "scikit_build_core.build": ("scikit_build_core", "Cython", "cython_cmake")}
 
@@ -48,8 +49,7 @@ def install(package: Path, target: Path, scratch: Path) -> None:
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "*.so", "*.c", "*.cpp"))
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-build-isolation"]
-        + ["--no-deps", "--no-index", "--target", str(target), str(copy)],
+        [sys.executable, "-m", "pip", "install", *PIP_OPTIONS, "--target", str(target), str(copy)],
         env={**environment, "PYTHONPATH": str(DECLARATIONS)},
         capture_output=True,
         text=True,

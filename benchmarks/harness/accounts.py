@@ -7,6 +7,7 @@ It does not know: kernel memory (socket buffers), which belongs to no process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,15 @@ def read_cpu(pid: int) -> Cpu:
         waited += int(stood)
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Cpu(total, waited, int(fields[11]), int(fields[12]))
+
+
+def read_threads(pid: int) -> dict[int, int]:
+    """Nanoseconds that each living thread has run."""
+    ran = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended since
+            ran[int(task.name)] = int((task / "schedstat").read_text().split()[0])
+    return ran
 
 
 def read_memory(pid: int) -> dict[str, int]:

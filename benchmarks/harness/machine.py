@@ -25,6 +25,11 @@ class Cores:
     server: int | None
     load: int | None
 
+    @property
+    def all(self) -> frozenset[int] | None:
+        """For a server that has several."""
+        return None if self.server is None or self.load is None else frozenset({self.server, self.load})
+
     def describe(self) -> str:
         if self.server is None:
             return "one core only: server and load share it, so messages/s and latency mean little"
@@ -38,13 +43,13 @@ def share_out_cores() -> Cores:
 
 
 @contextlib.contextmanager
-def on_core(core: int | None) -> Iterator[None]:
-    """What is started inside inherits `core` from this thread."""
+def on_core(core: int | frozenset[int] | None) -> Iterator[None]:
+    """What is started inside inherits `core`, or any of several, from this thread."""
     if core is None:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, {core} if isinstance(core, int) else core)
     try:
         yield
     finally:

@@ -12,14 +12,20 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build import HERE, CannotBuildError, compile_program
+from harness.build import HERE, CannotBuildError, compile_extension, compile_program, install_package
 from harness.machine import first_line
 
 LIMIT = "c-epoll"
 OURS = "pybuntcp"
 SINK = "pybuntcp-sink"
-OUR_OWN = frozenset({OURS, SINK})
+SLOTS = "pybuntcp-slots"
+REDIS = "redis-server"
+REDIS_SLOTS = "pybuntcp-redis-slots"
+REDIS_PYTHON = "pybuntcp-redis"
+OUR_OWN = frozenset({OURS, SINK, SLOTS, REDIS_SLOTS, REDIS_PYTHON})
 ANY_MODE = frozenset({"echo", "five"})
+THREADS = frozenset({"threads"})
+RESP = frozenset({"resp"})
 FIVE_ONLY = frozenset({"five"})
 
 
@@ -35,8 +41,10 @@ class Peer:
     options: tuple[str, ...] = ()
     modes: frozenset[str] = ANY_MODE
 
-    def start_command(self, mode: str) -> list[str]:
-        return [*self.command, "--mode", mode, "--host", "127.0.0.1", "--port", "0", *self.options]
+    def start_command(self, mode: str, threads: int = 0) -> list[str]:
+        several = ["--threads", str(threads)] if threads else []
+        echo = "echo" if threads else mode
+        return [*self.command, "--mode", echo, "--host", "127.0.0.1", "--port", "0", *self.options, *several]
 
 
 def server(file: str) -> str:
@@ -100,13 +108,52 @@ def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozens
     )
 
 
+def slots_peer(python: str, version: str) -> Peer:
+    """C functions as handlers: they are compiled for the interpreter that will run them."""
+    what = "Cython slots on pybuntcp: no GIL, no objects"
+    try:
+        options = ("--slots", str(compile_extension("servers/slots/slots_echo.pyx", python)))
+    except (CannotBuildError, OSError, subprocess.TimeoutExpired) as error:
+        return Peer(SLOTS, what, missing=str(error))
+    return python_peer(
+        SLOTS, what, "pybuntcp_handler.py", python, "pybuntcp", version, options=options, modes=ANY_MODE | THREADS
+    )
+
+
+def redis_peers(python: str, version: str) -> list[Peer]:
+    """The RESP servers: Redis, and this project's examples."""
+    redis = first_line("redis-server", "--version")
+    missing = None if redis and shutil.which("redis-benchmark") else "no redis-server or no redis-benchmark"
+    what = "the example in Cython slots"
+    try:
+        options = ("--package", str(install_package("examples/cython_redis", python)))
+        slots = python_peer(REDIS_SLOTS, what, "pybuntcp_redis.py", python, "pybuntcp", version, options, RESP)
+    except (CannotBuildError, OSError, subprocess.TimeoutExpired) as error:
+        slots = Peer(REDIS_SLOTS, what, missing=str(error), modes=RESP)
+    return [
+        Peer(REDIS, "Redis itself", (python, server("redis_server.py")), redis, missing, modes=RESP),
+        slots,
+        python_peer(
+            REDIS_PYTHON, "the example in Python", "pybuntcp_redis.py", python, "pybuntcp", version, modes=RESP
+        ),
+    ]
+
+
 def all_peers(python: str) -> list[Peer]:
     """Everybody, in the order of the tables; the limit first."""
     ours = "pybuntcp.__version__, 'libuv', pybuntcp.libuv_version"
     return [
-        c_peer(LIMIT, "bare C on epoll: one read, one write"),
+        c_peer(LIMIT, "bare C on epoll: one read, one write", modes=ANY_MODE | THREADS),
         c_peer("c-epoll-gathered", "the same, pieces gathered by hand", options=("--gather",), modes=FIVE_ONLY),
-        python_peer(OURS, "Python handlers on pybuntcp", "pybuntcp_handler.py", python, "pybuntcp", ours),
+        python_peer(
+            OURS,
+            "Python handlers on pybuntcp",
+            "pybuntcp_handler.py",
+            python,
+            "pybuntcp",
+            ours,
+            modes=ANY_MODE | THREADS,
+        ),
         python_peer(
             SINK,
             "the same, pieces into a SocketSink",
@@ -117,6 +164,7 @@ def all_peers(python: str) -> list[Peer]:
             options=("--sink",),
             modes=FIVE_ONLY,
         ),
+        slots_peer(python, ours),
         python_peer(
             "uvloop", "asyncio.Protocol on uvloop", "uvloop_protocol.py", python, "uvloop", "uvloop.__version__"
         ),
@@ -147,4 +195,5 @@ def all_peers(python: str) -> list[Peer]:
         ),
         bun_peer("bun", "Bun.listen"),
         bun_peer("bun-sink", "Bun.listen with an ArrayBufferSink", options=("--sink",), modes=FIVE_ONLY),
+        *redis_peers(python, ours),
     ]

@@ -27,7 +27,7 @@ class MeasurementError(Exception):
 class Child:
     """One process that speaks in lines."""
 
-    def __init__(self, name: str, command: list[str], core: int | None) -> None:
+    def __init__(self, name: str, command: list[str], core: int | frozenset[int] | None) -> None:
         self.name, self.command, self.core = name, command, core
 
     def __enter__(self) -> Child:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.peers import LIMIT, OUR_OWN, OURS
+from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS
 from harness.rows import Goal, Medians
 
 Result = dict[str, Any]
@@ -28,6 +28,7 @@ FIGURES = (
     "p50_us",
     "p99_us",
     "server_share",
+    "unevenness",
     "private_bytes",
     "pss_bytes",
     "rss_bytes",
@@ -187,11 +188,12 @@ def sentences(result: Result) -> list[str]:
     """Every row in which a peer's median is better than ours."""
     said = []
     for row in result["rows"]:
-        ours = row["samples"].get(OURS, [])
+        own = next((peer for peer in (OURS, REDIS_SLOTS) if peer in row["samples"]), OURS)
+        ours = row["samples"].get(own, [])
         for peer, samples in row["samples"].items():
             worse = list(behind(ours, samples)) if peer not in OUR_OWN else []
             if worse:
-                said.append(f"{row['title']}: {OURS} is behind {peer}: {', '.join(worse)}.")
+                said.append(f"{row['title']}: {own} is behind {peer}: {', '.join(worse)}.")
     return said
 
 
@@ -236,7 +238,7 @@ def print_report(console: Console, result: Result, goals: Iterable[Goal] = ()) -
         f"[dim]{result['cores']['words']}; medians of {result['plan']['rounds']} interleaved rounds, (smallest..largest)[/dim]",
         highlight=False,
     )
-    if OURS not in {p for row in result["rows"] for p, s in row["samples"].items() if good(s)}:
+    if not OUR_OWN & {p for row in result["rows"] for p, s in row["samples"].items() if good(s)}:
         console.print(f"{OURS} was not measured.")
         return
     said = sentences(result)

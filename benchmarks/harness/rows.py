@@ -12,16 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.accounts import count_descriptors, read_cpu, read_memory
+from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads
 from harness.build import compile_program
 from harness.machine import Cores
 from harness.peers import Peer
 from harness.processes import Load, MeasurementError, Server
+from harness.requests import redis_benchmark
 
 Sample = dict[str, Any]
 Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
+REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; makes a sample last as long as others
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,14 @@ class Row:
     depth: int = 1
     base: int = 0
     touch: bool = False
+    threads: int = 0  # loops of the server; 0 = one, in its main thread
+    command: str = ""  # of redis-benchmark
 
     @property
     def server_mode(self) -> str:
-        return "five" if self.mode == "five" else "echo"
+        if self.threads:
+            return "threads"
+        return self.mode if self.mode in ("five", "resp") else "echo"
 
 
 @dataclass(frozen=True)
@@ -99,31 +105,62 @@ def load_command(row: Row, port: int, plan: Plan) -> list[str]:
 
 def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
     """One sample, or the reason why there is none under `error`."""
+    cores = plan.cores.all if row.threads else plan.cores.server
     try:
-        with (
-            Server(peer.name, peer.start_command(row.server_mode), plan.cores.server) as server,
-            Load("load", load_command(row, server.port, plan), plan.cores.load) as load,
-        ):
-            return measure_memory(row, server, load) if row.mode == "idle" else measure_cpu(server, load, plan)
+        with Server(peer.name, peer.start_command(row.server_mode, row.threads), cores) as server:
+            if row.mode == "resp":
+                return measure_requests(row, server, plan)
+            with Load("load", load_command(row, server.port, plan), cores if row.threads else plan.cores.load) as load:
+                return measure_memory(row, server, load) if row.mode == "idle" else measure_cpu(row, server, load, plan)
     except (MeasurementError, OSError) as error:
         return {"error": str(error)}
 
 
-def measure_cpu(server: Server, load: Load, plan: Plan) -> Sample:
+def measure_cpu(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
     load.await_event("ready", plan.warmup + SLACK_SECONDS)
-    before, load_before = read_cpu(server.pid), read_cpu(load.pid)
+    before, load_before, threads_before = read_cpu(server.pid), read_cpu(load.pid), read_threads(server.pid)
     load.say("measure")
     done = load.await_event("done", plan.seconds + SLACK_SECONDS)
     used, load_used = read_cpu(server.pid).since(before), read_cpu(load.pid).since(load_before)
-    cpu_us = used.total_ns / 1000 / done["messages"]
+    waited = 0 if row.threads else max(used.waited_ns, load_used.waited_ns)  # threads share the load's cores
+    sample = {
+        **cpu_figures(used, done["messages"], done["seconds"]),
+        "waited_share": waited / 1e9 / done["seconds"],
+        **{k: done[k] for k in ("messages", "seconds", "rate", "p50_us", "p99_us", "p999_us", "max_us", "generator")},
+    }
+    if row.threads:
+        sample["unevenness"] = unevenness(threads_before, read_threads(server.pid), row.threads)
+    return sample
+
+
+def cpu_figures(used: Cpu, messages: int, seconds: float) -> Sample:
+    cpu_us = used.total_ns / 1000 / messages
     return {
         "cpu_us": cpu_us,
         "user_us": cpu_us * used.user_share,
         "system_us": cpu_us * (1 - used.user_share),
         "ticks": used.user_ticks + used.system_ticks,
-        "server_share": used.total_ns / 1e9 / done["seconds"],
-        "waited_share": max(used.waited_ns, load_used.waited_ns) / 1e9 / done["seconds"],
-        **{k: done[k] for k in ("messages", "seconds", "rate", "p50_us", "p99_us", "p999_us", "max_us", "generator")},
+        "server_share": used.total_ns / 1e9 / seconds,
+    }
+
+
+def unevenness(before: dict[int, int], after: dict[int, int], threads: int) -> float:
+    """How far the busiest of the working threads is above an even share of their CPU; 0 = even."""
+    used = sorted((after[task] - before.get(task, 0) for task in after), reverse=True)[:threads]
+    return used[0] / (sum(used) / threads) - 1
+
+
+def measure_requests(row: Row, server: Server, plan: Plan) -> Sample:
+    """The load is redis-benchmark: a number of requests, not a time."""
+    requests = int(plan.seconds * REQUESTS_A_SECOND * (row.depth if row.depth == 1 else row.depth / 2))
+    redis_benchmark(row, server.port, requests // 10, plan.cores.load)
+    before = read_cpu(server.pid)
+    done = redis_benchmark(row, server.port, requests, plan.cores.load)
+    used = read_cpu(server.pid).since(before)
+    return {
+        **cpu_figures(used, requests, done["seconds"]),
+        "waited_share": used.waited_ns / 1e9 / done["seconds"],
+        **done,
     }
 
 

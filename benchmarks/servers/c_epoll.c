@@ -1,4 +1,4 @@
-/* The limit: what the same work costs when a C programmer does nothing but the system calls. One thread, level-triggered epoll, one read and one write an event.
+/* The limit: what the same work costs when a C programmer does nothing but the system calls. One thread (`--threads N`: N, each with its own epoll and listener), level-triggered, one read and one write an event.
 
    Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended; loses no byte
    when the kernel takes a write in part (the tail is kept, reading stops until it has left).
@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,11 +29,11 @@ struct tail {
     size_t length;
 };
 
-static int poller, listener;
+static _Thread_local int poller, listener;
+static _Thread_local char input[READ_SIZE], output[READ_SIZE];
 static bool five, gather;
 static struct tail *tails;  /* by descriptor */
 static int descriptors;
-static char input[READ_SIZE], output[READ_SIZE];
 
 static _Noreturn void die(const char *what) {
     perror(what);
@@ -109,14 +110,16 @@ static void on_connections(void) {
     }
 }
 
-static void listen_tcp(const char *host, int port) {
+static int listen_tcp(const char *host, int port, bool shared) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t length = sizeof a;
+    int yes = 1;
     if (inet_pton(AF_INET, host, &a.sin_addr) != 1) die(host);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (shared) setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
     if (bind(listener, (struct sockaddr *)&a, sizeof a) < 0 || listen(listener, BACKLOG) < 0) die("listen");
     getsockname(listener, (struct sockaddr *)&a, &length);
-    printf("LISTENING %d\n", ntohs(a.sin_port));
+    return ntohs(a.sin_port);
 }
 
 static void listen_unix(const char *path) {
@@ -137,25 +140,11 @@ static void make_tails(void) {
     if (!tails) die("calloc");
 }
 
-int main(int argc, char **argv) {
-    static const struct option options[] = {{"mode", 1, 0, 'm'}, {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"gather", 0, 0, 'g'}, {0, 0, 0, 0}};
-    const char *host = "127.0.0.1", *path = NULL;
-    int port = 0;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
-        case 'm': five = !strcmp(optarg, "five"); break;
-        case 'h': host = optarg; break;
-        case 'p': port = atoi(optarg); break;
-        case 'u': path = optarg; break;
-        case 'g': gather = true; break;
-        default: return 2;
-        }
-    make_tails();
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    if (path) listen_unix(path);
-    else listen_tcp(host, port);
-    fflush(stdout);
-    watch(EPOLL_CTL_ADD, listener, EPOLLIN);
+static void *serve(void *kept) {
     struct epoll_event events[EVENTS];
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    listener = (int)(intptr_t)kept;
+    watch(EPOLL_CTL_ADD, listener, EPOLLIN);
     for (;;) {
         int n = epoll_wait(poller, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {
@@ -165,4 +154,30 @@ int main(int argc, char **argv) {
             else on_readable(fd);
         }
     }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"mode", 1, 0, 'm'}, {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"gather", 0, 0, 'g'}, {"threads", 1, 0, 't'}, {0, 0, 0, 0}};
+    const char *host = "127.0.0.1", *path = NULL;
+    int port = 0, threads = 1;
+    pthread_t thread;
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
+        case 'm': five = !strcmp(optarg, "five"); break;
+        case 'h': host = optarg; break;
+        case 'p': port = atoi(optarg); break;
+        case 'u': path = optarg; break;
+        case 'g': gather = true; break;
+        case 't': threads = atoi(optarg); break;
+        default: return 2;
+        }
+    make_tails();
+    if (path) listen_unix(path);
+    for (int i = 0; i < threads && !path; i++) {
+        port = listen_tcp(host, port, threads > 1);
+        if (i + 1 < threads) pthread_create(&thread, NULL, serve, (void *)(intptr_t)listener);
+    }
+    if (!path) printf("LISTENING %d\n", port);
+    fflush(stdout);
+    serve((void *)(intptr_t)listener);
 }

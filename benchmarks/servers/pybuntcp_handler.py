@@ -1,14 +1,16 @@
-"""The peer `pybuntcp`: Python handlers on pybuntcp's own loop, written as the first page of its documentation would.
+"""The peers `pybuntcp`: Python handlers on pybuntcp's own loop, written as the first page of its documentation would.
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 `data` may ignore what `write` returns because no question here keeps more bytes in flight than `high_water_mark`, so nothing can be refused;
-the load compares every byte, so a loss would be an error and never a good figure. With `--sink` the pieces go into a sink of the socket's.
+the load compares every byte, so a loss would be an error and never a good figure. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
+handlers are the C functions of slots/slots_echo.pyx, compiled there; with `--threads N` as many loops share the port.
 It does not know: anything private of pybuntcp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from typing import Any
 
 from protocol_echo import BACKLOG, PIECE, make_parser, raise_descriptor_limit
 
@@ -39,19 +41,36 @@ def five_in_sink(socket: pybuntcp.Socket[pybuntcp.SocketSink], chunk: bytes) -> 
         write(chunk[at : at + PIECE])
 
 
-def handlers_for(mode: str, sink: bool) -> dict[str, Callable[..., None]]:
+def handlers_for(mode: str, sink: bool, slots: str | None) -> Any:
+    if slots is not None:
+        sys.path.insert(0, slots)
+        import slots_echo
+
+        return slots_echo.handlers(mode == "five")
     if mode != "five":
         return {"data": echo}
     return {"open": join_sink, "data": five_in_sink} if sink else {"data": five}
+
+
+def serve_in_threads(count: int, **options: Any) -> None:
+    """The same on `count` loops."""
+    with pybuntcp.listen_threads(count, **options) as threads:
+        print(f"LISTENING {threads.port}", flush=True)
+        threads.wait()
 
 
 def main() -> None:
     """Listen, say so, serve until ended."""
     parser = make_parser("Echo with pybuntcp's Python handlers.")
     parser.add_argument("--sink", action="store_true", help="write the pieces into a SocketSink")
+    parser.add_argument("--slots", metavar="FOLDER", help="C functions instead: slots_echo, compiled, is in FOLDER")
+    parser.add_argument("--threads", type=int, help="as many loops on the port")
     arguments = parser.parse_args()
     raise_descriptor_limit()
-    handlers = handlers_for(arguments.mode, arguments.sink)
+    handlers = handlers_for(arguments.mode, arguments.sink, arguments.slots)
+    if arguments.threads is not None:
+        serve_in_threads(arguments.threads, socket=handlers, hostname=arguments.host, port=0, backlog=BACKLOG)
+        return
     if arguments.unix is not None:
         listener = pybuntcp.listen(socket=handlers, unix=arguments.unix, backlog=BACKLOG)
         where = arguments.unix

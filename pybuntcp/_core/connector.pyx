@@ -360,7 +360,7 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
         error = connect_error_call(self.loop, <object>handler, face.options.data, error)
     elif self.context.table.slots.connect_error != NULL:
         face.told = True
-        connector_tell_slot(self, error.errno)
+        connector_tell_slot(self, errno_of(error))
     face.telling = False
     face.error = error
 

@@ -48,6 +48,11 @@ cdef object error_from_code(int code, str syscall, object address=None, object p
     return error
 
 
+cdef int errno_of(object error) except? -1:
+    """As slots are told it: a positive errno, or the negative EAI_* of a name (on any system)."""
+    return -abs(error.errno) if isinstance(error, _stdlib_socket.gaierror) else error.errno
+
+
 cdef int check(int code, str syscall) except -1:
     """Raise for a negative code; 0 otherwise."""
     if code < 0:

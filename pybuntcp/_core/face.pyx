@@ -14,8 +14,6 @@ from libc.math cimport ceil
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from pybuntcp._c cimport net
-
 
 class ReadyState(IntEnum):
     """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
@@ -309,6 +307,8 @@ cdef object socket_face(socket_t* s):
     if s.face != NULL:
         return <object>s.face
     face = Socket.__new__(Socket)
+    if s.face != NULL:
+        return <object>s.face       # made meanwhile, by somebody's finalizer
     face.s = s
     if context_of(s).data != NULL:
         face.data = <object>context_of(s).data
@@ -317,7 +317,8 @@ cdef object socket_face(socket_t* s):
     return face
 
 
-cdef void face_prepare(socket_t* s) noexcept:
+cdef void face_prepare(socket_t* s) noexcept with gil:
+    """Called from verbs, where nobody knows who holds the GIL: the user may have let it go."""
     socket_face(s)
 
 

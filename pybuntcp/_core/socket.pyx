@@ -215,7 +215,7 @@ cdef int socket_unref(socket_t* s) noexcept nogil:
 
 cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil:
     """-1: closed, or `seconds` is negative or NaN; -2: no memory."""
-    if s.flags & S_CLOSED or not seconds >= 0:
+    if s.flags & (S_CLOSED | S_CLOSING) or not seconds >= 0:
         return -1
     return 0 if clocks_set_timeout(s, seconds) else -2
 
@@ -279,7 +279,8 @@ cdef void socket_peer_ended(socket_t* s) noexcept nogil:
 
 cdef void socket_flushed(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSING:
-        socket_leave(s)
+        if not s.flags & S_FIN_SENT:
+            socket_leave(s)     # else it is leaving already: flush() asks again and again
     elif s.flags & S_ENDED:
         socket_send_fin(s)
     elif s.flags & S_SHORT:
@@ -297,10 +298,9 @@ cdef void socket_broken(socket_t* s) noexcept nogil:
 
 
 cdef void socket_closing(socket_t* s) noexcept nogil:
-    clocks_stop(s)
     if s.face == NULL and socket_will_need_face(s):
-        gil_take(loop_of(s))
-        (<event_slot><void*>face_prepare)(s)
+        face_prepare(s)         # may run anybody's finalizer; what it armed is stopped here
+    clocks_stop(s)
     if s.face != NULL:
         record_addresses(s)
 

@@ -1,93 +1,20 @@
 """The documentation is true: every code block in `docs/` is run, and what it says it prints is what it prints.
 
-How a page marks its blocks, each mark an HTML comment on the line above the fence:
-
-  (nothing)                      a ```python block is a program: run in a new interpreter and an empty folder, with a
-                                 time limit; it must end by itself, with exit code 0 and nothing on stderr
-  <!-- prints -->                this ```text block is what the python block before it writes to stdout
-  <!-- compile only: REASON -->  it serves for ever, or needs what a test has not; it is only compiled
-
-Owns the extraction and the rules; knows nothing of the runtime.
+How a page marks its blocks: see `support_docs`. Those that need an extension module built are run by
+`tests/capi/test_cython_guide.py`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support_docs import DOCS, Block, blocks_of, complaints_about, run
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
+ROOT = DOCS.parent
 PAGES = sorted(DOCS.glob("**/*.md"))
-TIME_LIMIT = 20
-
-FENCE = re.compile(
-    r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
-
-
-@dataclass
-class Block:
-    page: str
-    line: int
-    language: str
-    mark: str
-    text: str
-    prints: str | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.page}:{self.line}"
-
-    @property
-    def runs(self) -> bool:
-        return self.language == "python" and not self.mark
-
-
-def blocks_of(page: str, text: str) -> list[Block]:
-    """The fenced blocks of a page in order; the text that one prints is joined to it."""
-    found: list[Block] = []
-    for match in FENCE.finditer(text):
-        line = text.count("\n", 0, match.start("text")) + 1
-        block = Block(page, line, match["language"], match["mark"] or "", match["text"])
-        if block.mark == "prints" and found and found[-1].runs:
-            found[-1].prints = block.text
-        found.append(block)
-    return found
-
-
-def complaints_about(block: Block) -> list[str]:
-    """What is wrong with how a block is written."""
-    known = {"python": r"|compile only: \S.*", "text": r"|prints"}
-    if block.language not in known:
-        return [f"{block.name}: language {block.language!r}: must be python or text"]
-    if not re.fullmatch(known[block.language], block.mark):
-        return [f"{block.name}: unknown mark {block.mark!r}"]
-    return []
-
-
-def run(block: Block, folder: Path) -> str:
-    """What the block prints, run as a program."""
-    script = folder / "block.py"
-    script.write_text("\n" * (block.line - 1) + block.text)  # tracebacks name the page's lines
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), f"{block.name}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page.name, page.read_text())]
 PYTHON = [block for block in BLOCKS if block.language == "python"]

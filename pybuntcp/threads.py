@@ -1,0 +1,216 @@
+"""threads: one port, several cores.
+
+Owns `listen_threads`: N threads, each with a loop and a listener of its own on the same port
+(SO_REUSEPORT); the kernel deals the connections out, and each is served by one thread to its end.
+
+A thread is told to stop over a socket pair, whose far end its loop watches like any other
+connection. Nothing else is shared between the loops but the handlers.
+
+Promises: all of them listen, or none; `wait` gives up for Ctrl-C only after all have stopped.
+Does not know: what the handlers do. Beside one another they run only where they do not hold the GIL: in slots
+(see docs/cython.md), or on a free-threaded interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from . import _core
+from .api import connect, listen, run
+from .options import integer
+
+STOP, CLOSE = b"s", b"c"
+MOST_THREADS = 1024
+
+
+class ListenerThreads:
+    """Listeners on one port, each in a thread of its own; made by `listen_threads`.
+
+    `with threads:` is `stop(True)` and `wait()` on exit. All of it may be used from any thread.
+    """
+
+    _workers: list[_Worker]
+    _ended: threading.Event
+
+    def __init__(self) -> None:
+        raise TypeError("threads are made by listen_threads()")
+
+    @property
+    def port(self) -> int:
+        """The port they share."""
+        return self._workers[0].listener.port or 0
+
+    @property
+    def hostname(self) -> str | None:
+        """As given."""
+        return self._workers[0].listener.hostname
+
+    @property
+    def connections(self) -> int:
+        """Sockets open now, of all threads."""
+        return sum(worker.listener.connections for worker in self._workers)
+
+    def stats(self) -> list[dict[str, int]]:
+        """`Listener.stats()` of each."""
+        return [worker.listener.stats() for worker in self._workers]
+
+    def stop(self, close_active_connections: bool = False) -> None:
+        """As `Listener.stop`, in every thread, soon. Each ends when its last socket has closed. Idempotent."""
+        for worker in self._workers:
+            worker.command(CLOSE if close_active_connections else STOP)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until every thread has ended, for at most `timeout` seconds; have they?
+
+        Ctrl-C here, or a handler's KeyboardInterrupt or SystemExit in any thread, stops them all, open sockets
+        included, and is raised when they have ended.
+        """
+        try:
+            if not self._ended.wait(timeout):
+                return False
+        except KeyboardInterrupt:
+            self.stop(True)
+            self._ended.wait()
+            raise
+        for worker in self._workers:
+            worker.thread.join()
+            if worker.failure is not None:
+                raise worker.failure
+        return True
+
+    def __enter__(self) -> ListenerThreads:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop(True)
+        self.wait()
+
+    def __repr__(self) -> str:
+        return f"<pybuntcp.ListenerThreads {len(self._workers)} on {self.hostname} port {self.port}>"
+
+
+class _Worker:
+    """One thread, its listener, and the near end of the socket pair that it takes commands from."""
+
+    listener: _core.Listener
+    failure: BaseException | None = None
+
+    def __init__(self, number: int, ended: Callable[[_Worker], None]) -> None:
+        self.control, self._far = socket.socketpair()
+        self.control.setblocking(False)
+        self.thread = threading.Thread(target=self._serve, name=f"pybuntcp-{number}")
+        self._ended = ended
+        self._lock = threading.Lock()
+
+    def start(self, options: dict[str, Any], setup: Callable[[_core.Listener], object] | None) -> None:
+        """Listen in the thread; raises what that raised."""
+        self._started: Future[None] = Future()
+        self._options, self._setup = options, setup
+        self.thread.start()
+        self._started.result()
+
+    def command(self, what: bytes) -> None:
+        """Told twice is told once: a full pipe holds enough commands."""
+        with self._lock, contextlib.suppress(OSError):
+            self.control.send(what)
+
+    def _serve(self) -> None:
+        try:
+            self._listen()
+        except BaseException as error:
+            self._leave()
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
+        try:
+            run()
+        except BaseException as error:
+            self.failure = error
+        self._leave()
+
+    def _listen(self) -> None:
+        self.listener = listen(**self._options)
+        try:
+            connect(fd=self._far.detach(), socket={"open": lambda far: far.unref(), "data": self._obey})
+            if self._setup is not None:
+                self._setup(self.listener)
+        except BaseException:
+            self.listener.stop()
+            raise
+
+    def _obey(self, far: _core.Socket[Any], commands: bytes) -> None:
+        self.listener.stop(CLOSE in commands)
+
+    def _leave(self) -> None:
+        """The loop goes with the thread."""
+        with self._lock:
+            self.control.close()
+            self._far.close()
+        self._ended(self)
+
+
+def listen_threads(
+    count: int | None = None,
+    /,
+    *,
+    setup: Callable[[_core.Listener], object] | None = None,
+    **options: Any,
+) -> ListenerThreads:
+    """Listen on one port with `count` threads, each with a loop of its own; they serve at once.
+
+    count: None = the cores this process may use. setup: called in each thread with its `Listener` before anything is
+    accepted, to `reload` it with handlers, or give it `data`, of its own. The others are `listen`'s; `reuse_port` is
+    implied, and `unix`, `fd` and `exclusive` do not go with it. A `port` of 0 is picked once, for all.
+
+    The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and
+    there it stays. Handlers are shared by all threads: what they share beyond that is theirs to lock.
+
+    Errors: as `listen`, and what `setup` raises; then no thread is left. Source: SO_REUSEPORT in socket(7); one process
+    for each core in Bun.
+    """
+    refused = [name for name in ("unix", "fd", "exclusive") if options.get(name)]
+    if refused:
+        raise TypeError(f"{refused[0]} does not go with threads: they share a port")
+    count = usable_cores() if count is None else integer("count", count, 1, MOST_THREADS)
+    options["socket"] = _core.compile_handlers(options.get("socket"))
+    return _start(count, options | {"reuse_port": True}, setup)
+
+
+def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener], object] | None) -> ListenerThreads:
+    threads = ListenerThreads.__new__(ListenerThreads)
+    threads._workers, threads._ended = [], threading.Event()
+    alive = count
+
+    def ended(worker: _Worker) -> None:
+        nonlocal alive
+        with lock:
+            alive -= 1
+            if alive == 0:
+                threads._ended.set()
+        if worker.failure is not None:
+            threads.stop(True)
+
+    lock = threading.Lock()
+    try:
+        for number in range(count):
+            worker = _Worker(number, ended)
+            worker.start(options, setup)
+            threads._workers.append(worker)
+            options["port"] = worker.listener.port
+    except BaseException:
+        threads.stop(True)
+        for worker in threads._workers:
+            worker.thread.join()
+        raise
+    return threads
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
