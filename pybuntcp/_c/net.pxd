@@ -19,6 +19,7 @@ cdef extern from * nogil:
     #include <sys/ioctl.h>
     #include <sys/socket.h>
     #include <sys/stat.h>
+    #include <sys/uio.h>
     #include <sys/un.h>
     #include <unistd.h>
 
@@ -52,6 +53,23 @@ cdef extern from * nogil:
         if (pbt_cloexec_nonblock(fds[0]) < 0) { close(fds[1]); return -1; }
         if (pbt_cloexec_nonblock(fds[1]) < 0) { close(fds[0]); return -1; }
         return 0;
+    }
+    /* One attempt: bytes sent, 0 when the kernel is full, or -errno. send(2) is cheaper than the
+       write(2) of uv_try_write, which takes the way of files, and never raises SIGPIPE. */
+    static ssize_t pbt_send(int fd, const struct iovec* parts, int count) {
+        struct msghdr message = {0};
+        ssize_t sent;
+    #ifndef MSG_NOSIGNAL
+        enum { MSG_NOSIGNAL = 0 };      /* libuv has set SO_NOSIGPIPE */
+    #endif
+        message.msg_iov = (struct iovec*)parts;
+        message.msg_iovlen = count;
+        do {
+            sent = count == 1 ? send(fd, parts->iov_base, parts->iov_len, MSG_NOSIGNAL)
+                              : sendmsg(fd, &message, MSG_NOSIGNAL);
+        } while (sent < 0 && errno == EINTR);
+        if (sent >= 0) return sent;
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : -errno;
     }
     /* getpeername() says ENOTCONN once the peer has reset the connection; Linux still
        tells the name through SO_PEERNAME, which wants the exact length. */
@@ -145,7 +163,12 @@ cdef extern from * nogil:
         int l_onoff
         int l_linger
 
+    cdef struct iovec:
+        void* iov_base
+        size_t iov_len
+
     int errno
+    ssize_t pbt_send(int, const iovec*, int)
     int pbt_accept(int)
     int pbt_socket(int)
     int pbt_pipe(int*)

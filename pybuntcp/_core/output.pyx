@@ -14,7 +14,7 @@ Does not know handlers or why somebody wants to write.
 from libc.stdint cimport SIZE_MAX, uint64_t
 from libc.stdlib cimport free
 
-from pybuntcp._c cimport uv
+from pybuntcp._c cimport net, uv
 
 cdef enum:
     CORK_SIZE = 16384       # gathered at most before it goes out; a TLS record's worth
@@ -78,20 +78,35 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and one
     byte at most is kept, to learn from its write callback when the kernel takes more.
     """
-    cdef loop_t* loop = loop_of(self)
-    cdef size_t gathered = chunk_length(self.gather)
     cdef size_t limit = max(mark, <size_t>1)
     if size == 0:
         return 0
     if output_sending(self) != 0:
         return output_keep(self, at, size, limit)
-    if mark != 0 and output_corked(self) and gathered + size <= min(limit, <size_t>CORK_SIZE):
-        if output_append(self, at, size, limit, loop.dirty.count):
-            self.accepted += size
-            if loop.handling != 0:
-                output_mark(self, &loop.dirty, S_DIRTY)
-            return size
+    if output_corked(self) and output_gather(self, at, size, min(mark, <size_t>CORK_SIZE)):
+        return size
     return output_send(self, at, size, limit)
+
+
+cdef inline bint output_gather(socket_t* self, const char* at, size_t size, size_t most) noexcept nogil:
+    """Until the handler or the cork ends. False: it is more than `most` bytes, or no memory."""
+    cdef loop_t* loop = loop_of(self)
+    cdef chunk_t* chunk = self.gather
+    if chunk_length(chunk) + size > most:
+        return False
+    if chunk == NULL and loop.spares != 0:
+        loop.spares -= 1
+        chunk = loop.spare[loop.spares]
+        chunk.start = chunk.end = 0
+        self.gather = chunk
+    if chunk != NULL and chunk.size - chunk.end >= size:
+        chunk_append(chunk, at, size)
+    elif not output_append(self, at, size, most, loop.dirty.count):
+        return False
+    self.accepted += size
+    if loop.handling != 0:
+        output_mark(self, &loop.dirty, S_DIRTY)
+    return True
 
 
 cdef ssize_t output_coalesce(
@@ -170,7 +185,7 @@ cdef bint output_append(
 cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
     """One attempt: what is gathered, then the caller's bytes; keep what is refused."""
     cdef uv.uv_buf_t parts[2]
-    cdef unsigned int count = 0
+    cdef int count = 0
     cdef size_t gathered = chunk_length(self.gather)
     cdef ssize_t sent
     if gathered != 0:
@@ -194,18 +209,15 @@ cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t lim
     return sent
 
 
-cdef ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, unsigned int count) noexcept nogil:
+cdef inline ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, int count) noexcept nogil:
     """One system call. Bytes taken (0: the kernel is full), or a code: the socket is broken."""
     cdef loop_t* loop = loop_of(self)
-    cdef ssize_t sent = uv.uv_try_write(<uv.uv_stream_t*>self, parts, count)
+    cdef ssize_t sent = net.pbt_send(stream_fd(self), <net.iovec*>parts, count)    # the same layout
     loop.count.writes += 1
-    if sent > 0:
-        loop.count.bytes_written += sent
-        return sent
-    if sent == uv.UV_EAGAIN:
-        return 0
     if sent < 0:
         output_break(self, <int>sent)
+    else:
+        loop.count.bytes_written += sent
     return sent
 
 

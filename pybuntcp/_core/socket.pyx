@@ -189,7 +189,7 @@ cdef int socket_cork(socket_t* s) noexcept nogil:
 
 
 cdef int socket_uncork(socket_t* s) noexcept nogil:
-    if s.corks == 0:
+    if s.corks == 0 or s.flags & S_CLOSED:
         return -1
     output_uncork(s)
     return 0
@@ -292,9 +292,9 @@ cdef void socket_flushed(socket_t* s) noexcept nogil:
 cdef void socket_broken(socket_t* s) noexcept nogil:
     if s.flags & (S_EOF | S_DEAF | S_CLOSING):
         stream_close(s)
-    elif not s.flags & S_PAUSED:
-        stream_read(s)
-        clocks_start_linger(s)
+        return
+    stream_read(s)              # unless paused: then `resume` tells, ...
+    clocks_start_linger(s)      # ... or the clock, for who waits for a drain that never comes
 
 
 cdef void socket_closing(socket_t* s) noexcept nogil:
