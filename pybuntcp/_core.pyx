@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: cdivision=True, embedsignature=False, binding=True, always_allow_keywords=True
+# cython: freethreading_compatible=True
 """_core: the one module that touches libuv. This page is its table of contents.
 
 Chapters in layer order; each uses its own layer and those above it on this page. Two tables

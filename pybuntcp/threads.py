@@ -32,7 +32,8 @@ MOST_THREADS = 1024
 class ListenerThreads:
     """Listeners on one port, each in a thread of its own; made by `listen_threads`.
 
-    `with threads:` is `stop(True)` and `wait()` on exit. All of it may be used from any thread.
+    `with threads:` is `stop(True)` and `wait()` on exit: a program that leaves without has threads that keep it
+    from ending. All of it may be used from any thread.
     """
 
     _workers: list[_Worker]
