@@ -99,6 +99,13 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
     clocks_arm(s)
 
 
+cdef void clocks_forget_user(socket_t* s) noexcept nogil:
+    """It closes: `timeout` is not told any more, and only the linger time may cut it short."""
+    if s.clocks != NULL:
+        s.clocks.timeout_at = s.clocks.idle_for = 0
+        clocks_arm(s)
+
+
 cdef void clocks_look_again(socket_t* s) noexcept nogil:
     """While a close lingers the user's timeout has no meaning; its place serves to look again."""
     if clocks_of(s) != NULL:

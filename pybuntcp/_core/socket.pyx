@@ -95,6 +95,7 @@ cdef int socket_close(socket_t* s) noexcept nogil:
     output_flush(s)
     s.flags |= S_ENDED | S_CLOSING
     stream_stop(s)
+    clocks_forget_user(s)
     if output_pending(s) == 0 or s.flags & S_BROKEN:
         socket_leave(s)
     else:

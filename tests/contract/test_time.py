@@ -314,6 +314,25 @@ def test_t1_timeout_is_not_restarted_by_bytes(loop, transport):
     assert recorder.count("data") > 10
 
 
+def test_t1_a_close_with_bytes_pending_clears_the_timeout_and_loses_nothing(loop, transport):
+    recorder = Recorder()
+    socket, peer = accepted(loop, transport, recorder, idle_timeout=0.2)
+    feed = Feed(8 << 20)
+    feed.fill(socket)
+    socket.timeout(0.05)
+    socket.close()
+    clock = Recorder(label="clock")
+    ticking, _ = accepted(loop, transport, clock)
+    ticking.timeout(0.5)
+    loop.run_until(lambda: clock.count("close"))
+    assert recorder.names() == ["open"]
+    received = peer.recv_until_eof()
+    loop.run()
+    assert received.result() == feed.accepted
+    assert recorder.names() == ["open", "close"]
+    assert recorder.close_error is None
+
+
 def test_t1_closing_clears_the_timeout(loop, transport):
     recorder = Recorder()
     socket, _peer = accepted(loop, transport, recorder)
