@@ -35,7 +35,7 @@ test: $(VENV)/.test    ## set up, run the tests (ARGS="-k drain" narrows them)
 lint: $(VENV)/.dev     ## style of the Python and Cython sources
 	$(VENV)/bin/ruff check . .ci
 	$(VENV)/bin/ruff format --check . .ci
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint pybuntcp    # it calls pycodestyle by name
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint pybuntcp examples tests benchmarks    # it calls pycodestyle by name
 
 format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 	$(VENV)/bin/ruff check --fix . .ci

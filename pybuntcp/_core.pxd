@@ -63,9 +63,10 @@ cdef inline slots_t new_slots() noexcept nogil:
     return slots
 
 # A `Handlers` for listen(), connect() and reload(): a copy of the table. `handlers`: Python
-# handlers to go with it, as listen(socket=...) takes them. ValueError for a table that this
-# pybuntcp does not understand, or with neither `data` nor `drain`.
-cdef object handlers_from_slots(const slots_t* slots, object handlers=*)
+# handlers to go with it, as listen(socket=...) takes them, or None. `owner`: an object, kept for
+# as long as a socket may use the table; what `user` points into, say. ValueError for a table that
+# this pybuntcp does not understand, or with neither `data` nor `drain`.
+cdef object handlers_from_slots(const slots_t* slots, object handlers=*, object owner=*)
 
 # writing
 cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil      # bytes accepted, or -1

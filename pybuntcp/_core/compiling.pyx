@@ -41,6 +41,7 @@ cdef class Handlers:
     """
     cdef handlers_t table       # borrows its callables from `found`
     cdef dict found             # ... which the garbage collector can look into
+    cdef object owner           # ... and this one, of the table's slots
 
     def __cinit__(self, source=None, /, **handlers):
         if source is _to_be_filled:
@@ -95,12 +96,14 @@ cdef int handlers_fill(Handlers self, dict found) except -1:
     return 0
 
 
-cdef object handlers_from_slots(const slots_t* slots, object handlers=None):
+cdef object handlers_from_slots(const slots_t* slots, object handlers=None, object owner=None):
     """A `Handlers` of a Cython user's own functions, and Python handlers beside them."""
     cdef Handlers self = Handlers.__new__(Handlers, _to_be_filled)
     slots_check(slots)
     memcpy(&self.table.slots, slots, slots.size)    # of an older ABI's table the rest stays NULL
     handlers_fill(self, handlers_collect(handlers, {}))
+    self.owner = owner
+    self.table.owner = <PyObject*>owner
     if self.table.slots.data == NULL and self.table.slots.drain == NULL:
         raise ValueError("slots_t: at least one of the slots 'data' and 'drain' is needed")
     return self
@@ -109,10 +112,11 @@ cdef object handlers_from_slots(const slots_t* slots, object handlers=None):
 cdef int slots_check(const slots_t* slots) except -1:
     """Refuse a table that is not what its first two numbers say."""
     cdef size_t least = <size_t>&(<slots_t*>NULL).connect_error + sizeof(void*)
-    if slots == NULL or slots.abi != SLOTS_ABI:
-        abi = "no table" if slots == NULL else slots.abi
+    if slots == NULL:
+        raise ValueError("slots_t: NULL is no table")
+    if slots.abi != SLOTS_ABI:
         raise ValueError(
-            f"slots_t: abi {abi}, and this pybuntcp knows abi {SLOTS_ABI}: was it made by "
+            f"slots_t: abi {slots.abi}, and this pybuntcp knows abi {SLOTS_ABI}: was it made by "
             "new_slots(), and built against this pybuntcp?"
         )
     if slots.size > sizeof(slots_t):

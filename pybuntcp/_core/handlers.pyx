@@ -43,6 +43,7 @@ cdef struct handlers_t:
     slots_t slots               # C functions: a Cython user's own, or an adapter
     int binary_type
     PyObject* callable[9]       # owned; by event; what the adapters call
+    PyObject* owner             # owned: a Cython user's, for what `slots.user` points into
 
 cdef struct context_t:
     handlers_t table
@@ -63,6 +64,7 @@ cdef void table_copy(handlers_t* self, const handlers_t* other) noexcept:
     cdef int i
     for i in range(EVENTS):
         Py_XINCREF(other.callable[i])
+    Py_XINCREF(other.owner)
     self[0] = other[0]
 
 
@@ -70,6 +72,7 @@ cdef void table_clear(handlers_t* self) noexcept:
     cdef int i
     for i in range(EVENTS):
         Py_CLEAR(self.callable[i])
+    Py_CLEAR(self.owner)
 
 
 cdef context_t* context_new() except NULL:

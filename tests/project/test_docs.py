@@ -34,6 +34,10 @@ def test_a_block_is_well_marked(block: Block) -> None:
     assert complaints_about(block) == []
 
 
+def test_what_must_be_built_stands_where_it_is_built() -> None:
+    assert {block.page for block in BLOCKS if block.needs or block.file or block.language == "cython"} == {"cython.md"}
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
 def test_a_block_compiles(block: Block) -> None:
     compile(block.text, block.name, "exec")

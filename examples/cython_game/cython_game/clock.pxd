@@ -23,5 +23,5 @@ cdef struct clock_t:
 
 cdef int clock_init(clock_t* clock, int64_t hz, int64_t most) except -1
 cdef void clock_free(clock_t* clock) noexcept nogil
-cdef object clock_handlers(clock_t* clock)
+cdef object clock_handlers(clock_t* clock, object owner)
 cdef void clock_start(clock_t* clock) noexcept nogil

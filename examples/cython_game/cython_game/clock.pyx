@@ -37,15 +37,15 @@ cdef void clock_free(clock_t* clock) noexcept nogil:
     free(clock.took)
 
 
-cdef object clock_handlers(clock_t* clock):
-    """The slots of the clock's connection; `clock` must outlive it."""
+cdef object clock_handlers(clock_t* clock, object owner):
+    """The slots of the clock's connection, and who owns `clock`."""
     cdef slots_t slots = new_slots()
     slots.user = clock
     slots.open = on_open
     slots.data = on_data
     slots.timeout = on_timeout
     slots.close = on_close
-    return handlers_from_slots(&slots)
+    return handlers_from_slots(&slots, None, owner)
 
 
 cdef void clock_start(clock_t* clock) noexcept nogil:

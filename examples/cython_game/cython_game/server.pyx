@@ -167,7 +167,7 @@ cdef void on_over(void* user) noexcept nogil:
 # --- from Python
 
 cdef class Game:
-    """The game's memory and its figures. It must live as long as its connections do."""
+    """The game's memory and its figures; its tables keep it alive."""
     cdef game_t* game
     cdef dict at_start
     cdef dict at_end
@@ -196,11 +196,11 @@ cdef class Game:
         slots.open = on_open
         slots.data = on_data
         slots.close = on_close
-        return handlers_from_slots(&slots)
+        return handlers_from_slots(&slots, None, self)
 
     def clock_handlers(self):
         """For `pybuntcp.connect(fd=...)`, with one end of a socketpair."""
-        return clock_handlers(&self.game.clock)
+        return clock_handlers(&self.game.clock, self)
 
     cdef int begin(self) except -1:
         """All are here."""
