@@ -159,14 +159,14 @@ cdef void linger_expired(socket_t* s) noexcept nogil:
 
 cdef void timeout_expired(socket_t* s) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
-    cdef unsigned int before = s.flags & (S_ENDED | S_CLOSING)
+    cdef unsigned int before = s.flags & (S_LINGER | S_CLOSING)
     s.flags &= ~S_RENEWED
     emit_event(s, context_of(s).table.slots.timeout)
     if s.flags & S_RENEWED:
         s.clocks.touched = clock_now()
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
-    if s.flags & S_CLOSED or s.flags & (S_ENDED | S_CLOSING) != before:
+    if s.flags & S_CLOSED or s.flags & (S_LINGER | S_CLOSING) != before:
         s.clocks.idle_for = 0       # told once; the linger time guards the rest
         return
     if output_pending(s) != 0:

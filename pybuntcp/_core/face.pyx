@@ -394,10 +394,10 @@ cdef int face_reload(socket_t* s, Handlers handlers) except -1:
     cdef context_t* own
     handlers_fit(handlers, shared)
     if shared.references == 1:
-        context_install(shared, handlers)
+        context_install(loop_of(s), shared, handlers)
         return 0
     own = context_copy(shared)
-    context_install(own, handlers)
+    context_install(loop_of(s), own, handlers)
     s.tcp.data = own
     context_release(loop_of(s), shared)
     return 0

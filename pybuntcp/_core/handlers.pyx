@@ -94,10 +94,12 @@ cdef context_t* context_copy(context_t* other) except NULL:
     return self
 
 
-cdef void context_install(context_t* self, Handlers handlers) noexcept:
-    """Overwrite the table. The handler that runs now, if any, is held by its caller."""
+cdef void context_install(loop_t* loop, context_t* self, Handlers handlers) noexcept:
+    """Overwrite the table. What runs now is held: a callable by its caller, an owner by the loop."""
     cdef handlers_t old = self.table
     table_copy(&self.table, &handlers.table)
+    if old.owner != NULL and loop.handling != 0:
+        loop_hold(loop, <object>old.owner)
     table_clear(&old)
 
 

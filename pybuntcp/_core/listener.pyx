@@ -290,7 +290,7 @@ cdef class Listener:
         loop_check(loop_of(self.c))
         if self.c.context != NULL:
             handlers_fit(handlers, self.c.context)
-            context_install(self.c.context, handlers)
+            context_install(loop_of(self.c), self.c.context, handlers)
 
     def stats(self):
         """`{"accepted", "connections", "accept_errors"}`."""

@@ -63,6 +63,7 @@ cdef struct loop_t:
     size_t references           # what keeps `run` going: sockets, listeners, connectors
     int handling                # > 0 while a handler runs
     bint running
+    bint holding                # the owner has something to let go of when the turn ends
     bint dead                   # closed for good, or inherited over a fork: no handler runs
     bint closed
     roll_t dirty                # sockets with output gathered by the handler that runs
@@ -85,6 +86,7 @@ cdef class Loop:
     cdef object failure         # what a handler raised to stop the loop
     cdef object thread_name
     cdef dict waiting           # who waits for a sink's drain, by socket; see gathering
+    cdef list held              # what the slot that runs may still use, though it was replaced
     cdef object __weakref__
 
     def __dealloc__(self):
@@ -134,6 +136,7 @@ cdef Loop loop_new():
         raise error_from_code(rc, "epoll_create")
     self.c = c
     self.waiting = {}
+    self.held = []
     self.thread_name = threading.current_thread().name
     c.thread = PyThread_get_thread_ident()
     c.process = net.getpid()
@@ -188,6 +191,8 @@ cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
     return <loop_t*>(<uv.uv_handle_t*>handle).loop
 
 
+ctypedef void (*loop_slot)(loop_t*) noexcept nogil
+
 cdef inline void gil_take(loop_t* self) noexcept nogil:
     """From here to the end of the turn this thread holds the GIL."""
     if self.parked != NULL:
@@ -206,12 +211,28 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
     loop_end_turn(self)
+    if self.holding:
+        gil_take(self)
+        (<loop_slot><void*>loop_let_go)(self)
     if self.parked == NULL:
         self.parked = PyEval_SaveThread()
 
 
 cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
     loop_end_turn(loop_of(handle))
+
+
+cdef void loop_hold(loop_t* self, object replaced) noexcept:
+    """Until no slot runs that might use it."""
+    (<Loop>self.owner).held.append(replaced)
+    self.holding = True
+
+
+cdef void loop_let_go(loop_t* self) noexcept:
+    cdef list held = (<Loop>self.owner).held
+    self.holding = False
+    (<Loop>self.owner).held = []
+    held.clear()
 
 
 cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
@@ -272,6 +293,7 @@ cdef int loop_run(Loop self) except -1:
                 uv.uv_stop(&c.uv)
             uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)     # ... and what comes of it; or forget the stop
         gil_take(c)
+        loop_let_go(c)
         c.running = False
         PyErr_CheckSignals()
     finally:
@@ -331,8 +353,6 @@ cdef void on_interrupt(uv.uv_poll_t* handle, int status, int events) noexcept no
     gil_take(self)
     (<loop_slot><void*>signals_deliver)(self)
 
-
-ctypedef void (*loop_slot)(loop_t*) noexcept nogil
 
 cdef void signals_deliver(loop_t* self) noexcept:
     try:

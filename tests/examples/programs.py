@@ -99,7 +99,30 @@ class Program:
 
 def example(name: str, *arguments: str) -> Program:
     """Start examples/`name` and wait until it listens."""
-    program = Program(sys.executable, EXAMPLES / name, *arguments)
+    return listening(Program(sys.executable, EXAMPLES / name, *arguments), name)
+
+
+def installed_example(name: str, folder: Path, *arguments: str) -> Program:
+    """The same of a package that was built and installed into `folder`."""
+    return listening(Program(sys.executable, "-m", name, *arguments, env={"PYTHONPATH": os.fspath(folder)}), name)
+
+
+IMPATIENT = """
+import contextlib, importlib, sys, pybuntcp
+with contextlib.suppress(KeyboardInterrupt), pybuntcp.listen(socket=importlib.import_module(sys.argv[1]).handlers(), unix=sys.argv[2], linger_timeout=0.2):
+    print("listening on", sys.argv[2], flush=True)
+    pybuntcp.run()
+"""
+
+
+def impatient_example(name: str, folder: Path, path: Path) -> Program:
+    """Its `handlers()` on a unix socket, by a server that does not keep clients who are gone for long."""
+    command = (sys.executable, "-c", IMPATIENT, name, path)
+    return listening(Program(*command, env={"PYTHONPATH": os.fspath(folder)}), name)
+
+
+def listening(program: Program, name: str) -> Program:
+    """It, when it listens, and with its port."""
     program.name = name
     try:
         where = program.wait_for_line("listening on ").removeprefix("listening on ")
@@ -135,12 +158,12 @@ def output_of(*command: str | Path, stdin: bytes = b"") -> str:
     return said
 
 
-def redis_server(folder: Path) -> Program:
+def redis_server(folder: Path, *more: str) -> Program:
     """A real redis-server. It cannot pick its port itself: a free one is tried, and another if it is gone."""
     path = tool("redis-server")
     for _ in range(5):
         port = free_port()
-        options = ("--bind", HOST, "--port", str(port), "--save", "", "--dir", os.fspath(folder))
+        options = ("--bind", HOST, "--port", str(port), "--save", "", "--dir", os.fspath(folder), *more)
         program = Program(path, *options)
         try:
             program.wait_for_line("Ready to accept connections")

@@ -1,80 +1,37 @@
-"""examples/redis_server as a process of its own, driven by the tools of the Redis project.
+"""examples/redis_server and examples/cython_redis as processes of their own, driven by the tools of the Redis project.
 
-What it answers is compared byte by byte with a real redis-server: the same bytes go to both.
+What they answer is compared byte by byte with a real redis-server: the same bytes go to both. What the second
+does not know (databases, keys that expire) is asked of the first alone; what is its own is in test_cython_redis.py.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 import re
-import socket
 
 import pytest
-from programs import HOST, MEGABYTE, example, output_of, peak_memory, redis_server, tool
-from support import TIMEOUT, unread_bytes, wait_for
+from programs import MEGABYTE, example, installed_example, peak_memory
+from redis_traffic import benchmark, connected, replies_to, resp
+from support import unread_bytes, wait_for
 
-SENTINEL = b"the end of the replies"
+BUILDING = 300  # seconds; the first test of the Cython server builds it
 
 
 @pytest.fixture(scope="module")
-def server():
+def python_server():
     with example("redis_server", "--port", "0") as program:
         yield program
 
 
 @pytest.fixture(scope="module")
-def real_server(tmp_path_factory):
-    version = output_of(tool("redis-server"), "--version")
-    if " v=7." not in version:
-        pytest.skip(f"the example speaks as Redis 7; this is {version.strip()}")
-    with redis_server(tmp_path_factory.mktemp("redis")) as program:
+def cython_server(cython_redis):
+    with installed_example("cython_redis", cython_redis, "--port", "0") as program:
         yield program
 
 
-@pytest.fixture
-def cli(server):
-    """redis-cli, and what it prints."""
-    path = tool("redis-cli")
-    assert output_of(path, "-p", str(server.port), "FLUSHALL") == "OK\n"
-    return lambda *words, stdin=b"": output_of(path, "-h", HOST, "-p", str(server.port), *words, stdin=stdin)
-
-
-def resp(*words):
-    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
-
-
-def connected(program):
-    sock = socket.create_connection((HOST, program.port), TIMEOUT)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-def replies_to(program, pieces, sentinel=True):
-    """All bytes answered, up to the sentinel or the end of the connection.
-
-    A server that closes with a request of ours unread makes the kernel send a reset instead of a FIN:
-    which of the two it is depends on how our pieces met, and says nothing about the server.
-    """
-    expected = b"$%d\r\n%b\r\n" % (len(SENTINEL), SENTINEL)
-    answered = b""
-    with connected(program) as sock:
-        for piece in (*pieces, resp("ECHO", SENTINEL)) if sentinel else pieces:
-            try:
-                sock.sendall(piece)
-            except (BrokenPipeError, ConnectionResetError):
-                break
-        while not answered.endswith(expected):
-            try:
-                chunk = sock.recv(65536)
-            except ConnectionResetError:
-                chunk = b""
-            if not chunk:
-                return answered + b"<end>"
-            answered += chunk
-    return answered.removesuffix(expected)
+@pytest.fixture(scope="module", params=["python", pytest.param("cython", marks=pytest.mark.timeout(BUILDING))])
+def server(request):
+    return request.getfixturevalue(f"{request.param}_server")
 
 
 # --- redis-cli -----------------------------------------------------------------------------------
@@ -100,8 +57,10 @@ def test_redis_cli_shows_types_and_errors(cli):
     assert cli("--no-raw", "NONSENSE").startswith("(error) ERR unknown command 'NONSENSE'")
 
 
-def test_redis_cli_runs_a_session_in_another_database(cli):
-    said = cli(stdin=b"SELECT 3\nSET k here\nGET k\nSELECT 0\nGET k\nINFO\nCONFIG GET save\nCOMMAND COUNT\n")
+def test_redis_cli_runs_a_session_in_another_database(python_server, cli_of):
+    said = cli_of(python_server)(
+        stdin=b"SELECT 3\nSET k here\nGET k\nSELECT 0\nGET k\nINFO\nCONFIG GET save\nCOMMAND COUNT\n"
+    )
     assert said.startswith("OK\nOK\nhere\nOK\n\n# Server")
     assert "db3:keys=1" in said
 
@@ -120,15 +79,6 @@ def test_redis_cli_loads_a_hundred_thousand_commands_in_one_stream(cli):
 
 
 # --- redis-benchmark -----------------------------------------------------------------------------
-
-
-def benchmark(server, *arguments):
-    """Requests a second by name; what is no row of figures fails."""
-    options = ("-h", HOST, "-p", str(server.port), "-P", "16", "-c", "50", "-n", "20000", "--csv")
-    said = output_of(tool("redis-benchmark"), *options, *arguments)
-    assert "ERR" not in said
-    assert "WARN" not in said
-    return {row["test"]: float(row["rps"]) for row in csv.DictReader(io.StringIO(said))}
 
 
 def test_redis_benchmark_runs_its_tests(server, cli):
@@ -153,35 +103,15 @@ CASES = {
     "set": [
         resp("SET", "k", "v"),
         resp("GET", "k"),
-        resp("SET", "k", "w", "NX"),
-        resp("SET", "new", "w", "XX"),
-        resp("SET", "new", "w", "nx", "ex", "100"),
-        resp("SET", "k", "w", "PX", "100000", "XX"),
-        resp("GET", "k"),
-        resp("TTL", "k"),
         resp("SET", "k", "w"),
-        resp("TTL", "k"),
-        resp("TTL", "none"),
-        resp("SET", "k", "w", "EX", "5", "EX", "6"),
-        resp("MSET", "k", "x"),
-        resp("TTL", "k"),
-        resp("INCR", "new"),
+        resp("GET", "k"),
+        resp("GET", "none"),
         resp("SET", b"\0\r\n", b"\r\n\0$-1\r\n"),
         resp("GET", b"\0\r\n"),
-    ],
-    "set refused": [
+        resp("SET", "", ""),
+        resp("GET", ""),
         resp("SET", "k"),
-        resp("SET", "k", "v", "NX", "XX"),
-        resp("SET", "k", "v", "EX"),
-        resp("SET", "k", "v", "EX", ""),
-        resp("SET", "k", "v", "EX", "0"),
-        resp("SET", "k", "v", "PX", "-1"),
-        resp("SET", "k", "v", "EX", "ten"),
-        resp("SET", "k", "v", "EX", "9223372036854775807"),
-        resp("SET", "k", "v", "PX", "9223372036854775807"),
-        resp("SET", "k", "v", "PX", "1", "EX", "1"),
         resp("SET", "k", "v", "SOON"),
-        resp("GET", "k"),
     ],
     "numbers": [
         resp("INCR", "n"),
@@ -208,22 +138,6 @@ CASES = {
         resp("DBSIZE"),
         resp("DEL"),
         resp("MGET"),
-    ],
-    "databases": [
-        resp("SET", "k", "zero"),
-        resp("SELECT", "15"),
-        resp("GET", "k"),
-        resp("SET", "k", "fifteen"),
-        resp("SELECT", "16"),
-        resp("SELECT", "-1"),
-        resp("SELECT", "x"),
-        resp("FLUSHDB"),
-        resp("SELECT", "0"),
-        resp("GET", "k"),
-        resp("FLUSHALL", "ASYNC"),
-        resp("FLUSHALL", "sync", "async"),
-        resp("FLUSHALL", "now"),
-        resp("DBSIZE"),
     ],
     "unknown": [
         resp("NONSENSE"),
@@ -281,12 +195,66 @@ CASES = {
     "text after a quote": [b'SET k "a"b\r\n'],
 }
 
+PYTHON_CASES = {
+    "set options": [
+        resp("SET", "k", "v"),
+        resp("SET", "k", "w", "NX"),
+        resp("SET", "new", "w", "XX"),
+        resp("SET", "new", "w", "nx", "ex", "100"),
+        resp("SET", "k", "w", "PX", "100000", "XX"),
+        resp("GET", "k"),
+        resp("TTL", "k"),
+        resp("SET", "k", "w"),
+        resp("TTL", "k"),
+        resp("TTL", "none"),
+        resp("SET", "k", "w", "EX", "5", "EX", "6"),
+        resp("MSET", "k", "x"),
+        resp("TTL", "k"),
+        resp("INCR", "new"),
+    ],
+    "set refused": [
+        resp("SET", "k"),
+        resp("SET", "k", "v", "NX", "XX"),
+        resp("SET", "k", "v", "EX"),
+        resp("SET", "k", "v", "EX", ""),
+        resp("SET", "k", "v", "EX", "0"),
+        resp("SET", "k", "v", "PX", "-1"),
+        resp("SET", "k", "v", "EX", "ten"),
+        resp("SET", "k", "v", "EX", "9223372036854775807"),
+        resp("SET", "k", "v", "PX", "9223372036854775807"),
+        resp("SET", "k", "v", "PX", "1", "EX", "1"),
+        resp("SET", "k", "v", "SOON"),
+        resp("GET", "k"),
+    ],
+    "databases": [
+        resp("SET", "k", "zero"),
+        resp("SELECT", "15"),
+        resp("GET", "k"),
+        resp("SET", "k", "fifteen"),
+        resp("SELECT", "16"),
+        resp("SELECT", "-1"),
+        resp("SELECT", "x"),
+        resp("FLUSHDB"),
+        resp("SELECT", "0"),
+        resp("GET", "k"),
+        resp("FLUSHALL", "ASYNC"),
+        resp("FLUSHALL", "sync", "async"),
+        resp("FLUSHALL", "now"),
+        resp("DBSIZE"),
+    ],
+}
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_replies_are_those_of_a_real_server(server, real_server, name):
     case = [resp("FLUSHALL"), *CASES[name]]
-    ours, theirs = replies_to(server, case), replies_to(real_server, case)
-    assert ours == theirs
+    assert replies_to(server, case) == replies_to(real_server, case)
+
+
+@pytest.mark.parametrize("name", PYTHON_CASES)
+def test_replies_of_the_python_server_are_those_of_a_real_server(python_server, real_server, name):
+    case = [resp("FLUSHALL"), *PYTHON_CASES[name]]
+    assert replies_to(python_server, case) == replies_to(real_server, case)
 
 
 @pytest.mark.parametrize("start", [b"", b"*", b"*1\r\n$"])
@@ -297,7 +265,7 @@ def test_a_line_that_does_not_end_is_refused_as_by_a_real_server(server, real_se
 
 @pytest.mark.parametrize("seed", range(3))
 def test_replies_do_not_depend_on_how_requests_are_cut(server, real_server, seed):
-    names = ("ping", "echo", "set", "set refused", "numbers", "several", "databases", "unknown", "inline")
+    names = ("ping", "echo", "set", "numbers", "several", "unknown", "connection", "inline")
     stream = resp("FLUSHALL") + b"".join(part for name in names for part in CASES[name])
     cut = random.Random(seed)
     pieces, rest = [], stream
@@ -310,14 +278,14 @@ def test_replies_do_not_depend_on_how_requests_are_cut(server, real_server, seed
     assert replies_to(server, pieces) == whole
 
 
-# --- what is ours alone --------------------------------------------------------------------------
+# --- what is not compared --------------------------------------------------------------------------
 
 
-def test_a_key_expires(server):
+def test_a_key_expires(python_server):
     set_then_get = [resp("SET", "brief", "v", "PX", "1")]
-    assert replies_to(server, set_then_get) == b"+OK\r\n"
-    wait_for(lambda: replies_to(server, [resp("GET", "brief")]) == b"$-1\r\n", "the key to expire")
-    assert replies_to(server, [resp("PTTL", "brief"), resp("EXISTS", "brief")]) == b":-2\r\n:0\r\n"
+    assert replies_to(python_server, set_then_get) == b"+OK\r\n"
+    wait_for(lambda: replies_to(python_server, [resp("GET", "brief")]) == b"$-1\r\n", "the key to expire")
+    assert replies_to(python_server, [resp("PTTL", "brief"), resp("EXISTS", "brief")]) == b":-2\r\n:0\r\n"
 
 
 def test_hello_tells_the_protocol_and_resp3_is_refused(server):

@@ -53,9 +53,9 @@ cdef int read_request(request_t* self, const char* at, size_t size) except -1 no
     cdef int verdict
     self.base = at
     if self.taken == 0:
-        if at[0] != b"*":
+        if at[0] != c"*":
             return read_inline(self, at, size)
-        verdict = read_header(self, at, size, b"*", &count)
+        verdict = read_header(self, at, size, c"*", &count)
         if verdict != COMPLETE:
             return verdict
         self.missing = max(count, 0)
@@ -70,16 +70,16 @@ cdef int read_request(request_t* self, const char* at, size_t size) except -1 no
 cdef inline int read_word(request_t* self, const char* at, size_t size) except -1 nogil:
     """One word: a line `$3`, and three bytes on a line of their own."""
     cdef int verdict
-    cdef word_t word
     if self.length < 0:
-        verdict = read_header(self, at, size, b"$", &self.length)
+        verdict = read_header(self, at, size, c"$", &self.length)
         if verdict != COMPLETE:
             return verdict
     if size - self.taken < <size_t>self.length + 2:
         return INCOMPLETE
-    word.start, word.size = self.taken, self.length
-    self.words.push_back(word)
-    self.taken += word.size + 2
+    self.words.emplace_back()
+    self.words.back().start = self.taken
+    self.words.back().size = self.length
+    self.taken += self.length + 2
     self.length = -1
     return COMPLETE
 
@@ -88,11 +88,11 @@ cdef inline int read_header(request_t* self, const char* at, size_t size, char k
     """A line such as `*3` or `$11`. Nearly all are short, whole and well: those are read at a glance."""
     cdef size_t i = self.taken + 1
     cdef long long value = 0
-    if size - self.taken >= 8 and at[self.taken] == kind and b"1" <= at[i] <= b"9":
-        while b"0" <= at[i] <= b"9" and i < self.taken + 6:
-            value = value * 10 + (at[i] - b"0")
+    if size - self.taken >= 8 and at[self.taken] == kind and c"1" <= at[i] <= c"9":
+        while c"0" <= at[i] <= c"9" and i < self.taken + 6:
+            value = value * 10 + (at[i] - c"0")
             i += 1
-        if at[i] == b"\r" and at[i + 1] == b"\n":
+        if at[i] == c"\r" and at[i + 1] == c"\n":
             self.taken = i + 2
             number[0] = value
             return COMPLETE
@@ -101,9 +101,10 @@ cdef inline int read_header(request_t* self, const char* at, size_t size, char k
 
 cdef int read_any_header(request_t* self, const char* at, size_t size, char kind, long long* number) except -1 nogil:
     """The same of any line, also of one that is not all there or wrong."""
-    cdef bint is_count = kind == b"*"
+    cdef bint is_count = kind == c"*"
     cdef line_t line
-    cdef int verdict = read_line(self, at, size, b"\r", &line)
+    cdef int verdict = read_line(self, at, size, c"\r", 1, &line)
+    cdef long long most = INT_MAX if is_count else LONGEST_WORD
     if verdict == INCOMPLETE:
         return verdict
     if verdict == BROKEN:
@@ -111,9 +112,9 @@ cdef int read_any_header(request_t* self, const char* at, size_t size, char kind
     if line.at[0] != kind:
         broken(self, "expected '$', got '")
         self.wrong.push_back(line.at[0])
-        self.wrong.push_back(b"'")
+        self.wrong.push_back(c"'")
         return BROKEN
-    if not read_number(line.at + 1, line.end - line.at - 1, number) or number[0] > (INT_MAX if is_count else LONGEST_WORD):
+    if not read_number(line.at + 1, line.end - line.at - 1, number) or number[0] > most:
         return broken(self, "invalid multibulk length" if is_count else "invalid bulk length")
     return COMPLETE if is_count or number[0] >= 0 else broken(self, "invalid bulk length")
 
@@ -121,7 +122,7 @@ cdef int read_any_header(request_t* self, const char* at, size_t size, char kind
 cdef int read_inline(request_t* self, const char* at, size_t size) except -1 nogil:
     """A whole request on one line, for people."""
     cdef line_t line
-    cdef int verdict = read_line(self, at, size, 0, &line)
+    cdef int verdict = read_line(self, at, size, c"\n", 0, &line)
     if verdict == BROKEN:
         return broken(self, "too big inline request")
     if verdict == INCOMPLETE:
@@ -132,21 +133,16 @@ cdef int read_inline(request_t* self, const char* at, size_t size) except -1 nog
     return COMPLETE
 
 
-cdef int read_line(request_t* self, const char* at, size_t size, char before, line_t* line) noexcept nogil:
-    """The line at hand without its end, a newline with `before` before it (0: with anything)."""
-    cdef const char* end
+cdef int read_line(request_t* self, const char* at, size_t size, char last, size_t behind, line_t* line) noexcept nogil:
+    """The line at hand, up to its letter `last`, of whose end `behind` bytes more are no part."""
     cdef size_t start = max(self.taken, self.searched)
-    while start < size:
-        end = <const char*>memchr(at + start, b"\n", size - start)
-        if end == NULL:
-            break
-        start = end - at + 1
-        if before == 0 or (end > at + self.taken and end[-1] == before):
-            line.at, line.end = at + self.taken, end - (before != 0)
-            self.taken = start
-            return COMPLETE
-    self.searched = size
-    return BROKEN if size - self.taken > LONGEST_LINE else INCOMPLETE
+    cdef const char* end = <const char*>memchr(at + start, last, size - start)
+    if end == NULL or end + 1 + behind > at + size:
+        self.searched = size if end == NULL else end - at
+        return BROKEN if size - self.taken > LONGEST_LINE else INCOMPLETE
+    line.at, line.end = at + self.taken, end
+    self.taken = end + 1 + behind - at
+    return COMPLETE
 
 
 cdef int broken(request_t* self, const char* why) except -1 nogil:
