@@ -201,14 +201,17 @@ def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener]
     try:
         for number in range(count):
             worker = _Worker(number, ended)
-            worker.start(options, setup)
             threads._workers.append(worker)
+            worker.start(options, setup)
             options["port"] = worker.listener.port
     except BaseException:
         threads.stop(True)
         for worker in threads._workers:
-            worker.thread.join()
+            if worker.thread.ident is not None:
+                worker.thread.join()
         raise
+    if any(worker.failure is not None for worker in threads._workers):
+        threads.stop(True)  # one that failed while others started has told only those that were there
     return threads
 
 

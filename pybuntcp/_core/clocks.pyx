@@ -59,6 +59,8 @@ cdef void clocks_arm(socket_t* s) noexcept nogil:
     """Have the alarm ring no later than the earliest deadline."""
     cdef clocks_t* self = s.clocks
     cdef uint64_t due = clocks_due(self)
+    if s.flags & S_CLOSED:
+        return          # its alarm is stopped, and would outlive it
     if due == UINT64_MAX:
         alarm_disarm(loop_of(s), &self.alarm)
     elif self.alarm.link == NULL or due < self.alarm.when:

@@ -236,7 +236,10 @@ cdef class Listener:
     @property
     def data(self):
         """What `socket.data` of every socket accepted from now on starts with."""
-        return <object>self.c.context.data if self.c.context != NULL else self._data
+        if self.c.context == NULL:
+            return self._data
+        loop_check(loop_of(self.c))
+        return <object>self.c.context.data
 
     @data.setter
     def data(self, value):
@@ -244,6 +247,7 @@ cdef class Listener:
         if self.c.context == NULL:
             self._data = value
             return
+        loop_check(loop_of(self.c))
         old = self.c.context.data
         Py_INCREF(value)
         self.c.context.data = <PyObject*>value

@@ -24,6 +24,9 @@ from libc.stdint cimport SIZE_MAX
 
 from pybuntcp._c cimport net, uv
 
+cdef extern from *:
+    Py_ssize_t PY_SSIZE_T_MAX
+
 
 # ---------------------------------------------------------------------------- birth
 
@@ -62,7 +65,7 @@ cdef inline bint socket_writable(socket_t* s) noexcept nogil:
 cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil:
     """Bytes accepted, or -1: this side is done."""
     cdef ssize_t taken
-    if not socket_writable(s):
+    if not socket_writable(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
     taken = output_write(s, at, size, context_of(s).high_water_mark)
     return taken if taken >= 0 else -1
@@ -71,7 +74,7 @@ cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept 
 cdef int socket_end(socket_t* s, const char* at=NULL, size_t size=0) noexcept nogil:
     """Accept all, then FIN. -1: this side was done before, or is broken; -2: no memory."""
     cdef ssize_t taken
-    if not socket_writable(s):
+    if not socket_writable(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
     taken = output_write(s, at, size, SIZE_MAX)
     if taken < 0:
@@ -93,6 +96,8 @@ cdef int socket_close(socket_t* s) noexcept nogil:
     if s.flags & (S_CLOSED | S_CLOSING):
         return -1
     output_flush(s)
+    if s.flags & S_CLOSED:
+        return 0                # a write that failed had nothing more to wait for
     s.flags |= S_ENDED | S_CLOSING
     stream_stop(s)
     clocks_forget_user(s)

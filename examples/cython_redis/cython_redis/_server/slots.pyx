@@ -30,24 +30,40 @@ cdef enum:
 
 
 cdef class Server:
-    """Keys and values, and the handlers that serve them. Never freed: sockets may outlive every Python object."""
+    """Keys and values, and the handlers that serve them."""
     cdef shared_t* shared
 
     def __cinit__(self):
         self.shared = new shared_t()
 
+    def __dealloc__(self):
+        del self.shared
+
     def handlers(self):
         """New `Handlers`, for one thread: `pybuntcp.listen(socket=...)`. All of them share the keys and values."""
         cdef slots_t slots = new_slots()
-        cdef server_t* server = new server_t()
-        server.shared, server.store = self.shared, &self.shared.store
+        cdef Thread thread = Thread.__new__(Thread)
+        thread.served = self
+        thread.server.shared, thread.server.store = self.shared, &self.shared.store
         slots.open = on_open
         slots.data = on_data
         slots.drain = on_drain
         slots.close = on_close
         slots.ext_size = sizeof(client_t)
-        slots.user = server
-        return handlers_from_slots(&slots)
+        slots.user = thread.server
+        return handlers_from_slots(&slots, None, thread)
+
+
+cdef class Thread:
+    """What one table of slots works with: its owner, which goes when the last socket that uses it has gone."""
+    cdef server_t* server
+    cdef Server served
+
+    def __cinit__(self):
+        self.server = new server_t()
+
+    def __dealloc__(self):
+        del self.server
 
 
 # ---------------------------------------------------------------------------- slots
