@@ -8,6 +8,9 @@ from libc.string cimport memcpy, strlen
 
 from pybuntcp._c cimport net
 
+cdef enum:
+    KEEP_ALIVE_MOST = 32767000      # milliseconds; the kernel takes no more
+
 
 cdef void* socket_ext(socket_t* s) noexcept nogil:
     return <char*>s + stream_ext_start() if context_of(s).ext_size != 0 else NULL
@@ -93,7 +96,10 @@ cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil:
 
 cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int milliseconds) noexcept nogil:
     """The kernel counts in seconds: rounded up. 0 leaves its own time."""
-    cdef int rc = socket_set_option(s, net.SOL_SOCKET, net.SO_KEEPALIVE, enable)
+    cdef int rc
+    if milliseconds > KEEP_ALIVE_MOST:
+        return -1
+    rc = socket_set_option(s, net.SOL_SOCKET, net.SO_KEEPALIVE, enable)
     if rc == 0 and enable and milliseconds != 0:
         rc = socket_set_option(s, net.IPPROTO_TCP, net.PBT_KEEPIDLE, (milliseconds + 999) // 1000)
     return rc

@@ -359,18 +359,19 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
         face.told = True
         error = connect_error_call(self.loop, <object>handler, face.options.data, error)
     elif self.context.table.slots.connect_error != NULL:
-        face.told = True
-        connector_tell_slot(self, errno_of(error))
+        face.told = connector_tell_slot(self, errno_of(error))
     face.telling = False
     face.error = error
 
 
-cdef void connector_tell_slot(connector_t* self, int error) noexcept nogil:
+cdef bint connector_tell_slot(connector_t* self, int error) noexcept nogil:
     """The slot gets a socket that stands for the one that never was: closed already."""
     cdef socket_t* s = socket_new(self.loop, self.context)
-    if s != NULL:
-        stream_close(s)
-        emit_connect_error(s, error)
+    if s == NULL:
+        return False
+    stream_close(s)
+    emit_connect_error(s, error)
+    return True
 
 
 cdef object connect_error_call(loop_t* loop, object handler, object data, object error):

@@ -279,8 +279,8 @@ cdef class Socket:
         """
         cdef bint on = bool(enable)
         cdef double delay = initial_delay
-        if not 0 <= delay <= 32767000:
-            raise ValueError(f"initial_delay must be 0..32767000 milliseconds, not {initial_delay!r}")
+        if not 0 <= delay <= KEEP_ALIVE_MOST:
+            raise ValueError(f"initial_delay must be 0..{KEEP_ALIVE_MOST} milliseconds, not {initial_delay!r}")
         return face_alive(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0
 
     def reload(self, socket):

@@ -210,10 +210,10 @@ cdef void gil_unpark(loop_t* self) noexcept nogil:
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
-    loop_end_turn(self)
     if self.holding:
         gil_take(self)
         (<loop_slot><void*>loop_let_go)(self)
+    loop_end_turn(self)
     if self.parked == NULL:
         self.parked = PyEval_SaveThread()
 

@@ -21,7 +21,20 @@ LAYERS = (
     ("loop", "timers", "resolve", "embed"),
     ("stream", "output"),
     ("secure",),
-    ("handlers", "compiling", "clocks", "socket", "capi", "face", "gathering", "listener", "binding", "connector", "connecting", "module"),
+    (
+        "handlers",
+        "compiling",
+        "clocks",
+        "socket",
+        "capi",
+        "face",
+        "gathering",
+        "listener",
+        "binding",
+        "connector",
+        "connecting",
+        "module",
+    ),
 )
 LAYER_OF = {chapter: number for number, layer in enumerate(LAYERS) for chapter in layer}
 LONGEST = 450
