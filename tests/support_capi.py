@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,28 @@ BUILD_SECONDS = 240
 DECLARATIONS = Path(pybuntcp.__file__).resolve().parents[1]  # where Cython finds pybuntcp's .pxd files
 PIP_OPTIONS = ("--disable-pip-version-check", "--quiet", "--no-build-isolation", "--no-deps", "--no-index")
 
-NEEDED = {"setuptools.build_meta": ("setuptools", "Cython"), "scikit_build_core.build": ("scikit_build_core", "Cython", "cython_cmake")}
+NEEDED = {
+    "setuptools.build_meta": ("setuptools", "Cython"),
+    "scikit_build_core.build": ("scikit_build_core", "Cython", "cython_cmake"),
+}
 
 
 def skip_unless_buildable(backend: str) -> None:
     """Skip when the backend, Cython or a compiler is not here."""
     missing = [name for name in NEEDED[backend] if importlib.util.find_spec(name) is None]
+    if (
+        "setuptools" in NEEDED[backend]
+        and "setuptools" not in missing
+        and int(version("setuptools").split(".")[0]) < 77
+    ):
+        missing.append("setuptools 77 or later")  # one before 70.1 needs another package to make wheels
     if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
         missing.append("a C compiler")
-    if backend == "scikit_build_core.build" and shutil.which("cmake") is None and importlib.util.find_spec("cmake") is None:
+    if (
+        backend == "scikit_build_core.build"
+        and shutil.which("cmake") is None
+        and importlib.util.find_spec("cmake") is None
+    ):
         missing.append("cmake")
     if missing:
         pytest.skip(f"building with {backend} needs {', '.join(missing)}")
@@ -42,18 +56,31 @@ def backend_of(package: Path) -> str:
     return backend
 
 
-def install(package: Path, target: Path, scratch: Path) -> None:
-    """Build `package` with its own backend and install it into `target`; what it leaves behind is in `scratch`."""
-    skip_unless_buildable(backend_of(package))
+def install(
+    package: Path, target: Path, scratch: Path, *, source: Path | None = None, declarations: Path = DECLARATIONS
+) -> None:
+    """Build `package` with its own backend and install it into `target`; what it leaves behind is in `scratch`.
+
+    source: a folder of it that lies elsewhere. declarations: where the .pxd files are that it is built against.
+    """
     copy = scratch / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "*.so", "*.c", "*.cpp"))
+    leave_out = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "*.so", "*.c", "*.cpp")
+    shutil.copytree(package, copy, ignore=leave_out)
+    if source is not None:
+        shutil.copytree(source, copy / source.name, ignore=leave_out)
+    install_in_place(copy, target, declarations=declarations)
+
+
+def install_in_place(folder: Path, target: Path, *options: str, declarations: Path = DECLARATIONS) -> None:
+    """Build what lies in `folder`, there, and install it into `target`; `options`: more of pip's."""
+    skip_unless_buildable(backend_of(folder))
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *PIP_OPTIONS, "--target", str(target), str(copy)],
-        env={**environment, "PYTHONPATH": str(DECLARATIONS)},
+        [sys.executable, "-m", "pip", "install", *PIP_OPTIONS, *options, "--target", str(target), str(folder)],
+        env={**environment, "PYTHONPATH": str(declarations)},
         capture_output=True,
         text=True,
         timeout=BUILD_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, f"{package.name} does not build:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{folder.name} does not build:\n{done.stdout}\n{done.stderr}"

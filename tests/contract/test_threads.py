@@ -24,6 +24,8 @@ LISTENER_VERBS = {
     "ref": lambda listener: listener.ref(),
     "unref": lambda listener: listener.unref(),
     "reload": lambda listener: listener.reload(QUIET),
+    "data": lambda listener: listener.data,
+    "data = ...": lambda listener: setattr(listener, "data", object()),
 }
 
 SOCKET_VERBS = {
