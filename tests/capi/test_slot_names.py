@@ -182,6 +182,15 @@ def test_set_keep_alive_with_0_leaves_the_kernel_s_time(loop, tcp):
     finish(loop, handle, peer)
 
 
+@pytest.mark.parametrize("milliseconds", [32767001, 0xFFFFFFFF])
+def test_set_keep_alive_refuses_more_than_the_kernel_takes_and_changes_nothing(loop, tcp, milliseconds):
+    handle, peer = accepted(loop, tcp, Slots())
+    assert handle.set_keep_alive(True, milliseconds) == -1
+    with raw(handle.object()) as duplicate:
+        assert duplicate.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE) == 0
+    finish(loop, handle, peer)
+
+
 def test_set_keep_alive_can_be_undone(loop, tcp):
     handle, peer = accepted(loop, tcp, Slots(), keep_alive=5)
     assert handle.set_keep_alive(False, 0) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from capi_slots import Slots, settle_until
-from support import Feed, run_loop
+from support import bring_about, run_loop
 
 ACTS = {
     "write": lambda handle, slots: handle.write(b"x" * 1000),
@@ -71,15 +71,7 @@ def test_any_verb_from_inside_any_slot_is_safe(loop, transport, event, act, targ
     first = slots.sockets[0]
     for peer in (one, other):  # something to read waits at both when the slot runs
         peer.send(b"x" * 1000).ignore()
-    if event == "drain":
-        Feed(8 << 20).fill(first)
-        one.recv_until_eof().ignore()
-    elif event == "timeout":
-        first.timeout(0.001)
-    elif event == "end":
-        one.shutdown().ignore()
-    elif event == "close":
-        one.close().ignore()
+    bring_about(event, first, one)
     loop.run_until(lambda: scene.done)
     loop.settle()
     scene.release()

@@ -142,6 +142,33 @@ def test_while_what_was_ended_is_pending_verbs_give_the_same(loop, transport, ve
 # ---------------------------------------------------------------- closed
 
 
+@pytest.mark.parametrize(
+    "verb", ["write", "end", "close", "shutdown", "shutdown(True)", "pause", "timeout", "timeout(0)"]
+)
+def test_while_what_was_closed_is_pending_there_is_nothing_left_to_ask_for(loop, transport, verb):
+    handle, peer = accepted(loop, transport, Slots(), high_water_mark=8 << 20)
+    assert handle.write(bytes(8 << 20)) == 8 << 20
+    assert handle.close() == 0
+    assert handle.pending > 0
+    assert VERBS[verb](handle) == -1
+    assert handle.state == ReadyState.CLOSED
+    assert len(loop.wait(peer.recv_until_eof())) == 8 << 20
+    peer.close()
+    loop.run()
+
+
+def test_what_was_closed_and_is_pending_can_still_be_terminated(loop, transport):
+    slots = Slots()
+    handle, peer = accepted(loop, transport, slots, high_water_mark=8 << 20)
+    assert handle.write(bytes(8 << 20)) == 8 << 20
+    assert handle.close() == 0
+    assert handle.terminate() == 0
+    assert handle.terminate() == -1
+    loop.run()
+    peer.close()
+    assert slots.names() == ["open", "close"]
+
+
 @pytest.mark.parametrize("ending", ["close", "terminate"])
 @pytest.mark.parametrize("verb", EVERY)
 def test_from_our_close_until_it_is_told_every_verb_gives_minus_1(loop, transport, verb, ending):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support import Feed, Recorder, accepted
+from support import Recorder, accepted, bring_about
 
 import pybuntcp
 
@@ -67,15 +67,7 @@ def test_r6_any_verb_from_inside_any_handler_is_safe(loop, transport, event, act
     first = recorder.sockets[0]
     for peer in (one, other):  # something to read waits at both when the handler runs
         peer.send(b"x" * 1000).ignore()
-    if event == "drain":
-        Feed(8 << 20).fill(first)
-        one.recv_until_eof().ignore()
-    elif event == "timeout":
-        first.timeout(0.001)
-    elif event == "end":
-        one.shutdown().ignore()
-    elif event == "close":
-        one.close().ignore()
+    bring_about(event, first, one)
     loop.run_until(lambda: scene.done)
     loop.settle()
     for socket in recorder.sockets:

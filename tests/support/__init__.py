@@ -33,7 +33,17 @@ from .kernel import (
 )
 from .leaks import check_nothing_left, sweep
 from .loops import GAUGES, LOOPS, LoopHung, StandaloneLoop, run_loop
-from .pairs import Feed, accepted, connected, finish_and_wait, linux_only, reset_and_wait, send_and_wait, sides
+from .pairs import (
+    Feed,
+    accepted,
+    bring_about,
+    connected,
+    finish_and_wait,
+    linux_only,
+    reset_and_wait,
+    send_and_wait,
+    sides,
+)
 from .peers import Job, Peer, RawServer
 from .recorder import EVENTS, Recorder
 from .transports import TRANSPORTS, TcpTransport, Transport, UnixTransport
@@ -57,6 +67,7 @@ __all__ = [
     "Transport",
     "UnixTransport",
     "accepted",
+    "bring_about",
     "check_nothing_left",
     "connected",
     "data_segments_received",

@@ -69,6 +69,19 @@ def reset_and_wait(socket, peer) -> None:
     wait_for(lambda: was_reset(socket), "the reset in our kernel")
 
 
+def bring_about(event: str, socket: Any, peer: Any) -> None:
+    """Have `event` come to the socket; "open", "data" and "error" come by themselves, or by what the peer sends."""
+    if event == "drain":
+        Feed(8 << 20).fill(socket)
+        peer.recv_until_eof().ignore()
+    elif event == "timeout":
+        socket.timeout(0.001)
+    elif event == "end":
+        peer.shutdown().ignore()
+    elif event == "close":
+        peer.close().ignore()
+
+
 class Feed:
     """A recognisable stream written piece by piece: what was accepted is `data[:at]`."""
 
