@@ -180,7 +180,7 @@ def behind(ours: Samples, theirs: Samples) -> Iterable[str]:
         a, b = median(mine), median(other)
         if (a - b) * sign <= 0:
             continue
-        far = f"{abs(a / b - 1):.0%}" if b > 0 else f"{a - b:.0f} bytes"
+        far = f"{abs(a / b - 1):.0%}" if figure != "private_bytes" else f"{a - b:.0f} bytes"
         yield f"{name} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
 
 
