@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, freethreading_compatible=True
 """The slots: what happens to a connection, in C, without the GIL and without a Python object.
 
 Owns the rest that a slow client is still owed; memory for it exists only while there is one.
