@@ -18,7 +18,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from . import _core
@@ -100,6 +99,7 @@ class _Worker:
     """One thread, its listener, and the near end of the socket pair that it takes commands from."""
 
     listener: _core.Listener
+    listening = False
     failure: BaseException | None = None
 
     def __init__(self, number: int, ended: Callable[[_Worker], None]) -> None:
@@ -108,13 +108,16 @@ class _Worker:
         self.thread = threading.Thread(target=self._serve, name=f"pybuntcp-{number}")
         self._ended = ended
         self._lock = threading.Lock()
+        self._started = threading.Event()
 
     def start(self, options: dict[str, Any], setup: Callable[[_core.Listener], object] | None) -> None:
         """Listen in the thread; raises what that raised."""
-        self._started: Future[None] = Future()
         self._options, self._setup = options, setup
         self.thread.start()
-        self._started.result()
+        self._started.wait()
+        if not self.listening:
+            assert self.failure is not None
+            raise self.failure
 
     def command(self, what: bytes) -> None:
         """Told twice is told once: a full pipe holds enough commands."""
@@ -124,16 +127,13 @@ class _Worker:
     def _serve(self) -> None:
         try:
             self._listen()
-        except BaseException as error:
-            self._leave()
-            self._started.set_exception(error)
-            return
-        self._started.set_result(None)
-        try:
+            self.listening = True
+            self._started.set()
             run()
         except BaseException as error:
             self.failure = error
         self._leave()
+        self._started.set()
 
     def _listen(self) -> None:
         self.listener = listen(**self._options)

@@ -43,8 +43,8 @@ class Peer:
 
     def start_command(self, mode: str, threads: int = 0) -> list[str]:
         several = ["--threads", str(threads)] if threads else []
-        echo = "echo" if threads else mode
-        return [*self.command, "--mode", echo, "--host", "127.0.0.1", "--port", "0", *self.options, *several]
+        asked = "echo" if threads else mode
+        return [*self.command, "--mode", asked, "--host", "127.0.0.1", "--port", "0", *self.options, *several]
 
 
 def server(file: str) -> str:

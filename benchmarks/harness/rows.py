@@ -152,7 +152,7 @@ def unevenness(before: dict[int, int], after: dict[int, int], threads: int) -> f
 
 def measure_requests(row: Row, server: Server, plan: Plan) -> Sample:
     """The load is redis-benchmark: a number of requests, not a time."""
-    requests = int(plan.seconds * REQUESTS_A_SECOND * (row.depth if row.depth == 1 else row.depth / 2))
+    requests = int(plan.seconds * REQUESTS_A_SECOND * max(1, row.depth // 2))
     redis_benchmark(row, server.port, requests // 10, plan.cores.load)
     before = read_cpu(server.pid)
     done = redis_benchmark(row, server.port, requests, plan.cores.load)

@@ -137,7 +137,6 @@ cdef extern from "uv.h" nogil:
 
     int uv_read_start(uv_stream_t*, uv_alloc_cb, uv_read_cb)
     int uv_read_stop(uv_stream_t*)
-    int uv_try_write(uv_stream_t*, const uv_buf_t*, unsigned int)
     int uv_write(uv_write_t*, uv_stream_t*, const uv_buf_t*, unsigned int, uv_write_cb)
     size_t uv_stream_get_write_queue_size(const uv_stream_t*)
 

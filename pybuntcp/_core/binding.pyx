@@ -36,7 +36,7 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
 def listen_on(Handlers handlers, options):
     """`listen` after its options were checked (see options.ListenOptions)."""
     cdef Loop loop = loop_here()
-    cdef context_t* context = context_from(loop, handlers, options)
+    cdef context_t* context = context_from(handlers, options)
     cdef Listener face = None
     cdef bint adopted = options.fd is not None
     cdef int fd = -1
@@ -151,11 +151,11 @@ cdef int keep_alive_set(int fd, object seconds) except -1:
     return 0
 
 
-cdef context_t* context_from(Loop loop, Handlers handlers, options) except NULL:
+cdef context_t* context_from(Handlers handlers, options) except NULL:
     """The context of a listener or connection: its table and its options."""
     cdef context_t* context = context_new()
     cdef object data = options.data
-    context_install(loop.c, context, handlers)
+    table_copy(&context.table, &handlers.table)
     Py_INCREF(data)
     context.data = <PyObject*>data
     context.ext_size = handlers.table.slots.ext_size

@@ -80,7 +80,7 @@ def connect_on(handlers, options):
     """`connect` after its options were checked (see options.ConnectOptions)."""
     cdef Loop loop = loop_here()
     cdef Handlers table = handlers_none() if handlers is None else handlers
-    cdef context_t* context = context_from(loop, table, options)
+    cdef context_t* context = context_from(table, options)
     cdef Connecting face = Connecting.__new__(Connecting)
     cdef connector_t* self
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from capi_slots import Slots, settle_until
-from support import bring_about, run_loop
+from support import bring_about, first_of_twenty_closes_the_others, run_loop
 
 ACTS = {
     "write": lambda handle, slots: handle.write(b"x" * 1000),
@@ -137,18 +137,6 @@ def test_any_verb_from_inside_any_slot_is_safe_in_c(loop, transport, outside, ev
 
 @pytest.mark.parametrize("verb", ["close", "terminate"])
 def test_a_sibling_closed_in_the_same_batch_is_told_no_more_data(loop, transport, verb):
-    def data(handle, chunk):
-        for sibling in slots.sockets:
-            if sibling is not handle:
-                getattr(sibling, verb)()
-
-    slots = Slots(data=data)
-    listener = transport.listen(slots)
-    peers = [transport.peer(listener) for _ in range(20)]
-    loop.run_until(lambda: len(slots.sockets) == 20)
-    listener.stop()
-    for peer in peers:
-        peer.send(b"all at once").result()  # every one is readable in the next poll
-    loop.run_until(lambda: slots.count("close") == 19)
+    slots = first_of_twenty_closes_the_others(loop, transport, Slots, verb)
     assert slots.count("data") == 1
     assert slots.names()[20] == "data"

@@ -56,11 +56,13 @@ def test_a_thread_that_stops_while_others_are_being_started_stops_all(count, at,
 def test_ctrl_c_while_a_thread_is_being_started_leaves_none(number):
     with Program(
         """
-        import concurrent.futures, threading, traceback
+        import threading, traceback
         calls = []
-        def is_waiting():
+        def is_waiting():           # for the worker, and not for Python's own start of its thread
             stack = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident])
-            return concurrent.futures._base.__file__ in [frame.f_code.co_filename for frame, _ in stack]
+            names = [(frame.f_code.co_filename, frame.f_code.co_name) for frame, _ in stack]
+            ours, pythons = (pybuntcp.threads.__file__, "start"), (threading.__file__, "start")
+            return ours in names and pythons not in names and names[0][0] == threading.__file__
         def setup(listener):
             calls.append(listener)
             if len(calls) - 1 == int(sys.argv[1]):

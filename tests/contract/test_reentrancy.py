@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support import Recorder, accepted, bring_about
+from support import Recorder, accepted, bring_about, first_of_twenty_closes_the_others
 
 import pybuntcp
 
@@ -85,19 +85,7 @@ def test_r6_any_verb_from_inside_any_handler_is_safe(loop, transport, event, act
 
 @pytest.mark.parametrize("verb", ["close", "terminate"])
 def test_r6_a_sibling_closed_in_the_same_batch_gets_no_more_data(loop, transport, verb):
-    def data(socket, chunk):
-        for sibling in recorder.sockets:
-            if sibling is not socket:
-                getattr(sibling, verb)()
-
-    recorder = Recorder(data=data)
-    listener = transport.listen(recorder)
-    peers = [transport.peer(listener) for _ in range(20)]
-    loop.run_until(lambda: len(recorder.sockets) == 20)
-    listener.stop()
-    for peer in peers:
-        peer.send(b"all at once").result()  # every one is readable in the next poll
-    loop.run_until(lambda: recorder.count("close") == 19)
+    recorder = first_of_twenty_closes_the_others(loop, transport, Recorder, verb)
     assert recorder.count("data") == 1
     assert recorder.names()[20] == "data"
 

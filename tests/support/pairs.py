@@ -82,6 +82,25 @@ def bring_about(event: str, socket: Any, peer: Any) -> None:
         peer.close().ignore()
 
 
+def first_of_twenty_closes_the_others(loop: Any, transport: Any, make: Any, verb: str) -> Any:
+    """Twenty connections are readable in one poll; the one that is told first calls `verb` of the others. What it recorded."""
+
+    def data(socket, chunk):
+        for sibling in recorder.sockets:
+            if sibling is not socket:
+                getattr(sibling, verb)()
+
+    recorder = make(data=data)
+    listener = transport.listen(recorder)
+    peers = [transport.peer(listener) for _ in range(20)]
+    loop.run_until(lambda: len(recorder.sockets) == 20)
+    listener.stop()
+    for peer in peers:
+        peer.send(b"all at once").result()  # every one is readable in the next poll
+    loop.run_until(lambda: recorder.count("close") == 19)
+    return recorder
+
+
 class Feed:
     """A recognisable stream written piece by piece: what was accepted is `data[:at]`."""
 
