@@ -2,7 +2,7 @@
 
     python benchmarks/run.py                  all questions
     python benchmarks/run.py echo five        these
-    python benchmarks/run.py --quick          under a minute, for a look only
+    python benchmarks/run.py --quick          about two minutes, for a look only
     python benchmarks/run.py --show FILE      the tables of a result file again
 
 Promises: a round asks every peer before the next round begins, in an order that turns each time; all figures of all rounds are in the file; it ends by itself.
@@ -27,6 +27,7 @@ import bench_connections
 import bench_echo
 import bench_five
 import bench_idle
+import bench_loops
 import bench_resp
 import bench_threads
 from harness import machine
@@ -47,9 +48,11 @@ QUESTIONS = {
         bench_idle.QUESTION,
         bench_resp.QUESTION,
         bench_threads.QUESTION,
+        bench_loops.QUESTION,
     )
 }
-MEMORY_ROUNDS = 2  # memory hardly varies; more rounds would only take time
+STEADY_MODES = ("idle", "wakeups")
+STEADY_ROUNDS = 2  # these hardly vary; more rounds would only take time
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("questions", nargs="*", metavar="question", help=f"{', '.join(QUESTIONS)} (all)")
     parser.add_argument(
-        "--quick", action="store_true", help="two short rounds, under a minute: for a look, not for quoting"
+        "--quick", action="store_true", help="two short rounds, about two minutes: for a look, not for quoting"
     )
     parser.add_argument("--rounds", type=int, default=None, help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, default=None, help="measured window of a sample (2.0)")
@@ -113,7 +116,7 @@ def schedule(rows: list[Row], peers: list[Peer], plan: Plan, quick: bool) -> Ite
     """Round by round; within a row the peers follow each other at once, forwards and backwards in turn."""
     for number in range(plan.rounds):
         for row in rows:
-            if row.mode == "idle" and number >= (1 if quick else MEMORY_ROUNDS):
+            if row.mode in STEADY_MODES and number >= (1 if quick else STEADY_ROUNDS):
                 continue
             able = [p for p in peers if not p.missing and row.server_mode in p.modes]
             for peer in able if number % 2 == 0 else reversed(able):

@@ -19,11 +19,12 @@ from ._core import (
     Listener,
     ReadyState,
     Socket,
+    SocketReader,
     SocketSink,
     libuv_version,
     stats,
 )
-from .api import connect, listen, run
+from .api import connect, listen, new_event_loop, run
 from .threads import ListenerThreads, listen_threads
 
 __version__ = "0.1.0"
@@ -36,12 +37,14 @@ __all__ = [
     "ListenerThreads",
     "ReadyState",
     "Socket",
+    "SocketReader",
     "SocketSink",
     "__version__",
     "connect",
     "libuv_version",
     "listen",
     "listen_threads",
+    "new_event_loop",
     "run",
     "stats",
 ]

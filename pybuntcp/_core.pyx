@@ -19,7 +19,9 @@ include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
 include "_core/timers.pyx"      # one wheel for all deadlines
 include "_core/loop.pyx"        # the turn, and who holds the GIL
 include "_core/resolve.pyx"     # names to addresses
-include "_core/embed.pyx"       # asyncio's words
+include "_core/selector.pyx"    # what a native asyncio loop selects with
+include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks
+include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
 
 # one connection, without its user
 include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed
@@ -32,9 +34,12 @@ include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
 include "_core/capi.pyx"        # ... and what else Cython users may ask
 include "_core/face.pyx"        # Socket
+include "_core/record.pyx"      # ... when there is one, and what is left of it
 include "_core/gathering.pyx"   # Cork, SocketSink
+include "_core/reading.pyx"     # SocketReader
 include "_core/listener.pyx"    # accepting
 include "_core/binding.pyx"     # listen
 include "_core/connector.pyx"   # happy eyeballs
 include "_core/connecting.pyx"  # connect
+include "_core/running.pyx"     # async handlers
 include "_core/module.pyx"      # run, stats

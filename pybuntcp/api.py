@@ -1,4 +1,4 @@
-"""api: `listen`, `connect` and `run`, with their options spelled out.
+"""api: `listen`, `connect`, `run` and `new_event_loop`, with their options spelled out.
 
 Owns the signatures and their documentation; checks nothing itself (options) and moves no
 byte (the core).
@@ -6,12 +6,18 @@ byte (the core).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core
 from .options import read_connect, read_listen
+from .runner import run_coroutine
+
+if TYPE_CHECKING:
+    import asyncio  # a program without asyncio does not import it
+
+Result = TypeVar("Result")
 
 HandlersLike = Any
 """A mapping, class, instance or module with handlers, or a `Handlers`."""
@@ -107,15 +113,36 @@ def connect(
     return _core.connect_on(handlers, options)
 
 
-def run(main: Any = None, /, *, debug: bool | None = None) -> None:
-    """Turn this thread's loop until no referenced handle is left.
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A stock asyncio event loop that serves our sockets with no detour.
+
+    It is `asyncio.SelectorEventLoop` on a selector that is our libuv loop:
+    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. In any other
+    asyncio loop `listen` and `connect` work as well; this one costs least.
+    """
+    return _core.new_event_loop()
+
+
+@overload
+def run(main: None = None, /, *, debug: bool | None = None) -> None: ...
+@overload
+def run(main: Coroutine[Any, Any, Result], /, *, debug: bool | None = None) -> Result: ...
+def run(main: Any = None, /, *, debug: bool | None = None) -> Any:
+    """Turn this thread's loop until no referenced handle is left; or run a coroutine.
 
     Listeners, sockets and connection attempts are referenced unless `unref()` was called.
     Ctrl-C raises KeyboardInterrupt here, also while the loop is idle; so does what a handler
     raises of KeyboardInterrupt and SystemExit. It may be called again afterwards.
 
-    Errors: RuntimeError inside a handler. Source: the lifetime of a Bun process.
+    main: a coroutine, which is run as `asyncio.run` does, on the loop of `new_event_loop`; its
+    result is returned. debug: asyncio's debug mode.
+
+    Errors: RuntimeError inside a handler, or where an asyncio loop runs.
+    Source: the lifetime of a Bun process; `asyncio.run`.
     """
-    if main is not None:
-        raise NotImplementedError("run(coroutine): this version of pybuntcp has no asyncio loop")
-    _core.run_loop()
+    if main is None:
+        return _core.run_loop()
+    if _core.is_running():
+        main.close()
+        raise RuntimeError("run() was called inside a handler: this thread's loop is running")
+    return run_coroutine(main, debug)

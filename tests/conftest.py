@@ -1,7 +1,8 @@
 """Fixtures every test has: `transport` x `loop`, and the leak check after each test.
 
 After every test the loop is turned until it finishes, the gauges of `pybuntcp.stats()` are zero,
-and the process has the descriptors it had before. The harness itself is `support`.
+and the process has the descriptors it had before. The harness itself is `support`; which loops a
+test runs on is `support.axis`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
 pytest.register_assert_rewrite("support")
 
 import support  # noqa: E402
+from support import axis  # noqa: E402
 
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser):
+    axis.add_option(parser)
+
+
 def pytest_configure(config):
+    for marker in axis.MARKERS:
+        config.addinivalue_line("markers", marker)
     config.stash[_stderr] = os.dup(2)  # capturing is suspended here: the real one
 
 
@@ -41,13 +49,20 @@ def _interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_generate_tests(metafunc):
+    if "loop_name" in metafunc.fixturenames:
+        metafunc.parametrize("loop_name", axis.loops_of(metafunc.definition, axis.chosen(metafunc.config)))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _warm_loop(_interruptible):
+def _warm_loop(_interruptible, request):
     """What a loop opens once and keeps (its backend, libuv's spare descriptor) is no leak of the first test."""
-    loop = support.StandaloneLoop()
-    loop.settle()
-    loop.close()
-    support.run_loop()
+    for name in ["standalone", *axis.chosen(request.config)]:
+        if not support.LOOPS[name].missing():
+            loop = support.LOOPS[name]()
+            loop.settle()
+            loop.close()
+            support.run_loop()
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +88,13 @@ def _last_net(item):
     return 20.0 + (marker.args[0] if marker and marker.args else 60.0)
 
 
-@pytest.fixture(params=list(support.LOOPS))
-def loop(request, no_leaks):
+@pytest.fixture
+def loop(request, loop_name, no_leaks):
     """What turns the sockets: `run()`, `run_until(condition)`, `wait(job)`, `call(function)`."""
-    loop = support.LOOPS[request.param]()
+    loop = support.LOOPS[loop_name]()
     yield loop
+    if request.node.stash.get(_failed, False):
+        support.sweep(loop)
     loop.close()
 
 

@@ -4,6 +4,8 @@ How a page marks its blocks, each mark an HTML comment on the line above the fen
 
   (nothing)                      a ```python block is a program: run in a new interpreter and an empty folder, with a
                                  time limit; it must end by itself, with exit code 0 and nothing on stderr
+  <!-- since: 3.N -->            the same, from that Python on
+  <!-- installed: MODULE -->     the same, where somebody else's module of that name is installed
   <!-- with: MODULE -->          the same, once the extension module of that name was built out of the page's files
   <!-- prints -->                this ```text block is what the python block before it writes to stdout
   <!-- compile only: REASON -->  it serves for ever, or needs what a test has not; it is only compiled
@@ -14,6 +16,7 @@ Owns the extraction and the rules; knows nothing of the runtime, and nothing of 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -29,8 +32,9 @@ FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 FILE = r"file: [\w.]+/[\w.]+"
+WHERE = r"since: 3\.\d+|installed: \w+"
 MARKS = {
-    "python": rf"|compile only: \S.*|with: \w+|{FILE}",
+    "python": rf"|compile only: \S.*|{WHERE}|with: \w+|{FILE}",
     "text": r"|prints",
     "cython": rf"|{FILE}",
     "toml": FILE,
@@ -54,7 +58,17 @@ class Block:
     @property
     def runs(self) -> bool:
         """It is a program, and needs nothing built."""
-        return self.language == "python" and not self.mark
+        return self.language == "python" and (not self.mark or re.fullmatch(WHERE, self.mark) is not None)
+
+    @property
+    def lacks(self) -> str:
+        """What this program needs that is not here: a later Python, a module; "" if nothing."""
+        kind, _, what = self.mark.partition(": ")
+        if kind == "since" and sys.version_info < tuple(map(int, what.split("."))):
+            return f"Python {what}"
+        if kind == "installed" and importlib.util.find_spec(what) is None:
+            return what
+        return ""
 
     @property
     def needs(self) -> str:

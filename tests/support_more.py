@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 from support import TIMEOUT, descriptors
+from support import unraisable as unraisable
 
 import pybuntcp
 
@@ -71,18 +72,6 @@ def in_thread(function: Callable[[], Any], name: str = "another") -> Any:
 
 
 # ---------------------------------------------------------------- exceptions on their roads
-
-
-@contextlib.contextmanager
-def unraisable() -> Iterator[list[BaseException]]:
-    """The exceptions that `sys.unraisablehook` is told meanwhile."""
-    told: list[BaseException] = []
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda report: told.append(report.exc_value)
-    try:
-        yield told
-    finally:
-        sys.unraisablehook = before
 
 
 def chain(error: BaseException | None) -> list[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from support import Recorder, accepted, pattern
@@ -25,10 +26,19 @@ def stuffed(loop: Any, transport: Any, recorder: Recorder, side: Any = accepted,
     return socket, peer
 
 
+_waits_for: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
 def ended(drain: Any) -> bool:
-    """One step of a coroutine driven by hand: has it returned? What it raises comes out."""
+    """One step of a coroutine driven by hand: has it returned? What it raises comes out.
+
+    In an asyncio loop it waits for a future; until that is done there is no step to take, as for a task.
+    """
+    future = _waits_for.get(drain)
+    if future is not None and not future.done():
+        return False
     try:
-        drain.send(None)
+        _waits_for[drain] = drain.send(None)
     except StopIteration:
         return True
     return False

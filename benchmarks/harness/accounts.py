@@ -1,7 +1,8 @@
 """What a process has used, in the kernel's own words.
 
 Promises: CPU is the sum of all living threads' run time (schedstat, nanoseconds). Its division into user and system comes from the ticks of /proc/<pid>/stat, which are samples:
-right over a window of seconds, coarse over less. Memory is what the process has for itself (Private_*), its share (Pss) and what it maps (Rss), in bytes.
+right over a window of seconds, coarse over less. A wake-up is a voluntary context switch: a thread had waited, and waits again.
+Memory is what the process has for itself (Private_*), its share (Pss) and what it maps (Rss), in bytes.
 It does not know: kernel memory (socket buffers), which belongs to no process.
 """
 
@@ -57,6 +58,16 @@ def read_threads(pid: int) -> dict[int, int]:
         with contextlib.suppress(OSError):  # it has ended since
             ran[int(task.name)] = int((task / "schedstat").read_text().split()[0])
     return ran
+
+
+def read_wakeups(pid: int) -> int:
+    """How often its living threads have gone to wait, since they began."""
+    count = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended since
+            fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+            count += int(fields["voluntary_ctxt_switches"])
+    return count
 
 
 def read_memory(pid: int) -> dict[str, int]:

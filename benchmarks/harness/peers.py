@@ -6,6 +6,7 @@ It does not know: what is asked of them, how they are measured.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -22,9 +23,19 @@ SLOTS = "pybuntcp-slots"
 REDIS = "redis-server"
 REDIS_SLOTS = "pybuntcp-redis-slots"
 REDIS_PYTHON = "pybuntcp-redis"
-OUR_OWN = frozenset({OURS, SINK, SLOTS, REDIS_SLOTS, REDIS_PYTHON})
+EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names them; `native` is ours
+EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
+READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
+ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
+PROTOCOL = {"native": "asyncio-native", "uvloop": "uvloop", "asyncio": "asyncio"}
+STREAMS = {loop: f"{PROTOCOL[loop]}-streams" for loop in EVENT_LOOPS}
+OUR_OWN = frozenset(
+    {OURS, SINK, SLOTS, REDIS_SLOTS, REDIS_PYTHON, *EMBEDDED.values(), *READER.values(), *ASYNC.values()}
+)
 ANY_MODE = frozenset({"echo", "five"})
 THREADS = frozenset({"threads"})
+LOOPS = frozenset({"loops"})  # a handler or a Protocol on an asyncio event loop
+AWAITS = frozenset({"awaits"})  # the same with `await`
 RESP = frozenset({"resp"})
 FIVE_ONLY = frozenset({"five"})
 
@@ -43,7 +54,7 @@ class Peer:
 
     def start_command(self, mode: str, threads: int = 0) -> list[str]:
         several = ["--threads", str(threads)] if threads else []
-        asked = "echo" if threads else mode
+        asked = "echo" if mode in THREADS | LOOPS | AWAITS else mode
         return [*self.command, "--mode", asked, "--host", "127.0.0.1", "--port", "0", *self.options, *several]
 
 
@@ -72,18 +83,25 @@ def python_peer(
     modes: frozenset[str] = ANY_MODE,
 ) -> Peer:
     """A peer that is a Python module; it is asked for its version in the interpreter that will run it."""
+    said, missing = ask_version(python, module, version)
+    command = () if missing else (python, server(file))
+    return Peer(name, what, command, said, missing, options, modes)
+
+
+@functools.cache
+def ask_version(python: str, module: str, version: str) -> tuple[str | None, str | None]:
+    """What it says, or why it cannot."""
     question = f"import {module}; print({version})"
     try:
         done = subprocess.run(
             [python, "-c", question], capture_output=True, text=True, timeout=30, check=False, cwd=HERE / "servers"
         )  # as the server will see it
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Peer(name, what, missing=f"{python}: {error}", options=options, modes=modes)
+        return None, f"{python}: {error}"
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()
-        why = f"cannot import {module}: {last[-1] if last else 'no message'}"
-        return Peer(name, what, missing=why, options=options, modes=modes)
-    return Peer(name, what, (python, server(file)), done.stdout.strip(), options=options, modes=modes)
+        return None, f"cannot import {module}: {last[-1] if last else 'no message'}"
+    return done.stdout.strip(), None
 
 
 def find_bun() -> str | None:
@@ -139,6 +157,29 @@ def redis_peers(python: str, version: str) -> list[Peer]:
     ]
 
 
+def loop_peers(loop: str, python: str, ours: str) -> list[Peer]:
+    """pybuntcp inside one asyncio event loop, and asyncio's own streams there."""
+    its_own = {
+        "native": ("pybuntcp", ours),
+        "uvloop": ("uvloop", "uvloop.__version__"),
+        "asyncio": ("platform", "platform.python_version()"),
+    }[loop]
+    joined = ("pybuntcp, uvloop", f"{ours}, 'uvloop', uvloop.__version__") if loop == "uvloop" else ("pybuntcp", ours)
+    chosen = ("--loop", loop)
+
+    def inside(name: str, what: str, modes: frozenset[str], *form: str) -> Peer:
+        what = f"pybuntcp, event loop {loop}, {what}"
+        return python_peer(name, what, "pybuntcp_asyncio.py", python, *joined, (*chosen, *form), modes)
+
+    what = f"asyncio's streams, event loop {loop}"
+    return [
+        inside(EMBEDDED[loop], "Python handlers", LOOPS),
+        inside(READER[loop], "socket.reader()", AWAITS, "--reader"),
+        inside(ASYNC[loop], "async def handlers", AWAITS, "--async-handlers"),
+        python_peer(STREAMS[loop], what, "asyncio_streams.py", python, *its_own, chosen, AWAITS),
+    ]
+
+
 def all_peers(python: str) -> list[Peer]:
     """Everybody, in the order of the tables; the limit first."""
     ours = "pybuntcp.__version__, 'libuv', pybuntcp.libuv_version"
@@ -152,7 +193,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "pybuntcp",
             ours,
-            modes=ANY_MODE | THREADS,
+            modes=ANY_MODE | THREADS | LOOPS | AWAITS,
         ),
         python_peer(
             SINK,
@@ -165,16 +206,33 @@ def all_peers(python: str) -> list[Peer]:
             modes=FIVE_ONLY,
         ),
         slots_peer(python, ours),
+        *(peer for loop in EVENT_LOOPS for peer in loop_peers(loop, python, ours)),
         python_peer(
-            "uvloop", "asyncio.Protocol on uvloop", "uvloop_protocol.py", python, "uvloop", "uvloop.__version__"
+            PROTOCOL["native"],
+            "asyncio.Protocol on pybuntcp's native loop",
+            "native_protocol.py",
+            python,
+            "pybuntcp",
+            ours,
+            modes=LOOPS,
         ),
         python_peer(
-            "asyncio",
+            PROTOCOL["uvloop"],
+            "asyncio.Protocol on uvloop",
+            "uvloop_protocol.py",
+            python,
+            "uvloop",
+            "uvloop.__version__",
+            modes=ANY_MODE | LOOPS,
+        ),
+        python_peer(
+            PROTOCOL["asyncio"],
             "asyncio.Protocol on the standard loop",
             "asyncio_protocol.py",
             python,
             "platform",
             "platform.python_version()",
+            modes=ANY_MODE | LOOPS,
         ),
         python_peer(
             "aiofastnet",

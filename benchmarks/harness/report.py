@@ -1,7 +1,8 @@
 """From samples to what is said: medians with their spread, the tables, and sentences where our server is behind.
 
 Promises: works from the result file's content alone (so any old file can be shown again); a ratio is the median of the ratios inside each round, because two figures
-taken seconds apart share the machine's mood and two taken minutes apart do not; a figure that a busy generator may have capped is marked.
+taken seconds apart share the machine's mood and two taken minutes apart do not; the row says to whom (`against`, and for some peers `beside`); a figure that a busy generator
+may have capped is marked.
 It does not know: how a sample was taken.
 """
 
@@ -32,6 +33,9 @@ FIGURES = (
     "private_bytes",
     "pss_bytes",
     "rss_bytes",
+    "idle_cpu_ms",
+    "wakeups",
+    "seconds",
 )
 BEHIND = {  # figure -> (its name, +1 when less is better)
     "cpu_us": ("server CPU", 1),
@@ -40,6 +44,7 @@ BEHIND = {  # figure -> (its name, +1 when less is better)
     "p99_us": ("p99 latency", 1),
     "private_bytes": ("memory", 1),
 }
+WAKEUPS = (("server CPU ms", "idle_cpu_ms", 3), ("wake-ups", "wakeups", 0), ("in seconds", "seconds", 1))
 CAPPED_ABOVE = 0.95
 DISTURBED_ABOVE = 0.05
 
@@ -53,7 +58,7 @@ def values(samples: Samples, figure: str) -> list[float]:
 
 
 def ratios(samples: Samples, limit: Samples) -> list[float]:
-    """CPU against the limit's in the same round."""
+    """CPU against another's in the same round."""
     by_round = {s["round"]: s["cpu_us"] for s in good(limit) if "cpu_us" in s}
     return [s["cpu_us"] / by_round[s["round"]] for s in good(samples) if "cpu_us" in s and s["round"] in by_round]
 
@@ -62,11 +67,14 @@ def medians_of(result: Result) -> Medians:
     """row -> peer -> figure -> median."""
     table: Medians = {}
     for row in result["rows"]:
-        limit = row["samples"].get(LIMIT, [])
+        limit = row["samples"].get(row.get("against", LIMIT), [])
+        beside = dict(row.get("beside", ()))
         for peer, samples in row["samples"].items():
             figures = {f: median(v) for f in FIGURES if (v := values(samples, f))}
             if against := ratios(samples, limit):
                 figures["ratio"] = median(against)
+            if second := ratios(samples, row["samples"].get(beside.get(peer), [])):
+                figures["beside"] = median(second)
             if figures:
                 table.setdefault(row["key"], {})[peer] = figures
     return table
@@ -105,13 +113,14 @@ def style(peer: str) -> str | None:
 
 
 def cpu_table(row: dict[str, Any]) -> Table:
+    against = row.get("against", LIMIT)
     table = Table(title=row["title"], title_justify="left", caption_justify="left")
     table.add_column("peer")
     for heading in (
         "server CPU us/message",
         "user",
         "system",
-        f"x {LIMIT}",
+        f"x {against}",
         "messages/s",
         "p50 us",
         "p99 us",
@@ -119,7 +128,7 @@ def cpu_table(row: dict[str, Any]) -> Table:
         "load",
     ):
         table.add_column(heading, justify="right")
-    limit = row["samples"].get(LIMIT, [])
+    limit = row["samples"].get(against, [])
     for peer, samples in row["samples"].items():
         if not good(samples):
             table.add_row(peer, *["-"] * 9, style=style(peer))
@@ -146,6 +155,16 @@ def cpu_table(row: dict[str, Any]) -> Table:
     return table
 
 
+def beside_table(row: dict[str, Any]) -> Table:
+    table = Table(title=f"{row['title']}: one beside another", title_justify="left")
+    for heading in ("peer", "beside", "x its server CPU"):
+        table.add_column(heading, justify="right" if heading.startswith("x") else "left")
+    for peer, other in row.get("beside", ()):
+        if both := ratios(row["samples"].get(peer, []), row["samples"].get(other, [])):
+            table.add_row(peer, other, with_spread(both, 2), style=style(peer))
+    return table
+
+
 def memory_table(row: dict[str, Any]) -> Table:
     table = Table(title=row["title"], title_justify="left")
     table.add_column("peer")
@@ -158,6 +177,19 @@ def memory_table(row: dict[str, Any]) -> Table:
             style=style(peer),
         )
     return table
+
+
+def wakeups_table(row: dict[str, Any]) -> Table:
+    table = Table(title=row["title"], title_justify="left")
+    table.add_column("peer")
+    for heading, _, _ in WAKEUPS:
+        table.add_column(heading, justify="right")
+    for peer, samples in row["samples"].items():
+        table.add_row(peer, *(with_spread(values(samples, f), digits) for _, f, digits in WAKEUPS), style=style(peer))
+    return table
+
+
+TABLES = {"idle": memory_table, "wakeups": wakeups_table}  # by the row's mode; else the table of CPU
 
 
 # --- sentences ---
@@ -184,15 +216,19 @@ def behind(ours: Samples, theirs: Samples) -> Iterable[str]:
         yield f"{name} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
 
 
+def compared(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """(ours, theirs): the first of ours with everybody's, and who is set beside whom."""
+    own = next((peer for peer in (OURS, REDIS_SLOTS) if peer in row["samples"]), OURS)
+    yield from ((own, peer) for peer in row["samples"] if peer not in OUR_OWN)
+    yield from row.get("beside", ())
+
+
 def sentences(result: Result) -> list[str]:
     """Every row in which a peer's median is better than ours."""
     said = []
     for row in result["rows"]:
-        own = next((peer for peer in (OURS, REDIS_SLOTS) if peer in row["samples"]), OURS)
-        ours = row["samples"].get(own, [])
-        for peer, samples in row["samples"].items():
-            worse = list(behind(ours, samples)) if peer not in OUR_OWN else []
-            if worse:
+        for own, peer in compared(row):
+            if worse := list(behind(row["samples"].get(own, []), row["samples"].get(peer, []))):
                 said.append(f"{row['title']}: {own} is behind {peer}: {', '.join(worse)}.")
     return said
 
@@ -231,7 +267,9 @@ def print_missing(console: Console, result: Result) -> None:
 
 def print_report(console: Console, result: Result, goals: Iterable[Goal] = ()) -> None:
     for row in result["rows"]:
-        console.print(memory_table(row) if row["mode"] == "idle" else cpu_table(row))
+        console.print(TABLES.get(row["mode"], cpu_table)(row))
+        if (beside := beside_table(row)).rows:
+            console.print(beside)
     print_goals(console, medians_of(result), goals)
     print_missing(console, result)
     console.print(

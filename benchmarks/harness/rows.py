@@ -1,4 +1,4 @@
-"""One line of a table: what is asked (`Row`), how long (`Plan`), and the two ways of measuring it.
+"""One line of a table: what is asked (`Row`), how long (`Plan`), and the ways of measuring it.
 
 Promises: the server's accounts are read only while nothing is in flight, so the CPU belongs to exactly the messages counted; a fresh server and a fresh load for each sample.
 Memory is the slope between two numbers of open connections, so what a server costs by existing does not count.
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads
+from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads, read_wakeups
 from harness.build import compile_program
 from harness.machine import Cores
-from harness.peers import Peer
+from harness.peers import LIMIT, Peer
 from harness.processes import Load, MeasurementError, Server
 from harness.requests import redis_benchmark
 
@@ -23,12 +23,13 @@ Sample = dict[str, Any]
 Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
+IDLE_TIMES = 2.5  # an idle server is watched for that many windows
 REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; makes a sample last as long as others
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked. `mode` is the load's; `five` differs for the server only."""
+    """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`."""
 
     key: str
     title: str
@@ -40,11 +41,14 @@ class Row:
     touch: bool = False
     threads: int = 0  # loops of the server; 0 = one, in its main thread
     command: str = ""  # of redis-benchmark
+    among: str = ""  # who is asked: the peers with this mode; "" = those with the load's
+    against: str = LIMIT  # the peer all ratios are to
+    beside: tuple[tuple[str, str], ...] = ()  # a second ratio: (peer, to which)
 
     @property
     def server_mode(self) -> str:
-        if self.threads:
-            return "threads"
+        if self.threads or self.among:
+            return self.among or "threads"
         return self.mode if self.mode in ("five", "resp") else "echo"
 
 
@@ -82,7 +86,7 @@ def load_command(row: Row, port: int, plan: Plan) -> list[str]:
     command = [
         str(compile_program("load/load.c")),
         "--mode",
-        row.mode,
+        "idle" if row.mode == "wakeups" else row.mode,
         "--port",
         str(port),
         "--connections",
@@ -111,6 +115,8 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
             if row.mode == "resp":
                 return measure_requests(row, server, plan)
             with Load("load", load_command(row, server.port, plan), cores if row.threads else plan.cores.load) as load:
+                if row.mode == "wakeups":
+                    return measure_wakeups(row, server, load, plan)
                 return measure_memory(row, server, load) if row.mode == "idle" else measure_cpu(row, server, load, plan)
     except (MeasurementError, OSError) as error:
         return {"error": str(error)}
@@ -172,6 +178,18 @@ def await_accepted(server: Server, connections: int) -> None:
             raise MeasurementError(f"{server.name} accepted fewer than {connections} connections in 15 s")
         time.sleep(0.02)
     time.sleep(SETTLE_SECONDS)
+
+
+def measure_wakeups(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
+    """What the server does while its connections are open and silent."""
+    load.await_event("ready", SLACK_SECONDS)
+    load.say("open")
+    load.await_event("open", SLACK_SECONDS)
+    await_accepted(server, row.base + row.connections)
+    cpu, wakeups, began = read_cpu(server.pid), read_wakeups(server.pid), time.monotonic()
+    time.sleep(plan.seconds * IDLE_TIMES)
+    used, seconds = read_cpu(server.pid).since(cpu), time.monotonic() - began
+    return {"idle_cpu_ms": used.total_ns / 1e6, "wakeups": read_wakeups(server.pid) - wakeups, "seconds": seconds}
 
 
 def measure_memory(row: Row, server: Server, load: Load) -> Sample:

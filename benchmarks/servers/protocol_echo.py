@@ -1,4 +1,4 @@
-"""The echo server of any asyncio event loop, once: asyncio_protocol.py and uvloop_protocol.py differ in the loop they hand in and in nothing else.
+"""The echo server of any asyncio event loop, once: asyncio_protocol.py, uvloop_protocol.py and native_protocol.py differ in the loop they hand in and in nothing else.
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 `five` answers each chunk in 20-byte writes, the handler everybody writes first: no gathering by hand.
@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import resource
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 PIECE = 20
 BACKLOG = 4096
@@ -40,10 +40,10 @@ class Five(Echo):
             write(data[at : at + PIECE])
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
+def make_parser(description: str, modes: tuple[str, ...] = ("echo", "five")) -> argparse.ArgumentParser:
     """The command line every server of this folder has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--mode", choices=("echo", "five"), default="echo")
+    parser.add_argument("--mode", choices=modes, default="echo")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--unix", default=None, metavar="PATH")
@@ -86,13 +86,17 @@ def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> 
     serve_with(new_loop, make_parser(description).parse_args())
 
 
-def serve_with(new_loop: Callable[[], asyncio.AbstractEventLoop], arguments: argparse.Namespace) -> None:
-    """The same, with the command line read already."""
+def serve_with(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    arguments: argparse.Namespace,
+    serving: Callable[[argparse.Namespace], Coroutine[Any, Any, None]] = serve,
+) -> None:
+    """The same, with the command line read already; `serving` may be another server than this file's."""
     raise_descriptor_limit()
     settle_allocator()
     loop = new_loop()
     try:
-        loop.run_until_complete(serve(arguments))
+        loop.run_until_complete(serving(arguments))
     except KeyboardInterrupt:
         pass
     finally:

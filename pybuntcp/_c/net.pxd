@@ -183,6 +183,7 @@ cdef extern from * nogil:
     int getpid()
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)
+    ssize_t write(int, const void*, size_t)
     int getsockname(int, sockaddr*, socklen_t*)
     int getpeername(int, sockaddr*, socklen_t*)
     int setsockopt(int, int, int, const void*, socklen_t)

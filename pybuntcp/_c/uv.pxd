@@ -11,7 +11,7 @@ cdef extern from "uv.h" nogil:
     cdef enum:
         UV_VERSION_MAJOR, UV_VERSION_MINOR, UV_VERSION_PATCH
 
-    cdef enum uv_run_mode:
+    ctypedef enum uv_run_mode:
         UV_RUN_DEFAULT, UV_RUN_ONCE, UV_RUN_NOWAIT
 
     cdef enum uv_handle_type:
@@ -108,6 +108,9 @@ cdef extern from "uv.h" nogil:
     int uv_run(uv_loop_t*, uv_run_mode)
     void uv_stop(uv_loop_t*)
     uint64_t uv_now(const uv_loop_t*)
+    void uv_update_time(uv_loop_t*)
+    int uv_backend_fd(const uv_loop_t*)
+    int uv_backend_timeout(const uv_loop_t*)
     void uv_walk(uv_loop_t*, uv_walk_cb, void*)
 
     void uv_close(uv_handle_t*, uv_close_cb)

@@ -22,6 +22,7 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
         raise MemoryError()
     face.c.face = <PyObject*>face
     face._loop = loop
+    face._waiting = []
     # `loop_of` is asked before uv_poll_init tells libuv's handle.
     (<uv.uv_handle_t*>face.c).loop = &loop.c.uv
     face.c.fd = -1
@@ -36,7 +37,7 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
 def listen_on(Handlers handlers, options):
     """`listen` after its options were checked (see options.ListenOptions)."""
     cdef Loop loop = loop_here()
-    cdef context_t* context = context_from(handlers, options)
+    cdef context_t* context = context_from(handlers_for(handlers, loop), options)
     cdef Listener face = None
     cdef bint adopted = options.fd is not None
     cdef int fd = -1
@@ -163,5 +164,5 @@ cdef context_t* context_from(Handlers handlers, options) except NULL:
     context.idle_timeout = options.idle_timeout
     context.linger_timeout = options.linger_timeout
     context.allow_half_open = options.allow_half_open
-    context.pause_on_connect = options.pause_on_connect
+    context.pause_on_connect = options.pause_on_connect or handlers.opens_paused
     return context

@@ -27,20 +27,26 @@ cdef struct clocks_t:
     uint64_t touched            # when a byte last moved
     uint64_t idle_for           # milliseconds; 0 = for ever
     uint64_t written            # bytes that had left when last looked at
+    unsigned int ending         # how far it had ended when `timeout` was told
 
 
 cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
     """The socket's clocks, made when first asked for. NULL: no memory."""
-    cdef double idle = context_of(s).idle_timeout
     if s.clocks == NULL:
         s.clocks = <clocks_t*>calloc(1, sizeof(clocks_t))
         if s.clocks != NULL:
             s.clocks.alarm.ring = on_ring
             s.clocks.alarm.owner = s
-            s.clocks.idle_for = 0 if isinf(idle) else <uint64_t>(min(idle, 1e9) * 1e3) + 1
+            s.clocks.idle_for = clocks_idle(s)
             s.clocks.touched = clock_now()
             s.clocks.written = output_written(s)
     return s.clocks
+
+
+cdef uint64_t clocks_idle(socket_t* s) noexcept nogil:
+    """`idle_timeout` in milliseconds; 0 = for ever."""
+    cdef double idle = context_of(s).idle_timeout
+    return 0 if isinf(idle) else <uint64_t>(min(idle, 1e9) * 1e3) + 1
 
 
 cdef uint64_t clocks_due(clocks_t* self) noexcept nogil:
@@ -81,6 +87,8 @@ cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
     if clocks_of(s) == NULL:
         return False
     s.flags |= S_RENEWED
+    if s.flags & S_OVERDUE:
+        clocks_forgive(s)
     s.clocks.timeout_at = 0 if seconds == 0 or isinf(seconds) else deadline_after(seconds)
     clocks_arm(s)
     return True
@@ -103,6 +111,7 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
 
 cdef void clocks_forget_user(socket_t* s) noexcept nogil:
     """It closes: `timeout` is not told any more, and only the linger time may cut it short."""
+    s.flags &= ~S_OVERDUE
     if s.clocks != NULL:
         s.clocks.timeout_at = s.clocks.idle_for = 0
         clocks_arm(s)
@@ -161,16 +170,52 @@ cdef void linger_expired(socket_t* s) noexcept nogil:
 
 cdef void timeout_expired(socket_t* s) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
-    cdef unsigned int before = s.flags & (S_LINGER | S_CLOSING)
+    cdef event_slot slot = context_of(s).table.slots.timeout
+    if s.flags & S_BUSY and slot != NULL:
+        timeout_waits(s)
+        return
     s.flags &= ~S_RENEWED
-    emit_event(s, context_of(s).table.slots.timeout)
+    s.clocks.ending = s.flags & (S_LINGER | S_CLOSING)
+    emit_event(s, slot)
+    if not s.flags & S_BUSY or slot == NULL:
+        timeout_told(s)
+    else:
+        s.clocks.touched = clock_now()
+
+
+cdef void timeout_told(socket_t* s) noexcept nogil:
     if s.flags & S_RENEWED:
         s.clocks.touched = clock_now()
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
-    if s.flags & S_CLOSED or s.flags & (S_LINGER | S_CLOSING) != before:
+    if s.flags & S_CLOSED or s.flags & (S_LINGER | S_CLOSING) != s.clocks.ending:
         s.clocks.idle_for = 0       # told once; the linger time guards the rest
         return
     if output_pending(s) != 0:
         stream_reset_on_close(s)    # bytes are lost: the peer must not take it for an end
     stream_close(s)
+
+
+cdef void timeout_waits(socket_t* s) noexcept nogil:
+    """An async handler runs. It may wait for the very peer that is overdue: not for ever, then."""
+    s.flags |= S_OVERDUE
+    s.clocks.idle_for = 0
+    if s.clocks.linger_at == 0:
+        clocks_start_linger(s)
+
+
+cdef void clocks_forgive(socket_t* s) noexcept nogil:
+    """`timeout` waits no longer: the idle clock runs again."""
+    s.flags &= ~S_OVERDUE
+    s.clocks.idle_for = clocks_idle(s)
+    s.clocks.touched = clock_now()
+    if not s.flags & (S_LINGER | S_CLOSING | S_BROKEN):
+        s.clocks.linger_at = 0
+
+
+cdef void clocks_resume(socket_t* s) noexcept nogil:
+    """The async handler has ended in time: now `timeout` is told."""
+    clocks_forgive(s)
+    timeout_expired(s)
+    if not s.flags & S_CLOSED:
+        clocks_arm(s)

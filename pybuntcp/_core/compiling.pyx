@@ -32,9 +32,10 @@ cdef class Handlers:
     ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
     ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: what ``chunk`` is).
     They are read once, now; a later change of the mapping has no effect. None = absent.
+    Each may be ``async def``, in a program that runs asyncio.
 
     Errors: TypeError for what is not callable, an unknown keyword or key (with the likely
-    name), or neither ``data`` nor ``drain``; ValueError for an unknown ``binary_type``.
+    name), or neither ``data`` nor ``drain`` nor an async ``open``; ValueError for an unknown ``binary_type``.
 
     Source: the ``socket`` option of Bun's TCP API.
     Bun: ``binaryType`` knows "buffer", "uint8array" and "arraybuffer".
@@ -42,13 +43,15 @@ cdef class Handlers:
     cdef handlers_t table       # borrows its callables from `found`
     cdef dict found             # ... which the garbage collector can look into
     cdef object owner           # ... and this one, of the table's slots
+    cdef str async_name         # a handler that is an async function; None: there is none
+    cdef bint opens_paused      # `open` is one, and reads by itself: there is no `data`
 
     def __cinit__(self, source=None, /, **handlers):
         if source is _to_be_filled:
             return
         handlers_fill(self, handlers_collect(source, handlers))
-        if self.table.slots.data == NULL and self.table.slots.drain == NULL:
-            raise TypeError("socket needs at least a 'data' or a 'drain' handler")
+        if self.table.slots.data == NULL and self.table.slots.drain == NULL and not self.opens_paused:
+            raise TypeError("socket needs at least a 'data' or a 'drain' handler, or an async 'open'")
 
     def __repr__(self):
         cdef int event
@@ -93,6 +96,10 @@ cdef int handlers_fill(Handlers self, dict found) except -1:
             raise ValueError(f"{name!r} is given twice: as a slot and as a Python handler")
         slot[0] = _adapters[event]
         self.table.callable[event] = <PyObject*>found[name]
+        if is_async(found[name]):
+            self.async_name = self.async_name or name
+            self.opens_paused |= event == E_OPEN
+    self.opens_paused &= self.table.slots.data == NULL
     return 0
 
 
@@ -206,9 +213,12 @@ cdef int handler_check(str name, object handler) except -1:
         return 0
     if not callable(handler):
         raise TypeError(f"handler {name!r} must be callable, not {type(handler).__name__!r}")
-    if inspect.iscoroutinefunction(handler):
-        raise TypeError(f"handler {name!r} is an async function: that needs a running asyncio loop")
     return 0
+
+
+cdef bint is_async(object handler) except -1:
+    """Also an object whose `__call__` is an async function."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
 
 
 cdef str binary_type_check(object value):

@@ -12,7 +12,8 @@ from cpython.ref cimport PyObject, Py_INCREF
 cdef class Connecting:
     """An outgoing connection, made and started by `connect`. Awaited it gives the `Socket`.
 
-    It goes on whether awaited or not. `cancel()` closes the attempt: no handler runs.
+    It goes on whether awaited or not. `cancel()` closes the attempt: no handler runs. So does
+    cancelling the task that awaits it; if the connection stands already, it is closed.
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
     CancelledError after `cancel()`.
@@ -25,12 +26,16 @@ cdef class Connecting:
     cdef bint cancelled_
     cdef bint telling           # a handler runs: not done yet
     cdef bint told              # somebody has seen the error
+    cdef Loop loop
+    cdef list waiting           # who awaits it
 
     def __init__(self):
         raise TypeError("connections are made by connect()")
 
     def __del__(self):
-        if self.error is not None and not self.told:
+        if self.error is None or self.told:
+            return
+        if not host_report(self.loop, "Connection failed, and nobody asked", self.error, self):
             report_unraisable(self.error, self)
 
     def cancel(self):
@@ -40,6 +45,7 @@ cdef class Connecting:
         loop_check(self.c.loop)
         self.cancelled_ = True
         connector_cancel(self.c)
+        connecting_wake(self)
         return True
 
     def cancelled(self):
@@ -67,8 +73,15 @@ cdef class Connecting:
         return self.error
 
     def __await__(self):
-        while not self.done():
-            yield
+        cdef Waiter waiter
+        if not self.done():
+            waiter = waiter_new(self.loop)
+            self.waiting.append(waiter)
+            try:
+                yield from waiter.__await__()
+            except BaseException:       # cancelled, or the coroutine is thrown away
+                connecting_give_up(self)
+                raise
         return self.result()
 
     def __repr__(self):
@@ -76,11 +89,47 @@ cdef class Connecting:
         return f"<pybuntcp.Connecting {state}>"
 
 
+cdef void connecting_told(Connecting face) noexcept:
+    face.telling = False
+    connecting_wake(face)
+
+
+cdef void connect_error_call(loop_t* loop, object handler, Connecting face) noexcept:
+    """`connect_error(socket, error)`; what it raises takes the error's place."""
+    cdef bint goes_on = False
+    handler_enter(loop)
+    try:
+        result = handler(face_of_failure(face.options.data), face.error)
+        goes_on = result is not None and connect_error_returned(handler, result, face)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(loop, stop)
+    except BaseException as raised:
+        face.error = raised
+    handler_leave(loop)
+    if not goes_on:
+        connecting_told(face)
+
+
+cdef int connecting_wake(Connecting self) except -1:
+    """There is an outcome."""
+    waiting, self.waiting = self.waiting, []
+    for waiter in waiting:
+        waiter()
+    return 0
+
+
+cdef int connecting_give_up(Connecting self) except -1:
+    """Nobody will take the socket: neither one that may come, nor one that has just been opened."""
+    if not self.cancel() and self.value is not None:
+        (<Socket>self.value).close()
+    return 0
+
+
 def connect_on(handlers, options):
     """`connect` after its options were checked (see options.ConnectOptions)."""
     cdef Loop loop = loop_here()
     cdef Handlers table = handlers_none() if handlers is None else handlers
-    cdef context_t* context = context_from(table, options)
+    cdef context_t* context = context_from(handlers_for(table, loop), options)
     cdef Connecting face = Connecting.__new__(Connecting)
     cdef connector_t* self
     try:
@@ -88,6 +137,8 @@ def connect_on(handlers, options):
     finally:
         context_release(loop.c, context)
     face.options = options
+    face.loop = loop
+    face.waiting = []
     face.c = self
     Py_INCREF(face)
     self.face = <PyObject*>face

@@ -149,6 +149,7 @@ cdef void connector_look_up(connector_t* self, bytes host, bytes service) noexce
         return
     self.looking = True
     self.loop.lookups += 1
+    loop_kick(self.loop)
 
 
 cdef void on_looked_up(uv.uv_getaddrinfo_t* request, int status, net.addrinfo* answer) noexcept nogil:
@@ -216,6 +217,7 @@ cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
         return rc
     attempt.next = self.attempts
     self.attempts = attempt
+    loop_kick(self.loop)
     return 0
 
 
@@ -347,7 +349,7 @@ cdef void connector_tell_open(connector_t* self) noexcept:
         face.value = socket_face(s)     # somebody may ask for it
     face.telling = True
     socket_opened(s)
-    face.telling = False
+    connecting_told(face)
 
 
 cdef void connector_tell_failure(connector_t* self) noexcept:
@@ -355,13 +357,14 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
     cdef Connecting face = connector_let_go(self)
     face.telling = True
+    face.error = error
     if handler != NULL:
         face.told = True
-        error = connect_error_call(self.loop, <object>handler, face.options.data, error)
-    elif self.context.table.slots.connect_error != NULL:
+        connect_error_call(self.loop, <object>handler, face)
+        return
+    if self.context.table.slots.connect_error != NULL:
         face.told = connector_tell_slot(self, errno_of(error))
-    face.telling = False
-    face.error = error
+    connecting_told(face)
 
 
 cdef bint connector_tell_slot(connector_t* self, int error) noexcept nogil:
@@ -372,19 +375,6 @@ cdef bint connector_tell_slot(connector_t* self, int error) noexcept nogil:
     stream_close(s)
     emit_connect_error(s, error)
     return True
-
-
-cdef object connect_error_call(loop_t* loop, object handler, object data, object error):
-    """`connect_error(socket, error)`; what it raises takes the error's place."""
-    handler_enter(loop)
-    try:
-        handler(face_of_failure(data), error)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop, stop)
-    except BaseException as raised:
-        error = raised
-    handler_leave(loop)
-    return error
 
 
 cdef object connector_error(connector_t* self):
@@ -433,8 +423,10 @@ cdef void connectors_abandon(loop_t* loop) noexcept nogil:
 
 
 cdef void connector_abandon(connector_t* self) noexcept:
-    (<Connecting>self.face).cancelled_ = True
+    cdef Connecting face = <Connecting>self.face
+    face.cancelled_ = True
     connector_cancel(self)
+    face.waiting = []           # the asyncio loop is closed, too
 
 
 cdef void connector_free_if_idle(connector_t* self) noexcept nogil:

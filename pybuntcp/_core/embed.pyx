@@ -1,12 +1,320 @@
 """embed: the one chapter that knows asyncio.
 
-Owns asyncio's exceptions, taken from it only when one is needed: a program without asyncio
-never imports it.
+Somebody else's asyncio loop (the stock one, uvloop) can turn a loop of ours: our backend
+descriptor is readable when anything of ours is ready, so the asyncio loop watches that one, and
+when it is called, we turn without waiting. Two things it would not notice by itself: our next
+timer, for which there is one `call_later`; and what was asked for outside of a turn, or is left
+when a turn ends (libuv tells the kernel what to watch for only when it turns), for which
+`loop_kick` has the asyncio loop call us soon.
+
+The asyncio loop alone holds `Embedding`, the object that it calls: when it lets go of it, it
+was closed, and there is no other way to know that works for any loop.
+
+Owns also what awaiting needs: futures (`Waiter`), tasks, asyncio's exceptions. A program that
+does not use asyncio never imports it.
+Does not know sockets.
 """
+cimport cython
+import sys
+import weakref
+from contextvars import Context
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+
+from pybuntcp._c cimport uv
+
+cdef enum:
+    TURNS_AT_ONCE = 4           # then the asyncio loop looks at its own
+
+
+@cython.final
+@cython.internal
+cdef class Embedding:
+    """What an asyncio loop calls when something of ours is ready."""
+    cdef Loop loop              # None: detached
+    cdef Ring ring
+    cdef object timer           # the asyncio loop's handle; None: not set
+    cdef uint64_t rings_at      # ... in the loop's milliseconds
+    cdef object vars            # the context that turns are made in: nobody's
+
+    def __call__(self):
+        if self.loop is not None:
+            embed_turn(self.loop)
+
+    def __del__(self):
+        if self.loop is not None:
+            self.loop.embedding = NULL
+            self.loop.c.asleep = False
+            loop_close_under(self.loop)
+
+
+@cython.final
+@cython.internal
+cdef class Ring:
+    """What it calls soon, or when a timer is due. It holds no Embedding."""
+    cdef Loop loop
+
+    def __call__(self, timer=False):
+        if self.loop.embedding != NULL:
+            if timer:
+                (<Embedding>self.loop.embedding).timer = None
+            embed_turn(self.loop)
+
+
+@cython.final
+@cython.internal
+cdef class Raiser:
+    """Raises what a handler raised to stop the loop: KeyboardInterrupt or SystemExit.
+
+    Raised by Embedding, the exception's traceback would hold that one.
+    """
+    cdef object failure
+
+    def __call__(self):
+        raise self.failure
+
+
+# ---------------------------------------------------------------------------- attaching
+
+cdef object _get_running_loop = None       # asyncio's, once it is imported
+cdef object _Future = None
+
+
+cdef object host_running():
+    """The asyncio loop that runs in this thread, or None."""
+    global _get_running_loop, _Future
+    if _get_running_loop is None:
+        asyncio = sys.modules.get("asyncio")
+        _Future = getattr(asyncio, "Future", None)
+        _get_running_loop = getattr(asyncio, "_get_running_loop", None)
+        if _get_running_loop is None:
+            return None
+    return _get_running_loop()
+
+
+cdef inline object loop_host(Loop self):
+    """The asyncio loop that turns it, or None."""
+    return None if self.host is None else self.host()
+
+
+cdef int embed_attach(Loop self, object host) except -1:
+    """Have an asyncio loop turn this one from now on."""
+    cdef Embedding embedding = Embedding.__new__(Embedding)
+    embedding.vars = Context()
+    embedding.ring = Ring.__new__(Ring)
+    embedding.ring.loop = self
+    embedding.vars.run(host.add_reader, uv.uv_backend_fd(&self.c.uv), embedding)
+    self.host = weakref.ref(host)
+    self.embedding = <PyObject*>embedding
+    embedding.loop = self
+    self.c.embedded = True
+    self.c.asleep = True
+    loop_ref(self.c)            # or libuv would not turn for sockets that are unreferenced
+    return 0
+
+
+cdef int embed_forget(Loop self, bint tell_host) except -1:
+    """Be turned by nobody. In a forked child the asyncio loop is the parent's: not told."""
+    cdef object host = loop_host(self)
+    if self.embedding == NULL:
+        return 0
+    cdef Embedding embedding = <Embedding>self.embedding
+    self.embedding = NULL
+    self.host = embedding.loop = None
+    self.c.asleep = self.c.embedded = False
+    loop_unref(self.c)
+    timer, embedding.timer = embedding.timer, None
+    if tell_host and host is not None and not host.is_closed():
+        host.remove_reader(uv.uv_backend_fd(&self.c.uv))
+        if timer is not None:
+            timer.cancel()
+    return 0
+
+
+# ---------------------------------------------------------------------------- turning
+
+cdef int embed_turn(Loop self) except -1:
+    """What is ready is done."""
+    cdef loop_t* c = self.c
+    cdef int turns = 0
+    if c.running or c.dead:
+        return 0
+    c.asleep = False
+    c.running = True
+    while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c)):
+        uv.uv_run(&c.uv, uv.UV_RUN_NOWAIT)
+        turns += 1
+    c.running = False
+    if c.holding:
+        loop_let_go(c)
+    if self.failure is not None:
+        embed_fail(self)
+    return embed_rest(self)
+
+
+cdef int embed_fail(Loop self) except -1:
+    cdef Raiser raiser = Raiser.__new__(Raiser)
+    raiser.failure, self.failure = self.failure, None
+    loop_host(self).call_soon(raiser)
+    return 0
+
+
+cdef int embed_rest(Loop self) except -1:
+    """A turn has ended: how the asyncio loop learns of the next one."""
+    cdef loop_t* c = self.c
+    if self.embedding == NULL:
+        return 0
+    if loop_is_due(c):
+        embed_kick(c)
+    elif loop_is_empty(c):
+        embed_forget(self, True)
+        tenancy_release(self)
+    else:
+        embed_set_timer(<Embedding>self.embedding)
+        c.asleep = True
+    return 0
+
+
+cdef void embed_kick(loop_t* c) noexcept with gil:
+    """Have the asyncio loop call us soon."""
+    cdef Embedding embedding = <Embedding>(<Loop>c.owner).embedding
+    cdef object host = loop_host(embedding.loop)
+    try:
+        if host is not None and not host.is_closed():
+            host.call_soon(embedding.ring, context=embedding.vars)
+    except BaseException as error:
+        c.asleep = True
+        report_unraisable(error, embedding)
+
+
+cdef int embed_set_timer(Embedding self) except -1:
+    """Be called no later than our next timer is due. A timer that comes too early does no harm."""
+    cdef loop_t* c = self.loop.c
+    cdef int wait = uv.uv_backend_timeout(&c.uv)
+    cdef uint64_t due = uv.uv_now(&c.uv) + wait
+    if wait < 0 or (self.timer is not None and self.rings_at <= due):
+        return 0
+    if self.timer is not None:
+        self.timer.cancel()
+    self.rings_at = due
+    self.timer = loop_host(self.loop).call_later(wait / 1e3, self.ring, True, context=self.vars)
+    return 0
+
+
+# ---------------------------------------------------------------------------- awaiting
+
+@cython.final
+@cython.internal
+cdef class Waiter:
+    """A coroutine that waits for one thing. Called with an error or None, it goes on."""
+    cdef Loop loop
+    cdef object future          # None: no asyncio runs, the coroutine is driven by hand
+    cdef bint told
+    cdef object error
+
+    def __call__(self, error=None):
+        if not self.told:
+            self.told = True
+            self.error = error
+            future_tell(self.future)
+
+    def __await__(self):
+        if self.future is not None:
+            yield from self.future
+        else:
+            while not self.told and not self.loop.c.dead:
+                yield
+
+
+cdef Waiter waiter_new(Loop loop):
+    """Who will be told of something of this loop. RuntimeError: nobody would turn it."""
+    cdef Waiter self = Waiter.__new__(Waiter)
+    self.loop = loop
+    if host_running() is not None:
+        self.future = future_new(loop)
+    return self
+
+
+cdef object future_new(Loop loop):
+    """A future of the asyncio loop that turns this one and runs. RuntimeError: it does not."""
+    host = loop_host(loop)
+    if host is None or host is not host_running():
+        raise_wrong_host(host)
+    return _Future(loop=host)
+
+
+cdef inline int future_tell(object future) except -1:
+    """Whoever awaits it goes on, once."""
+    if future is not None and not future.done():
+        future.set_result(None)
+    return 0
+
+
+cdef int raise_wrong_host(object owner) except -1:
+    running = host_running()
+    opened = "outside of asyncio, for run()" if owner is None else f"in the asyncio loop {owner!r}"
+    if running is None:
+        raise RuntimeError(f"this was opened {opened}: no asyncio loop runs in this thread")
+    raise RuntimeError(f"this was opened {opened}, and {running!r} does not turn it")
+
+
+cdef object call_later(Loop loop, double seconds, object callback):
+    """A timer of the asyncio loop, to be cancelled; None: there is no such loop."""
+    host = loop_host(loop)
+    return None if host is None else host.call_later(seconds, callback)
+
+
+cdef object task_start(Loop loop, object coroutine, object vars):
+    """Run a coroutine; in a copy of `vars`, or of the present context if that is None."""
+    host = loop_host(loop)
+    if vars is None:
+        return host.create_task(coroutine)
+    return vars.run(host.create_task, coroutine)
+
+
+cdef bint host_report(Loop loop, str message, object error, object whose) except -1:
+    """Tell the asyncio loop's exception handler. False: there is no such loop."""
+    host = loop_host(loop) or host_running()
+    if host is None or host.is_closed():
+        return False
+    host.call_exception_handler({"message": message, "exception": error, "socket": whose})
+    return True
 
 
 cdef object asyncio_exception(str name):
-    """`CancelledError` or `InvalidStateError`, the class."""
+    """`CancelledError` or `InvalidStateError`, say: the class."""
     import asyncio
 
     return getattr(asyncio, name)
+
+
+# ---------------------------------------------------------------------------- the native loop
+
+cdef object _natives = weakref.WeakKeyDictionary()      # asyncio loop -> Loop, which does not hold it
+
+
+def new_event_loop():
+    """A stock asyncio loop that selects with our loop, which serves our sockets meanwhile."""
+    import asyncio
+
+    selector = Selector()
+    try:
+        host = asyncio.SelectorEventLoop(selector)
+    except BaseException:
+        selector.close()
+        raise
+    (<Selector>selector).loop.host = weakref.ref(host)
+    _natives[host] = (<Selector>selector).loop
+    return host
+
+
+cdef bint host_hears_signals(Loop loop, int fd) except -1:
+    """Is it the asyncio loop's own descriptor that Python writes signals to?"""
+    own = getattr(loop_host(loop), "_csock", None)
+    return own is not None and own.fileno() == fd
+
+
+cdef Loop native_loop(object host):
+    """The loop of a native asyncio loop; None: it is somebody else's."""
+    return _natives.get(host)

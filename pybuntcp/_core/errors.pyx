@@ -1,4 +1,4 @@
-"""errors: the one place where a libuv code becomes a Python exception.
+"""errors: the one place where a libuv code becomes a Python exception; and where one is reported.
 
 Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`,
 and the attributes every error of ours carries: `errno`, `code` ("ECONNREFUSED"), `syscall`,
@@ -9,7 +9,13 @@ Does not know sockets, loops or handlers.
 import os
 import socket as _stdlib_socket
 
+from cpython.ref cimport PyObject, Py_INCREF
+
 from pybuntcp._c cimport uv
+
+cdef extern from "Python.h":
+    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
+    void PyErr_WriteUnraisable(PyObject*)
 
 
 # libuv numbers resolver errors itself; these are the system's numbers for the same names.
@@ -58,3 +64,14 @@ cdef int check(int code, str syscall) except -1:
     if code < 0:
         raise error_from_code(code, syscall)
     return 0
+
+
+cdef void report_unraisable(object error, object where) noexcept:
+    """Through `sys.unraisablehook`, with the traceback."""
+    cdef object kind = type(error)
+    cdef object trace = error.__traceback__
+    Py_INCREF(kind)
+    Py_INCREF(error)
+    Py_INCREF(trace)
+    PyErr_Restore(<PyObject*>kind, <PyObject*>error, <PyObject*>trace)
+    PyErr_WriteUnraisable(<PyObject*>where)

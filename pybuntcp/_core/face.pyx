@@ -1,7 +1,6 @@
 """face: the Python `Socket`, a thin face over `socket_t`.
 
-Owns `Socket`, made when a Python handler first needs it and the same object from then on,
-held by its connection until `close` was told; `record_t`, what stays readable afterwards.
+Owns the class and its documentation; when there is one, and what it knows: see record.
 A method reads its arguments, checks the thread, calls one verb of `socket`.
 Promises that after close nothing here raises: -1, False or None.
 """
@@ -9,10 +8,8 @@ cimport cython
 from enum import IntEnum
 from types import GenericAlias
 
-from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.math cimport ceil
-from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 
 class ReadyState(IntEnum):
@@ -23,16 +20,6 @@ class ReadyState(IntEnum):
     CLOSED = 0
     ESTABLISHED = 1
     OTHER = 2
-
-
-cdef struct record_t:
-    # What is left to read of a connection that is gone.
-    bint detached               # a connection attempt that failed
-    address_t local
-    address_t remote
-    uint64_t bytes_read
-    uint64_t bytes_written
-    int error
 
 
 @cython.final
@@ -57,7 +44,9 @@ cdef class Socket:
         raise TypeError("sockets are made by listen() and connect()")
 
     def __dealloc__(self):
-        free(self.record)
+        if self.record != NULL:
+            reader_outlives(self.record)
+            free(self.record)
 
     # ------------------------------------------------------------------ writing
 
@@ -210,6 +199,29 @@ cdef class Socket:
     def __exit__(self, *exception):
         self.end()
 
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        waiter = face_leave(self)
+        if waiter is not None:
+            await waiter
+
+    # ------------------------------------------------------------------ awaiting
+
+    def reader(self, limit=65536):
+        """A `SocketReader`: from now on what comes is read with `await`, not told to `data`.
+
+        limit: bytes held at most; the peer waits when they are not read. There is one reader
+        for a socket: asked for again, it is the same. A paused socket is resumed.
+        Errors: TypeError, ValueError naming the option.
+        """
+        return reader_of(self, limit)
+
+    def __aiter__(self):
+        """`async for chunk in socket`: bytes as they come, until the end; by its reader."""
+        return chunks_of(self)
+
     # ------------------------------------------------------------------ identity
 
     @property
@@ -297,121 +309,3 @@ cdef class Socket:
         if self.remote_port is None:
             return f"<pybuntcp.Socket {self.remote_address or self.local_address or ''!r} {state}>"
         return f"<pybuntcp.Socket {self.remote_address} port {self.remote_port} {state}>"
-
-
-# ---------------------------------------------------------------------------- the face's life
-
-cdef object socket_face(socket_t* s):
-    """The Socket of a connection, made now if nobody has needed it before."""
-    cdef Socket face
-    if s.face != NULL:
-        return <object>s.face
-    face = Socket.__new__(Socket)
-    if s.face != NULL:
-        return <object>s.face       # made meanwhile, by somebody's finalizer
-    face.s = s
-    if context_of(s).data != NULL:
-        face.data = <object>context_of(s).data
-    Py_INCREF(face)
-    s.face = <PyObject*>face
-    return face
-
-
-cdef void face_prepare(socket_t* s) noexcept with gil:
-    """Called from verbs, where nobody knows who holds the GIL: the user may have let it go."""
-    socket_face(s)
-
-
-cdef Socket face_of_failure(object data):
-    """The socket that `connect_error` gets: never connected."""
-    cdef Socket face = Socket.__new__(Socket)
-    face.record = <record_t*>calloc(1, sizeof(record_t))
-    if face.record == NULL:
-        raise MemoryError()
-    face.record.detached = True
-    face.data = data
-    return face
-
-
-cdef void record_addresses(socket_t* s) noexcept nogil:
-    """Note both names while the descriptor can still tell them."""
-    cdef record_t* record = (<Socket>s.face).record
-    if record == NULL:
-        record = <record_t*>calloc(1, sizeof(record_t))
-        (<Socket>s.face).record = record
-    if record != NULL and not s.flags & S_CLOSED:
-        address_of_fd(&record.local, stream_fd(s), False)
-        address_of_fd(&record.remote, stream_fd(s), True)
-
-
-cdef void face_detach(socket_t* s) noexcept:
-    """The connection is gone: the face lives on by itself, as long as anybody holds it."""
-    cdef Socket face = <Socket>s.face
-    record_addresses(s)         # a face made after the closing has no record yet
-    if face.record != NULL:
-        face.record.bytes_read = s.bytes_read
-        face.record.bytes_written = s.accepted
-        face.record.error = s.error
-        face.record.detached = not s.flags & S_OPENED
-    face.s = NULL
-    s.face = NULL
-    Py_DECREF(face)
-
-
-cdef record_t _nothing_recorded     # zero: no memory for a record, or nobody looked in time
-
-
-cdef inline record_t* face_record(Socket self) noexcept:
-    return self.record if self.record != NULL else &_nothing_recorded
-
-
-cdef bint face_alive(Socket self) except -1:
-    """Is there a connection behind it? RuntimeError in the wrong thread."""
-    if self is None or self.s == NULL:      # None: somebody called __new__
-        return False
-    loop_check(loop_of(self.s))
-    return True
-
-
-cdef int face_state(Socket self) except -3:
-    if not face_alive(self):
-        return -1 if face_record(self).detached else 0
-    return socket_state(self.s)
-
-
-cdef int face_address(Socket self, bint peer, address_t* name) except -1:
-    name.size = 0
-    if self.record != NULL:
-        name[0] = self.record.remote if peer else self.record.local
-    elif face_alive(self):
-        socket_name(self.s, peer, name)
-    return 0
-
-
-cdef int face_reload(socket_t* s, Handlers handlers) except -1:
-    """Give an accepted socket a context of its own; an outgoing one has it already."""
-    cdef context_t* shared = context_of(s)
-    cdef context_t* own
-    handlers_fit(handlers, shared)
-    if shared.references == 1:
-        context_install(loop_of(s), shared, handlers)
-        return 0
-    own = context_copy(shared)
-    context_install(loop_of(s), own, handlers)
-    s.tcp.data = own
-    context_release(loop_of(s), shared)
-    return 0
-
-
-cdef object socket_error(socket_t* s, int code):
-    """The exception `close` is told; None for an orderly end."""
-    if code == 0:
-        return None
-    return face_error(<Socket>s.face, code, "write" if s.flags & S_BROKEN else "read")
-
-
-cdef object face_error(Socket self, int code, str syscall):
-    """The exception, with the peer's address."""
-    cdef address_t name
-    face_address(self, True, &name)
-    return error_from_code(code, syscall, address_host(&name), address_port(&name))

@@ -87,22 +87,22 @@ cdef class SocketSink:
     async def drain(self):
         """Until everything written to the socket so far and meanwhile is with the kernel.
 
-        Errors: the socket's error, or BrokenPipeError, if that will never be.
+        Errors: the socket's error, or BrokenPipeError, if that will never be; RuntimeError in
+        another asyncio loop than the one the socket was opened in.
         """
-        outcome = []
-        tell = outcome.append
+        cdef Waiter waiter
         if not sink_begin_drain(self):
             return
-        sink_wait(self, tell)
+        waiter = waiter_new(<Loop>loop_of(self.socket.s).owner)
+        sink_wait(self, waiter)
         try:
-            while not outcome:
-                await _next_turn
-                if not outcome and not face_alive(self.socket):
-                    raise sink_error(self.socket)       # its loop is gone, and tells nobody
+            await waiter
         finally:
-            sink_give_up(self, tell)
-        if outcome[0] is not None:
-            raise outcome[0]
+            sink_give_up(self, waiter)
+        if waiter.error is not None:
+            raise waiter.error
+        if not waiter.told:
+            raise sink_error(self.socket)       # its loop is gone, and tells nobody
 
     def add_drain_callback(self, callback, /):
         """Call `callback(error)` once, from the loop, when `drain` would return or raise.
@@ -277,4 +277,4 @@ cdef void call_waiting(socket_t* s) noexcept:
             try:
                 callback(None if code == 0 else face_error(socket, code, "write"))
             except BaseException as error:
-                handler_raised(s, callback, error)
+                handler_raised(s, E_DRAIN, callback, error)

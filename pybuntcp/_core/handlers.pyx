@@ -9,6 +9,8 @@ adapter (`py_data`, ...): take the GIL, make the arguments, call. Dispatch (`emi
 know which kind it calls. Every call to user code stands between `handler_enter` and
 `handler_leave`. How a table is made of what users give: see compiling.
 
+A handler that gives a coroutine, as an `async def` does, has not ended yet: see running.
+
 Promises: a table is overwritten only between two events (`context_install`); a callable is
 held while it runs; no exception ever leaves this file but KeyboardInterrupt and SystemExit,
 which stop the loop.
@@ -22,8 +24,6 @@ from libc.stdlib cimport calloc, free
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject*)
-    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
-    void PyErr_WriteUnraisable(PyObject*)
 
 
 ctypedef void (*event_slot)(socket_t*) noexcept nogil
@@ -196,9 +196,11 @@ ctypedef void (*call_slot)(socket_t*, int) noexcept nogil
 cdef void call_handler(socket_t* s, int event) noexcept:
     cdef object handler = <object>context_of(s).table.callable[event]
     try:
-        handler(socket_face(s))
+        result = handler(socket_face(s))
+        if result is not None:
+            handler_returned(s, event, handler, result)
     except BaseException as error:
-        handler_raised(s, handler, error)
+        handler_raised(s, event, handler, error)
         if event == E_OPEN:
             socket_close(s)
 
@@ -209,14 +211,16 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
     cdef object lent = None
     try:
         if table.binary_type == BYTES:
-            handler(socket_face(s), PyBytes_FromStringAndSize(at, size))
+            result = handler(socket_face(s), PyBytes_FromStringAndSize(at, size))
         elif table.binary_type == BYTEARRAY:
-            handler(socket_face(s), PyByteArray_FromStringAndSize(at, size))
+            result = handler(socket_face(s), PyByteArray_FromStringAndSize(at, size))
         else:
             lent = chunk_view(loop_of(s), at, size)
-            handler(socket_face(s), lent)
+            result = handler(socket_face(s), lent)
+        if result is not None:
+            handler_returned(s, E_DATA, handler, result)
     except BaseException as error:
-        handler_raised(s, handler, error)
+        handler_raised(s, E_DATA, handler, error)
     if lent is not None and size >= LEASE_LEAST:
         lent = None
         slab_renew_if_kept(loop_of(s))
@@ -225,9 +229,11 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
 cdef void call_close(socket_t* s, int error_number) noexcept:
     cdef object handler = <object>context_of(s).table.callable[E_CLOSE]
     try:
-        handler(socket_face(s), socket_error(s, -error_number))
+        result = handler(socket_face(s), socket_error(s, -error_number))
+        if result is not None:
+            handler_returned(s, E_CLOSE, handler, result)
     except BaseException as error:
-        handler_raised(s, handler, error)
+        handler_raised(s, E_CLOSE, handler, error)
 
 
 cdef object chunk_view(loop_t* loop, const char* at, size_t size):
@@ -254,32 +260,41 @@ cdef void slab_renew_if_kept(loop_t* loop) noexcept:
 
 # ---------------------------------------------------------------------------- exceptions
 
-cdef void handler_raised(socket_t* s, object handler, object error) noexcept:
+cdef void handler_raised(socket_t* s, int event, object handler, object error) noexcept:
     """The table's `error` handler, as it is now, gets it; failing that, it is reported."""
     cdef PyObject* report = context_of(s).table.callable[E_ERROR]
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         loop_fail(loop_of(s), error)
         return
     if report == NULL:
-        report_unraisable(error, handler)
+        handler_report(s, handler, error)
         return
     handler = <object>report
     try:
-        handler(socket_face(s), error)
+        result = handler(socket_face(s), error)
+        if result is not None:
+            error_handler_returned(s, event, handler, result, error)
     except (KeyboardInterrupt, SystemExit) as stop:
         loop_fail(loop_of(s), stop)
     except BaseException as second:
-        if second.__context__ is None and second is not error:
-            second.__context__ = error
-        report_unraisable(second, handler)
+        error_handler_raised(s, handler, second, error)
 
 
-cdef void report_unraisable(object error, object where) noexcept:
-    """Through `sys.unraisablehook`, with the traceback, and the server lives on."""
-    cdef object kind = type(error)
-    cdef object trace = error.__traceback__
-    Py_INCREF(kind)
-    Py_INCREF(error)
-    Py_INCREF(trace)
-    PyErr_Restore(<PyObject*>kind, <PyObject*>error, <PyObject*>trace)
-    PyErr_WriteUnraisable(<PyObject*>where)
+cdef void error_handler_raised(socket_t* s, object handler, object second, object first) noexcept:
+    """Both are reported, the first as what the second came from."""
+    if second.__context__ is None and second is not first:
+        second.__context__ = first
+    handler_report(s, handler, second)
+
+
+cdef void handler_report(socket_t* s, object handler, object error) noexcept:
+    """To the asyncio loop's exception handler, or else `sys.unraisablehook`; the server lives on."""
+    try:
+        if host_report(<Loop>loop_of(s).owner, "Unhandled exception in a handler", error, socket_face(s)):
+            return
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(loop_of(s), stop)
+        return
+    except BaseException as second:
+        error = second
+    report_unraisable(error, handler)

@@ -8,6 +8,8 @@ waits stays in the backlog, and at the limit the listener rests and looks again.
 TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
 accepted one, so they cost no system call per connection.
 
+`wait_closed` is told by the socket that closes last.
+
 A `Listener` is kept alive by its own activity (listening, or sockets open); its memory goes
 with it, its handlers as soon as nothing of it can call them.
 """
@@ -32,6 +34,7 @@ cdef struct listener_t:
     bint held
     bint open                   # listening
     bint unreferenced
+    bint awaited                # somebody waits until no socket is open
     uint64_t connections        # open sockets
     uint64_t most               # max_connections
     uint64_t accepted
@@ -92,6 +95,7 @@ cdef void on_rested(alarm_t* alarm) noexcept nogil:
 cdef void listener_watch(listener_t* self) noexcept nogil:
     if self.open:
         uv.uv_poll_start(&self.poll, uv.UV_READABLE, on_acceptable)
+        loop_kick(loop_of(self))
 
 
 cdef void listener_lost_one(listener_t* self) noexcept nogil:
@@ -99,7 +103,23 @@ cdef void listener_lost_one(listener_t* self) noexcept nogil:
     self.connections -= 1
     if self.open and self.connections + 1 == self.most:
         listener_watch(self)
+    if self.awaited and self.connections == 0:
+        listener_tell_closed(self)
     listener_let_go(self)
+
+
+cdef void listener_tell_closed(listener_t* self) noexcept nogil:
+    self.awaited = False
+    if not loop_of(self).dead:
+        gil_take(loop_of(self))
+        (<listener_slot><void*>listener_call_waiting)(self)
+
+
+cdef void listener_call_waiting(listener_t* self) noexcept:
+    cdef Listener face = <Listener>self.face
+    waiting, face._waiting = face._waiting, []
+    for waiter in waiting:
+        waiter()
 
 
 # ---------------------------------------------------------------------------- life
@@ -159,6 +179,7 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
     loop.count.open_listeners -= 1
     uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
     net.close(self.fd)
+    loop_kick(loop)
 
 
 cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
@@ -186,16 +207,6 @@ cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil
 
 # ---------------------------------------------------------------------------- the face
 
-class _NextTurn:
-    """Awaited: let whoever drives the coroutine go round once."""
-
-    def __await__(self):
-        yield
-
-
-cdef object _next_turn = _NextTurn()
-
-
 @cython.final
 cdef class Listener:
     """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
@@ -212,6 +223,7 @@ cdef class Listener:
     cdef object path            # `unix` is a macro of some compilers
     cdef object _file
     cdef object _data           # what `data` was when its context went
+    cdef list _waiting          # who waits until no socket is open
     cdef Loop _loop            # its memory is needed as long as `c` is
 
     def __init__(self):
@@ -292,6 +304,7 @@ cdef class Listener:
             raise ValueError("tls: this listener has no TLS to reload")
         cdef Handlers handlers = handlers_from(socket)
         loop_check(loop_of(self.c))
+        handlers = handlers_for(handlers, self._loop)
         if self.c.context != NULL:
             handlers_fit(handlers, self.c.context)
             context_install(loop_of(self.c), self.c.context, handlers)
@@ -305,12 +318,24 @@ cdef class Listener:
         }
 
     async def wait_closed(self, timeout=None):
-        """Until no socket of it is open, for at most `timeout` seconds; how many are left."""
-        cdef double until = float("inf")
-        if timeout is not None:
-            until = uv.uv_hrtime() + float(timeout) * 1e9
-        while self.c.connections and uv.uv_hrtime() < until:
-            await _next_turn
+        """Until no socket of it is open, for at most `timeout` seconds; how many are left.
+
+        Errors: RuntimeError in another asyncio loop than the one it was opened in.
+        """
+        cdef double seconds = float("inf") if timeout is None else timeout
+        if self.c.connections == 0 or not seconds > 0:
+            return self.c.connections
+        waiter = waiter_new(self._loop)
+        timer = call_later(self._loop, seconds, waiter) if seconds < float("inf") else None
+        self.c.awaited = True
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
         return self.c.connections
 
     def __enter__(self):
@@ -318,6 +343,13 @@ cdef class Listener:
 
     def __exit__(self, *exception):
         self.stop(True)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        self.stop(True)
+        await self.wait_closed()
 
     def __repr__(self):
         where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"

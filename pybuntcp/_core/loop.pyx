@@ -2,26 +2,26 @@
 
 Owns `loop_t` (the libuv loop and what all its sockets share: the slab, the spare chunks, the
 list of sockets with gathered output, the wheel, the counters) and `Loop`, its Python owner.
+Whose loop it is, and how it ends: see tenancy.
 
 The GIL rule. A turn of libuv is: poll, callbacks, closing, timers. `on_park` runs just before
 the poll and lets the GIL go; the first adapter that needs Python takes it back (`gil_take`),
 and it stays until the next park. So a turn of five hundred Python events costs one hand-over,
 and a turn of Cython slots none. Code below the adapters is `nogil` and touches no object.
+Inside somebody else's asyncio loop no turn waits, and the GIL is simply kept.
 
 Promises: `run` raises what stopped it (Ctrl-C within 100 ms, also when idle, because Python's
 wakeup descriptor is polled by the loop); handlers never run inside one another.
 Does not know sockets: `loop_abandon` closes them through `up.abandoned`.
 """
 cimport cython
-import os
 import signal
 import threading
 import weakref
-from atexit import register as _at_exit
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
+from cpython.ref cimport PyObject, Py_INCREF
 from libc.stdlib cimport calloc, free, realloc
 
 from pybuntcp._c cimport net, uv
@@ -53,7 +53,10 @@ cdef struct loop_t:
     uv.uv_idle_t again          # runs while something waits for the next turn: it comes at once
     uv.uv_timer_t alarm         # the wheel's one timer
     uv.uv_poll_t interrupt      # the read end of Python's signal wakeup
+    uv.uv_poll_t guests         # asyncio's own descriptors, of a native loop; see selector
+    uv.uv_timer_t limit         # ... and how long asyncio wants to wait
     int wakeup[2]
+    bint wakeup_taken           # Python's signal wakeup is ours until the loop closes
     unsigned long thread
     int process                 # a forked child must not touch the parent's epoll instance
     PyThreadState* parked       # the thread state set aside; NULL = the GIL is held
@@ -63,8 +66,12 @@ cdef struct loop_t:
     size_t references           # what keeps `run` going: sockets, listeners, connectors
     int handling                # > 0 while a handler runs
     bint running
+    bint embedded               # somebody else's asyncio loop turns this one; see embed
+    bint asleep                 # ... and would not look at it before something happens
+    bint guests_ready           # asyncio's descriptors have something
     bint holding                # the owner has something to let go of when the turn ends
     bint dead                   # closed for good, or inherited over a fork: no handler runs
+    bint closing                # loop_close is at work
     bint closed
     roll_t dirty                # sockets with output gathered by the handler that runs
     roll_t late                 # ... and with output that sinks coalesce until the turn ends
@@ -85,7 +92,11 @@ cdef class Loop:
     cdef loop_t* c
     cdef object failure         # what a handler raised to stop the loop
     cdef object thread_name
+    cdef object host            # a weak reference to the asyncio loop that turns it; None
+    cdef PyObject* embedding    # borrowed: what that loop calls, if it is not a native one
     cdef dict waiting           # who waits for a sink's drain, by socket; see gathering
+    cdef dict leaving           # ... for a socket's end; see face
+    cdef dict tasks             # async handlers that run, by socket or Connecting; see running
     cdef list held              # what the slot that runs may still use, though it was replaced
     cdef object __weakref__
 
@@ -94,33 +105,7 @@ cdef class Loop:
             free(self.c)
 
 
-@cython.final
-@cython.no_gc
-@cython.internal
-cdef class Tenancy:
-    """A thread's hold on its loop, in thread-local storage: the loop closes with the thread."""
-    cdef Loop loop
-
-    def __dealloc__(self):
-        if self.loop is not None:
-            loop_close(self.loop)
-
-
-cdef object _local = threading.local()
 cdef object _loops = weakref.WeakSet()
-
-
-cdef Loop loop_here():
-    """This thread's loop, made when first asked for."""
-    cdef Tenancy tenancy = getattr(_local, "tenancy", None)
-    if tenancy is not None and tenancy.loop.c.dead and tenancy.loop.c.running:
-        raise RuntimeError("this process was forked inside a handler: return from it first")
-    if tenancy is None or tenancy.loop.c.dead:
-        tenancy = Tenancy.__new__(Tenancy)
-        tenancy.loop = loop_new()
-        _local.tenancy = tenancy
-        _loops.add(tenancy.loop)
-    return tenancy.loop
 
 
 cdef Loop loop_new():
@@ -136,9 +121,10 @@ cdef Loop loop_new():
         raise error_from_code(rc, "epoll_create")
     self.c = c
     self.waiting = {}
+    self.leaving = {}
+    self.tasks = {}
     self.held = []
-    self.thread_name = threading.current_thread().name
-    c.thread = PyThread_get_thread_ident()
+    loop_belong_here(self)
     c.process = net.getpid()
     c.owner = <PyObject*>self
     c.slab_owner = <PyObject*>slab
@@ -146,7 +132,15 @@ cdef Loop loop_new():
     Py_INCREF(slab)
     wheel_init(&c.wheel, uv.uv_now(&c.uv))
     loop_init_handles(c)
+    _loops.add(self)
     return self
+
+
+cdef int loop_belong_here(Loop self) except -1:
+    """From now on this thread's: only it may use the loop and what is open in it."""
+    self.c.thread = PyThread_get_thread_ident()
+    self.thread_name = threading.current_thread().name
+    return 0
 
 
 cdef void loop_init_handles(loop_t* self) noexcept:
@@ -164,6 +158,17 @@ cdef void loop_init_handles(loop_t* self) noexcept:
         uv.uv_poll_init(&self.uv, &self.interrupt, self.wakeup[0])
         uv.uv_poll_start(&self.interrupt, uv.UV_READABLE, on_interrupt)
         uv.uv_unref(<uv.uv_handle_t*>&self.interrupt)
+
+
+cdef inline bint loop_owns(loop_t* self, const void* handle) noexcept nogil:
+    """Is it one of the loop's own handles, which lie inside it?"""
+    return <char*>self <= <char*>handle < <char*>(self + 1)
+
+
+cdef inline bint loop_is_empty(loop_t* self) noexcept nogil:
+    """Nothing of a user's is open, or being opened."""
+    return (self.count.open_sockets == 0 and self.count.open_listeners == 0
+            and self.count.connecting == 0 and self.lookups == 0)
 
 
 # ---------------------------------------------------------------------------- turning
@@ -214,7 +219,7 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
         gil_take(self)
         (<loop_slot><void*>loop_let_go)(self)
     loop_end_turn(self)
-    if self.parked == NULL:
+    if self.parked == NULL and not self.embedded:
         self.parked = PyEval_SaveThread()
 
 
@@ -244,6 +249,22 @@ cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
 cdef void loop_again(loop_t* self) noexcept nogil:
     """Have the next turn begin at once, whatever the poll has to say."""
     uv.uv_idle_start(&self.again, on_again)
+    loop_kick(self)
+
+
+cdef inline void loop_kick(loop_t* self) noexcept nogil:
+    """Something was asked for that only a turn will do: see to it that one comes.
+
+    Called by everything that starts, stops or closes a handle, or sets a timer.
+    """
+    if self.asleep:
+        self.asleep = False
+        embed_kick(self)
+
+
+cdef inline bint loop_is_due(loop_t* self) noexcept nogil:
+    """Does something wait for the next turn alone?"""
+    return self.late.count != 0 or uv.uv_backend_timeout(&self.uv) == 0
 
 
 cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:
@@ -296,12 +317,12 @@ cdef int loop_run(Loop self) except -1:
         loop_let_go(c)
         c.running = False
         PyErr_CheckSignals()
+    except BaseException:
+        self.failure = None
+        raise
     finally:
         loop_forget_signals(previous)
-        failure, self.failure = self.failure, None
-    if failure is not None:
-        raise failure
-    return 0
+    return loop_raise_failure(self)
 
 
 cdef void loop_fail(loop_t* self, object error) noexcept:
@@ -310,6 +331,15 @@ cdef void loop_fail(loop_t* self, object error) noexcept:
     if owner.failure is None:
         owner.failure = error
     uv.uv_stop(&self.uv)
+    loop_kick(self)
+
+
+cdef int loop_raise_failure(Loop self) except -1:
+    """What a handler raised to stop the loop, if any."""
+    failure, self.failure = self.failure, None
+    if failure is not None:
+        raise failure
+    return 0
 
 
 cdef int loop_check(loop_t* self) except -1:
@@ -345,6 +375,43 @@ cdef int loop_forget_signals(object previous) except -1:
     return 0
 
 
+cdef int wakeup_take(loop_t* self) except -2:
+    """As a native loop does: ours until it closes, unless it is somebody's: gives whose, or -1."""
+    cdef int previous
+    cdef char signals[64]
+    cdef ssize_t count
+    previous = signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+    self.wakeup_taken = previous == -1 or previous == self.wakeup[1] or not wakeup_set(previous)
+    if self.wakeup_taken:
+        return -1
+    count = net.read(self.wakeup[0], signals, sizeof(signals))
+    if count > 0:               # what came in between
+        net.write(previous, signals, count)
+    return previous
+
+
+cdef bint wakeup_set(int fd) except -1:
+    """False: it will not do, having been closed, say."""
+    try:
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+cdef void wakeup_give_back(loop_t* self) noexcept:
+    """Before its pipe is closed: a signal must not write to whoever gets that number next."""
+    cdef int current
+    if not self.wakeup_taken:
+        return
+    if threading.current_thread() is not threading.main_thread():
+        self.wakeup[0] = self.wakeup[1] = -1        # only that thread may: the pipe stays open
+        return
+    current = signal.set_wakeup_fd(-1)
+    if current != self.wakeup[1] and current != -1:
+        wakeup_set(current)
+
+
 cdef void on_interrupt(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     cdef char scrap[64]
@@ -359,89 +426,3 @@ cdef void signals_deliver(loop_t* self) noexcept:
         PyErr_CheckSignals()
     except BaseException as error:
         loop_fail(self, error)
-
-
-# ---------------------------------------------------------------------------- the end
-
-cdef void loop_abandon(loop_t* self) noexcept:
-    """Close every handle without calling a handler or writing a byte."""
-    if not self.dead:
-        self.dead = True
-        self.late.count = 0
-        up.forsaken(self)
-        uv.uv_walk(&self.uv, on_abandon, self)
-
-
-cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
-    cdef loop_t* self = <loop_t*>loop
-    if uv.uv_is_closing(handle):
-        return
-    if (<void*>handle == <void*>&self.park or <void*>handle == <void*>&self.polled
-            or <void*>handle == <void*>&self.again or <void*>handle == <void*>&self.alarm
-            or <void*>handle == <void*>&self.interrupt):
-        uv.uv_close(handle, NULL)
-    else:
-        up.abandoned(handle)
-
-
-cdef void loop_own_after_fork(loop_t* self) noexcept:
-    """An epoll instance is shared over fork: leave the parent's alone, take a new one.
-
-    Asked before a loop is closed, too: in a child Python ends the other threads' storage, and
-    so their loops, before any hook of ours runs.
-    """
-    if self.process != net.getpid():
-        self.process = net.getpid()
-        uv.uv_loop_fork(&self.uv)
-
-
-cdef int loop_close(Loop owner) except -1:
-    """Close what is left and give everything back but `loop_t` itself."""
-    cdef loop_t* self = owner.c
-    cdef size_t i
-    if self.closed or self.running:
-        return 0
-    loop_own_after_fork(self)
-    loop_abandon(self)
-    while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
-        pass
-    gil_take(self)
-    Py_CLEAR(self.slab_owner)
-    for i in range(self.spares):
-        free(self.spare[i])
-    free(self.dirty.at)
-    free(self.late.at)
-    for i in range(2):
-        if self.wakeup[i] >= 0:
-            net.close(self.wakeup[i])
-    self.closed = True
-    if uv.uv_loop_close(&self.uv) != 0:
-        Py_INCREF(owner)    # a name is still being resolved in libuv's pool: leave it the memory
-    return 0
-
-
-def _close_at_exit():
-    """The main thread's loop goes with the interpreter, unix socket files included."""
-    _local.tenancy = None
-
-
-def _abandon_after_fork():
-    """In the child: what the parent had open is the parent's. Nothing is written or reset.
-
-    A loop that is turning right now (fork inside a handler) ends with this turn; the running
-    loops of threads that do not exist here are left alone, their descriptors open.
-    """
-    cdef Loop loop
-    cdef unsigned long here = PyThread_get_thread_ident()
-    for loop in list(_loops):
-        if loop.c.thread == here and not loop.c.closed:
-            loop_own_after_fork(loop.c)
-            loop_abandon(loop.c)
-            if loop.c.running:
-                uv.uv_stop(&loop.c.uv)      # a lookup under way would never end here
-            else:
-                _local.tenancy = None
-
-
-_at_exit(_close_at_exit)
-os.register_at_fork(after_in_child=_abandon_after_fork)

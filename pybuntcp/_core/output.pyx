@@ -253,6 +253,7 @@ cdef void output_queue(socket_t* self) noexcept nogil:
         self.accepted -= part.len
         chunk_free(loop_of(self), chunk)
         output_break(self, rc)
+    loop_kick(loop_of(self))
 
 
 cdef void output_flush(socket_t* self) noexcept nogil:
@@ -310,6 +311,7 @@ cdef inline void output_mark(socket_t* self, roll_t* roll, unsigned int flag) no
         return
     if roll_add(roll, self):
         self.flags |= flag
+        loop_kick(loop_of(self))
     else:
         output_flush(self)      # no memory to remember it: it goes out now
 
@@ -343,6 +345,8 @@ cdef void output_flush_late(loop_t* loop) noexcept nogil:
             output_settle(each)
         if output_is_told(each):
             up.drained(each)
+        if each.flags & S_END_READ:
+            up.end_read(each)
         i += 1
     output_shift_late(loop, count)
 
@@ -361,7 +365,7 @@ cdef void output_shift_late(loop_t* loop, size_t count) noexcept nogil:
     while count < loop.late.count:
         each = loop.late.at[count]
         count += 1
-        if each.flags & S_CLOSED or (each.gather == NULL and not each.flags & S_AWAITED):
+        if each.flags & S_CLOSED or (each.gather == NULL and not each.flags & (S_AWAITED | S_END_READ)):
             each.flags &= ~S_LATE
         else:
             loop.late.at[kept] = each

@@ -100,6 +100,8 @@ cdef int socket_close(socket_t* s) noexcept nogil:
         return 0                # a write that failed had nothing more to wait for
     s.flags |= S_ENDED | S_CLOSING
     stream_stop(s)
+    if s.flags & S_READER:
+        reader_stop(s)
     clocks_forget_user(s)
     if output_pending(s) == 0 or s.flags & S_BROKEN:
         socket_leave(s)
@@ -155,6 +157,8 @@ cdef int socket_deafen(socket_t* s) noexcept nogil:
     if s.flags & (S_CLOSED | S_CLOSING):
         return -1
     s.flags |= S_DEAF
+    if s.flags & S_READER:
+        reader_stop(s)
     if s.flags & S_FIN_SENT:
         stream_close(s)
         return 0
@@ -256,8 +260,10 @@ cdef void socket_send_fin(socket_t* s) noexcept nogil:
 cdef void socket_received(socket_t* s, const char* at, size_t size) noexcept nogil:
     if s.clocks != NULL:
         clocks_touch(s)
-    if not s.flags & S_DEAF:
+    if not s.flags & (S_DEAF | S_READER):
         emit_data(s, at, size)
+    elif not s.flags & S_DEAF:
+        reader_received(s, at, size)
 
 
 cdef void socket_ended(socket_t* s, int code) noexcept nogil:
@@ -268,11 +274,29 @@ cdef void socket_ended(socket_t* s, int code) noexcept nogil:
     s.flags |= S_EOF
     if s.flags & S_BROKEN:
         stream_close(s)
+    elif s.flags & S_READER and not s.flags & S_DEAF:
+        reader_ended(s)             # its user is given what came before, ...
+        if s.flags & S_ENDED:
+            s.flags |= S_END_READ   # ... and can do no more
+            socket_end_read(s)
     elif not s.flags & S_DEAF:
-        emit_event(s, context_of(s).table.slots.end)
-        socket_peer_ended(s)
+        socket_tell_end(s)
     elif s.flags & S_CLOSING:
         stream_close(s)
+
+
+cdef void socket_tell_end(socket_t* s) noexcept nogil:
+    emit_event(s, context_of(s).table.slots.end)
+    if not s.flags & S_BUSY:
+        socket_peer_ended(s)
+
+
+cdef void socket_end_read(socket_t* s) noexcept nogil:
+    """The user of its reader was given the end, and has had the time to write an answer."""
+    if s.flags & (S_BUSY | S_CLOSED | S_CLOSING | S_DEAF):
+        return
+    s.flags &= ~S_END_READ
+    socket_tell_end(s)
 
 
 cdef void socket_peer_ended(socket_t* s) noexcept nogil:
@@ -289,7 +313,7 @@ cdef void socket_flushed(socket_t* s) noexcept nogil:
             socket_leave(s)     # else it is leaving already: flush() asks again and again
     elif s.flags & S_ENDED:
         socket_send_fin(s)
-    elif s.flags & S_SHORT:
+    elif s.flags & S_SHORT and not s.flags & S_BUSY:
         s.flags &= ~S_SHORT
         loop_of(s).count.drains += 1
         emit_event(s, context_of(s).table.slots.drain)
@@ -316,14 +340,26 @@ cdef bint socket_will_need_face(socket_t* s) noexcept nogil:
     return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.slots.close == py_close
 
 
-cdef void socket_closed(socket_t* s) noexcept nogil:
-    """The last event: tell `close`, let go of the face and the context."""
+cdef bint socket_closed(socket_t* s) noexcept nogil:
+    """The last event: tell `close`, let go of the face and the context.
+
+    False: an async handler of it runs. When that has ended, this is called again.
+    """
     cdef loop_t* loop = loop_of(s)
     cdef context_t* context
     if s.flags & S_AWAITED:
         sink_tell(s)
-    if s.flags & S_OPENED:
+    if s.flags & S_READER:
+        reader_closed(s)
+    if s.flags & S_WATCHED:
+        face_tell_closed(s)
+    if s.flags & S_OPENED and not s.flags & (S_TOLD | S_BUSY):
+        s.flags |= S_TOLD
         emit_close(s, s.error)
+    if s.flags & S_BUSY and not loop.dead:
+        s.flags |= S_GONE
+        return False
+    if s.flags & S_OPENED:
         loop.count.open_sockets -= 1
         loop.count.closed += 1
     if s.face != NULL:
@@ -333,6 +369,27 @@ cdef void socket_closed(socket_t* s) noexcept nogil:
     if context.server != NULL and s.flags & S_OPENED:
         listener_lost_one(context.server)
     context_release(loop, context)
+    return True
+
+
+cdef void socket_go_on(socket_t* s, unsigned int events) noexcept nogil:
+    """Async handlers for `events` (bits) have ended, and none runs: what was waiting for that."""
+    if events & 1 << E_TIMEOUT:
+        timeout_told(s)
+    if s.flags & S_GONE:
+        if socket_closed(s):
+            stream_free(s)
+        return
+    if events & 1 << E_END:
+        socket_peer_ended(s)
+    if s.flags & S_SHORT and output_pending(s) == 0 and socket_writable(s):
+        socket_flushed(s)
+    if s.flags & (S_OVERDUE | S_BUSY | S_CLOSED) == S_OVERDUE:
+        clocks_resume(s)
+    if s.flags & (S_END_READ | S_BUSY | S_CLOSED) == S_END_READ:
+        socket_end_read(s)
+    if not s.flags & S_BUSY:
+        stream_read(s)
 
 
 cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
@@ -342,6 +399,12 @@ cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
         listener_abandon(<listener_t*>handle)
 
 
+cdef void loop_forsaken(loop_t* loop) noexcept nogil:
+    """The loop is dead: what libuv does not know of ends here."""
+    connectors_abandon(loop)
+    (<loop_slot><void*>running_abandon)(loop)
+
+
 up.received = socket_received
 up.ended = socket_ended
 up.flushed = socket_flushed
@@ -349,8 +412,11 @@ up.broken = socket_broken
 up.moved = clocks_touch
 up.closing = socket_closing
 up.closed = socket_closed
+up.read_to = reader_read_on
+up.end_read = socket_end_read
+up.unclosed = list_unclosed
 up.abandoned = on_handle_abandoned
-up.forsaken = connectors_abandon
+up.forsaken = loop_forsaken
 up.handled = output_flush_dirty
 up.turned = output_flush_late
 up.drained = sink_tell

@@ -4,9 +4,10 @@ Owns `socket_t`, the connection: libuv's handle first, then its face, its output
 and its counters. Everything of a connection hangs here and only here.
 
 Lifetime, in one place: a socket is born in `socket_new`, begins to die in `stream_close`
-(once, from anywhere), and is freed in `on_closed`, libuv's close callback, and nowhere else.
-libuv runs close callbacks at the end of a turn, never inside another callback, so a `socket_t*`
-stays valid for as long as any handler that was given it runs.
+(once, from anywhere), and is freed in `stream_free`, by `on_closed`, libuv's close callback, or,
+if an async handler of it still ran then, when that has ended. libuv runs close callbacks at the
+end of a turn, never inside another callback, so a `socket_t*` stays valid for as long as any
+handler that was given it runs.
 
 All streams are `uv_tcp_t`, unix sockets too: libuv's stream code is one for both, and the
 handle is 16 bytes smaller than a `uv_pipe_t`.
@@ -39,6 +40,13 @@ cdef enum:
     S_LATE = 32768          # in the loop's list of coalesced output
     S_AWAITED = 65536       # somebody waits for a sink's drain
     S_LOST = 131072         # bytes that were accepted never reached the kernel
+    S_BUSY = 262144         # an async handler runs: nothing is read, no other handler starts
+    S_OVERDUE = 524288      # ... `timeout` waits for it
+    S_GONE = 1048576        # ... and so does `close`: libuv has let go of it already
+    S_TOLD = 2097152        # `close` was told
+    S_READER = 4194304      # what comes is for a SocketReader
+    S_END_READ = 8388608    # ... which has given its user the end
+    S_WATCHED = 16777216    # somebody waits for its end
 
 cdef enum:
     EXT_ALIGNMENT = 16      # of the user's bytes behind a socket_t: any C type's
@@ -65,9 +73,12 @@ cdef struct stream_events_t:
     void (*broken)(socket_t*) noexcept nogil            # a write failed for good
     void (*moved)(socket_t*) noexcept nogil             # bytes left, and there are clocks
     void (*closing)(socket_t*) noexcept nogil           # the descriptor is about to go
-    void (*closed)(socket_t*) noexcept nogil            # the last event; then it is freed
+    bint (*closed)(socket_t*) noexcept nogil            # the last event; True: it may be freed
+    void (*read_to)(socket_t*) noexcept nogil           # read on, for a SocketReader
+    void (*end_read)(socket_t*) noexcept nogil          # ... that gave its user the end
     void (*abandoned)(uv.uv_handle_t*) noexcept nogil   # the loop dies under this handle
     void (*forsaken)(loop_t*) noexcept nogil            # ... and under its connectors
+    void (*unclosed)(loop_t*, list) noexcept            # what is open in it goes into the list
     void (*handled)(loop_t*) noexcept nogil             # a handler returned, output is gathered
     void (*turned)(loop_t*) noexcept nogil              # a turn ends, output is gathered
     void (*again)(loop_t*) noexcept nogil               # a turn that was asked for begins
@@ -102,10 +113,18 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 cdef void stream_read(socket_t* self) noexcept nogil:
     """Read, or go on reading."""
-    if self.flags & S_CLOSING and not self.flags & S_DEAF:
+    if self.flags & (S_PAUSED | S_EOF | S_CLOSED):
         return
-    if not self.flags & (S_PAUSED | S_EOF | S_CLOSED):
-        uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+    if not self.flags & S_DEAF:
+        if self.flags & S_CLOSING:
+            return
+        if self.flags & S_READER:
+            up.read_to(self)
+            return
+        if self.flags & S_BUSY:
+            return
+    uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+    loop_kick(loop_of(self))
 
 
 cdef inline void stream_stop(socket_t* self) noexcept nogil:
@@ -154,6 +173,7 @@ cdef void stream_close(socket_t* self) noexcept nogil:
     if not self.flags & S_UNREF:
         loop_unref(loop)
     uv.uv_close(<uv.uv_handle_t*>self, on_closed)
+    loop_kick(loop)
 
 
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
@@ -176,7 +196,11 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:
     cdef socket_t* self = <socket_t*>handle
-    up.closed(self)
+    if up.closed(self):
+        stream_free(self)
+
+
+cdef void stream_free(socket_t* self) noexcept nogil:
     output_free(self)
     free(self.clocks)
     free(self)

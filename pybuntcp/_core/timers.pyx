@@ -161,3 +161,4 @@ cdef void wheel_wake(loop_t* loop, uint64_t when) noexcept nogil:
         return
     loop.wheel.due = when
     uv.uv_timer_start(&loop.alarm, on_alarm, when - now if when > now else 0, 0)
+    loop_kick(loop)

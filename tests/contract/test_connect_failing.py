@@ -22,7 +22,6 @@ from support_more import (
     needs_ipv6,
     one_port_of_both_families,
     port_of,
-    unraisable,
 )
 
 import pybuntcp
@@ -137,7 +136,7 @@ def test_c2_what_connect_error_raises_is_what_the_awaitable_raises(loop, refusal
     def failed(socket, error):
         raise boom
 
-    with unraisable() as told:
+    with loop.reports() as told:
         connecting = connect(Recorder(connect_error=failed, error=ignore), **refusal.options)
         _, error = finished(loop, connecting)
         assert told == []
@@ -207,7 +206,7 @@ def test_c2_a_connect_made_inside_a_handler_tells_after_that_handler(loop, refus
 
 
 def test_c2_never_awaited_and_with_connect_error_there_is_no_warning(loop, refusal):
-    with unraisable() as told, warnings.catch_warnings(record=True) as warned:
+    with loop.reports() as told, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         connect(Recorder(), **refusal.options)
         loop.run()
@@ -217,7 +216,7 @@ def test_c2_never_awaited_and_with_connect_error_there_is_no_warning(loop, refus
 
 
 def test_c2_never_awaited_and_without_connect_error_the_failure_is_reported(loop, refusal):
-    with unraisable() as told:
+    with loop.reports() as told:
         connect(Recorder(without=("connect_error",)), **refusal.options)
         loop.run()
         gc.collect()
@@ -225,7 +224,7 @@ def test_c2_never_awaited_and_without_connect_error_the_failure_is_reported(loop
 
 
 def test_c2_awaited_without_connect_error_there_is_no_report(loop, refusal):
-    with unraisable() as told:
+    with loop.reports() as told:
         connecting = connect(Recorder(without=("connect_error",)), **refusal.options)
         loop.run()
         assert isinstance(connecting.exception(), OSError)

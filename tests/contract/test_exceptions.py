@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import Recorder, pattern
-from support_more import chain, ignore, local_pair, unraisable
+from support_more import chain, ignore, local_pair
 
 import pybuntcp
 
@@ -104,10 +104,10 @@ def test_h1_the_error_of_a_raising_close_comes_after_the_close(loop, transport):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_h1_without_an_error_handler_the_unraisable_hook_is_told_once(loop, transport, event):
+def test_h1_without_an_error_handler_it_is_reported_once(loop, transport, event):
     boom = Boom(event)
     recorder = Recorder(**{event: raising(boom)}, without=("error",))
-    with unraisable() as told:
+    with loop.reports() as told:
         listener, peer = accepted(loop, transport, recorder)
         provoke(event, recorder.socket, peer)
         loop.run_until(lambda: recorder.count(event))
@@ -122,7 +122,7 @@ def test_h1_without_an_error_handler_the_server_lives_on(loop, transport):
         raise Boom
 
     recorder = Recorder(data=data, without=("error",))
-    with unraisable() as told:
+    with loop.reports() as told:
         listener, peer = accepted(loop, transport, recorder)
         peer.send(b"x")
         assert loop.wait(peer.recv_exactly(1)) == b"x"
@@ -133,7 +133,7 @@ def test_h1_without_an_error_handler_the_server_lives_on(loop, transport):
 def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(loop, transport):
     first, second = Boom("in data"), Boom("in error")
     recorder = Recorder(data=raising(first), error=raising(second))
-    with unraisable() as told:
+    with loop.reports() as told:
         listener, peer = accepted(loop, transport, recorder)
         peer.send(b"x")
         loop.run_until(lambda: recorder.count("error"))
@@ -145,7 +145,7 @@ def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(loop,
 
 def test_h1_an_error_handler_that_raises_is_not_told_of_itself(loop, transport):
     recorder = Recorder(data=raising(Boom()), error=raising(Boom()))
-    with unraisable():
+    with loop.reports():
         listener, peer = accepted(loop, transport, recorder)
         peer.send(b"x")
         loop.run_until(lambda: recorder.count("error"))
@@ -163,7 +163,7 @@ def test_h1_open_raising_closes_that_socket_alone(loop, transport, without):
     functions = {} if without else {"error": ignore}
     recorder = Recorder(open=opened, data=lambda socket, chunk: socket.write(chunk), without=without, **functions)
     listener = transport.listen(recorder)
-    with unraisable():
+    with loop.reports():
         peer = transport.peer(listener)
         assert loop.wait(peer.recv_until_eof()) == b""
         loop.run_until(lambda: recorder.count("close"))

@@ -170,9 +170,8 @@ def test_p2_a_closed_socket_that_its_own_data_knows_is_given_back(loop, transpor
             socket.data = (socket, kept)
             socket.close()
 
-        listener = transport.listen(QUIET)
+        listener = transport.listen({**QUIET, "open": lambda socket: listener.stop()})
         pybuntcp.connect(**transport.connect_options(listener), socket={**QUIET, "open": opened})
-        listener.unref()
         loop.run()
 
     assert gone_after(scenario)

@@ -7,7 +7,7 @@ import errno
 import socket as stdlib
 
 import pytest
-from support import Feed, Recorder
+from support import Feed, Recorder, unreferenced
 from support_more import (
     ECHO,
     QUIET,
@@ -267,6 +267,7 @@ def test_l2_a_listener_keeps_run_going(loop, transport):
     assert (recorder.count("open"), recorder.count("close")) == (1, 1)
 
 
+@unreferenced
 def test_l2_an_unreferenced_listener_does_not_keep_run_going(loop, transport):
     listener = transport.listen(QUIET)
     listener.unref()
@@ -297,6 +298,7 @@ def test_l2_ref_takes_unref_back(loop, transport):
     assert recorder.count("open") == 1
 
 
+@unreferenced
 def test_l2_an_accepted_socket_keeps_run_going_without_its_listener(loop, transport):
     recorder = Recorder()
     listener = transport.listen(recorder)
@@ -308,6 +310,7 @@ def test_l2_an_accepted_socket_keeps_run_going_without_its_listener(loop, transp
     assert recorder.count("close") == 1
 
 
+@unreferenced
 def test_l2_unreferenced_sockets_do_not_keep_run_going(loop, transport):
     server, client = Recorder(), Recorder()
     listener, accepted, connected = local_pair(loop, transport, server, client)

@@ -16,6 +16,7 @@ from support import (
     pattern,
     send_and_wait,
     sides,
+    unreferenced,
 )
 from support_sinks import BIG, Told, stuffed, writes
 
@@ -169,6 +170,7 @@ def test_outside_handlers_writes_wait_for_the_next_turn(loop, transport):
     assert peer.recv_exactly(6).result() == b"onetwo"
 
 
+@unreferenced
 def test_run_sends_what_waits_even_if_nothing_keeps_it_turning(loop, transport):
     socket, peer = accepted(loop, transport, Recorder())
     socket.unref()

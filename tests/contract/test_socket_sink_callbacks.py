@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import Recorder, accepted, pattern, run_loop
-from support_more import unraisable
+from support import Recorder, accepted, pattern, run_loop, unreferenced
 from support_sinks import BIG, Told, stuffed
 
 
@@ -35,7 +34,7 @@ def test_what_a_callback_raises_without_an_error_handler_is_reported(loop, trans
     boom = Boom()
     socket, _peer = accepted(loop, transport, Recorder(without=("error",)))
     socket.sink().add_drain_callback(raising(boom))
-    with unraisable() as reports:
+    with loop.reports() as reports:
         loop.settle()
     assert reports == [boom]
     assert socket.write(b"alive") == 5
@@ -49,7 +48,7 @@ def test_an_error_handler_that_raises_is_reported(loop, transport):
 
     socket, _peer = accepted(loop, transport, Recorder(error=error))
     socket.sink().add_drain_callback(raising(first))
-    with unraisable() as reports:
+    with loop.reports() as reports:
         loop.settle()
     assert reports == [second]
     assert second.__context__ is first
@@ -73,7 +72,7 @@ def test_system_exit_and_ctrl_c_stop_run(loop, transport, pending, kind):
     socket.sink().add_drain_callback(raising(stop))
     peer.recv_until_eof()
     with pytest.raises(kind) as caught:
-        run_loop()
+        loop.run()
     assert caught.value is stop
     assert socket.write(b"alive") == 5
 
@@ -91,18 +90,19 @@ def test_a_second_stop_does_not_let_a_run_return_before_its_time(loop, transport
     socket, peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     with pytest.raises(kind, match="first"):
-        run_loop()
+        loop.run()
     peer.send(b"on").result()
     peer.shutdown().result()
     try:
-        run_loop()
+        loop.run()
     except kind as error:
         assert str(error) == "second"  # noqa: PT017 - the first run may have dropped it
-        run_loop()
+        loop.run()
     assert recorder.received() == b"on"
     assert recorder.count("close") == 1
 
 
+@unreferenced
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 def test_a_stop_after_the_last_referenced_socket_does_not_stop_the_next_run(loop, transport, kind):
     sibling = Recorder(label="sibling")
@@ -112,11 +112,11 @@ def test_a_stop_after_the_last_referenced_socket_does_not_stop_the_next_run(loop
     _socket, peer = accepted(loop, transport, closing)
     peer.shutdown().result()
     with pytest.raises(kind, match="told"):
-        run_loop()
+        loop.run()
     other.ref()
     other_peer.send(b"on").result()
     other_peer.shutdown().result()
-    run_loop()
+    loop.run()
     assert sibling.received() == b"on"
 
 
@@ -136,7 +136,7 @@ def test_what_was_written_before_a_handler_stopped_run_is_with_the_kernel(loop, 
     else:
         peer.shutdown().result()
     with pytest.raises(SystemExit):
-        run_loop()
+        loop.run()
     assert target.pending == 0
     assert target_peer.recv_exactly(10).result() == b"last words"
 

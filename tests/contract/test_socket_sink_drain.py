@@ -6,7 +6,6 @@ import errno
 
 import pytest
 from support import Recorder, accepted, pattern, reset_and_wait, sides
-from support_more import unraisable
 from support_sinks import BIG, SMALL, Told, ended, stuffed
 
 # ---------------------------------------------------------------- await drain()
@@ -354,6 +353,6 @@ def test_what_is_told_does_not_outlive_the_loop(loop, transport):
     socket.terminate()
     loop.run()
     assert loop.gauges()["pending_bytes"] == loop.gauges()["open_sockets"] == 0
-    with unraisable() as reports:
+    with loop.reports() as reports:
         loop.settle()
     assert (reports, len(told.errors)) == ([], 1)

@@ -45,6 +45,8 @@ def test_a_block_compiles(block: Block) -> None:
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
 def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
+    if block.lacks:
+        pytest.skip(f"needs {block.lacks}")
     printed = run(block, tmp_path)
     if block.prints is not None:
         assert printed == block.prints
@@ -95,8 +97,28 @@ def test_blocks_are_found_with_their_marks() -> None:
     assert [complaints_about(block) for block in (program, printed, endless)] == [[], [], []]
 
 
+def test_a_block_that_needs_what_is_not_here_is_known() -> None:
+    marks = {
+        "": "",
+        "since: 3.10": "",
+        "since: 3.999": "Python 3.999",
+        "installed: pytest": "",
+        "installed: nowhere": "nowhere",
+    }
+    blocks = [Block("page.md", 1, "python", mark, "pass\n") for mark in marks]
+    assert [block.runs for block in blocks] == [True] * len(blocks)
+    assert [block.lacks for block in blocks] == list(marks.values())
+
+
 @pytest.mark.parametrize(
-    "fence", ["```sh\n", "```\n", "<!-- compile only: -->\n```python\n", "<!-- skip -->\n```python\n"]
+    "fence",
+    [
+        "```sh\n",
+        "```\n",
+        "<!-- compile only: -->\n```python\n",
+        "<!-- skip -->\n```python\n",
+        "<!-- since: 2 -->\n```python\n",
+    ],
 )
 def test_a_block_without_a_rule_is_seen(fence: str) -> None:
     (block,) = blocks_of("page.md", f"{fence}x\n```\n")

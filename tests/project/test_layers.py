@@ -18,7 +18,7 @@ CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
     ("errors", "buffers", "address", "stats", "files", "sink"),
-    ("loop", "timers", "resolve", "embed"),
+    ("loop", "timers", "resolve", "selector", "embed", "tenancy"),
     ("stream", "output"),
     ("secure",),
     (
@@ -28,11 +28,14 @@ LAYERS = (
         "socket",
         "capi",
         "face",
+        "record",
         "gathering",
+        "reading",
         "listener",
         "binding",
         "connector",
         "connecting",
+        "running",
         "module",
     ),
 )

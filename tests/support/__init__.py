@@ -4,20 +4,24 @@ One end of a connection is pybuntcp, in the thread of the test; the other is a p
 in a thread of its own. Nothing here waits without a bound, and nothing sleeps in place of an event.
 
 Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, unix), a loop says
-how to turn (standalone), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
+how to turn (standalone, or in an asyncio loop), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
 against the three run unchanged when a transport or a loop is added.
 
 kernel      what the kernel knows of a connection; bounded waits for it
 recorder    handlers that remember
 peers       raw sockets in a thread of their own
 loops       pybuntcp.run(), bounded, stoppable
+hosts       asyncio loops that ours live in
+axis        which loops a test runs on
 transports  tcp and unix
 pairs       a connection ready for use, from either side
 leaks       what a test left behind
 clocks      timeouts as recorded, beats from the loop
 """
 
+from .axis import LOOPS, calls_run, every_loop, unreferenced
 from .clocks import LATE, Stopwatch, metronome, spin
+from .hosts import HostedLoop
 from .kernel import (
     TIMEOUT,
     data_segments_received,
@@ -32,7 +36,7 @@ from .kernel import (
     was_reset,
 )
 from .leaks import check_nothing_left, sweep
-from .loops import GAUGES, LOOPS, LoopHung, StandaloneLoop, run_loop
+from .loops import GAUGES, Loop, LoopHung, StandaloneLoop, run_loop, unraisable
 from .pairs import (
     Feed,
     accepted,
@@ -57,7 +61,9 @@ __all__ = [
     "TIMEOUT",
     "TRANSPORTS",
     "Feed",
+    "HostedLoop",
     "Job",
+    "Loop",
     "LoopHung",
     "Peer",
     "RawServer",
@@ -69,10 +75,12 @@ __all__ = [
     "UnixTransport",
     "accepted",
     "bring_about",
+    "calls_run",
     "check_nothing_left",
     "connected",
     "data_segments_received",
     "descriptors",
+    "every_loop",
     "finish_and_wait",
     "first_of_twenty_closes_the_others",
     "hung_up",
@@ -87,7 +95,9 @@ __all__ = [
     "sides",
     "spin",
     "sweep",
+    "unraisable",
     "unread_bytes",
+    "unreferenced",
     "unsent_bytes",
     "wait_for",
     "was_reset",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .loops import StandaloneLoop
+from .loops import Loop
 from .pairs import accepted
 from .recorder import Recorder
 from .transports import Transport
@@ -47,7 +47,7 @@ class Stopwatch(Recorder):
 
 @contextlib.contextmanager
 def metronome(
-    loop: StandaloneLoop, transport: Transport, period: float, times: int, tick: Callable[[], Any]
+    loop: Loop, transport: Transport, period: float, times: int, tick: Callable[[], Any]
 ) -> Iterator[Callable[[], bool]]:
     """Calls `tick()` `times` times from the loop, one `period` apart, by a timeout of its own socket."""
 

@@ -12,7 +12,7 @@ import gc
 import pybuntcp
 
 from .kernel import descriptors
-from .loops import GAUGES, LoopHung, run_loop
+from .loops import GAUGES, Loop, LoopHung, run_loop
 from .recorder import Recorder
 
 
@@ -34,8 +34,8 @@ def check_nothing_left(before: dict[int, str]) -> None:
     assert len(after) == len(before), f"descriptors: {len(before)} before, {len(after)} after, new {new}"
 
 
-def sweep() -> None:
-    """After a failed test: end what it left behind, so that the next one starts clean."""
+def sweep(loop: Loop | None = None) -> None:
+    """After a failed test: end what it left behind, so that the next one starts clean; by this loop, or by `run()`."""
     for thing in gc.get_objects():
         with contextlib.suppress(RuntimeError):  # it may belong to the loop of another thread
             if isinstance(thing, pybuntcp.Listener):
@@ -45,4 +45,4 @@ def sweep() -> None:
             elif isinstance(thing, pybuntcp.Connecting):
                 thing.cancel()
     with contextlib.suppress(LoopHung):
-        run_loop(2.0)
+        (loop.run if loop else run_loop)(2.0)

@@ -1,8 +1,9 @@
-"""What turns our sockets: `pybuntcp.run()`, bounded, and stoppable when a condition holds.
+"""What turns our sockets: a loop, bounded, and stoppable when a condition holds.
 
 Owns: the main thread's loop during a test. A loop that hangs is interrupted the way a user would
 do it (SIGINT) and fails the test with what was recorded. Tests are written against `run`,
-`run_until`, `wait`, `call` and `settle`; another loop with these five is a line in `LOOPS`.
+`run_until`, `wait`, `call`, `settle`, `gauges` and `reports` of `Loop`; here is the one of
+`pybuntcp.run()`, those that live in an asyncio loop are in `hosts`, their table is in `axis`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import contextlib
 import queue
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,28 +35,40 @@ class _StopLoop(SystemExit):
     """Raised by the control socket's handler: contract H1 says that it comes out of `run()`."""
 
 
-def run_loop(timeout: float = TIMEOUT) -> None:
-    """`pybuntcp.run()` in the main thread, failing with LoopHung after `timeout` seconds."""
+@contextlib.contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """SIGINT to the main thread when the time is over, and what comes of it is LoopHung."""
     fired = threading.Event()
     main = threading.main_thread()
-    assert threading.current_thread() is main, "run_loop() interrupts with SIGINT: main thread only"
+    assert threading.current_thread() is main, "a loop is interrupted with SIGINT: main thread only"
 
     def interrupt() -> None:
         fired.set()
         signal.pthread_kill(main.ident, signal.SIGINT)
 
-    watchdog = threading.Timer(timeout, interrupt)
+    watchdog = threading.Timer(seconds, interrupt)
     watchdog.daemon = True
     watchdog.start()
     try:
-        pybuntcp.run()
+        yield
     except KeyboardInterrupt:
         if not fired.is_set():
             raise
-        raise LoopHung(f"the loop still turned after {timeout} s; {_state()}") from None
+        raise hung(seconds) from None
     finally:
         watchdog.cancel()
         watchdog.join()
+
+
+def run_loop(timeout: float = TIMEOUT) -> None:
+    """`pybuntcp.run()` in the main thread, failing with LoopHung after `timeout` seconds."""
+    with interrupted_after(timeout):
+        pybuntcp.run()
+
+
+def hung(seconds: float) -> LoopHung:
+    """The failure, with what was open and recorded."""
+    return LoopHung(f"the loop still turned after {seconds} s; {_state()}")
 
 
 def _state() -> str:
@@ -63,15 +77,27 @@ def _state() -> str:
     return f"gauges {stats}; recorded {last}"
 
 
-class StandaloneLoop:
-    """pybuntcp's own loop, turned by `pybuntcp.run()`.
+@contextlib.contextmanager
+def unraisable() -> Iterator[list[BaseException]]:
+    """The exceptions that `sys.unraisablehook` is told meanwhile."""
+    told: list[BaseException] = []
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda report: told.append(report.exc_value)
+    try:
+        yield told
+    finally:
+        sys.unraisablehook = before
 
-    `run_until` and `wait` stop a running loop through a control socket: an unreferenced
-    connection (so that it never keeps `run()` alive) whose handler raises SystemExit. It is made
-    when first needed. `call(fn)` runs `fn` in the loop's thread, inside that socket's handler.
+
+class Loop:
+    """What all loops have in common: a condition to stop for, and a control socket.
+
+    `call(fn)` runs `fn` in the loop's thread, inside the handler of the control socket, a
+    connection of the harness's own that is made when first needed.
     """
 
-    name = "standalone"
+    name = ""
+    waits = True  # itself, and lets the GIL go meanwhile; or its host does
 
     def __init__(self) -> None:
         self._condition: Callable[[], Any] | None = None
@@ -79,9 +105,30 @@ class StandaloneLoop:
         self._poker: socket.socket | None = None
         self._calls: queue.SimpleQueue[tuple[Job, Callable[[], Any]]] = queue.SimpleQueue()
 
+    @classmethod
+    def missing(cls) -> str:
+        """Why there is no such loop here; empty if there is."""
+        return ""
+
+    # What a subclass says.
+
     def run(self, timeout: float = TIMEOUT) -> None:
-        """Turn until nothing referenced is left."""
-        run_loop(timeout)
+        """Turn until nothing is left that keeps the loop turning."""
+        raise NotImplementedError
+
+    def reports(self) -> contextlib.AbstractContextManager[list[BaseException]]:
+        """The exceptions that no handler of the test's was told, meanwhile (H1)."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Look at the condition of `run_until` again; from any thread."""
+        raise NotImplementedError
+
+    def _turn(self, timeout: float) -> None:
+        """Turn until the condition holds or nothing is left."""
+        raise NotImplementedError
+
+    # What tests call.
 
     def run_until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
         """Turn until `condition()` holds; it is asked after each recorded event and finished job."""
@@ -95,18 +142,6 @@ class StandaloneLoop:
         self._turn_until(job.done, timeout)
         return job.result(timeout)
 
-    def _turn_until(self, condition: Callable[[], Any], timeout: float) -> None:
-        self._open_control()
-        self._condition = condition  # first: what happens from here on pokes
-        Recorder.after_event = self.check
-        try:
-            if not condition():
-                run_loop(timeout)
-        except _StopLoop:
-            pass
-        finally:
-            self._condition = Recorder.after_event = None
-
     def call(self, function: Callable[..., Any], *args: Any) -> Job:
         """From any thread: run `function` in the loop's thread, inside a handler."""
         job = Job()
@@ -115,20 +150,10 @@ class StandaloneLoop:
         self._poke()
         return job
 
-    def check(self) -> None:
-        """Look at the condition of `run_until` again; from any thread."""
-        condition = self._condition
-        if condition is not None and condition():
-            self._poke()
-
     def settle(self) -> None:
         """A few turns: what was ready in the kernel before has been looked at after."""
         for _ in range(3):
-            job = self.call(lambda: None)
-            if self._control is not None:
-                self._control.ref()  # turns even if nothing else is left to turn for
-            self.wait(job)
-            self._control.unref()
+            self.wait(self.call(lambda: None))
 
     def gauges(self) -> dict[str, int]:
         """The gauges of `stats()`, the harness's own control socket left out."""
@@ -139,13 +164,19 @@ class StandaloneLoop:
         return gauges
 
     def close(self) -> None:
-        if self._poker is None:
-            return
-        self._poker.close()
-        self._poker = None
-        if self._control is not None:
-            self._control.terminate()
-            self._control = None
+        """Give back what the harness has opened."""
+        self._close_control()
+
+    # The rest is the harness's own.
+
+    def _turn_until(self, condition: Callable[[], Any], timeout: float) -> None:
+        self._condition = condition  # first: what happens from here on is looked at
+        Recorder.after_event = self.check
+        try:
+            if not condition():
+                self._turn(timeout)
+        finally:
+            self._condition = Recorder.after_event = None
 
     def _open_control(self) -> None:
         if self._poker is not None:
@@ -155,20 +186,70 @@ class StandaloneLoop:
         handlers = {"open": self._on_open, "data": self._on_data}
         pybuntcp.connect(fd=ours.detach(), socket=handlers)
 
+    def _close_control(self) -> None:
+        if self._poker is None:
+            return
+        self._poker.close()
+        self._poker = None
+        if self._control is not None:
+            self._control.terminate()
+            self._control = None
+
     def _on_open(self, control: Any) -> None:
         self._control = control
-        control.unref()
 
     def _on_data(self, control: Any, chunk: bytes) -> None:
         while not self._calls.empty():
             job, function = self._calls.get()
             job.perform(function)
-        if self._condition is not None and self._condition():
-            raise _StopLoop
 
     def _poke(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             self._poker.send(b"!")
 
 
-LOOPS: dict[str, type[StandaloneLoop]] = {"standalone": StandaloneLoop}
+class StandaloneLoop(Loop):
+    """pybuntcp's own loop, turned by `pybuntcp.run()`.
+
+    `run_until` and `wait` stop a running loop through the control socket: it is unreferenced (so
+    that it never keeps `run()` alive), and its handler raises SystemExit.
+    """
+
+    name = "standalone"
+
+    def run(self, timeout: float = TIMEOUT) -> None:
+        """Turn until nothing referenced is left."""
+        run_loop(timeout)
+
+    def reports(self) -> contextlib.AbstractContextManager[list[BaseException]]:
+        return unraisable()
+
+    def check(self) -> None:
+        condition = self._condition
+        if condition is not None and condition():
+            self._poke()
+
+    def settle(self) -> None:
+        for _ in range(3):
+            job = self.call(lambda: None)
+            if self._control is not None:
+                self._control.ref()  # turns even if nothing else is left to turn for
+            self.wait(job)
+            self._control.unref()
+
+    def _turn_until(self, condition: Callable[[], Any], timeout: float) -> None:
+        self._open_control()
+        super()._turn_until(condition, timeout)
+
+    def _turn(self, timeout: float) -> None:
+        with contextlib.suppress(_StopLoop):
+            run_loop(timeout)
+
+    def _on_open(self, control: Any) -> None:
+        super()._on_open(control)
+        control.unref()
+
+    def _on_data(self, control: Any, chunk: bytes) -> None:
+        super()._on_data(control, chunk)
+        if self._condition is not None and self._condition():
+            raise _StopLoop

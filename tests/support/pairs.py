@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from .kernel import hung_up, pattern, raw, unread_bytes, wait_for, was_reset
-from .loops import StandaloneLoop
+from .loops import Loop
 from .peers import Peer
 from .recorder import Recorder
 from .transports import Transport
 
 
 def accepted(
-    loop: StandaloneLoop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
+    loop: Loop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
 ) -> tuple[Any, Peer]:
     """An accepted socket after its `open`, and the peer; the listener has stopped, so that
     `loop.run()` lasts as long as the socket."""
@@ -33,7 +33,7 @@ def accepted(
 
 
 def connected(
-    loop: StandaloneLoop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
+    loop: Loop, transport: Transport, recorder: Recorder, *, rcvbuf: int | None = None, **options: Any
 ) -> tuple[Any, Peer]:
     """A connecting socket after its `open`, and the peer."""
     server = transport.raw_server(rcvbuf=rcvbuf)

@@ -10,9 +10,11 @@ import time
 
 import pytest
 import support
-from support import LoopHung, Recorder, accepted, check_nothing_left, descriptors, run_loop
+from support import LoopHung, Recorder, accepted, check_nothing_left, descriptors, every_loop, run_loop
 
 import pybuntcp
+
+pytestmark = every_loop
 
 
 def test_a_loop_that_does_not_finish_is_interrupted_and_told(tcp):
@@ -112,7 +114,7 @@ def test_sweep_ends_whatever_a_failed_test_left(loop, transport):
     recorder = Recorder()
     transport.listen(recorder)
     accepted(loop, transport, recorder)
-    support.sweep()
+    support.sweep(loop)
     assert loop.gauges()["open_sockets"] <= 0
     assert loop.gauges()["open_listeners"] == 0
 

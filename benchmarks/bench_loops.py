@@ -1,0 +1,84 @@
+"""loops: what does another event loop around ours cost? The echo of bench_echo.py on 1 and on 50 busy connections: pybuntcp alone, on its native loop, inside uvloop and inside asyncio's loop,
+each beside the Protocols of that loop; then the same written with `await`, beside asyncio's streams on the same loop; and what a program costs while its connections are idle.
+
+All ratios come from the same rounds. The first is to pybuntcp alone, the second to what the loop has of its own; `asyncio-native` tells what the native loop costs asyncio's transports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.peers import ASYNC, EMBEDDED, EVENT_LOOPS, OURS, PROTOCOL, READER, STREAMS
+from harness.rows import Goal, Medians, Question, Row
+
+BESIDE_PROTOCOLS = (
+    *((EMBEDDED[loop], PROTOCOL[loop]) for loop in EVENT_LOOPS),
+    (PROTOCOL["native"], PROTOCOL["asyncio"]),
+)
+BESIDE_STREAMS = tuple((ours[loop], STREAMS[loop]) for ours in (READER, ASYNC) for loop in EVENT_LOOPS)
+MOST = {"native": 1.04, "uvloop": 1.06, "asyncio": 1.2}  # times pybuntcp alone, at 50 busy connections
+
+
+def connections(count: int) -> str:
+    return f"{count} connection{'s' * (count > 1)}"
+
+
+def callbacks(count: int) -> Row:
+    title = f"echo, 100 B, {connections(count)}, handlers inside event loops"
+    return Row(f"loops-{count}", title, connections=count, among="loops", against=OURS, beside=BESIDE_PROTOCOLS)
+
+
+def awaits(count: int) -> Row:
+    title = f"echo, 100 B, {connections(count)}, with await"
+    return Row(f"awaits-{count}", title, connections=count, among="awaits", against=OURS, beside=BESIDE_STREAMS)
+
+
+LOOPS_1, LOOPS_50, AWAITS_1, AWAITS_50 = callbacks(1), callbacks(50), awaits(1), awaits(50)
+IDLE = Row(
+    "loops-idle", "100 idle connections, after one echo", mode="wakeups", connections=100, touch=True, among="loops"
+)
+
+
+def figure(row: Row, peer: str, name: str) -> Callable[[Medians], float | None]:
+    return lambda medians: medians.get(row.key, {}).get(peer, {}).get(name)
+
+
+QUESTION = Question(
+    name="loops",
+    about="the echo inside event loops, beside their Protocols and streams; CPU while idle",
+    rows=(LOOPS_1, LOOPS_50, AWAITS_1, AWAITS_50, IDLE),
+    quick=(LOOPS_50, AWAITS_50),
+    goals=(
+        *(
+            Goal(
+                f"loops, {loop}: server CPU a message, times pybuntcp alone",
+                figure(LOOPS_50, EMBEDDED[loop], "ratio"),
+                most,
+            )
+            for loop, most in MOST.items()
+        ),
+        *(
+            Goal(
+                f"loops, {loop}, {connections(row.connections)}: server CPU a message, times {PROTOCOL[loop]}'s Protocol",
+                figure(row, EMBEDDED[loop], "beside"),
+                1.0,
+            )
+            for row in (LOOPS_1, LOOPS_50)
+            for loop in MOST
+        ),
+        *(
+            Goal(
+                f"loops, {loop}: server CPU a message with reader(), times {STREAMS[loop]}",
+                figure(AWAITS_50, READER[loop], "beside"),
+                1 / 1.5,
+            )
+            for loop in MOST
+        ),
+        *(
+            Goal(
+                f"loops, {loop}, 100 idle connections: server CPU, ms", figure(IDLE, EMBEDDED[loop], "idle_cpu_ms"), 0.0
+            )
+            for loop in MOST
+        ),
+    ),
+)

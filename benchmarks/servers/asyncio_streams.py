@@ -1,0 +1,48 @@
+"""The peers `asyncio-streams`, `uvloop-streams`, `asyncio-native-streams`: asyncio's StreamReader and StreamWriter on a loop of choice, as Python's documentation writes it.
+
+Promises: the protocol of this folder (README.md, "A peer is a file"), for `echo`: prints `LISTENING <port or path>` when ready and serves until it is ended.
+It waits for `drain()` after each write, so a peer that does not read cannot fill its memory.
+It does not know: which loop it runs on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from event_loops import EVENT_LOOPS, factory_of
+from protocol_echo import BACKLOG, make_parser, serve_with
+
+READ_SIZE = 65536
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection, until its end."""
+    while chunk := await reader.read(READ_SIZE):
+        writer.write(chunk)
+        await writer.drain()
+    writer.close()
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Listen, say so, serve for ever."""
+    if arguments.unix is not None:
+        server = await asyncio.start_unix_server(echo, arguments.unix, backlog=BACKLOG)
+        where = arguments.unix
+    else:
+        server = await asyncio.start_server(echo, arguments.host, arguments.port, backlog=BACKLOG)
+        where = server.sockets[0].getsockname()[1]
+    print(f"LISTENING {where}", flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """On the loop that is asked for."""
+    parser = make_parser("Echo on asyncio's streams.", modes=("echo",))
+    parser.add_argument("--loop", choices=EVENT_LOOPS, default="asyncio")
+    arguments = parser.parse_args()
+    serve_with(factory_of(arguments.loop), arguments, serve)
+
+
+if __name__ == "__main__":
+    main()

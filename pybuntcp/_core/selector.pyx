@@ -1,0 +1,143 @@
+"""selector: what a native asyncio loop selects with.
+
+The problem: asyncio's own descriptors and our sockets are to be waited for by one system call.
+The naive answer, a `uv_poll_t` for each of asyncio's descriptors, is not what asyncio's users
+know: libuv makes the descriptor non-blocking, takes POLLERR for the end of watching, and keeps a
+descriptor that was closed while watched in its table, by its number, which the kernel gives to
+the next socket of ours.
+The rule: asyncio's descriptors stay in a stock selector, and we watch that one's descriptor.
+
+`select` is one turn of libuv, which serves our sockets; while nothing of ours is open it is the
+stock selector's. asyncio looks at its callbacks after each turn, since a handler, and a Cython
+slot too, may have called `call_soon`.
+"""
+cimport cython
+import selectors
+import threading
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
+from libc.math cimport ceil
+from libc.stdint cimport uint64_t
+
+from pybuntcp._c cimport uv
+
+cdef enum:
+    SIGNALS_MILLISECONDS = 100      # so late is a signal noticed whose wakeup was taken from us
+
+
+@cython.final
+@cython.internal
+cdef class Selector:
+    """The selector of `new_event_loop`'s loops; see `selectors.BaseSelector`."""
+    cdef Loop loop
+    cdef object guests          # a stock selector with asyncio's descriptors
+    cdef bint in_main_thread
+    cdef uint64_t listened      # when we last made sure that signals wake us, in milliseconds
+    cdef readonly object register
+    cdef readonly object unregister
+    cdef readonly object modify
+    cdef readonly object get_key
+    cdef readonly object get_map
+
+    def __cinit__(self):
+        self.guests = guests = selectors.DefaultSelector()
+        self.register, self.unregister = guests.register, guests.unregister
+        self.modify, self.get_key, self.get_map = guests.modify, guests.get_key, guests.get_map
+        self.loop = loop_new()
+        selector_watch(self.loop.c, guests.fileno())
+        selector_belong_here(self)
+
+    def __dealloc__(self):
+        if self.loop is not None:
+            loop_close(self.loop)
+
+    def select(self, timeout=None):
+        """asyncio's descriptors that are ready: `[(key, events), ...]`. timeout: seconds, None = for ever."""
+        cdef loop_t* c = self.loop.c
+        cdef double wait = float("inf") if timeout is None else timeout
+        if c.thread != PyThread_get_thread_ident():
+            selector_belong_here(self)
+        if loop_is_empty(c) and not c.dead and loop_is_due(c):
+            selector_turn(self, 0)
+        if loop_is_empty(c) or c.dead:
+            return self.guests.select(0 if not c.dead and loop_is_due(c) else timeout)
+        selector_turn(self, wait)
+        return self.guests.select(0) if c.guests_ready else []
+
+    def close(self):
+        """Close both; a ResourceWarning for each socket of ours that is open."""
+        loop_close_under(self.loop)
+        self.guests.close()
+
+
+cdef int selector_belong_here(Selector self) except -1:
+    self.in_main_thread = threading.current_thread() is threading.main_thread()
+    return loop_belong_here(self.loop)
+
+
+cdef int selector_watch(loop_t* c, int fd) except -1:
+    """Have libuv watch the stock selector; and be alive whatever is open."""
+    cdef int rc = uv.uv_poll_init(&c.uv, &c.guests, fd)
+    if rc < 0:
+        raise error_from_code(rc, "epoll_ctl")
+    uv.uv_poll_start(&c.guests, uv.UV_READABLE, on_guests_ready)
+    uv.uv_unref(<uv.uv_handle_t*>&c.guests)
+    uv.uv_timer_init(&c.uv, &c.limit)
+    uv.uv_unref(<uv.uv_handle_t*>&c.limit)
+    loop_ref(c)
+    return 0
+
+
+cdef int selector_turn(Selector self, double seconds) except -1:
+    """One turn of libuv that waits at most so long; raises what stopped it."""
+    cdef loop_t* c = self.loop.c
+    if c.running:
+        raise RuntimeError("this asyncio loop is running already: it was run inside a handler")
+    c.guests_ready = False
+    try:
+        if seconds > 0:
+            seconds = selector_hear_signals(self, seconds)
+            if seconds < 1e9:
+                uv.uv_update_time(&c.uv)
+                uv.uv_timer_start(&c.limit, on_limit, <uint64_t>ceil(seconds * 1e3), 0)
+        c.running = True
+        uv.uv_run(&c.uv, uv.UV_RUN_ONCE if seconds > 0 else uv.UV_RUN_NOWAIT)
+        gil_take(c)
+        c.running = False
+        if c.holding:
+            loop_let_go(c)
+        if self.loop.failure is not None:
+            loop_end_turn(c)        # there may be no other
+    finally:
+        uv.uv_timer_stop(&c.limit)
+    return loop_raise_failure(self.loop)
+
+
+cdef double selector_hear_signals(Selector self, double seconds) except -1:
+    """Let signals wake libuv (see loop). Gives for how long that is certain.
+
+    asyncio, or anybody, may take Python's wakeup descriptor for itself, and to ask who has it
+    costs system calls: it is asked now and then, and before a long wait.
+    """
+    cdef uint64_t now
+    cdef int whose
+    if not self.in_main_thread or self.loop.c.wakeup[1] < 0:
+        return seconds
+    now = clock_now()
+    if now - self.listened < SIGNALS_MILLISECONDS:
+        return min(seconds, SIGNALS_MILLISECONDS / 1e3)
+    self.listened = now
+    whose = wakeup_take(self.loop.c)
+    PyErr_CheckSignals()            # one that came before has left no byte
+    if whose >= 0 and not host_hears_signals(self.loop, whose):
+        return min(seconds, SIGNALS_MILLISECONDS / 1e3)
+    return seconds
+
+
+cdef void on_guests_ready(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
+    loop_of(handle).guests_ready = True
+
+
+cdef void on_limit(uv.uv_timer_t* handle) noexcept nogil:
+    pass

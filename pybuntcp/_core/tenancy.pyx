@@ -1,0 +1,220 @@
+"""tenancy: which loop is here, and how a loop ends.
+
+A socket belongs to the loop it was opened in. That is the running asyncio loop's, if there is
+one: a native loop has its own (see selector), any other is lent one (see embed); else it is
+the one that `run` turns. `Tenancy` is a thread's hold on its loops: they close with the thread.
+
+A loop that has nothing open and belongs to no asyncio loop is the thread's own, so that most
+threads have one; there are more while several asyncio loops have sockets open at a time.
+
+Promises: a loop that ends calls no handler and writes no byte; a forked child gives back what
+it inherited and touches neither the parent's epoll instance nor the parent's asyncio loop.
+"""
+cimport cython
+import os
+import threading
+import warnings
+from atexit import register as _at_exit
+
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdlib cimport free
+
+from pybuntcp._c cimport net, uv
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Tenancy:
+    """The loops of a thread, in thread-local storage."""
+    cdef list loops
+
+    def __dealloc__(self):
+        for loop in self.loops:
+            loop_close(<Loop>loop)
+
+
+cdef object _local = threading.local()
+
+
+cdef Loop loop_here():
+    """The loop that what is opened now belongs to, made when first asked for."""
+    cdef object host = host_running()
+    cdef Tenancy tenancy = tenancy_here()
+    cdef Loop loop = native_loop(host) if host is not None else None
+    if loop is not None:
+        return loop
+    loop = tenancy_find(tenancy, host)
+    if loop is None and host is not None:
+        loop = tenancy_find(tenancy, None)
+        if loop is not None and loop_is_empty(loop.c) and not loop.c.running:
+            embed_attach(loop, host)
+            return loop
+        loop = None
+    if loop is None:
+        loop = loop_new()
+        tenancy.loops.append(loop)
+        if host is not None:
+            embed_attach(loop, host)
+    return loop
+
+
+cdef Loop loop_to_ask():
+    """As `loop_here`, for who only looks: nothing is attached to an asyncio loop."""
+    cdef object host = host_running()
+    cdef Tenancy tenancy = tenancy_here()
+    cdef Loop loop = None
+    if host is not None:
+        loop = native_loop(host)
+        if loop is None:
+            loop = tenancy_find(tenancy, host)
+    if loop is None:
+        loop = tenancy_own(tenancy)
+    return loop
+
+
+cdef Tenancy tenancy_here():
+    cdef Tenancy tenancy = getattr(_local, "tenancy", None)
+    if tenancy is None:
+        tenancy = Tenancy.__new__(Tenancy)
+        tenancy.loops = []
+        _local.tenancy = tenancy
+    return tenancy
+
+
+cdef Loop tenancy_own(Tenancy self):
+    """The loop that `run` turns."""
+    cdef Loop loop = tenancy_find(self, None)
+    if loop is None:
+        loop = loop_new()
+        self.loops.append(loop)
+    return loop
+
+
+cdef Loop tenancy_find(Tenancy self, object host):
+    """The loop that an asyncio loop, or none, turns. Dead ones are forgotten on the way."""
+    cdef Loop loop
+    for each in list(self.loops):
+        loop = <Loop>each
+        if loop.c.dead and (loop.c.running or loop.c.handling != 0):
+            raise RuntimeError("this process was forked inside a handler: return from it first")
+        if loop.c.dead:
+            self.loops.remove(loop)
+            loop_close(loop)
+        elif loop_host(loop) is host:
+            return loop
+    return None
+
+
+cdef int tenancy_release(Loop loop) except -1:
+    """No asyncio loop turns it any more, and nothing is open in it: one such is enough."""
+    cdef Tenancy tenancy = tenancy_here()
+    cdef Loop own = tenancy_find(tenancy, None)
+    if own is not None and own is not loop and loop in tenancy.loops:
+        tenancy.loops.remove(loop)
+        loop_close(loop)
+    return 0
+
+
+cdef void loop_abandon(loop_t* self) noexcept:
+    """Close every handle without calling a handler or writing a byte."""
+    if not self.dead:
+        self.dead = True
+        self.late.count = 0
+        up.forsaken(self)
+        uv.uv_walk(&self.uv, on_abandon, self)
+
+
+cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
+    cdef loop_t* self = <loop_t*>loop
+    if uv.uv_is_closing(handle):
+        return
+    if loop_owns(self, handle):
+        uv.uv_close(handle, NULL)
+    else:
+        up.abandoned(handle)
+
+
+cdef int loop_close_under(Loop owner) except -1:
+    """The asyncio loop that turned it was closed: a ResourceWarning for each thing left open."""
+    cdef list unclosed = []
+    loop_belong_here(owner)         # whichever thread closes it, it is nobody else's now
+    up.unclosed(owner.c, unclosed)
+    texts = [f"unclosed {each!r}" for each in unclosed]     # as they are now
+    loop_close(owner)
+    for text, each in zip(texts, unclosed):
+        try:
+            warnings.warn(text, ResourceWarning, source=each)
+        except ResourceWarning as error:
+            report_unraisable(error, each)
+    return 0
+
+
+cdef void loop_own_after_fork(loop_t* self) noexcept:
+    """An epoll instance is shared over fork: leave the parent's alone, take a new one.
+
+    Asked before a loop is closed, too: in a child Python ends the other threads' storage, and
+    so their loops, before any hook of ours runs.
+    """
+    if self.process != net.getpid():
+        self.process = net.getpid()
+        uv.uv_loop_fork(&self.uv)
+
+
+cdef int loop_close(Loop owner) except -1:
+    """Close what is left and give everything back but `loop_t` itself."""
+    cdef loop_t* self = owner.c
+    cdef size_t i
+    if self.closed or self.closing or self.running or self.handling != 0:
+        return 0
+    self.closing = True         # finalizers run meanwhile, and may ask for this thread's loop
+    embed_forget(owner, self.process == net.getpid())
+    loop_own_after_fork(self)
+    loop_abandon(self)
+    while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
+        pass
+    gil_take(self)
+    Py_CLEAR(self.slab_owner)
+    for i in range(self.spares):
+        free(self.spare[i])
+    free(self.dirty.at)
+    free(self.late.at)
+    wakeup_give_back(self)
+    for i in range(2):
+        if self.wakeup[i] >= 0:
+            net.close(self.wakeup[i])
+    self.closed = True
+    if uv.uv_loop_close(&self.uv) != 0:
+        Py_INCREF(owner)    # a name is still being resolved in libuv's pool: leave it the memory
+    return 0
+
+
+def _close_at_exit():
+    """The main thread's loop goes with the interpreter, unix socket files included."""
+    _local.tenancy = None
+
+
+def _abandon_after_fork():
+    """In the child: what the parent had open is the parent's. Nothing is written or reset.
+
+    A loop that is turning right now (fork inside a handler) ends with this turn; the running
+    loops of threads that do not exist here are left alone, their descriptors open.
+    """
+    cdef Loop loop
+    cdef unsigned long here = PyThread_get_thread_ident()
+    cdef bint turning = False
+    for loop in list(_loops):
+        if loop.c.thread == here and not loop.c.closed:
+            embed_forget(loop, False)
+            loop_own_after_fork(loop.c)
+            loop_abandon(loop.c)
+            if loop.c.running or loop.c.handling != 0:
+                uv.uv_stop(&loop.c.uv)      # a lookup under way would never end here
+                turning = True
+    if not turning:
+        _local.tenancy = None
+
+
+_at_exit(_close_at_exit)
+os.register_at_fork(after_in_child=_abandon_after_fork)

@@ -1,0 +1,62 @@
+"""runner: `asyncio.run` on our own event loop, on every Python we know.
+
+Owns nothing; asyncio is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from . import _core
+
+
+def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
+    """Run `main` to its end on a new native loop, which is closed afterwards; its result."""
+    import asyncio
+
+    if asyncio._get_running_loop() is not None:
+        main.close()
+        raise RuntimeError("run() cannot be called while an asyncio loop runs in this thread")
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(debug=debug, loop_factory=_core.new_event_loop) as runner:
+            return runner.run(main)
+    return run_without_runner(main, debug)
+
+
+def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
+    """What `asyncio.run` does on Python 3.10, where it takes no loop."""
+    import asyncio
+
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    loop = _core.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            cancel_tasks(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def cancel_tasks(loop: Any) -> None:
+    """Cancel what still runs and let it end; what it raises is the loop's exception handler's."""
+    import asyncio
+
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    for task in tasks:
+        if not task.cancelled() and task.exception() is not None:
+            loop.call_exception_handler(
+                {"message": "Unhandled exception while run() ended", "exception": task.exception(), "task": task}
+            )
