@@ -8,6 +8,9 @@ PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/pip --disable-pip-version-check
 BUILD_OPTIONS ?=
 ARGS   ?=
+# tests wait more than they compute: several at a time, those that share what they built in one process
+WORKERS ?= 3
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 
 SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])
 
@@ -30,7 +33,7 @@ demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio'
 	$(PY) benchmarks/demo.py $(ARGS)
 
 test: $(VENV)/.test    ## set up, run the tests (ARGS="-k drain" narrows them)
-	$(PY) -m pytest $(ARGS)
+	$(PY) $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev     ## style of the Python and Cython sources
 	$(VENV)/bin/ruff check . .ci
@@ -47,11 +50,11 @@ types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 
 asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
 	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python -m pytest $(ARGS)
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python $(PYTEST) $(ARGS)
 
 coverage: $(VENV)-coverage/.built  ## which lines of the .pyx files the tests execute
 	find build/coverage -name '*.gcda' -delete
-	$(VENV)-coverage/bin/python -m pytest $(ARGS)
+	$(VENV)-coverage/bin/python $(PYTEST) $(ARGS)
 	$(VENV)-coverage/bin/python .ci/coverage.py build/coverage
 
 annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/annotate

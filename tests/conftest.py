@@ -42,6 +42,16 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Tests that share what a session builds go to one process, when there are several."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.relative_to(os.path.dirname(__file__)).parts[0]
+            if folder in ("capi", "examples"):
+                item.add_marker(pytest.mark.xdist_group(folder if folder == "capi" else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible():
     """A shell starts background jobs with SIGINT ignored; `run_loop` interrupts a hang with it."""
@@ -55,14 +65,10 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm_loop(_interruptible, request):
-    """What a loop opens once and keeps (its backend, libuv's spare descriptor) is no leak of the first test."""
-    for name in ["standalone", *axis.chosen(request.config)]:
+def _warm_loops(_interruptible, request):
+    for name in axis.chosen(request.config):
         if not support.LOOPS[name].missing():
-            loop = support.LOOPS[name]()
-            loop.settle()
-            loop.close()
-            support.run_loop()
+            support.warm(support.LOOPS[name])
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +81,7 @@ def no_leaks(request):
         yield
         if request.node.stash.get(_failed, False):
             support.sweep()
+            support.warm(support.StandaloneLoop)
             return
         support.run_loop()
         support.check_nothing_left(before)

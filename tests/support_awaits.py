@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from support import GAUGES, TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, pattern, raw, unread_bytes
+from support import GAUGES, TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, pattern
 
 import pybuntcp
 
@@ -165,12 +165,6 @@ async def turns(count: int = 10) -> None:
     """Turns of the loop: what was ready in the kernel before has been looked at after."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def unread(socket: Any, count: int) -> None:
-    """Until this many bytes wait in our kernel to be read, or more."""
-    with raw(socket) as duplicate:
-        await seen(lambda: unread_bytes(duplicate) >= count, f"{count} bytes in our kernel")
 
 
 def stuff(peer: Peer) -> Job:

@@ -57,6 +57,7 @@ def listen_on(Handlers handlers, options):
             unix_unlink(face._file)
             if fd >= 0 and not adopted:
                 net.close(fd)
+        loop_kick(loop.c)       # an asyncio loop need not watch for nothing
         raise
     finally:
         context_release(loop.c, context)

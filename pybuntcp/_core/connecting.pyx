@@ -28,6 +28,7 @@ cdef class Connecting:
     cdef bint told              # somebody has seen the error
     cdef Loop loop
     cdef list waiting           # who awaits it
+    cdef bint taken             # somebody has been given the socket
 
     def __init__(self):
         raise TypeError("connections are made by connect()")
@@ -80,9 +81,12 @@ cdef class Connecting:
             try:
                 yield from waiter.__await__()
             except BaseException:       # cancelled, or the coroutine is thrown away
-                connecting_give_up(self)
+                connecting_give_up(self, waiter)
                 raise
-        return self.result()
+            connecting_forget(self, waiter)
+        socket = self.result()
+        self.taken = True
+        return socket
 
     def __repr__(self):
         state = "in progress" if not self.done() else "cancelled" if self.cancelled_ else "done"
@@ -111,16 +115,22 @@ cdef void connect_error_call(loop_t* loop, object handler, Connecting face) noex
 
 
 cdef int connecting_wake(Connecting self) except -1:
-    """There is an outcome."""
-    waiting, self.waiting = self.waiting, []
-    for waiter in waiting:
+    """There is an outcome. Who awaits it stays in the list until it goes on."""
+    for waiter in self.waiting:
         waiter()
     return 0
 
 
-cdef int connecting_give_up(Connecting self) except -1:
-    """Nobody will take the socket: neither one that may come, nor one that has just been opened."""
-    if not self.cancel() and self.value is not None:
+cdef int connecting_forget(Connecting self, Waiter waiter) except -1:
+    if waiter in self.waiting:
+        self.waiting.remove(waiter)
+    return 0
+
+
+cdef int connecting_give_up(Connecting self, Waiter waiter) except -1:
+    """One who awaits it is cancelled: so is the attempt. One that stands is closed, if nobody takes it."""
+    connecting_forget(self, waiter)
+    if not self.cancel() and self.value is not None and not self.waiting and not self.taken:
         (<Socket>self.value).close()
     return 0
 
@@ -151,5 +161,6 @@ def connect_on(handlers, options):
         connector_start(self, options)
     except BaseException:
         connector_cancel(self)
+        loop_kick(loop.c)
         raise
     return face

@@ -56,10 +56,13 @@ cdef class Ring:
     cdef Loop loop
 
     def __call__(self, timer=False):
+        cdef Embedding embedding
         if self.loop.embedding != NULL:
-            if timer:
-                (<Embedding>self.loop.embedding).timer = None
-            embed_turn(self.loop)
+            embedding = <Embedding>self.loop.embedding
+            if embedding.ring is self:      # else it is of an asyncio loop that was left
+                if timer:
+                    embedding.timer = None
+                embed_turn(self.loop)
 
 
 @cython.final
@@ -126,9 +129,12 @@ cdef int embed_forget(Loop self, bint tell_host) except -1:
     loop_unref(self.c)
     timer, embedding.timer = embedding.timer, None
     if tell_host and host is not None and not host.is_closed():
-        host.remove_reader(uv.uv_backend_fd(&self.c.uv))
-        if timer is not None:
-            timer.cancel()
+        try:
+            host.remove_reader(uv.uv_backend_fd(&self.c.uv))
+            if timer is not None:
+                timer.cancel()
+        except Exception as error:
+            report_unraisable(error, host)
     return 0
 
 
@@ -142,21 +148,27 @@ cdef int embed_turn(Loop self) except -1:
         return 0
     c.asleep = False
     c.running = True
-    while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c)):
+    while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c) and self.failure is None):
         uv.uv_run(&c.uv, uv.UV_RUN_NOWAIT)
         turns += 1
     c.running = False
     if c.holding:
         loop_let_go(c)
     if self.failure is not None:
+        loop_end_turn(c)        # there may be no other
         embed_fail(self)
     return embed_rest(self)
 
 
 cdef int embed_fail(Loop self) except -1:
-    cdef Raiser raiser = Raiser.__new__(Raiser)
+    """What a handler raised to stop the loop comes out of the asyncio loop."""
+    cdef Raiser raiser
+    cdef object host = loop_host(self)
+    if host is None:
+        return loop_raise_failure(self)     # a forked child
+    raiser = Raiser.__new__(Raiser)
     raiser.failure, self.failure = self.failure, None
-    loop_host(self).call_soon(raiser)
+    host.call_soon(raiser)
     return 0
 
 
@@ -171,8 +183,8 @@ cdef int embed_rest(Loop self) except -1:
         embed_forget(self, True)
         tenancy_release(self)
     else:
-        embed_set_timer(<Embedding>self.embedding)
         c.asleep = True
+        embed_set_timer(<Embedding>self.embedding)
     return 0
 
 
@@ -291,7 +303,7 @@ cdef object asyncio_exception(str name):
 
 # ---------------------------------------------------------------------------- the native loop
 
-cdef object _natives = weakref.WeakKeyDictionary()      # asyncio loop -> Loop, which does not hold it
+cdef object _natives = weakref.WeakKeyDictionary()      # asyncio loop -> weak reference to its Loop
 
 
 def new_event_loop():
@@ -305,7 +317,7 @@ def new_event_loop():
         selector.close()
         raise
     (<Selector>selector).loop.host = weakref.ref(host)
-    _natives[host] = (<Selector>selector).loop
+    _natives[host] = weakref.ref((<Selector>selector).loop)
     return host
 
 
@@ -317,4 +329,5 @@ cdef bint host_hears_signals(Loop loop, int fd) except -1:
 
 cdef Loop native_loop(object host):
     """The loop of a native asyncio loop; None: it is somebody else's."""
-    return _natives.get(host)
+    found = _natives.get(host)
+    return None if found is None else found()

@@ -36,6 +36,7 @@ cdef class Socket:
     cdef socket_t* s            # borrowed; NULL once the connection is gone
     cdef record_t* record       # owned
     cdef public object data
+    cdef object own_reader      # its SocketReader, if it was asked for one
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -44,9 +45,7 @@ cdef class Socket:
         raise TypeError("sockets are made by listen() and connect()")
 
     def __dealloc__(self):
-        if self.record != NULL:
-            reader_outlives(self.record)
-            free(self.record)
+        free(self.record)
 
     # ------------------------------------------------------------------ writing
 

@@ -208,6 +208,7 @@ cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil
 # ---------------------------------------------------------------------------- the face
 
 @cython.final
+@cython.no_gc_clear             # __dealloc__ needs the loop's memory
 cdef class Listener:
     """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
 

@@ -85,7 +85,7 @@ cdef struct loop_t:
 
 
 @cython.final
-@cython.no_gc
+@cython.no_gc_clear
 @cython.internal
 cdef class Loop:
     """The owner of a loop's memory; listeners hold it too."""

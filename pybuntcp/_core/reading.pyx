@@ -10,7 +10,6 @@ Promises: cancelling a read loses nothing; what came before a reset or an end is
 cimport cython
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp
@@ -25,6 +24,7 @@ cdef struct reader_t:
     bint full                   # the socket is not read, for want of room
     bint ended                  # nothing more will come
     bint told                   # ... and the user knows
+    int code                    # the error it ended with
 
 
 @cython.final
@@ -39,11 +39,10 @@ cdef class SocketReader:
     socket closes, which leaves the time to write an answer at once, or until an `async def`
     handler returns.
     """
-    cdef PyObject* owner        # borrowed: the Socket, which holds its reader; NULL: it is gone
+    cdef readonly Socket socket
     cdef Loop loop              # None: the socket was gone before
     cdef reader_t c
     cdef object future          # what the read that waits awaits
-    cdef object error           # what the connection ended with
 
     def __init__(self):
         raise TypeError("readers are made by socket.reader()")
@@ -114,11 +113,6 @@ cdef class SocketReader:
             return reader_take(self, SIZE_MAX, True)
         return reader_take(self, size, False)
 
-    @property
-    def socket(self):
-        """The socket it reads; None when nobody holds that any more."""
-        return None if self.owner == NULL else <object>self.owner
-
     def at_eof(self):
         """Has the end come, and is everything read?"""
         return self.c.ended and self.c.held == NULL
@@ -159,9 +153,10 @@ cdef SocketReader reader_of(Socket socket, object limit):
     cdef size_t most = bytes_option("limit", limit, 1)
     cdef SocketReader self
     cdef socket_t* s = NULL
-    if socket.record != NULL and socket.record.reader != NULL:
-        return <SocketReader>socket.record.reader
+    if socket.own_reader is not None:
+        return <SocketReader>socket.own_reader
     self = SocketReader.__new__(SocketReader)
+    self.socket = socket
     self.c.limit = most
     self.c.ended = True
     if face_alive(socket):
@@ -170,14 +165,11 @@ cdef SocketReader reader_of(Socket socket, object limit):
         record_addresses(s)
         if socket.record == NULL:
             raise MemoryError()
-        if not s.flags & (S_EOF | S_DEAF | S_CLOSING | S_CLOSED):
-            self.c.ended = False
-            s.flags = (s.flags | S_READER) & ~S_PAUSED
-    if socket.record != NULL:
-        Py_INCREF(self)
-        socket.record.reader = <PyObject*>self
-    self.owner = <PyObject*>socket
-    if s != NULL and not self.c.ended:
+        socket.record.reader = &self.c
+        self.c.ended = s.flags & (S_EOF | S_DEAF | S_CLOSING | S_CLOSED) != 0
+    socket.own_reader = self
+    if not self.c.ended:
+        s.flags = (s.flags | S_READER) & ~S_PAUSED
         stream_stop(s)
         stream_read(s)
     return self
@@ -185,14 +177,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
 
 cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:
     """The reader of a socket that has S_READER."""
-    return &(<SocketReader>(<Socket>s.face).record.reader).c
-
-
-cdef void reader_outlives(record_t* record) noexcept:
-    """The Socket that holds it is going."""
-    if record.reader != NULL:
-        (<SocketReader>record.reader).owner = NULL
-        Py_CLEAR(record.reader)
+    return (<Socket>s.face).record.reader
 
 
 # ---------------------------------------------------------------------------- what comes
@@ -257,11 +242,12 @@ cdef void reader_closed(socket_t* s) noexcept nogil:
 
 
 cdef void reader_part(socket_t* s) noexcept:
-    cdef SocketReader self = <SocketReader>(<Socket>s.face).record.reader
-    if not self.c.ended and s.error != 0:
-        self.error = face_error(<Socket>s.face, s.error, "read")
+    cdef SocketReader self = <SocketReader>(<Socket>s.face).own_reader
+    if not self.c.ended:
+        self.c.code = s.error
     self.c.ended = True
     reader_tell(s)
+    self.future = None          # where nobody is told any more, it would keep the asyncio loop
     s.flags &= ~S_READER
 
 
@@ -274,7 +260,7 @@ cdef inline void reader_wake(socket_t* s) noexcept nogil:
 
 cdef void reader_tell(socket_t* s) noexcept:
     if not loop_of(s).dead:
-        future_tell((<SocketReader>(<Socket>s.face).record.reader).future)
+        future_tell((<SocketReader>(<Socket>s.face).own_reader).future)
 
 
 # ---------------------------------------------------------------------------- reads
@@ -301,26 +287,19 @@ cdef object reader_future(SocketReader self):
 
 cdef int reader_make_room(SocketReader self) except -1:
     """The socket must be read."""
-    cdef socket_t* s = reader_socket(self)
-    if self.c.full and s != NULL:
-        stream_read(s)
+    if self.c.full and self.socket.s != NULL:
+        stream_read(self.socket.s)
     return 0
-
-
-cdef inline socket_t* reader_socket(SocketReader self) noexcept:
-    """The connection; NULL when it is gone."""
-    return NULL if self.owner == NULL else (<Socket>self.owner).s
 
 
 cdef int reader_waited(SocketReader self) except -1:
     """It waits no more; the room it wanted beyond `limit` is not wanted any more."""
-    cdef socket_t* s = reader_socket(self)
     self.future = None
     self.c.least = 0
     if not self.c.ended and not self.c.full and reader_room(&self.c) == 0:
         self.c.full = True
-        if s != NULL:
-            stream_stop(s)
+        if self.socket.s != NULL:
+            stream_stop(self.socket.s)
     return 0
 
 
@@ -354,14 +333,14 @@ cdef int reader_give_back(SocketReader self) except -1:
 
 cdef int reader_check_end(SocketReader self, size_t least) except -1:
     """Raise the connection's error, if that is what came instead of so many bytes."""
-    if self.error is not None and chunk_length(self.c.held) < least:
-        raise self.error
+    if self.c.code != 0 and chunk_length(self.c.held) < least:
+        raise face_error(self.socket, self.c.code, "read")
     return 0
 
 
 cdef int reader_tell_end(SocketReader self) except -1:
     """The user knows: the socket goes on, or closes, when that one had the time to answer."""
-    cdef socket_t* s = reader_socket(self)
+    cdef socket_t* s = self.socket.s
     if not self.c.told and s != NULL and s.flags & (S_EOF | S_READER | S_CLOSED) == S_EOF | S_READER:
         self.c.told = True
         s.flags |= S_END_READ

@@ -17,7 +17,7 @@ cdef struct record_t:
     uint64_t bytes_read
     uint64_t bytes_written
     int error
-    PyObject* reader            # owned: its SocketReader, if it was asked for one
+    reader_t* reader            # of the Socket's SocketReader, if it was asked for one
 
 
 cdef object socket_face(socket_t* s):

@@ -34,7 +34,7 @@ cdef class Running:
     cdef object cause           # the exception an `error` handler was called for; None: another handler
 
     def __call__(self, task):
-        if self.socket.s == NULL or loop_of(self.socket.s).dead:
+        if self.socket is None or self.socket.s == NULL or loop_of(self.socket.s).dead:
             return              # asyncio says what nobody asked for
         running_ended(self, self.socket.s)
 
@@ -101,6 +101,7 @@ cdef int running_ended(Running self, socket_t* s) except -1:
     cdef object task = self.task
     cdef object error = None if task.cancelled() else task.exception()
     cdef bint failed = task.cancelled() or error is not None
+    cdef list others
     handler_enter(owner.c)
     if running_forget(owner, self.socket, self):
         s.flags &= ~S_BUSY
@@ -112,10 +113,11 @@ cdef int running_ended(Running self, socket_t* s) except -1:
         error_handler_raised(s, self.handler, error, self.cause)
     if failed and self.event == E_OPEN and self.cause is None:
         socket_close(s)
-    if s.flags & S_BUSY:
-        (<Running>(<list>owner.tasks[self.socket])[0]).after |= self.after
-    else:
+    others = owner.tasks.get(self.socket)
+    if not s.flags & S_BUSY:
         socket_go_on(s, self.after)
+    elif others:
+        (<Running>others[0]).after |= self.after
     handler_leave(owner.c)
     loop_kick(owner.c)
     return 0

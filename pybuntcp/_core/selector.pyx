@@ -28,6 +28,7 @@ cdef enum:
 
 @cython.final
 @cython.internal
+@cython.no_gc_clear             # the loop is closed by __dealloc__
 cdef class Selector:
     """The selector of `new_event_loop`'s loops; see `selectors.BaseSelector`."""
     cdef Loop loop

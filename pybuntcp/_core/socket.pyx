@@ -159,6 +159,7 @@ cdef int socket_deafen(socket_t* s) noexcept nogil:
     s.flags |= S_DEAF
     if s.flags & S_READER:
         reader_stop(s)
+        stream_stop(s)          # it is read into the slab from now on
     if s.flags & S_FIN_SENT:
         stream_close(s)
         return 0

@@ -175,6 +175,7 @@ cdef int loop_close(Loop owner) except -1:
     while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
         pass
     gil_take(self)
+    owner.leaving.clear()
     Py_CLEAR(self.slab_owner)
     for i in range(self.spares):
         free(self.spare[i])

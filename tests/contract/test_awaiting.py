@@ -294,7 +294,7 @@ async def test_wait_closed_gives_what_is_left_after_its_timeout(transport):
     listener.stop()
     started = time.monotonic()
     assert await listener.wait_closed(0.05) == 2
-    assert 0.05 <= time.monotonic() - started < 2.05
+    assert 0.048 <= time.monotonic() - started < 2.05  # it is the loop's timer: uvloop's counts whole milliseconds
     assert await listener.wait_closed(0) == 2
 
 

@@ -115,10 +115,16 @@ async def attempt(options, notes):
     return await pybuntcp.connect(**options, socket=notes.handlers)
 
 
-async def given_up(options):
-    """An attempt that is cancelled at once."""
-    pybuntcp.connect(**options, socket=QUIET).cancel()
+@contextlib.asynccontextmanager
+async def no_more_descriptors():
+    """Afterwards there are as many as before; a lookup that nobody waits for any more may still have some."""
+    pybuntcp.connect(
+        hostname="127.0.0.1", port=1, socket=QUIET
+    ).cancel()  # what the loop opens with its first and keeps
     await nothing_open()
+    before = len(descriptors())
+    yield before
+    await seen(lambda: len(descriptors()) <= before, "the descriptors given back")
 
 
 async def outcome(task):
@@ -146,17 +152,15 @@ def check(notes, result):
 @on_every_loop(timeout=40)
 async def test_c5_cancelled_after_each_turn_nothing_leaks(target):
     with target() as options:
-        await given_up(options)  # what the loop opens with its first and keeps
-        before = len(descriptors())
         for count in range(TURNS):
-            notes = Notes(label=f"{count} turns")
-            task = asyncio.ensure_future(attempt(options, notes))
-            await turns(count)
-            task.cancel()
-            check(notes, await outcome(task))
-            await nothing_open()
-            assert notes.count("open") == notes.count("close")
-            await seen(lambda: len(descriptors()) == before, "the descriptors of a lookup given back")
+            async with no_more_descriptors():
+                notes = Notes(label=f"{count} turns")
+                task = asyncio.ensure_future(attempt(options, notes))
+                await turns(count)
+                task.cancel()
+                check(notes, await outcome(task))
+                await nothing_open()
+                assert notes.count("open") == notes.count("close")
 
 
 @targets
@@ -164,16 +168,17 @@ async def test_c5_cancelled_after_each_turn_nothing_leaks(target):
 async def test_c5_cancelled_after_each_turn_no_descriptor_of_others_is_touched(target):
     with target() as options:
         for count in range(TURNS):
-            notes = Notes(label=f"{count} turns")
-            task = asyncio.ensure_future(attempt(options, notes))
-            await turns(count)
-            task.cancel()
-            with descriptors_untouched():
-                await turns(1)
+            async with no_more_descriptors():
+                notes = Notes(label=f"{count} turns")
+                task = asyncio.ensure_future(attempt(options, notes))
+                await turns(count)
+                task.cancel()
                 with descriptors_untouched():
-                    check(notes, await outcome(task))
+                    await turns(1)
                     with descriptors_untouched():
-                        await nothing_open()
+                        check(notes, await outcome(task))
+                        with descriptors_untouched():
+                            await nothing_open()
 
 
 @targets
@@ -181,21 +186,22 @@ async def test_c5_cancelled_after_each_turn_no_descriptor_of_others_is_touched(t
 async def test_c5_cancel_of_the_connecting_itself_after_each_turn(target):
     with target() as options:
         for count in range(TURNS):
-            notes = Notes(label=f"{count} turns")
-            connecting = pybuntcp.connect(**options, socket=notes.handlers)
-            await turns(count)
-            told = notes.names()
-            gave_up = connecting.cancel()
-            with descriptors_untouched():
-                if gave_up:
-                    assert connecting.cancelled()
-                    with pytest.raises(asyncio.CancelledError):
-                        await connecting
-                    await nothing_open()
-                    assert notes.names() == told == []
-                else:
-                    check(notes, await outcome(connecting))
-                    await nothing_open()
+            async with no_more_descriptors():
+                notes = Notes(label=f"{count} turns")
+                connecting = pybuntcp.connect(**options, socket=notes.handlers)
+                await turns(count)
+                told = notes.names()
+                gave_up = connecting.cancel()
+                with descriptors_untouched():
+                    if gave_up:
+                        assert connecting.cancelled()
+                        with pytest.raises(asyncio.CancelledError):
+                            await connecting
+                        await nothing_open()
+                        assert notes.names() == told == []
+                    else:
+                        check(notes, await outcome(connecting))
+                        await nothing_open()
 
 
 @linux_only
@@ -221,15 +227,15 @@ async def test_c5_cancelled_after_each_turn_it_is_met_at_every_stage(no_leaks):
 @on_every_loop
 async def test_c5_cancelled_between_two_addresses_both_attempts_are_closed(no_leaks):
     with two_silent_addresses() as options:
-        await given_up(options)
-        notes, before = Notes(), len(descriptors())
-        task = asyncio.ensure_future(attempt(options, notes))
-        await seen(lambda: len(descriptors()) >= before + 2, "the second attempt")
-        task.cancel()
-        with descriptors_untouched():
-            assert await outcome(task) is None
-            await nothing_open()
-        assert notes.names() == []
+        async with no_more_descriptors() as before:
+            notes = Notes()
+            task = asyncio.ensure_future(attempt(options, notes))
+            await seen(lambda: len(descriptors()) >= before + 2, "the second attempt")
+            task.cancel()
+            with descriptors_untouched():
+                assert await outcome(task) is None
+                await nothing_open()
+            assert notes.names() == []
 
 
 @on_every_loop

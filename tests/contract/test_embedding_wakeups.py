@@ -1,14 +1,13 @@
 """Inside an asyncio loop: every verb is carried out without another event.
 
-The clients are ours too and the waits are futures that handlers resolve: nothing but what a verb asks for
-wakes the loop. What was lost is told by the bound of `host_run`.
+The waits are futures that handlers resolve: nothing but what a verb asks for wakes the loop. What was lost
+is told by the bound of `host_run`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import threading
 
@@ -21,203 +20,12 @@ from support_hosts import (
     echo,
     happened,
     host_run,
+    in_a_thread_of_its_own,
     read_exactly,
 )
-from support_more import QUIET, dialled
+from support_more import QUIET, bound_not_listening, dialled, port_of, raw_tcp
 
 import pybuntcp
-
-VERBS = 10_000
-
-
-# ---------------------------------------------------------------- 10,000 random verbs
-
-
-class Client:
-    """A connection to an echo listener whose every verb has an answer to await."""
-
-    def __init__(self, random):
-        self.random = random
-        self.got = b""
-        self.told = {}
-
-    handlers = None
-
-    async def connect(self, port):
-        self.told = {}
-        self.got = b""
-        table = {name: getattr(self, f"on_{name}") for name in ("data", "drain", "end", "close", "timeout")}
-        self.socket = await pybuntcp.connect(hostname="127.0.0.1", port=port, socket=table)
-        self.sink = self.socket.sink()
-        return self
-
-    def on_data(self, socket, chunk):
-        self.got += chunk
-        self.tell("data")
-
-    def on_drain(self, socket):
-        self.tell("drain")
-
-    def on_end(self, socket):
-        self.tell("end")
-
-    def on_close(self, socket, error):
-        self.tell("close")
-
-    def on_timeout(self, socket):
-        socket.timeout(0)
-        self.tell("timeout")
-
-    def tell(self, event):
-        future = self.told.get(event)
-        if future is not None and not future.done():
-            future.set_result(None)
-
-    def when(self, event):
-        """The next event of this name."""
-        future = self.told[event] = asyncio.get_running_loop().create_future()
-        return future
-
-    async def echoed(self, expected):
-        while len(self.got) < len(expected):
-            await self.when("data")
-        assert self.got == expected
-        self.got = b""
-
-
-async def write(client, port):
-    assert client.socket.write(b"written") == 7
-    await client.echoed(b"written")
-
-
-async def sink_write(client, port):
-    client.sink.write(b"by the")
-    client.sink.write(b" sink")
-    await client.echoed(b"by the sink")
-
-
-async def cork(client, port):
-    with client.socket.cork():
-        for _ in range(3):
-            client.socket.write(b"corked ")
-    await client.echoed(b"corked " * 3)
-
-
-async def pause_and_resume(client, port):
-    client.socket.pause()
-    client.socket.write(b"paused")
-    for _ in range(client.random.randrange(4)):
-        await asyncio.sleep(0)
-    assert client.got == b""
-    client.socket.resume()
-    await client.echoed(b"paused")
-
-
-async def timeout(client, port):
-    fired = client.when("timeout")
-    client.socket.timeout(client.random.choice([0, 0, 0.0005, 0.001, 0.002]) or 0.001)
-    await fired
-
-
-async def timeout_taken_back(client, port):
-    client.socket.timeout(0.001)
-    client.socket.timeout(0)
-    await write(client, port)
-
-
-async def idle_turns(client, port):
-    """The host gets to its own poll between two verbs."""
-    for _ in range(client.random.randrange(4)):
-        await asyncio.sleep(0)
-    await write(client, port)
-
-
-async def pause_for_nothing(client, port):
-    client.socket.pause()
-    client.socket.resume()
-    await write(client, port)
-
-
-def over(how):
-    async def verb(client, port):
-        closed = client.when("close")
-        getattr(client.socket, how)()
-        await closed
-        await client.connect(port)
-
-    return verb
-
-
-async def connect_and_leave(client, port):
-    other = await Client(client.random).connect(port)
-    await write(other, port)
-    closed = other.when("close")
-    other.socket.close()
-    await closed
-
-
-async def connect_and_cancel(client, port):
-    connecting = pybuntcp.connect(hostname="127.0.0.1", port=port, socket=QUIET)
-    if client.random.randrange(2):
-        await asyncio.sleep(0)
-    connecting.cancel()
-    await write(client, port)
-
-
-async def listen_and_stop(client, port):
-    with pybuntcp.listen(socket={"data": echo}, **LOCAL) as listener:
-        other = await Client(client.random).connect(listener.port)
-        await write(other, port)
-        closed = other.when("close")
-        listener.stop(True)
-        await closed
-    await listener.wait_closed()
-
-
-# A verb, and its share: those that make connections are rarer, for the sake of time.
-SHARES = {
-    write: 20,
-    sink_write: 20,
-    cork: 10,
-    pause_and_resume: 15,
-    pause_for_nothing: 10,
-    timeout: 5,
-    timeout_taken_back: 5,
-    idle_turns: 10,
-    over("close"): 2,
-    over("end"): 2,
-    over("terminate"): 2,
-    connect_and_leave: 2,
-    connect_and_cancel: 1,
-    listen_and_stop: 1,
-}
-
-
-@HOSTS
-@pytest.mark.parametrize("tasks", [1, 16])
-def test_no_wake_up_is_lost_in_10000_random_verbs_from_tasks(host, tasks):
-    async def work(number):
-        chance = random.Random(number * 1_000 + tasks)
-        client = await Client(chance).connect(listener.port)
-        for verb in chance.choices(list(SHARES), list(SHARES.values()), k=VERBS // tasks):
-            under_way[number] = verb.__qualname__
-            await verb(client, listener.port)
-            answered.append(verb)
-        client.socket.terminate()
-
-    async def main():
-        nonlocal listener
-        with pybuntcp.listen(socket={"data": echo}, **LOCAL) as listener:
-            await asyncio.gather(*map(work, range(tasks)))
-            assert len(answered) == VERBS // tasks * tasks
-        await listener.wait_closed()
-
-    listener, under_way, answered = None, {}, []
-    try:
-        host_run(host, main, timeout=40)
-    except asyncio.TimeoutError:
-        pytest.fail(f"{len(answered)} of {VERBS} verbs were answered; waiting: {under_way}")
-
 
 # ---------------------------------------------------------------- one thing alone
 
@@ -250,6 +58,113 @@ def test_a_connection_that_waited_before_the_listener_was_resumed_by_the_loop_is
             client.setblocking(False)
             assert await read_exactly(client, 5) == b"early"
         await listener.wait_closed()
+
+    host_run(host, main)
+
+
+@HOSTS
+def test_a_write_that_the_kernel_does_not_take_at_once_needs_no_other_event(host):
+    async def main():
+        server, client = Recorder(), Recorder()
+        listener, accepted, connected = await connection(server, client)
+        connected.pause()
+        await asyncio.sleep(0.01)
+        taken = accepted.write(bytes(16 << 20))
+        assert 0 < accepted.pending < taken < 16 << 20
+        await asyncio.sleep(0.01)  # the host polls
+        connected.resume()
+        await happened(lambda: server.count("drain") and len(client.received()) == taken)
+        listener.stop(True)
+        await happened(lambda: client.count("close"))
+
+    host_run(host, main)
+
+
+@HOSTS
+def test_a_write_that_the_kernel_does_not_take_at_once_needs_nothing_of_the_reader_but_to_read(host):
+    """The other end is not ours: its reading is the only event there is."""
+
+    async def main():
+        server = Recorder()
+        with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
+            await happened(lambda: server.sockets)
+            taken = server.socket.write(bytes(16 << 20))
+            assert 0 < server.socket.pending < taken
+            assert len(await asyncio.wrap_future(peer.recv_exactly(taken))) == taken
+        await listener.wait_closed()
+
+    host_run(host, main)
+
+
+@HOSTS
+@pytest.mark.parametrize("name", ["127.1", "localhost"])
+@in_a_thread_of_its_own
+def test_a_connect_by_name_needs_no_other_event(host, name):
+    """The resolver's threads answer; nothing else of ours is open, and our loop has never turned before."""
+
+    async def main():
+        with raw_tcp("127.0.0.1") as server:
+            for _ in range(3):
+                socket = await pybuntcp.connect(hostname=name, port=port_of(server))
+                socket.terminate()
+                await asyncio.sleep(0.01)
+
+    host_run(host, main)
+
+
+@HOSTS
+def test_a_reader_of_an_idle_socket_needs_no_other_event(host):
+    """Its buffer is full each time it is read from, and reading goes on by that alone."""
+
+    async def main():
+        server = Recorder()
+        with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener:
+            connected = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port)
+            await happened(lambda: server.sockets)
+            server.socket.write(b"0123456789" * 10)
+            reader = connected.reader(10)
+            for _ in range(10):
+                await asyncio.sleep(0.002)
+                assert await reader.readexactly(10) == b"0123456789"
+            connected.terminate()
+        await listener.wait_closed()
+
+    host_run(host, main)
+
+
+@HOSTS
+def test_an_async_handler_that_ends_needs_no_other_event_for_what_waited(host):
+    async def data(socket, chunk):
+        await asyncio.sleep(0.005)
+        socket.write(chunk)
+
+    async def main():
+        client = Recorder()
+        with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
+            socket = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers)
+            for count in range(1, 4):
+                socket.write(b"x")
+                await asyncio.sleep(0.002)  # the handler runs, and what comes next waits for it
+                socket.write(b"x")
+                await happened(lambda count=count: client.received() == b"xx" * count)
+            socket.terminate()
+        await listener.wait_closed()
+
+    host_run(host, main)
+
+
+@HOSTS
+def test_an_async_connect_error_that_ends_needs_no_other_event(host):
+    async def connect_error(socket, error):
+        await asyncio.sleep(0.005)
+
+    async def main():
+        with bound_not_listening() as port:
+            for _ in range(3):
+                with pytest.raises(ConnectionRefusedError):
+                    await pybuntcp.connect(
+                        hostname="127.0.0.1", port=port, socket={**QUIET, "connect_error": connect_error}
+                    )
 
     host_run(host, main)
 

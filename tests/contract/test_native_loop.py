@@ -190,7 +190,7 @@ def test_running_the_loop_inside_a_handler_is_a_runtime_error():
 
     def data(socket, chunk):
         with pytest.raises(RuntimeError, match="running"):
-            loop.run_forever()
+            loop.run_until_complete(loop.create_future())
         socket.write(chunk)
 
     client = Recorder()

@@ -8,12 +8,13 @@ import hashlib
 import weakref
 
 import pytest
-from support import TIMEOUT, pattern, send_and_wait
+from support import TIMEOUT, pattern, reset_and_wait, send_and_wait
 from support_awaits import (
     Notes,
     accepted,
     connected,
     done,
+    nothing_open,
     on_every_loop,
     reading,
     repeated,
@@ -178,7 +179,7 @@ READS = {
 
 def anext_of(reader):
     """The next chunk of an `async for`, given the socket in place of its reader."""
-    return reader.__aiter__().__anext__()
+    return aiter_of(reader).__anext__()
 
 
 @pytest.mark.parametrize("name", READS)
@@ -342,3 +343,35 @@ async def test_a_reader_of_a_socket_that_was_forgotten_reads_on(transport):
     peer.send(b"abc")
     peer.shutdown()
     assert await reader.read() == b"abc"
+
+
+@pytest.mark.parametrize("ending", ["terminate", "reset"])
+@on_every_loop
+async def test_a_reader_outlives_its_socket_with_what_it_holds(transport, ending):
+    server = transport.raw_server()
+    peer = server.accept()
+    socket = await pybuntcp.connect(**transport.connect_options(server))
+    reader, chunks = socket.reader(limit=100), aiter_of(socket)
+    await done(peer.send(b"0123456789"))
+    await came(socket, 10)
+    if ending == "reset":
+        reset_and_wait(socket, peer)
+    else:
+        socket.terminate()
+    await nothing_open()
+    del socket
+    gc.collect()
+    assert await reader.read(3) == b"012"
+    assert await chunks.__anext__() == b"3456789"
+    with pytest.raises(ConnectionResetError if ending == "reset" else asyncio.IncompleteReadError):
+        await reader.readexactly(1)
+    assert reader.at_eof() is True
+    assert repr(reader)
+
+
+def aiter_of(socket):
+    return socket.__aiter__()
+
+
+async def came(socket, count):
+    await seen(lambda: socket.bytes_read == count, f"{count} bytes in the reader")

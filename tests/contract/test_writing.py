@@ -132,7 +132,7 @@ def test_w1_a_non_contiguous_buffer_is_a_buffer_error(loop, transport, view):
     assert peer.recv_exactly(2).result() == b"ok"
 
 
-@pytest.mark.parametrize("wrong", [None, 5, 1.5, ["a"], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 5, 1.5, ["a"], {"a": 1}, object()], ids=lambda wrong: type(wrong).__name__)
 def test_w1_what_is_neither_str_nor_buffer_is_a_type_error(loop, transport, wrong):
     socket, peer = accepted(loop, transport, Recorder())
     with pytest.raises(TypeError):

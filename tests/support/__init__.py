@@ -35,7 +35,7 @@ from .kernel import (
     wait_for,
     was_reset,
 )
-from .leaks import check_nothing_left, sweep
+from .leaks import check_nothing_left, sweep, warm
 from .loops import GAUGES, Loop, LoopHung, StandaloneLoop, run_loop, unraisable
 from .pairs import (
     Feed,
@@ -100,5 +100,6 @@ __all__ = [
     "unreferenced",
     "unsent_bytes",
     "wait_for",
+    "warm",
     "was_reset",
 ]

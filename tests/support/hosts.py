@@ -81,15 +81,16 @@ class HostedLoop(Loop):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
                 self.host.call_soon_threadsafe(self._look)
 
-    def close(self) -> None:
+    def close(self, timeout: float = TIMEOUT) -> None:
         """Turn until nothing is left, then close the host: it takes its descriptors with it."""
         try:
-            self.run()
+            self.run(timeout)
             self._close_control()
-            self.run()
+            self.run(timeout)
             left = {name: count for name, count in self.gauges().items() if count}
             assert not left, f"gauges not back at zero: {left}"
         finally:
+            self._close_control()
             asyncio._set_running_loop(None)
             self.host.close()
         for error in self._unexpected:
@@ -97,19 +98,24 @@ class HostedLoop(Loop):
 
     def _turn(self, timeout: float) -> None:
         self._late, self._quiet = False, 0
-        asyncio._set_running_loop(None)  # run_forever sets it, and refuses if it is set
         end = self.host.call_later(timeout, self._on_late)
         self._beat(FIRST_BEAT if self._condition is _never else SELDOM)
         self.host.call_soon(self._look)
         try:
             with interrupted_after(timeout + INSIDE_A_TURN):
-                self.host.run_forever()
+                self._turn_host()
         finally:
             end.cancel()
             self._heart.cancel()
-            asyncio._set_running_loop(self.host)
         if self._late:
             raise hung(timeout)
+
+    def _turn_host(self) -> None:
+        asyncio._set_running_loop(None)  # it says itself that it runs, and refuses where one does
+        try:
+            self.host.run_forever()
+        finally:
+            asyncio._set_running_loop(self.host)
 
     def _look(self) -> None:
         """After a turn: stop if the condition still holds, or if nothing is left that could bring it about."""

@@ -12,7 +12,7 @@ import gc
 import pybuntcp
 
 from .kernel import descriptors
-from .loops import GAUGES, Loop, LoopHung, run_loop
+from .loops import GAUGES, Loop, LoopHung, StandaloneLoop, run_loop
 from .recorder import Recorder
 
 
@@ -46,3 +46,12 @@ def sweep(loop: Loop | None = None) -> None:
                 thing.cancel()
     with contextlib.suppress(LoopHung):
         (loop.run if loop else run_loop)(2.0)
+
+
+def warm(loop: type[Loop]) -> None:
+    """What such a loop opens once and keeps (its backend, libuv's spare descriptor) is no leak of the next test."""
+    for kind in (loop, StandaloneLoop):
+        made = kind()
+        made.settle()
+        made.close()
+        run_loop()

@@ -183,7 +183,7 @@ class Loop:
             return
         ours, self._poker = socket.socketpair()
         self._poker.setblocking(False)
-        handlers = {"open": self._on_open, "data": self._on_data}
+        handlers = {"open": self._on_open, "data": self._on_data, "close": self._on_close}
         pybuntcp.connect(fd=ours.detach(), socket=handlers)
 
     def _close_control(self) -> None:
@@ -197,6 +197,10 @@ class Loop:
 
     def _on_open(self, control: Any) -> None:
         self._control = control
+
+    def _on_close(self, control: Any, error: BaseException | None) -> None:
+        if control is self._control:  # swept away after a failed test
+            self._control = None
 
     def _on_data(self, control: Any, chunk: bytes) -> None:
         while not self._calls.empty():

@@ -5,16 +5,35 @@ Tests stand on `support`; if it swallowed something, many of them could not fail
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import support
-from support import LoopHung, Recorder, accepted, check_nothing_left, descriptors, every_loop, run_loop
+from support import (
+    LOOPS,
+    HostedLoop,
+    LoopHung,
+    Recorder,
+    accepted,
+    axis,
+    check_nothing_left,
+    descriptors,
+    every_loop,
+    hosts,
+    run_loop,
+    unreferenced,
+)
 
 import pybuntcp
 
 pytestmark = every_loop
+
+each_host = pytest.mark.parametrize(
+    "host", [loop for loop in LOOPS.values() if issubclass(loop, HostedLoop) and not loop.missing()]
+)
 
 
 def test_a_loop_that_does_not_finish_is_interrupted_and_told(tcp):
@@ -34,6 +53,29 @@ def test_a_loop_that_was_interrupted_turns_again(tcp):
     listener.stop()
     run_loop()
     assert recorder.names() == []
+
+
+def test_run_and_run_until_tell_a_loop_that_hangs_and_it_turns_again(loop, tcp):
+    recorder = Recorder(label="the one")
+    listener = tcp.listen(recorder)
+    for turn in (loop.run, lambda timeout: loop.run_until(recorder.received, timeout)):
+        with pytest.raises(LoopHung, match=r"still turned after 0.1 s.*'open_listeners': 1.*the one"):
+            turn(0.1)
+    tcp.peer(listener).send(b"x")
+    loop.run_until(recorder.received)
+
+
+def test_a_handler_that_does_not_return_is_interrupted(loop, tcp, monkeypatch):
+    def data(socket, chunk):
+        while True:
+            pass
+
+    monkeypatch.setattr(hosts, "INSIDE_A_TURN", 0.1)
+    recorder = Recorder(data=data)
+    _socket, peer = accepted(loop, tcp, recorder)
+    peer.send(b"x").result()
+    with pytest.raises(LoopHung, match="recorder: open data"):
+        loop.run(0.1)
 
 
 def test_run_until_tells_a_loop_that_finished_before_its_condition(loop, tcp):
@@ -57,6 +99,54 @@ def test_call_runs_in_the_loops_thread_and_hands_back_what_it_raises(loop, tcp):
     assert loop.wait(loop.call(lambda: "done")) == "done"
     with pytest.raises(KeyError):
         loop.wait(loop.call({}.__getitem__, "absent"))
+
+
+def test_call_runs_inside_a_handler(loop, tcp):
+    with pytest.raises(RuntimeError, match="run"):
+        loop.wait(loop.call(pybuntcp.run))
+
+
+def test_the_test_itself_is_inside_the_host(loop):
+    host = getattr(loop, "host", None)
+    assert asyncio._get_running_loop() is host
+    assert loop.wait(loop.call(asyncio._get_running_loop)) is host
+    loop.run()
+    assert asyncio._get_running_loop() is host
+
+
+def test_what_a_handler_raised_and_no_error_handler_is_told_is_in_the_reports(loop, tcp):
+    boom = LookupError("in data")
+
+    def data(socket, chunk):
+        raise boom
+
+    recorder = Recorder(data=data, without=("error",))
+    with loop.reports() as reports:
+        _socket, peer = accepted(loop, tcp, recorder)
+        peer.send(b"x")
+        loop.run_until(lambda: recorder.count("data"))
+        assert reports == [boom]
+
+
+@each_host
+def test_a_report_that_no_test_asked_for_is_raised_at_the_end(host):
+    loop = host()
+    loop.host.call_exception_handler({"message": "lost", "exception": LookupError("in data")})
+    with pytest.raises(LookupError, match="in data"):
+        loop.close()
+    assert asyncio._get_running_loop() is None
+
+
+@each_host
+def test_a_host_closed_with_a_listener_open_is_told_and_gives_the_descriptors_back(host, tcp):
+    before = descriptors()
+    loop = host()
+    tcp.listen(Recorder())
+    with pytest.warns(ResourceWarning, match="Listener"), pytest.raises(LoopHung, match="'open_listeners': 1"):
+        loop.close(0.05)
+    assert loop.host.is_closed()
+    support.warm(support.StandaloneLoop)  # the thread's own loop was in that host
+    assert len(descriptors()) == len(before)
 
 
 def test_a_peers_failure_that_nobody_looked_at_is_told_at_the_end(tcp):
@@ -114,9 +204,24 @@ def test_sweep_ends_whatever_a_failed_test_left(loop, transport):
     recorder = Recorder()
     transport.listen(recorder)
     accepted(loop, transport, recorder)
+    loop.settle()  # opens the harness's own socket, which is ended too
     support.sweep(loop)
-    assert loop.gauges()["open_sockets"] <= 0
-    assert loop.gauges()["open_listeners"] == 0
+    assert set(loop.gauges().values()) == {0}
+
+
+@unreferenced
+def test_a_test_that_means_run_stays_on_the_standalone_loop(loop):
+    assert loop.name == "standalone"
+
+
+def test_a_test_of_the_contract_runs_on_every_loop_chosen(request, loop):
+    chosen = axis.chosen(SimpleNamespace(getoption=lambda name: "native, standalone"))
+    assert [parameter.values for parameter in axis.loops_of(request.node, chosen)] == [("native",), ("standalone",)]
+
+
+def test_a_loop_that_there_is_not_cannot_be_chosen():
+    with pytest.raises(pytest.UsageError, match="no such loop: natve"):
+        axis.chosen(SimpleNamespace(getoption=lambda name: "standalone,natve"))
 
 
 def test_a_pattern_shows_every_lost_or_moved_byte():
