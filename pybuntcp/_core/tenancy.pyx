@@ -110,12 +110,17 @@ cdef Loop tenancy_find(Tenancy self, object host):
 cdef int tenancy_release(Loop loop) except -1:
     """No asyncio loop turns it any more, and nothing is open in it: one such is enough."""
     cdef Tenancy tenancy = tenancy_here()
-    cdef Loop own = tenancy_find(tenancy, None)
-    if own is not None and own is not loop and loop in tenancy.loops:
-        tenancy.loops.remove(loop)
-        loop_close(loop)
+    cdef Loop other
+    for each in tenancy.loops:
+        other = <Loop>each
+        if other is not loop and not other.c.dead and loop_host(other) is None and loop in tenancy.loops:
+            tenancy.loops.remove(loop)
+            loop_close(loop)
+            break
     return 0
 
+
+# ---------------------------------------------------------------------------- the end
 
 cdef void loop_abandon(loop_t* self) noexcept:
     """Close every handle without calling a handler or writing a byte."""
