@@ -111,7 +111,7 @@ cdef object handlers_from_slots(const slots_t* slots, object handlers=None, obje
     handlers_fill(self, handlers_collect(handlers, {}))
     self.owner = owner
     self.table.owner = <PyObject*>owner
-    if self.table.slots.data == NULL and self.table.slots.drain == NULL:
+    if self.table.slots.data == NULL and self.table.slots.drain == NULL and not self.opens_paused:
         raise ValueError("slots_t: at least one of the slots 'data' and 'drain' is needed")
     return self
 

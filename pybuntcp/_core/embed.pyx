@@ -75,7 +75,8 @@ cdef class Raiser:
     cdef object failure
 
     def __call__(self):
-        raise self.failure
+        failure, self.failure = self.failure, None
+        raise failure
 
 
 # ---------------------------------------------------------------------------- attaching

@@ -59,12 +59,7 @@ cdef class SocketReader:
         if most == 0:
             return b""
         if reader_lacks(self, least):
-            self.c.least = least
-            try:
-                while reader_lacks(self, least):
-                    await reader_future(self)
-            finally:
-                reader_waited(self)
+            await _reader_wait(self, least)
         reader_check_end(self, least)
         return reader_take(self, SIZE_MAX if most < 0 else most, most < 0)
 
@@ -75,12 +70,7 @@ cdef class SocketReader:
             raise ValueError(f"n must not be negative, not {n!r}")
         reader_enter(self)
         if reader_lacks(self, wanted):
-            self.c.least = wanted
-            try:
-                while reader_lacks(self, wanted):
-                    await reader_future(self)
-            finally:
-                reader_waited(self)
+            await _reader_wait(self, wanted)
         if chunk_length(self.c.held) < <size_t>wanted:
             raise reader_incomplete(self, wanted)
         return reader_take(self, wanted, False)
@@ -278,11 +268,16 @@ cdef int reader_enter(SocketReader self) except -1:
     return 0
 
 
-cdef object reader_future(SocketReader self):
-    """What a read awaits, again and again: something has come, or there is no more room."""
-    reader_make_room(self)
-    self.future = future_new(self.loop)
-    return self.future
+async def _reader_wait(SocketReader self, size_t least):
+    """Until so many bytes are held, or the end."""
+    self.c.least = least
+    try:
+        while reader_lacks(self, least):
+            reader_make_room(self)
+            self.future = future_new(self.loop)
+            await self.future
+    finally:
+        reader_waited(self)
 
 
 cdef int reader_make_room(SocketReader self) except -1:
@@ -371,13 +366,7 @@ async def _reader_find(SocketReader self, separator):
         if self.c.ended:
             return -1
         looked = chunk_length(self.c.held)
-        if reader_lacks(self, looked + 1):
-            self.c.least = looked + 1
-            try:
-                while reader_lacks(self, looked + 1):
-                    await reader_future(self)
-            finally:
-                reader_waited(self)
+        await _reader_wait(self, looked + 1)
 
 
 cdef ssize_t chunk_find(chunk_t* self, bytes wanted, size_t looked) except -2:
