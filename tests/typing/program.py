@@ -6,6 +6,7 @@ is how the refusals are asserted.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import pybuntcp
-from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket
+from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketReader
 
 
 @dataclass
@@ -135,3 +136,33 @@ pybuntcp.run()
 assert_type(pybuntcp.stats(), dict[str, int])
 assert_type(pybuntcp.libuv_version, str)
 assert_type(pybuntcp.__version__, str)
+
+# --- asyncio ---------------------------------------------------------------------------------------------
+
+
+async def on_open(socket: Socket[Player]) -> None:
+    reader = socket.reader(limit=1024)
+    assert_type(reader, SocketReader)
+    assert_type(reader.limit, int)
+    assert_type(reader.at_eof(), bool)
+    assert_type(await reader.read(), bytes)
+    assert_type(await reader.readexactly(4), bytes)
+    assert_type(await reader.readuntil(b"\r\n"), bytes)
+    assert_type(await reader.readline(), bytes)
+    await reader.readuntil("\n")  # type: ignore[arg-type]
+    async for chunk in socket:
+        assert_type(chunk, bytes)
+    async with socket as same, listener as also:
+        assert_type(same, Socket[Player])
+        assert_type(also, Listener)
+
+
+async def answer() -> int:
+    return 42
+
+
+assert_type(Handlers(open=on_open), Handlers)
+assert_type(pybuntcp.new_event_loop(), asyncio.AbstractEventLoop)
+assert_type(pybuntcp.run(answer(), debug=True), int)
+pybuntcp.run()
+pybuntcp.run(answer)  # type: ignore[call-overload]
