@@ -42,7 +42,7 @@ cdef class SocketReader:
     cdef readonly Socket socket
     cdef Loop loop              # None: the socket was gone before
     cdef reader_t c
-    cdef object future          # what the read that waits awaits
+    cdef Arrival arrival        # what the read that waits awaits
 
     def __init__(self):
         raise TypeError("readers are made by socket.reader()")
@@ -152,6 +152,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
     if face_alive(socket):
         s = socket.s
         self.loop = <Loop>loop_of(s).owner
+        self.arrival = arrival_new(self.loop)
         record_addresses(s)
         if socket.record == NULL:
             raise MemoryError()
@@ -209,14 +210,17 @@ cdef void reader_received(socket_t* s, const char* at, size_t size) noexcept nog
     if reader_room(self) == 0:
         self.full = True
         stream_stop(s)
-    if self.full or chunk_length(chunk) >= self.least:
-        reader_wake(s)
+    if self.least != 0 and (self.full or chunk_length(chunk) >= self.least):
+        gil_take(loop_of(s))
+        (<event_slot><void*>reader_go_on)(s)
 
 
 cdef void reader_ended(socket_t* s) noexcept nogil:
     """The peer's FIN."""
     reader_at(s).ended = True
-    reader_wake(s)
+    if reader_at(s).least != 0:
+        gil_take(loop_of(s))
+        (<event_slot><void*>reader_tell)(s)
 
 
 cdef void reader_stop(socket_t* s) noexcept with gil:
@@ -237,20 +241,20 @@ cdef void reader_part(socket_t* s) noexcept:
         self.c.code = s.error
     self.c.ended = True
     reader_tell(s)
-    self.future = None          # where nobody is told any more, it would keep the asyncio loop
+    arrival_forget(self.arrival)    # it would keep an asyncio loop that tells nobody any more
     s.flags &= ~S_READER
 
 
-cdef inline void reader_wake(socket_t* s) noexcept nogil:
-    """Have the read that waits look again."""
-    if reader_at(s).least != 0:
-        gil_take(loop_of(s))
-        (<event_slot><void*>reader_tell)(s)
-
-
 cdef void reader_tell(socket_t* s) noexcept:
+    """Have the read that waits look again, soon."""
     if not loop_of(s).dead:
-        future_tell((<SocketReader>(<Socket>s.face).own_reader).future)
+        arrival_tell((<SocketReader>(<Socket>s.face).own_reader).arrival)
+
+
+cdef void reader_go_on(socket_t* s) noexcept:
+    """... or now. What comes is told in turns alone, outside of any handler."""
+    cdef SocketReader self = <SocketReader>(<Socket>s.face).own_reader
+    arrival_go_on(self.arrival)
 
 
 # ---------------------------------------------------------------------------- reads
@@ -274,8 +278,7 @@ async def _reader_wait(SocketReader self, size_t least):
     try:
         while reader_lacks(self, least):
             reader_make_room(self)
-            self.future = future_new(self.loop)
-            await self.future
+            await arrival_await(self.arrival)
     finally:
         reader_waited(self)
 
@@ -289,7 +292,7 @@ cdef int reader_make_room(SocketReader self) except -1:
 
 cdef int reader_waited(SocketReader self) except -1:
     """It waits no more; the room it wanted beyond `limit` is not wanted any more."""
-    self.future = None
+    arrival_forget(self.arrival)
     self.c.least = 0
     if not self.c.ended and not self.c.full and reader_room(&self.c) == 0:
         self.c.full = True

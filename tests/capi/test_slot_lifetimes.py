@@ -146,11 +146,16 @@ def test_a_child_forked_inside_a_slot_tells_no_slot_and_writes_nothing(built, mo
 def test_slots_that_take_the_gil_and_those_that_do_not_share_a_loop(outside):
     """Until both listeners have ended."""
     echo = outside.silent.Echo(last=3)
-    slots = Slots(data=lambda handle, chunk: handle.write(chunk))
+
+    def closed(handle, *args):
+        if slots.count("close") == 3:
+            listeners[1].stop()
+
+    slots = Slots(data=lambda handle, chunk: handle.write(chunk), close=closed)
     listeners = [
         pybuntcp.listen(hostname="127.0.0.1", port=0, socket=table) for table in (echo.handlers(), slots.handlers)
     ]
-    echo.on_last = lambda: [listener.stop() for listener in listeners]
+    echo.on_last = listeners[0].stop
     peers = []
     try:
         for listener in listeners * 3:

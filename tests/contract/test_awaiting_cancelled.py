@@ -268,6 +268,23 @@ async def test_c5_a_task_cancelled_between_the_connection_and_its_turn_leaves_no
 
 
 @on_every_loop
+async def test_c5_two_that_are_cancelled_between_the_connection_and_their_turn_leave_no_socket(transport):
+    """Driven by hand, as two tasks are that wait before the connection stands and have no turn after it."""
+    server = transport.raw_server()
+    notes = Notes()
+    connecting = transport.connect(notes, server)
+    waiting = [connecting.__await__() for _ in range(2)]
+    assert all(asyncio.isfuture(each.send(None)) for each in waiting)
+    await until(lambda: notes.count("open"))
+    for each in waiting:
+        assert notes.sockets[0].ready_state == pybuntcp.ReadyState.ESTABLISHED
+        with pytest.raises(asyncio.CancelledError):
+            each.throw(asyncio.CancelledError())
+    await until(lambda: notes.count("close"))
+    assert notes.names(without=("end",)) == ["open", "close"]
+
+
+@on_every_loop
 async def test_c5_who_awaits_a_connect_that_another_cancels_is_cancelled(no_leaks):
     with silent() as options:
         connecting = pybuntcp.connect(**options, socket=QUIET)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from support import finish_and_wait, pattern, send_and_wait
 from support_awaits import Notes, accepted, connected, done, nothing_open, on_every_loop, reading, turns, until
-from support_more import QUIET
+from support_more import QUIET, in_thread
 
 import pybuntcp
 
@@ -405,3 +405,12 @@ async def test_bytes_that_came_before_the_reader_are_its_first(transport):
     send_and_wait(socket, peer, b"early\n")
     finish_and_wait(socket, peer)
     assert await socket.reader().readline() == b"early\n"
+
+
+@on_every_loop
+async def test_what_is_held_is_not_given_to_another_thread(transport):
+    async with reading(transport) as (reader, socket, peer):
+        send_and_wait(socket, peer, b"held")
+        assert await reader.read(1) == b"h"
+        assert isinstance(in_thread(lambda: reader.read(1).send(None)), RuntimeError)
+        assert await reader.read(10) == b"eld"

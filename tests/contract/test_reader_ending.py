@@ -9,7 +9,7 @@ from support import finish_and_wait, pattern, reset_and_wait, send_and_wait
 from support_awaits import Notes, accepted, connected, done, on_every_loop, reading, turns, until
 from support_more import ignore
 
-from pybuntcp import ReadyState
+from pybuntcp import ReadyState, Socket
 
 
 async def wait(socket, *args):
@@ -256,14 +256,18 @@ async def test_an_async_open_that_meets_a_reset_tells_error_and_close(transport)
 # ---------------------------------------------------------------- this side closes
 
 
-@pytest.mark.parametrize("verb", ["close", "terminate"])
+@pytest.mark.parametrize(
+    "close",
+    [Socket.close, Socket.terminate, lambda socket: socket.shutdown(True)],
+    ids=["close", "terminate", "shutdown(True)"],
+)
 @on_every_loop
-async def test_a_socket_that_we_close_is_at_its_end_for_who_waits(transport, verb):
+async def test_a_socket_that_we_close_is_at_its_end_for_who_waits(transport, close):
     for call in ("read", "readline"):
         async with reading(transport) as (reader, socket, peer):
             waiting = asyncio.ensure_future(getattr(reader, call)())
             await turns()
-            getattr(socket, verb)()
+            close(socket)
             peer.close()
             assert await waiting == b""
             assert reader.at_eof() is True

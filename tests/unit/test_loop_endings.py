@@ -277,7 +277,7 @@ def not_our_address(port):
 def test_after_a_call_that_failed_the_host_has_no_reader_of_ours(host, call):
     async def main():
         before = watched_backends()
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="listen"):
             call(server.getsockname()[1])
         await asyncio.sleep(0.01)  # uvloop watches what it was given when it polls
         await until(lambda: watched_backends() == before, "the host to let go of our reader")
