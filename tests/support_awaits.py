@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from support import GAUGES, TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, pattern
+from support import GAUGES, TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, bring_about, pattern
 
 import pybuntcp
 
@@ -321,6 +321,31 @@ async def reading(transport: Transport, **options: Any) -> AsyncIterator[tuple[A
 
 
 sides = pytest.mark.parametrize("side", [accepted, connected])
+
+
+# ---------------------------------------------------------------- async handlers
+
+
+async def pause(socket: Any, *args: Any) -> None:
+    """An async handler that takes a turn."""
+    await asyncio.sleep(0)
+
+
+def raising_later(error: BaseException) -> Callable[..., Awaitable[None]]:
+    """An async handler that raises this very object, after a turn."""
+
+    async def handler(*args: Any) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    return handler
+
+
+def provoke(event: str, socket: Any, peer: Peer) -> None:
+    """Make this event happen to an open socket, which an async handler may keep busy."""
+    if event == "data":
+        peer.send(b"x").ignore()
+    bring_about(event, socket, peer)
 
 
 def warm_up() -> None:

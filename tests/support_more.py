@@ -74,6 +74,19 @@ def in_thread(function: Callable[[], Any], name: str = "another") -> Any:
 # ---------------------------------------------------------------- exceptions on their roads
 
 
+class Boom(Exception):
+    """What is raised where a test wants something raised."""
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    """A handler that raises this very object."""
+
+    def handler(*args: Any) -> None:
+        raise error
+
+    return handler
+
+
 def chain(error: BaseException | None) -> list[BaseException]:
     """The error, what it was raised from or while handling, and so on."""
     links: list[BaseException] = []

@@ -6,36 +6,14 @@ import asyncio
 import functools
 
 import pytest
-from support import Recorder, bring_about, pattern
-from support_awaits import Notes, accepted, done, on_every_loop, turns, until
-from support_more import bound_not_listening, ignore, unraisable
+from support import Recorder, pattern
+from support_awaits import Notes, accepted, done, on_every_loop, pause, provoke, raising_later, turns, until
+from support_more import Boom, bound_not_listening, ignore, unraisable
 
 import pybuntcp
 
 EVENTS = ["open", "data", "drain", "end", "close", "timeout"]
 NAMES = [*EVENTS, "error", "handshake", "connect_error"]
-
-
-class Boom(Exception):
-    """What the handlers of these tests raise."""
-
-
-async def pause(socket, *args):
-    await asyncio.sleep(0)
-
-
-def raising(error):
-    async def handler(socket, *args):
-        await asyncio.sleep(0)
-        raise error
-
-    return handler
-
-
-def provoke(event, socket, peer):
-    if event == "data":
-        peer.send(b"x").ignore()
-    bring_about(event, socket, peer)
 
 
 # ---------------------------------------------------------------- every one of them
@@ -83,7 +61,7 @@ async def test_h2_what_an_async_connect_error_raises_is_what_the_connect_raises(
     with bound_not_listening() as port:
         with pytest.raises(Boom) as caught:
             await pybuntcp.connect(
-                hostname="127.0.0.1", port=port, socket={"data": ignore, "connect_error": raising(boom)}
+                hostname="127.0.0.1", port=port, socket={"data": ignore, "connect_error": raising_later(boom)}
             )
         assert caught.value is boom
 

@@ -5,33 +5,23 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support import bring_about
-from support_awaits import Notes, accepted, done, nothing_open, on_every_loop, run_on, told_to_loop, turns, until
-from support_more import chain, ignore
+from support_awaits import (
+    Notes,
+    accepted,
+    done,
+    nothing_open,
+    on_every_loop,
+    pause,
+    provoke,
+    raising_later,
+    run_on,
+    told_to_loop,
+    turns,
+    until,
+)
+from support_more import Boom, chain, ignore
 
 EVENTS = ["open", "data", "drain", "end", "close", "timeout"]
-
-
-class Boom(Exception):
-    """What the handlers of these tests raise."""
-
-
-async def pause(socket, *args):
-    await asyncio.sleep(0)
-
-
-def raising(error):
-    async def handler(socket, *args):
-        await asyncio.sleep(0)
-        raise error
-
-    return handler
-
-
-def provoke(event, socket, peer):
-    if event == "data":
-        peer.send(b"x").ignore()
-    bring_about(event, socket, peer)
 
 
 @pytest.mark.parametrize("told", [ignore, pause], ids=["sync", "async"])
@@ -39,7 +29,7 @@ def provoke(event, socket, peer):
 @on_every_loop
 async def test_h1_what_an_async_handler_raises_is_told_to_error(transport, event, told):
     boom = Boom(event)
-    notes = Notes(**{event: raising(boom)}, error=told)
+    notes = Notes(**{event: raising_later(boom)}, error=told)
     socket, peer = await accepted(transport, notes)
     provoke(event, socket, peer)
     await until(lambda: notes.count("/error" if told is pause else "error"))
@@ -52,7 +42,7 @@ async def test_h1_what_an_async_handler_raises_is_told_to_error(transport, event
 @on_every_loop
 async def test_h1_without_error_the_loops_exception_handler_is_told(transport):
     boom = Boom()
-    notes = Notes(data=raising(boom), without=("error",))
+    notes = Notes(data=raising_later(boom), without=("error",))
     socket, peer = await accepted(transport, notes)
     with told_to_loop() as reports:
         peer.send(b"x")
@@ -88,7 +78,7 @@ async def test_h1_if_error_raises_too_the_loop_is_told_of_both(transport, second
     def sync(socket, error):
         raise then
 
-    notes = Notes(data=raising(first), error=sync if second == "sync" else raising(then))
+    notes = Notes(data=raising_later(first), error=sync if second == "sync" else raising_later(then))
     _socket, peer = await accepted(transport, notes)
     with told_to_loop() as reports:
         peer.send(b"x")
@@ -116,7 +106,7 @@ async def test_h1_a_socket_whose_async_data_raised_lives_on(transport):
 @pytest.mark.parametrize("told", [ignore, pause], ids=["sync", "async"])
 @on_every_loop
 async def test_h1_an_async_open_that_raises_closes_the_socket(transport, told):
-    notes = Notes(open=raising(Boom()), error=told)
+    notes = Notes(open=raising_later(Boom()), error=told)
     _socket, peer = await accepted(transport, notes)
     assert await done(peer.recv()) == b""
     await until(lambda: notes.count("close"))
@@ -126,7 +116,7 @@ async def test_h1_an_async_open_that_raises_closes_the_socket(transport, told):
 
 @on_every_loop
 async def test_h1_an_async_open_that_raises_closes_the_socket_of_a_connect_too(transport):
-    notes = Notes(open=raising(Boom()), error=ignore)
+    notes = Notes(open=raising_later(Boom()), error=ignore)
     server = transport.raw_server()
     peer = server.accept()
     await transport.connect(notes, server)
@@ -156,7 +146,7 @@ def test_h1_keyboard_interrupt_and_system_exit_come_out_of_run_until_complete(tr
     loop = asyncio.SelectorEventLoop()
 
     async def main():
-        peer = transport.peer(transport.listen({"data": raising(exit())}))
+        peer = transport.peer(transport.listen({"data": raising_later(exit())}))
         peer.send(b"x")
         await asyncio.Event().wait()
 

@@ -25,6 +25,7 @@ from support_awaits import (
 )
 from support_more import (
     QUIET,
+    Boom,
     black_hole,
     bound_not_listening,
     ignore,
@@ -38,11 +39,6 @@ from support_sinks import BIG, SMALL
 
 import pybuntcp
 from pybuntcp import ReadyState
-
-
-class Boom(Exception):
-    """What the handlers of these tests raise."""
-
 
 # ---------------------------------------------------------------- await connect(...)
 

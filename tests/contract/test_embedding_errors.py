@@ -8,25 +8,12 @@ import contextlib
 import pytest
 from support import Recorder
 from support_hosts import HOSTS, LOCAL, close_host, connection, dialled_by, happened, host_run, new_host, run_in
-from support_more import bound_not_listening, chain, ignore, unraisable
+from support_more import Boom, bound_not_listening, chain, ignore, raising, unraisable
 
 import pybuntcp
 
 EVENTS = ["open", "data", "end", "close", "timeout"]
 EXITS = [KeyboardInterrupt, SystemExit]
-
-
-class Boom(Exception):
-    """What the handlers of these tests raise."""
-
-
-def raising(error):
-    """A handler that raises this very object."""
-
-    def handler(socket, *args):
-        raise error
-
-    return handler
 
 
 def provoke(event, accepted, client):

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import pytest
 from support import Recorder, pattern
-from support_more import chain, ignore, local_pair
+from support_more import Boom, chain, ignore, local_pair, raising
 
 import pybuntcp
 
 EVENTS = ["open", "data", "drain", "end", "close", "timeout"]
 EXITS = [KeyboardInterrupt, SystemExit]
-
-
-class Boom(Exception):
-    """What the handlers of these tests raise."""
-
-
-def raising(error):
-    """A handler that raises this very object."""
-
-    def handler(socket, *args):
-        raise error
-
-    return handler
 
 
 def provoke(event, socket, peer):

@@ -26,15 +26,11 @@ from support_hosts import (
     run_in,
     unclosed,
 )
-from support_more import in_thread, run_program
+from support_more import Boom, in_thread, run_program
 
 import pybuntcp
 
 ECHO = {"data": echo}
-
-
-class Boom(Exception):
-    """What coroutines of these tests raise."""
 
 
 async def served():

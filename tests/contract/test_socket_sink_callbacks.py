@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support import Recorder, accepted, pattern, run_loop, unreferenced
+from support_more import Boom, raising
 from support_sinks import BIG, Told, stuffed
-
-
-class Boom(Exception):
-    """What the callbacks of these tests raise."""
-
-
-def raising(error):
-    def callback(_outcome):
-        raise error
-
-    return callback
-
 
 # ---------------------------------------------------------------- exceptions
 

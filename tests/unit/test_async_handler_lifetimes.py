@@ -9,15 +9,11 @@ import pytest
 from support import Recorder, pattern, reset_and_wait, shrink_send_buffer
 from support_awaits import Held, Notes, accepted, done, nothing_open, on_every_loop, told_to_loop, turns, until
 from support_hosts import HOSTS
-from support_more import Program, dialled, ignore, unraisable
+from support_more import Boom, Program, dialled, ignore, unraisable
 
 BIG = 8 << 20  # bytes, more than a kernel takes of a peer that does not read
 SMALL = 4096  # a receive buffer
 RING = 0.02  # seconds of a timeout
-
-
-class Boom(Exception):
-    """What handlers of these tests raise."""
 
 
 async def pause():
