@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
+import importlib.util
 import inspect
 import os
 import select
@@ -20,27 +20,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from support import GAUGES, TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, bring_about, pattern
-
-import pybuntcp
-
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
+from support import TIMEOUT, Job, LoopHung, Peer, Recorder, Transport, bring_about, end_everything, pattern
+from support_hosts import close_host, gauges, new_host, no_uvloop, until
 
 BLOCK = 1 << 16
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.SelectorEventLoop,
-    "uvloop": lambda: uvloop.new_event_loop(),
-    "native": lambda: pybuntcp.new_event_loop(),
-}
+LOOPS = {name: functools.partial(new_host, name) for name in ("asyncio", "uvloop", "native")}
 
-_missing = {"uvloop": pytest.mark.skipif(uvloop is None, reason="uvloop is not installed")}
+_marks = {"uvloop": [no_uvloop]}
 
 each_kind = pytest.mark.parametrize(
-    "new_loop", [pytest.param(make, id=name, marks=_missing.get(name, ())) for name, make in LOOPS.items()]
+    "new_loop", [pytest.param(make, id=name, marks=_marks.get(name, [])) for name, make in LOOPS.items()]
 )
 
 
@@ -72,30 +62,15 @@ def run_on(new_loop: Any, main: Callable[[], Awaitable[Any]], timeout: float = T
     """What `main()` returned, on a new loop, which is closed afterwards and was told of no exception."""
     loop, told = new_loop(), []
     loop.set_exception_handler(lambda loop, context: told.append(context))
-    Recorder.after_event = _look
     try:
         result = loop.run_until_complete(_bounded(main, timeout))
     except BaseException:
         loop.run_until_complete(_sweep())
         raise
     finally:
-        Recorder.after_event = None
-        _waiting.clear()
-        cancel_rest(loop)
-        loop.close()
+        close_host(loop)
     assert told == [], f"the loop's exception handler was called: {told}"
     return result
-
-
-def cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
-    """What `asyncio.run` does at its end: cancel what still runs, and wait for it."""
-    rest = asyncio.all_tasks(loop)
-    for task in rest:
-        task.cancel()
-    if rest:
-        loop.run_until_complete(asyncio.wait(rest, timeout=TIMEOUT))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
 
 
 async def _bounded(main: Callable[[], Awaitable[Any]], timeout: float) -> Any:
@@ -112,48 +87,12 @@ async def _sweep() -> None:
     """After a failed test: end what it left in this loop, so that the next one starts clean."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    for thing in gc.get_objects():
-        with contextlib.suppress(RuntimeError):  # it may belong to another loop
-            if isinstance(thing, pybuntcp.Listener):
-                thing.stop(True)
-            elif isinstance(thing, pybuntcp.Socket):
-                thing.terminate()
-            elif isinstance(thing, pybuntcp.Connecting):
-                thing.cancel()
+    end_everything()
     with contextlib.suppress(AssertionError):
         await nothing_open(2.0)
 
 
 # ---------------------------------------------------------------- waiting
-
-
-_waiting: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
-
-
-def _look() -> None:
-    for condition, future in list(_waiting):
-        if not future.done() and condition():
-            future.set_result(None)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for it; it is asked after each event that a Recorder has noted."""
-    if condition():
-        return
-    entry = (condition, asyncio.get_running_loop().create_future())
-    _waiting.append(entry)
-    try:
-        await entry[1]
-    finally:
-        _waiting.remove(entry)
-
-
-async def seen(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
-    """Poll something that has no event (kernel state, gauges), bounded; the loop turns meanwhile."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        await asyncio.sleep(0.001)
 
 
 async def done(job: Job) -> Any:
@@ -184,12 +123,6 @@ def stuff(peer: Peer) -> Job:
 def repeated(size: int) -> bytes:
     """What `stuff` sends."""
     return (pattern(BLOCK) * (size // BLOCK + 1))[:size]
-
-
-def gauges() -> dict[str, int]:
-    """The gauges of the running loop that are not at zero."""
-    stats = pybuntcp.stats()
-    return {name: stats[name] for name in GAUGES if stats[name]}
 
 
 async def nothing_open(timeout: float = TIMEOUT) -> None:
@@ -351,7 +284,7 @@ def provoke(event: str, socket: Any, peer: Peer) -> None:
 def warm_up() -> None:
     """What a kind of loop opens once for the process and keeps is no leak of the first test that uses it."""
     for name, make in LOOPS.items():
-        if (name == "uvloop" and uvloop is None) or (name == "native" and not hasattr(pybuntcp, "new_event_loop")):
+        if name == "uvloop" and importlib.util.find_spec(name) is None:
             continue
         loop = make()
         loop.run_until_complete(asyncio.sleep(0))

@@ -26,9 +26,8 @@ import pybuntcp
 
 LOCAL: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0}
 
-_uvloop = pytest.param(
-    "uvloop", marks=pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
-)
+no_uvloop = pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
+_uvloop = pytest.param("uvloop", marks=no_uvloop)
 GUESTS = pytest.mark.parametrize("host", ["asyncio", _uvloop])
 HOSTS = pytest.mark.parametrize("host", ["asyncio", _uvloop, "native"])
 
@@ -89,20 +88,21 @@ def close_host(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=TIMEOUT))
+    loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 
 async def _and_empty(function: Callable[[], Awaitable[Any]]) -> Any:
     result = await function()
-    await until(lambda: not any(gauges().values()), "gauges at zero")
+    await seen(lambda: not gauges(), "gauges at zero")
     return result
 
 
 def gauges() -> dict[str, int]:
-    """The gauges of the running loop."""
+    """The gauges of the running loop that are not at zero."""
     stats = pybuntcp.stats()
-    return {name: stats[name] for name in GAUGES}
+    return {name: stats[name] for name in GAUGES if stats[name]}
 
 
 def in_a_thread_of_its_own(test: Callable[..., None]) -> Callable[..., None]:
@@ -121,7 +121,7 @@ def in_a_thread_of_its_own(test: Callable[..., None]) -> Callable[..., None]:
 # ---------------------------------------------------------------- waiting
 
 
-async def happened(condition: Callable[[], Any]) -> None:
+async def until(condition: Callable[[], Any]) -> None:
     """Until the condition holds; it is looked at after each event of a Recorder, and nothing else wakes the loop for it."""
     held = asyncio.get_running_loop().create_future()
 
@@ -148,11 +148,11 @@ def _look_all() -> None:
         look()
 
 
-async def until(condition: Callable[[], Any], what: str) -> None:
+async def seen(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
     """Poll what has no event (kernel state, gauges), bounded. It keeps the host awake: not for tests of wake-ups."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT} s for {what}: {gauges()}"
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}: {gauges()}"
         await asyncio.sleep(0.001)
 
 
@@ -169,7 +169,7 @@ async def connection(server: Recorder, client: Recorder, **options: Any) -> tupl
     listener = pybuntcp.listen(socket=server.handlers, **{**LOCAL, **options})
     there = len(server.sockets)
     connected = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers)
-    await happened(lambda: len(server.sockets) > there)
+    await until(lambda: len(server.sockets) > there)
     return listener, server.sockets[-1], connected
 
 
@@ -178,7 +178,7 @@ async def dialled_by(listener: Any, recorder: Recorder) -> tuple[Any, socket.soc
     there = len(recorder.sockets)
     client = socket.create_connection(("127.0.0.1", listener.port), timeout=TIMEOUT)
     client.setblocking(False)
-    await happened(lambda: len(recorder.sockets) > there)
+    await until(lambda: len(recorder.sockets) > there)
     return recorder.sockets[-1], client
 
 

@@ -13,8 +13,8 @@ import asyncio
 from typing import Any
 
 from event_loops import EVENT_LOOPS, factory_of
-from protocol_echo import BACKLOG, make_parser, serve_with
-from pybuntcp_handler import handlers_for
+from protocol_echo import make_parser, serve_with
+from pybuntcp_handler import handlers_for, listen_as_told
 
 import pybuntcp
 
@@ -52,15 +52,7 @@ def chosen_handlers(arguments: argparse.Namespace) -> Any:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Listen, say so, serve for ever."""
-    handlers = chosen_handlers(arguments)
-    if arguments.unix is not None:
-        listener = pybuntcp.listen(socket=handlers, unix=arguments.unix, backlog=BACKLOG)
-        where = arguments.unix
-    else:
-        listener = pybuntcp.listen(socket=handlers, hostname=arguments.host, port=arguments.port, backlog=BACKLOG)
-        where = str(listener.port)
-    print(f"LISTENING {where}", flush=True)
-    with listener:
+    with listen_as_told(chosen_handlers(arguments), arguments):
         await asyncio.get_running_loop().create_future()  # nobody sets it
 
 

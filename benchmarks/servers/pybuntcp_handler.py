@@ -9,6 +9,7 @@ It does not know: anything private of pybuntcp.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -59,6 +60,16 @@ def serve_in_threads(count: int, **options: Any) -> None:
         threads.wait()
 
 
+def listen_as_told(handlers: Any, arguments: argparse.Namespace) -> pybuntcp.Listener:
+    """Where the command line says, and say so."""
+    if arguments.unix is not None:
+        listener = pybuntcp.listen(socket=handlers, unix=arguments.unix, backlog=BACKLOG)
+    else:
+        listener = pybuntcp.listen(socket=handlers, hostname=arguments.host, port=arguments.port, backlog=BACKLOG)
+    print(f"LISTENING {arguments.unix or listener.port}", flush=True)
+    return listener
+
+
 def main() -> None:
     """Listen, say so, serve until ended."""
     parser = make_parser("Echo with pybuntcp's Python handlers.")
@@ -71,13 +82,7 @@ def main() -> None:
     if arguments.threads is not None:
         serve_in_threads(arguments.threads, socket=handlers, hostname=arguments.host, port=0, backlog=BACKLOG)
         return
-    if arguments.unix is not None:
-        listener = pybuntcp.listen(socket=handlers, unix=arguments.unix, backlog=BACKLOG)
-        where = arguments.unix
-    else:
-        listener = pybuntcp.listen(socket=handlers, hostname=arguments.host, port=arguments.port, backlog=BACKLOG)
-        where = str(listener.port)
-    print(f"LISTENING {where}", flush=True)
+    listener = listen_as_told(handlers, arguments)
     try:
         pybuntcp.run()
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ when a turn ends (libuv tells the kernel what to watch for only when it turns), 
 The asyncio loop alone holds `Embedding`, the object that it calls: when it lets go of it, it
 was closed, and there is no other way to know that works for any loop.
 
-Owns also what awaiting needs: futures (`Waiter`), tasks, asyncio's exceptions. A program that
+Owns also what awaiting needs: who waits (`Waiter`, `Arrival`), tasks, asyncio's exceptions. A program that
 does not use asyncio never imports it.
 Does not know sockets.
 """
@@ -152,11 +152,8 @@ cdef int embed_turn(Loop self) except -1:
     while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c) and self.failure is None):
         uv.uv_run(&c.uv, uv.UV_RUN_NOWAIT)
         turns += 1
-    c.running = False
-    if c.holding:
-        loop_let_go(c)
+    loop_stopped(self)
     if self.failure is not None:
-        loop_end_turn(c)        # there may be no other
         embed_fail(self)
     return embed_rest(self)
 
@@ -230,7 +227,8 @@ cdef class Waiter:
         if not self.told:
             self.told = True
             self.error = error
-            future_tell(self.future)
+            if self.future is not None and not self.future.done():
+                self.future.set_result(None)
 
     def __await__(self):
         if self.future is not None:
@@ -245,7 +243,7 @@ cdef Waiter waiter_new(Loop loop):
     cdef Waiter self = Waiter.__new__(Waiter)
     self.loop = loop
     if host_running() is not None:
-        self.future = future_new(loop)
+        self.future = _Future(loop=host_awaiting(loop))
     return self
 
 
@@ -255,17 +253,6 @@ cdef object host_awaiting(Loop loop):
     if host is None or host is not host_running():
         raise_wrong_host(host)
     return host
-
-
-cdef object future_new(Loop loop):
-    return _Future(loop=host_awaiting(loop))
-
-
-cdef inline int future_tell(object future) except -1:
-    """Whoever awaits it goes on, once."""
-    if future is not None and not future.done():
-        future.set_result(None)
-    return 0
 
 
 cdef int raise_wrong_host(object owner) except -1:
@@ -294,9 +281,6 @@ cdef class Arrival:
     cdef public bint _asyncio_future_blocking
 
     def __await__(self):
-        return self
-
-    def __iter__(self):
         return self
 
     def __next__(self):

@@ -273,7 +273,7 @@ cdef void handler_raised(socket_t* s, int event, object handler, object error) n
     try:
         result = handler(socket_face(s), error)
         if result is not None:
-            error_handler_returned(s, event, handler, result, error)
+            handler_returned(s, event, handler, result, error)
     except (KeyboardInterrupt, SystemExit) as stop:
         loop_fail(loop_of(s), stop)
     except BaseException as second:

@@ -325,6 +325,15 @@ cdef int loop_run(Loop self) except -1:
     return loop_raise_failure(self)
 
 
+cdef void loop_stopped(Loop self) noexcept:
+    """Turns that somebody else asked for are over: nothing of ours runs, and there may be no other turn."""
+    self.c.running = False
+    if self.c.holding:
+        loop_let_go(self.c)
+    if self.failure is not None:
+        loop_end_turn(self.c)
+
+
 cdef void loop_fail(loop_t* self, object error) noexcept:
     """Stop the loop; `run` raises the first such error."""
     cdef Loop owner = <Loop>self.owner

@@ -45,16 +45,10 @@ cdef inline bint is_coroutine(object result) except -1:
     return PBT_MAY_AWAIT(result) and isinstance(result, Coroutine)
 
 
-cdef int handler_returned(socket_t* s, int event, object handler, object result) except -1:
-    """A handler gave something: if that is a coroutine, the handler goes on in a task."""
-    if is_coroutine(result):
-        running_start(s, event, handler, result, None)
-    return 0
-
-
-cdef int error_handler_returned(
-    socket_t* s, int event, object handler, object result, object cause
+cdef int handler_returned(
+    socket_t* s, int event, object handler, object result, object cause=None
 ) except -1:
+    """A handler gave something: if that is a coroutine, the handler goes on in a task. `cause`: see Running."""
     if is_coroutine(result):
         running_start(s, event, handler, result, cause)
     return 0

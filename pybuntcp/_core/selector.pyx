@@ -105,11 +105,7 @@ cdef int selector_turn(Selector self, double seconds) except -1:
         c.running = True
         uv.uv_run(&c.uv, uv.UV_RUN_ONCE if seconds > 0 else uv.UV_RUN_NOWAIT)
         gil_take(c)
-        c.running = False
-        if c.holding:
-            loop_let_go(c)
-        if self.loop.failure is not None:
-            loop_end_turn(c)        # there may be no other
+        loop_stopped(self.loop)
     finally:
         uv.uv_timer_stop(&c.limit)
     return loop_raise_failure(self.loop)

@@ -42,36 +42,20 @@ cdef Loop loop_here():
     """The loop that what is opened now belongs to, made when first asked for."""
     cdef object host = host_running()
     cdef Tenancy tenancy = tenancy_here()
-    cdef Loop loop = native_loop(host) if host is not None else None
-    if loop is not None:
-        return loop
-    loop = tenancy_find(tenancy, host)
-    if loop is None and host is not None:
-        loop = tenancy_find(tenancy, None)
-        if loop is not None and loop_is_empty(loop.c) and not loop.c.running:
-            embed_attach(loop, host)
-            return loop
-        loop = None
+    cdef Loop loop = tenancy_of(tenancy, host)
     if loop is None:
-        loop = loop_new()
-        tenancy.loops.append(loop)
-        if host is not None:
-            embed_attach(loop, host)
+        loop = tenancy_of(tenancy, None)
+        if loop.c.running or not loop_is_empty(loop.c):
+            loop = tenancy_add(tenancy)
+        embed_attach(loop, host)
     return loop
 
 
 cdef Loop loop_to_ask():
     """As `loop_here`, for who only looks: nothing is attached to an asyncio loop."""
-    cdef object host = host_running()
     cdef Tenancy tenancy = tenancy_here()
-    cdef Loop loop = None
-    if host is not None:
-        loop = native_loop(host)
-        if loop is None:
-            loop = tenancy_find(tenancy, host)
-    if loop is None:
-        loop = tenancy_own(tenancy)
-    return loop
+    cdef Loop loop = tenancy_of(tenancy, host_running())
+    return tenancy_of(tenancy, None) if loop is None else loop
 
 
 cdef Tenancy tenancy_here():
@@ -83,12 +67,17 @@ cdef Tenancy tenancy_here():
     return tenancy
 
 
-cdef Loop tenancy_own(Tenancy self):
-    """The loop that `run` turns."""
-    cdef Loop loop = tenancy_find(self, None)
+cdef Loop tenancy_of(Tenancy self, object host):
+    """The loop inside an asyncio loop, or lent to it; None: there is none. Without one, that which `run` turns."""
+    cdef Loop loop = native_loop(host) if host is not None else None
     if loop is None:
-        loop = loop_new()
-        self.loops.append(loop)
+        loop = tenancy_find(self, host)
+    return tenancy_add(self) if loop is None and host is None else loop
+
+
+cdef Loop tenancy_add(Tenancy self):
+    cdef Loop loop = loop_new()
+    self.loops.append(loop)
     return loop
 
 

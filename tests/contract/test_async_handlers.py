@@ -7,7 +7,8 @@ import functools
 
 import pytest
 from support import Recorder, pattern
-from support_awaits import Notes, accepted, done, on_every_loop, pause, provoke, raising_later, turns, until
+from support_awaits import Notes, accepted, done, on_every_loop, pause, provoke, raising_later, turns
+from support_hosts import until
 from support_more import Boom, bound_not_listening, ignore, unraisable
 
 import pybuntcp

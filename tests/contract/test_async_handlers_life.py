@@ -10,19 +10,8 @@ import weakref
 
 import pytest
 from support import TIMEOUT, send_and_wait
-from support_awaits import (
-    Held,
-    Notes,
-    accepted,
-    cancel_rest,
-    done,
-    each_kind,
-    gauges,
-    on_every_loop,
-    sides,
-    turns,
-    until,
-)
+from support_awaits import Held, Notes, accepted, done, each_kind, on_every_loop, sides, turns
+from support_hosts import close_host, gauges, until
 from support_more import ignore, in_thread
 
 import pybuntcp
@@ -272,8 +261,7 @@ def end_the_program(new_loop, main):
     def run():
         loop = new_loop()
         loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))
-        cancel_rest(loop)
-        loop.close()
+        close_host(loop)
         del loop
         gc.collect()
 

@@ -16,7 +16,8 @@ from support import (
     shrink_send_buffer,
     unread_bytes,
 )
-from support_awaits import Held, Notes, accepted, done, on_every_loop, repeated, seen, stuff, turns, until
+from support_awaits import Held, Notes, accepted, done, on_every_loop, repeated, stuff, turns
+from support_hosts import seen, until
 from support_more import ignore
 
 import pybuntcp

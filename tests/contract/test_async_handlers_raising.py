@@ -17,8 +17,8 @@ from support_awaits import (
     run_on,
     told_to_loop,
     turns,
-    until,
 )
+from support_hosts import until
 from support_more import Boom, chain, ignore
 
 EVENTS = ["open", "data", "drain", "end", "close", "timeout"]

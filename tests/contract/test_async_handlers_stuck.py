@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support import Feed
-from support_awaits import Notes, accepted, done, on_every_loop, turns, until
+from support_awaits import Notes, accepted, done, on_every_loop, turns
+from support_hosts import until
 from support_more import ignore
 from support_sinks import BIG, SMALL
 

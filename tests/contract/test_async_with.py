@@ -7,7 +7,8 @@ import time
 
 import pytest
 from support import Recorder, finish_and_wait, pattern, reset_and_wait, send_and_wait
-from support_awaits import Notes, accepted, connected, done, gauges, nothing_open, on_every_loop, sides, turns, until
+from support_awaits import Notes, accepted, connected, done, nothing_open, on_every_loop, sides, turns
+from support_hosts import gauges, until
 from support_more import QUIET, Boom
 from support_sinks import BIG, SMALL
 

@@ -21,8 +21,8 @@ from support_awaits import (
     sides,
     told_to_loop,
     turns,
-    until,
 )
+from support_hosts import until
 from support_more import (
     QUIET,
     Boom,

@@ -12,18 +12,8 @@ import socket as stdlib
 
 import pytest
 from support import descriptors, linux_only, pattern
-from support_awaits import (
-    Notes,
-    accepted,
-    descriptors_untouched,
-    done,
-    gauges,
-    nothing_open,
-    on_every_loop,
-    seen,
-    turns,
-    until,
-)
+from support_awaits import Notes, accepted, descriptors_untouched, done, nothing_open, on_every_loop, turns
+from support_hosts import gauges, seen, until
 from support_more import (
     QUIET,
     black_hole,

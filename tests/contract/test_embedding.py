@@ -16,12 +16,12 @@ from support_hosts import (
     connection,
     dialled_by,
     echo,
-    happened,
     host_loop,
     host_run,
     read_exactly,
     run_in,
     run_of,
+    seen,
     unclosed,
     until,
     watched_backends,
@@ -45,7 +45,7 @@ def test_a_listener_opened_inside_a_running_loop_is_served_by_it(host):
 
 
 async def attached():
-    await until(lambda: watched_backends() == 1, "the host to watch our backend")
+    await seen(lambda: watched_backends() == 1, "the host to watch our backend")
 
 
 async def listening():
@@ -60,7 +60,7 @@ async def connected():
     listener.stop()
     await attached()
     client.close()
-    await happened(lambda: server.count("close"))
+    await until(lambda: server.count("close"))
 
 
 async def refused():
@@ -82,7 +82,7 @@ async def terminated():
     listener, _, socket = await connection(Recorder(), client)
     listener.stop(True)
     socket.terminate()
-    await happened(lambda: client.count("close"))
+    await until(lambda: client.count("close"))
 
 
 @linux_only
@@ -92,7 +92,7 @@ def test_the_host_has_no_reader_of_ours_after_the_last_handle_is_gone_and_again_
     async def main():
         for _ in range(3):
             await use()
-            await until(lambda: watched_backends() == 0, "the host to let go of our reader")
+            await seen(lambda: watched_backends() == 0, "the host to let go of our reader")
 
     host_run(host, main)
 
@@ -129,7 +129,7 @@ def test_a_timer_alone_wakes_the_loop(host):
         armed = time.monotonic()
         accepted.timeout(0.08)
         assert 0.08 <= await fired - armed < 0.08 + LATE
-        await happened(lambda: server.count("close"))
+        await until(lambda: server.count("close"))
 
     host_run(host, main)
 
@@ -183,7 +183,7 @@ def test_sockets_of_ours_that_are_never_idle_leave_the_host_its_timers_and_reade
         assert time.monotonic() - start < LATE
         assert client.count("data") > 5
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     async def streams():
         """A line over asyncio's own transports."""
@@ -271,8 +271,8 @@ def test_two_alternating_loops_in_one_thread_have_each_their_own_sockets(kinds):
     async def finish(number):
         listeners[number].stop(True)
         clients[number].close()
-        await happened(lambda: recorders[number].count("close"))
-        await until(lambda: pybuntcp.stats()["open_listeners"] == 0, "the listener to be closed")
+        await until(lambda: recorders[number].count("close"))
+        await seen(lambda: pybuntcp.stats()["open_listeners"] == 0, "the listener to be closed")
 
     with host_loop(kinds[0]) as first, host_loop(kinds[1]) as second:
         run_in(first, lambda: start(recorders[0]))
@@ -295,7 +295,7 @@ def test_a_timeout_that_was_due_while_another_loop_ran_comes_when_its_own_runs_a
         accepted.timeout(0.05)
 
     async def told():
-        await happened(lambda: server.count("close"))
+        await until(lambda: server.count("close"))
 
     server = Recorder()
     with host_loop(host) as mine, host_loop("asyncio") as other:

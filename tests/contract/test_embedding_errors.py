@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 from support import Recorder
-from support_hosts import HOSTS, LOCAL, close_host, connection, dialled_by, happened, host_run, new_host, run_in
+from support_hosts import HOSTS, LOCAL, close_host, connection, dialled_by, host_run, new_host, run_in, until
 from support_more import Boom, bound_not_listening, chain, ignore, raising, unraisable
 
 import pybuntcp
@@ -45,10 +45,10 @@ async def bring_about(event, server, client):
     listener, accepted, connected = await connection(server, client)
     listener.stop()
     provoke(event, accepted, connected)
-    await happened(lambda: server.count(event))
+    await until(lambda: server.count(event))
     for socket in (accepted, connected):
         socket.terminate()
-    await happened(lambda: server.count("close") and client.count("close"))
+    await until(lambda: server.count("close") and client.count("close"))
 
 
 @HOSTS
@@ -96,9 +96,9 @@ def test_h1_without_an_error_handler_the_server_lives_on(host):
             listener, _, connected = await connection(server, client)
             for count in (1, 2):
                 connected.write(b"x")
-                await happened(lambda count=count: len(client.received()) == count)
+                await until(lambda count=count: len(client.received()) == count)
             listener.stop(True)
-            await happened(lambda: client.count("close"))
+            await until(lambda: client.count("close"))
         assert [type(context["exception"]) for context in told] == [Boom, Boom]
 
     host_run(host, main)
@@ -187,7 +187,7 @@ def test_h1_an_exit_raised_in_connect_error_comes_out_of_run_until_complete(host
     async def main():
         with bound_not_listening() as port:
             pybuntcp.connect(hostname="127.0.0.1", port=port, socket=recorder.handlers)
-            await happened(lambda: recorder.count("connect_error"))
+            await until(lambda: recorder.count("connect_error"))
 
     leaving = exit("from connect_error")
     recorder = Recorder(connect_error=raising(leaving))
@@ -222,7 +222,7 @@ def test_h1_after_an_exit_the_loop_can_be_run_again_and_nothing_was_lost(host, e
             with client:
                 assert await asyncio.get_running_loop().sock_recv(client, 99) == b"hello"
         listener.stop(True)
-        await happened(lambda: server.count("close") == 8)
+        await until(lambda: server.count("close") == 8)
 
     server = Recorder(data=data)
     loop = new_host(host)

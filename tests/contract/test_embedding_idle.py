@@ -8,7 +8,7 @@ import socket as stdlib
 import time
 
 from support import Recorder, linux_only
-from support_hosts import HOSTS, LOCAL, connection, dialled_by, happened, host_run, read_exactly
+from support_hosts import HOSTS, LOCAL, connection, dialled_by, host_run, read_exactly, until
 
 import pybuntcp
 
@@ -54,7 +54,7 @@ def test_a_timeout_set_in_a_slow_callback_comes_neither_early_nor_late(host):
         accepted.timeout(0.1)
         time.sleep(0.05)
         assert 0.1 <= await fired - armed < 0.19
-        await happened(lambda: server.count("close"))
+        await until(lambda: server.count("close"))
 
     host_run(host, main)
 
@@ -154,7 +154,7 @@ def test_a_connection_that_comes_and_goes_costs_few_wake_ups(host):
                         client.sendall(b"x")
                         client.setblocking(False)
                         assert await read_exactly(client, 1) == b"x"
-                await happened(lambda: server.count("close") == 20)
+                await until(lambda: server.count("close") == 20)
 
             turns, switches, _ = await cost_of(talk())
         await listener.wait_closed()

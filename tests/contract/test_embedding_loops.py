@@ -14,11 +14,11 @@ from support_hosts import (
     answers,
     connection,
     echo,
-    happened,
     host_loop,
     host_run,
     new_host,
     run_in,
+    seen,
     unclosed,
     until,
 )
@@ -70,7 +70,7 @@ async def _closed_again(things):
     things["listener"].stop()
     things["accepted"].terminate()
     things["client"].terminate()
-    await until(lambda: pybuntcp.stats()["open_sockets"] == pybuntcp.stats()["open_listeners"] == 0, "all closed")
+    await seen(lambda: pybuntcp.stats()["open_sockets"] == pybuntcp.stats()["open_listeners"] == 0, "all closed")
 
 
 @HOSTS
@@ -135,9 +135,9 @@ def test_verbs_on_a_socket_of_another_loop_still_work(host):
         return accepted.write(b"from elsewhere")
 
     async def told():
-        await happened(lambda: client.received() == b"from elsewhere")
+        await until(lambda: client.received() == b"from elsewhere")
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     client = Recorder()
     with host_loop(host) as mine, host_loop("asyncio") as other:
@@ -188,7 +188,7 @@ def test_a_loop_of_another_thread_has_sockets_of_its_own(host):
         listener, _accepted, client = await connection(server, Recorder())
         with listener:
             client.write(b"x")
-            await happened(lambda: seen)
+            await until(lambda: seen)
             return pybuntcp.stats()["open_sockets"]
 
     seen = []

@@ -13,16 +13,7 @@ import threading
 
 import pytest
 from support import Peer, Recorder
-from support_hosts import (
-    HOSTS,
-    LOCAL,
-    connection,
-    echo,
-    happened,
-    host_run,
-    in_a_thread_of_its_own,
-    read_exactly,
-)
+from support_hosts import HOSTS, LOCAL, connection, echo, host_run, in_a_thread_of_its_own, read_exactly, until
 from support_more import QUIET, bound_not_listening, dialled, port_of, raw_tcp
 
 import pybuntcp
@@ -73,9 +64,9 @@ def test_a_write_that_the_kernel_does_not_take_at_once_needs_no_other_event(host
         assert 0 < accepted.pending < taken < 16 << 20
         await asyncio.sleep(0.01)  # the host polls
         connected.resume()
-        await happened(lambda: server.count("drain") and len(client.received()) == taken)
+        await until(lambda: server.count("drain") and len(client.received()) == taken)
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     host_run(host, main)
 
@@ -87,7 +78,7 @@ def test_a_write_that_the_kernel_does_not_take_at_once_needs_nothing_of_the_read
     async def main():
         server = Recorder()
         with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
-            await happened(lambda: server.sockets)
+            await until(lambda: server.sockets)
             taken = server.socket.write(bytes(16 << 20))
             assert 0 < server.socket.pending < taken
             assert len(await asyncio.wrap_future(peer.recv_exactly(taken))) == taken
@@ -120,7 +111,7 @@ def test_a_reader_of_an_idle_socket_needs_no_other_event(host):
         server = Recorder()
         with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener:
             connected = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port)
-            await happened(lambda: server.sockets)
+            await until(lambda: server.sockets)
             server.socket.write(b"0123456789" * 10)
             reader = connected.reader(10)
             for _ in range(10):
@@ -146,7 +137,7 @@ def test_an_async_handler_that_ends_needs_no_other_event_for_what_waited(host):
                 socket.write(b"x")
                 await asyncio.sleep(0.002)  # the handler runs, and what comes next waits for it
                 socket.write(b"x")
-                await happened(lambda count=count: client.received() == b"xx" * count)
+                await until(lambda count=count: client.received() == b"xx" * count)
             socket.terminate()
         await listener.wait_closed()
 
@@ -269,7 +260,7 @@ def test_a_verb_called_from_anywhere_is_carried_out_without_another_event(host, 
             accepted.pause()
             connected.write(b"x")
         place(asyncio.get_running_loop(), lambda: verb(accepted))
-        await happened(lambda: client.count(event))
+        await until(lambda: client.count(event))
         listener.stop(True)
         connected.terminate()
         await listener.wait_closed()

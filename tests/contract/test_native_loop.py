@@ -19,12 +19,12 @@ from support_hosts import (
     close_host,
     connection,
     echo,
-    happened,
     host_loop,
     host_run,
     new_host,
     run_in,
     unclosed,
+    until,
 )
 from support_more import Boom, in_thread, run_program
 
@@ -144,11 +144,11 @@ def test_sockets_stay_open_between_two_runs_of_a_loop():
 
     async def talk():
         connected.write(b"x")
-        await happened(lambda: client.received() == b"x")
+        await until(lambda: client.received() == b"x")
 
     async def finish():
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     client = Recorder()
     with host_loop("native") as loop:
@@ -163,7 +163,7 @@ def test_a_handler_may_stop_the_loop():
 
     async def finish():
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     client = Recorder()
     with host_loop("native") as loop:
@@ -180,9 +180,9 @@ def test_running_the_loop_inside_a_handler_is_a_runtime_error():
     async def main():
         listener, _, connected = await connection(Recorder(data=data), client)
         connected.write(b"x")
-        await happened(lambda: client.received() == b"x")
+        await until(lambda: client.received() == b"x")
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     def data(socket, chunk):
         with pytest.raises(RuntimeError, match="running"):
@@ -238,7 +238,7 @@ def test_call_soon_threadsafe_from_four_threads_keeps_the_order_of_each():
         for thread in threads:
             thread.join(TIMEOUT)
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
 
     seen = [[], [], [], []]
     host_run("native", main)
@@ -255,9 +255,9 @@ def test_executors_work_while_sockets_are_busy():
         jobs += [asyncio.to_thread(time.sleep, 0.005) for _ in range(5)]
         idents = (await asyncio.gather(*jobs))[:20]
         rounds = client.count("data")
-        await happened(lambda: client.count("data") > rounds + 10)
+        await until(lambda: client.count("data") > rounds + 10)
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
         assert threading.get_ident() not in idents
 
     host_run("native", main)

@@ -9,14 +9,7 @@ import socket as stdlib
 
 import pytest
 from support import Recorder
-from support_hosts import (
-    LOCAL,
-    connection,
-    echo,
-    happened,
-    host_run,
-    read_exactly,
-)
+from support_hosts import LOCAL, connection, echo, host_run, read_exactly, until
 from support_more import dialled
 
 import pybuntcp
@@ -169,7 +162,7 @@ def test_a_descriptor_closed_while_watched_harms_no_socket_of_ours_that_gets_its
             clients = [stack.enter_context(dialled(listener.port)) for _ in watched]
             for fd in watched:
                 os.close(fd)
-            await happened(lambda: len(server.sockets) == len(watched))
+            await until(lambda: len(server.sockets) == len(watched))
             reused = {accepted.fileno() for accepted in server.sockets} & set(watched)
             assert len(reused) >= len(watched) - 2  # libuv may take one for itself
             called.clear()
@@ -193,7 +186,7 @@ def test_a_watched_descriptor_gets_the_number_of_a_socket_of_ours_that_was_close
         listener, accepted, connected = await connection(server, Recorder())
         numbers = {accepted.fileno(), connected.fileno()}
         connected.terminate()
-        await happened(lambda: server.count("close"))
+        await until(lambda: server.count("close"))
         with contextlib.ExitStack() as stack:
             pipes = [stack.enter_context(pipe()) for _ in range(4)]
             assert numbers & {fd for ends in pipes for fd in ends}
@@ -219,10 +212,10 @@ async def busy(body):
     try:
         result = await body()
         seen = client.count("data")
-        await happened(lambda: client.count("data") > seen + 5)
+        await until(lambda: client.count("data") > seen + 5)
     finally:
         listener.stop(True)
-    await happened(lambda: client.count("close"))
+    await until(lambda: client.count("close"))
     return result
 
 
@@ -326,7 +319,7 @@ def test_asyncios_clients_reach_our_listener_and_our_clients_asyncios_server():
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         await pybuntcp.connect(hostname="127.0.0.1", port=port, socket=client.handlers)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
         server.close()
         return first, client.received()
 

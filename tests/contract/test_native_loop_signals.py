@@ -11,7 +11,7 @@ import time
 
 import pytest
 from support import TIMEOUT, Recorder
-from support_hosts import LOCAL, connection, echo, happened, host_run
+from support_hosts import LOCAL, connection, echo, host_run, until
 from support_more import QUIET, Program
 
 import pybuntcp
@@ -226,7 +226,7 @@ def test_subprocesses_run_while_sockets_are_busy():
         processes = await asyncio.gather(*[child("print(input())") for _ in range(3)])
         outputs = await asyncio.gather(*[process.communicate(b"x\n") for process in processes])
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
         return [out for out, _ in outputs]
 
     assert host_run("native", main) == [b"x\n"] * 3
@@ -243,7 +243,7 @@ def test_a_child_process_inherits_no_socket_of_ours():
         process = await child(LISTED, *map(str, numbers), close_fds=False)
         out, _ = await process.communicate()
         listener.stop(True)
-        await happened(lambda: client.count("close"))
+        await until(lambda: client.count("close"))
         return out.strip()
 
     assert host_run("native", main) == b"[]"

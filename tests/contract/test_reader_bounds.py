@@ -18,11 +18,10 @@ from support_awaits import (
     on_every_loop,
     reading,
     repeated,
-    seen,
     stuff,
     turns,
-    until,
 )
+from support_hosts import seen, until
 from support_more import QUIET
 
 import pybuntcp

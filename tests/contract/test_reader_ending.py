@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 from support import finish_and_wait, pattern, reset_and_wait, send_and_wait
-from support_awaits import Notes, accepted, connected, done, on_every_loop, reading, turns, until
+from support_awaits import Notes, accepted, connected, done, on_every_loop, reading, turns
+from support_hosts import until
 from support_more import ignore
 
 from pybuntcp import ReadyState, Socket

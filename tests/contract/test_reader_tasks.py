@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from support import TIMEOUT, send_and_wait
-from support_awaits import Notes, accepted, done, each_kind, nothing_open, on_every_loop, reading, turns, until
+from support_awaits import Notes, accepted, done, each_kind, nothing_open, on_every_loop, reading, turns
+from support_hosts import until
 
 waiting_for = contextvars.ContextVar("waiting_for")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import random
 import socket
 import sys
 
 import pytest
-from programs import EXAMPLES, HOST, MEGABYTE, Program, redis_server
+from programs import EXAMPLES, HOST, MEGABYTE, Program, example_module, redis_server
 from support import unread_bytes
-from support_hosts import HOSTS, host_run, until
+from support_hosts import HOSTS, host_run, seen
 
 import pybuntcp
 
@@ -41,15 +40,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def module():
-    """The example as a module; it finds redis_client.py where it lies itself."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        spec = importlib.util.spec_from_file_location("redis_await", EXAMPLES / "redis_await.py")
-        loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-    finally:
-        sys.path.remove(str(EXAMPLES))
-    return loaded
+    return example_module("redis_await")
 
 
 @pytest.fixture
@@ -329,7 +320,7 @@ def test_tasks_wait_for_a_server_that_does_not_read_and_little_piles_up(on_peer)
 
     async def test(redis, peer):
         tasks = [asyncio.create_task(redis.command("SET", "key", value)) for _ in range(400)]
-        await until(lambda: pybuntcp.stats()["pending_bytes"] >= 65536, "a server that is behind")
+        await seen(lambda: pybuntcp.stats()["pending_bytes"] >= 65536, "a server that is behind")
         assert pybuntcp.stats()["pending_bytes"] < 65536 + 2 * len(value)
         for task in tasks:
             task.cancel()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import socket
 import sys
 
 import pytest
-from programs import EXAMPLES, HOST, MEGABYTE, output_of, redis_server
+from programs import EXAMPLES, HOST, MEGABYTE, example_module, output_of, redis_server
 from support import run_loop
 
 SHOWN = """\
@@ -31,11 +30,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def module():
-    """The example as a module."""
-    spec = importlib.util.spec_from_file_location("redis_client", EXAMPLES / "redis_client.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return example_module("redis_client")
 
 
 def test_the_demonstration_prints_replies_in_order_and_ends(server):

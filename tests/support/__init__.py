@@ -35,7 +35,7 @@ from .kernel import (
     wait_for,
     was_reset,
 )
-from .leaks import check_nothing_left, sweep, warm
+from .leaks import check_nothing_left, end_everything, sweep, warm
 from .loops import GAUGES, Loop, LoopHung, StandaloneLoop, run_loop, unraisable
 from .pairs import (
     Feed,
@@ -80,6 +80,7 @@ __all__ = [
     "connected",
     "data_segments_received",
     "descriptors",
+    "end_everything",
     "every_loop",
     "finish_and_wait",
     "first_of_twenty_closes_the_others",

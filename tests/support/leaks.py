@@ -36,6 +36,13 @@ def check_nothing_left(before: dict[int, str]) -> None:
 
 def sweep(loop: Loop | None = None) -> None:
     """After a failed test: end what it left behind, so that the next one starts clean; by this loop, or by `run()`."""
+    end_everything()
+    with contextlib.suppress(LoopHung):
+        (loop.run if loop else run_loop)(2.0)
+
+
+def end_everything() -> None:
+    """Close all that is open in this thread."""
     for thing in gc.get_objects():
         with contextlib.suppress(RuntimeError):  # it may belong to the loop of another thread
             if isinstance(thing, pybuntcp.Listener):
@@ -44,8 +51,6 @@ def sweep(loop: Loop | None = None) -> None:
                 thing.terminate()
             elif isinstance(thing, pybuntcp.Connecting):
                 thing.cancel()
-    with contextlib.suppress(LoopHung):
-        (loop.run if loop else run_loop)(2.0)
 
 
 def warm(loop: type[Loop]) -> None:

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 from support import Recorder, pattern, reset_and_wait, shrink_send_buffer
-from support_awaits import Held, Notes, accepted, done, nothing_open, on_every_loop, told_to_loop, turns, until
-from support_hosts import HOSTS
+from support_awaits import Held, Notes, accepted, done, nothing_open, on_every_loop, told_to_loop, turns
+from support_hosts import HOSTS, until
 from support_more import Boom, Program, dialled, ignore, unraisable
 
 BIG = 8 << 20  # bytes, more than a kernel takes of a peer that does not read
