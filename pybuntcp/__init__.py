@@ -24,7 +24,8 @@ from ._core import (
     libuv_version,
     stats,
 )
-from .api import connect, listen, new_event_loop, run
+from .api import connect, listen, new_event_loop, run, tls_engine_info
+from .options import TLSOptions
 from .threads import ListenerThreads, listen_threads
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "Socket",
     "SocketReader",
     "SocketSink",
+    "TLSOptions",
     "__version__",
     "connect",
     "libuv_version",
@@ -47,4 +49,5 @@ __all__ = [
     "new_event_loop",
     "run",
     "stats",
+    "tls_engine_info",
 ]

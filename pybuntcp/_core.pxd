@@ -102,3 +102,44 @@ cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int millisecon
 
 # The `Socket`, made when first asked for. It needs the GIL.
 cdef object socket_object(socket_t* s)
+
+
+# ---------------------------------------------------------------------------- the seam to _tls
+
+# For pybuntcp's own `_tls`, which is built with this very file: no part of the C API, no promise.
+
+cdef struct secure_t:           # first in what an engine has of a secured socket
+    void* face                  # borrowed: its Python object
+    size_t sealed               # plaintext in what is sealed and waits for the kernel
+    size_t words                # ... and bytes of the engine's own
+    char* kept                  # what came and must not be opened yet; malloc'ed
+    size_t kept_size
+    bint untold                 # the engine has something to tell when it may
+
+cdef struct room_t:             # a loop's, where engines work
+    char* out                   # sealed, to be sent by the core before anything else happens
+    size_t out_size
+    size_t out_room
+    char* plain                 # for what was opened
+    size_t plain_room
+    bint busy                   # an engine is at work: user code that it calls finds the room taken
+
+cdef struct filter_t:
+    # Bytes consumed of what came; it tells what it found by `secure_opened` and the like.
+    size_t (*feed)(secure_t*, socket_t*, const char*, size_t) noexcept nogil
+    int (*seal)(secure_t*, socket_t*, const char*, size_t) noexcept nogil     # all of it, into the room; -1: broken
+    void (*notify)(secure_t*, socket_t*) noexcept nogil                       # "nothing more comes", into the room
+    void (*cut)(secure_t*, socket_t*) noexcept nogil                          # the peer's FIN came
+    void (*forget)(secure_t*, socket_t*) noexcept nogil                       # the descriptor is gone
+
+cdef void secure_register(const filter_t* engine, object begin) noexcept
+cdef room_t* secure_room(socket_t* s) noexcept nogil                          # NULL: no memory
+cdef bint secure_reserve(room_t* room, size_t more) noexcept nogil            # False: no memory
+cdef bint secure_may_tell(socket_t* s) noexcept nogil                         # ... data, and its end
+cdef bint secure_may_settle(socket_t* s) noexcept nogil                       # ... the handshake's verdict
+cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil
+cdef void secure_ended(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
+cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept nogil
+cdef void secure_broken(socket_t* s) noexcept nogil                           # after the handshake; the face has the error
+cdef void secure_truncated(socket_t* s) noexcept nogil                        # ... and the user is told by `close` alone
+cdef void secure_take_gil(socket_t* s) noexcept nogil                         # for the rest of the turn

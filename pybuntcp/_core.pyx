@@ -26,12 +26,15 @@ include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
 # one connection, without its user
 include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed
 include "_core/output.pyx"      # cork, try, tail, drain
+include "_core/sealing.pyx"     # ... where an engine seals what goes out
 
 # what users see
 include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
 include "_core/compiling.pyx"   # Handlers; from what users give to a table
 include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
+include "_core/secure.pyx"      # what an engine opens, and handshakes
+include "_core/upgrading.pyx"   # ... in the middle of a plain connection
 include "_core/capi.pyx"        # ... and what else Cython users may ask
 include "_core/face.pyx"        # Socket
 include "_core/record.pyx"      # ... when there is one, and what is left of it
@@ -39,7 +42,8 @@ include "_core/gathering.pyx"   # Cork, SocketSink
 include "_core/reading.pyx"     # SocketReader
 include "_core/listener.pyx"    # accepting
 include "_core/binding.pyx"     # listen
-include "_core/connector.pyx"   # happy eyeballs
+include "_core/connector.pyx"   # one outgoing connection, and what is told of it
+include "_core/dialing.pyx"     # ... happy eyeballs
 include "_core/connecting.pyx"  # connect
 include "_core/running.pyx"     # async handlers
 include "_core/module.pyx"      # run, stats

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Union, overload
 
 from . import _core
-from .options import read_connect, read_listen
+from .options import TLSOptions, read_connect, read_listen
 from .runner import run_coroutine
 
 if TYPE_CHECKING:
     import asyncio  # a program without asyncio does not import it
+    import ssl  # ... nor one without TLS that
 
 Result = TypeVar("Result")
 
 HandlersLike = Any
 """A mapping, class, instance or module with handlers, or a `Handlers`."""
+
+TLSOption = Union[Mapping[str, Any], TLSOptions, "ssl.SSLContext", bool, None]
+"""`TLSOptions`, a mapping with the same keys, True (all defaults) or an `ssl.SSLContext`."""
 
 
 def listen(
@@ -31,7 +35,7 @@ def listen(
     unix: str | PathLike[str] | None = None,
     fd: int | None = None,
     data: Any = None,
-    tls: Mapping[str, Any] | bool | None = None,
+    tls: TLSOption = None,
     exclusive: bool = False,
     reuse_port: bool = False,
     ipv6_only: bool = False,
@@ -53,6 +57,7 @@ def listen(
     it abstract), or `fd`, a listening descriptor, which is adopted.
 
     data: what `socket.data` of every accepted socket starts with, by reference.
+    tls: `TLSOptions`, a mapping with the same keys, or an `ssl.SSLContext`; None = plain.
     exclusive, reuse_port: share the port with other listeners (SO_REUSEPORT) or, the default,
     do not. allow_half_open: stay writable after the peer's end. pause_on_connect: open paused.
     backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
@@ -79,7 +84,7 @@ def connect(
     unix: str | PathLike[str] | None = None,
     fd: int | None = None,
     data: Any = None,
-    tls: Mapping[str, Any] | bool | None = None,
+    tls: TLSOption = None,
     allow_half_open: bool = False,
     no_delay: bool = True,
     keep_alive: float | None = None,
@@ -99,11 +104,12 @@ def connect(
 
     socket: the handlers; None opens paused. timeout: seconds for name and connection together;
     None = for ever. local_address (an IP literal), local_port: where to connect from. fd: a
-    connected descriptor, which is adopted. The others as in `listen`.
+    connected descriptor, which is adopted. tls: as in `listen`; True or {} = all defaults: the
+    peer's certificate must be good, and for `hostname`. The others as in `listen`.
 
     Errors at the call: TypeError or ValueError naming a wrong option. Everything else is an
     outcome: OSError with `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror`;
-    TimeoutError.
+    TimeoutError; `ssl.SSLError` for a handshake that fails and a peer that is refused.
 
     Source: `Bun.connect`. Bun: dials all addresses at once, has no timeout and no cancel.
     """
@@ -121,6 +127,18 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     asyncio loop `listen` and `connect` work as well; this one costs least.
     """
     return _core.new_event_loop()
+
+
+def tls_engine_info() -> dict[str, Any]:
+    """Which engine secures connections: `{"engine", "reason", "openssl"}`.
+
+    engine: "borrowed", which works on OpenSSL's connection itself, or "stdlib", the slower fallback
+    on `ssl.SSLObject`; reason: why it is the fallback, else None. openssl: the version, which is that
+    of the `ssl` module. `PYBUNTCP_TLS_ENGINE=stdlib` in the environment chooses the fallback.
+    """
+    from . import _tls
+
+    return dict(_tls.engine_info())
 
 
 @overload

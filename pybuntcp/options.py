@@ -1,7 +1,8 @@
 """options: what `listen` and `connect` are asked for, checked before any I/O.
 
 Owns one dataclass for each call, with every option in the shape the core takes: numbers in
-range, names as str with their encoded form beside, "for ever" as infinity.
+range, names as str with their encoded form beside, "for ever" as infinity; and `TLSOptions`, whose
+options tls.py checks.
 Promises a TypeError or ValueError that names the option. Knows no sockets.
 """
 
@@ -10,8 +11,13 @@ from __future__ import annotations
 import math
 import operator
 import os
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl  # a program without TLS does not import it
 
 FOREVER = math.inf
 
@@ -59,7 +65,9 @@ class Common(Place):
     no_delay: bool
     keep_alive: int | None
     high_water_mark: int
+    tls: Any
     idle_timeout: float
+    handshake_timeout: float
     linger_timeout: float
     allow_half_open: bool
     pause_on_connect: bool
@@ -80,15 +88,64 @@ class ConnectOptions(Common):
     local_port: int
 
 
+Material = str | bytes | bytearray | memoryview | Path
+"""PEM as text or bytes, or the path of a file with it."""
+
+
+@dataclass(frozen=True)
+class TLSOptions:
+    """The options of `tls=`; a mapping with the same keys will do. Source: Bun's `tls` option.
+
+    key, cert: our private key and our certificate, with what leads to its root behind it. Required on a server.
+    ca: what the peer's certificate must lead to; None = what the system trusts. crl: revoked certificates.
+    Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
+    key_file, cert_file, ca_file, dh_params_file: paths instead.
+
+    server_name: what a client asks for and what the certificate must be for; None = the host connected to. On a server
+    it says nothing. request_cert: a server asks clients for a certificate. reject_unauthorized: a peer whose
+    certificate does not verify is refused; False is the only way to accept one (`Socket.authorized` tells).
+
+    alpn_protocols: names (str or bytes), in order of preference, or their wire format as bytes. ciphers: OpenSSL's
+    list; names of TLS 1.3 suites may be among them. ecdh_curve: one name, or several with colons.
+    min_version, max_version: `ssl.TLSVersion` or "TLSv1.2"; at least 1.2 unless asked for. secure_options: `ssl.OP_*`
+    to add. session: bytes of `Socket.get_session`, to resume. keylog_file: path for the keys, for Wireshark.
+    low_memory_mode: accepted, and always on. sni: on a server, `{name: TLSOptions}`; a name may begin with "*.".
+
+    Errors, at the call: TypeError, ValueError and ssl.SSLError naming the option; FileNotFoundError.
+    """
+
+    key: Material | Sequence[Material] | None = field(default=None, repr=False)
+    cert: Material | Sequence[Material] | None = None
+    ca: Material | Sequence[Material] | None = None
+    crl: Material | Sequence[Material] | None = None
+    passphrase: str | bytes | None = field(default=None, repr=False)
+    key_file: str | os.PathLike[str] | None = None
+    cert_file: str | os.PathLike[str] | None = None
+    ca_file: str | os.PathLike[str] | None = None
+    dh_params_file: str | os.PathLike[str] | None = None
+    server_name: str | None = None
+    request_cert: bool = False
+    reject_unauthorized: bool = True
+    alpn_protocols: Sequence[str | bytes] | bytes | None = None
+    ciphers: str | None = None
+    ecdh_curve: str | None = None
+    min_version: ssl.TLSVersion | str | None = None
+    max_version: ssl.TLSVersion | str | None = None
+    secure_options: int | None = None
+    session: bytes | None = None
+    keylog_file: str | os.PathLike[str] | None = None
+    low_memory_mode: bool = True
+    sni: Mapping[str, Any] | None = None
+
+
 def read_listen(given: dict[str, Any]) -> ListenOptions:
     """Check the options of `listen`."""
-    no_tls(given)
     boolean("exclusive", given["exclusive"])
     if given["exclusive"] and given["reuse_port"]:
         raise ValueError("exclusive and reuse_port exclude each other")
     most = given["max_connections"]
     return ListenOptions(
-        **read_common(given),
+        **read_common(given, server=True),
         pause_on_connect=boolean("pause_on_connect", given["pause_on_connect"]),
         ipv6_only=boolean("ipv6_only", given["ipv6_only"]),
         reuse_port=boolean("reuse_port", given["reuse_port"]),
@@ -99,13 +156,12 @@ def read_listen(given: dict[str, Any]) -> ListenOptions:
 
 def read_connect(given: dict[str, Any]) -> ConnectOptions:
     """Check the options of `connect`."""
-    no_tls(given)
     local = given["local_address"]
     local_port = integer("local_port", given["local_port"], 0, 65535)
     if (local is not None or local_port) and given["hostname"] is None:
         raise TypeError("local_address and local_port go with hostname")
     return ConnectOptions(
-        **read_common(given),
+        **read_common(given, server=False),
         pause_on_connect=given["socket"] is None,
         timeout=seconds("timeout", given["timeout"]),
         local=None if local is None else local_host(local),
@@ -113,8 +169,7 @@ def read_connect(given: dict[str, Any]) -> ConnectOptions:
     )
 
 
-def read_common(given: dict[str, Any]) -> dict[str, Any]:
-    seconds("handshake_timeout", given["handshake_timeout"])
+def read_common(given: dict[str, Any], *, server: bool) -> dict[str, Any]:
     place = Place.read(given["hostname"], given["port"], given["unix"], given["fd"])
     idle = given["idle_timeout"]
     if idle is not None and seconds("idle_timeout", idle) == 0:
@@ -122,18 +177,32 @@ def read_common(given: dict[str, Any]) -> dict[str, Any]:
     return {
         **vars(place),
         "data": given["data"],
+        "tls": read_tls(given["tls"], server, place.hostname),
         "no_delay": boolean("no_delay", given["no_delay"]),
         "keep_alive": keep_alive(given["keep_alive"]),
         "high_water_mark": integer("high_water_mark", given["high_water_mark"], 0, 2**62),
         "idle_timeout": seconds("idle_timeout", idle),
+        "handshake_timeout": seconds("handshake_timeout", given["handshake_timeout"]),
         "linger_timeout": seconds("linger_timeout", given["linger_timeout"]),
         "allow_half_open": boolean("allow_half_open", given["allow_half_open"]),
     }
 
 
-def no_tls(given: dict[str, Any]) -> None:
-    if given["tls"] not in (None, False):
-        raise NotImplementedError("tls: this version of pybuntcp has no TLS")
+def read_upgrade(value: Any, server: bool) -> Any:
+    """As `read_tls`, of `upgrade_tls`: a connection has no host name to be checked."""
+    config = read_tls(value, server, None)
+    if config is None:
+        raise TypeError("tls is required")
+    return config
+
+
+def read_tls(value: Any, server: bool, hostname: str | None) -> Any:
+    """What an engine makes connections of; None: no TLS. A program without TLS never imports `ssl`."""
+    if value is None or value is False:
+        return None
+    from .tls import read_client, read_server
+
+    return read_server(value) if server else read_client(value, hostname)
 
 
 def host(option: str, value: Any) -> bytes:

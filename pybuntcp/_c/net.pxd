@@ -48,6 +48,7 @@ cdef extern from * nogil:
         return pbt_cloexec_nonblock(socket(family, SOCK_STREAM, 0));
     #endif
     }
+    static int pbt_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
     static int pbt_pipe(int fds[2]) {
         if (pipe(fds)) return -1;
         if (pbt_cloexec_nonblock(fds[0]) < 0) { close(fds[1]); return -1; }
@@ -171,6 +172,7 @@ cdef extern from * nogil:
     ssize_t pbt_send(int, const iovec*, int)
     int pbt_accept(int)
     int pbt_socket(int)
+    int pbt_duplicate(int fd)
     int pbt_pipe(int*)
     int pbt_peername(int, sockaddr*, socklen_t*)
     int bind(int, const sockaddr*, socklen_t)

@@ -7,7 +7,7 @@ adopted descriptor is left alone when it will not do.
 """
 import os
 
-from cpython.ref cimport PyObject, Py_INCREF
+from cpython.ref cimport PyObject, Py_INCREF, Py_XDECREF
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc
 
@@ -31,6 +31,7 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
     context.server = face.c
     face.hostname = hostname
     face.path = unix
+    face.secured = context.tls != NULL
     return face
 
 
@@ -153,6 +154,16 @@ cdef int keep_alive_set(int fd, object seconds) except -1:
     return 0
 
 
+cdef int context_secure(context_t* context, object tls) except -1:
+    """Sockets of this context are secured, by what was made of the option `tls`; those that are, stay as they are."""
+    cdef PyObject* old = context.tls
+    context.own_size = EXT_ALIGNMENT
+    Py_INCREF(tls)
+    context.tls = <PyObject*>tls
+    Py_XDECREF(old)
+    return 0
+
+
 cdef context_t* context_from(Handlers handlers, options) except NULL:
     """The context of a listener or connection: its table and its options."""
     cdef context_t* context = context_new()
@@ -165,5 +176,8 @@ cdef context_t* context_from(Handlers handlers, options) except NULL:
     context.idle_timeout = options.idle_timeout
     context.linger_timeout = options.linger_timeout
     context.allow_half_open = options.allow_half_open
+    context.handshake_timeout = options.handshake_timeout
+    if options.tls is not None:
+        context_secure(context, options.tls)
     context.pause_on_connect = options.pause_on_connect or handlers.opens_paused
     return context

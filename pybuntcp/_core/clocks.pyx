@@ -24,6 +24,7 @@ cdef struct clocks_t:
     alarm_t alarm               # first: the wheel's pointer is ours
     uint64_t timeout_at         # the loop's milliseconds; 0 = not set
     uint64_t linger_at
+    uint64_t shake_at           # when the handshake must be done
     uint64_t touched            # when a byte last moved
     uint64_t idle_for           # milliseconds; 0 = for ever
     uint64_t written            # bytes that had left when last looked at
@@ -56,6 +57,8 @@ cdef uint64_t clocks_due(clocks_t* self) noexcept nogil:
         due = self.timeout_at
     if self.linger_at != 0:
         due = min(due, self.linger_at)
+    if self.shake_at != 0:
+        due = min(due, self.shake_at)
     if self.idle_for != 0:
         due = min(due, self.touched + self.idle_for + 1)
     return due
@@ -96,6 +99,19 @@ cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
 
 cdef void clocks_start_idle(socket_t* s) noexcept nogil:
     if not isinf(context_of(s).idle_timeout) and clocks_of(s) != NULL:
+        clocks_arm(s)
+
+
+cdef void clocks_start_handshake(socket_t* s) noexcept nogil:
+    cdef double seconds = context_of(s).handshake_timeout
+    if not isinf(seconds) and clocks_of(s) != NULL:
+        s.clocks.shake_at = deadline_after(seconds)
+        clocks_arm(s)
+
+
+cdef void clocks_end_handshake(socket_t* s) noexcept nogil:
+    if s.clocks != NULL:
+        s.clocks.shake_at = 0
         clocks_arm(s)
 
 
@@ -143,6 +159,8 @@ cdef void on_ring(alarm_t* alarm) noexcept nogil:
     cdef uint64_t now = uv.uv_now(&loop_of(s).uv)
     if self.linger_at != 0 and now >= self.linger_at:
         linger_expired(s)
+    elif self.shake_at != 0 and now >= self.shake_at:
+        secure_expired(s)
     elif self.timeout_at != 0 and now >= self.timeout_at:
         self.timeout_at = 0
         if s.flags & S_CLOSING and s.flags & S_DEAF:

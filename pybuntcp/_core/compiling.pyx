@@ -71,6 +71,7 @@ _adapters[E_DRAIN] = <void*>py_drain
 _adapters[E_END] = <void*>py_end
 _adapters[E_CLOSE] = <void*>py_close
 _adapters[E_TIMEOUT] = <void*>py_timeout
+_adapters[E_HANDSHAKE] = <void*>py_handshake
 
 cdef void* _no_slot
 

@@ -1,18 +1,12 @@
 """connector: one outgoing connection, from `connect()` to `open` or `connect_error`.
 
-The problem: a name has several addresses, some of which may be dead and take minutes to say
-so; the caller may cancel at any moment; the outcome must be told once, from the loop, never
-before `connect()` has returned.
-The naive answer, one address after the other, waits for the dead ones; all at once burdens
-every server with connections that are thrown away.
-The rule (RFC 8305, happy eyeballs): start the first attempt; start the next when it fails or
-250 ms later, whichever is first; the first that connects wins, the others are closed.
+The caller may cancel at any moment; the outcome must be told once, from the loop, never before
+`connect()` has returned. With TLS the outcome is that of the handshake: until then the connector
+keeps the socket that won (see dialing), whose context knows it as its `dialer`.
 
-Owns `connector_t`, alive until its outcome is told and nothing of it (lookup, attempts) is
-out any more, and `attempt_t`, one address being tried, which owns its socket until that wins.
-Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
+Owns `connector_t`, alive until its outcome is told and nothing of it (lookup, attempts) is out any
+more. Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
 unix path) are posted to the loop.
-Left out: learning from earlier connections which family is better (RFC 8305, section 3.1).
 """
 from cpython.ref cimport PyObject, Py_CLEAR
 from libc.math cimport isinf
@@ -21,16 +15,8 @@ from libc.stdlib cimport calloc, free
 from pybuntcp._c cimport net, uv
 
 cdef enum:
-    STAGGER_MILLISECONDS = 250
     BACKLOG_FULL_MILLISECONDS = 5
 
-
-cdef struct attempt_t:
-    uv.uv_connect_t request     # first: libuv's pointer is ours
-    connector_t* owner
-    socket_t* s
-    attempt_t* next
-    size_t index                # of the address in owner.names
 
 cdef struct connector_t:
     uv.uv_getaddrinfo_t lookup  # first: libuv's pointer is ours
@@ -54,6 +40,7 @@ cdef struct connector_t:
     socket_t* won
     int error
     size_t failed               # whose error it is; names.count: of the whole attempt
+    PyObject* failure           # borrowed: the exception, if it is more than a code
     bint no_delay
 
 
@@ -170,105 +157,6 @@ cdef void on_looked_up(uv.uv_getaddrinfo_t* request, int status, net.addrinfo* a
         connector_dial_next(self)
 
 
-# ---------------------------------------------------------------------------- attempts
-
-cdef void connector_dial_next(connector_t* self) noexcept nogil:
-    """Start the next address that can be started; none left and none out: it has failed."""
-    cdef size_t index
-    cdef int rc
-    while self.tried < self.names.count:
-        index = self.tried
-        self.tried += 1
-        rc = connector_dial(self, index)
-        if rc == 0:
-            if self.tried < self.names.count:
-                alarm_arm(self.loop, &self.stagger, clock_now() + STAGGER_MILLISECONDS)
-            return
-        connector_note_error(self, rc, index)
-    if self.attempts == NULL:
-        connector_settle(self, self.error)
-
-
-cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
-    """Start one attempt. A negative code: it failed at once and nothing is left of it."""
-    cdef address_t* name = &self.names.each[index]
-    cdef attempt_t* attempt
-    cdef int rc = 0
-    if self.local_port != 0:
-        address_any(&self.local, name.name.any.sa_family, self.local_port)
-    if self.local.size != 0 and self.local.name.any.sa_family != name.name.any.sa_family:
-        return uv.UV_EADDRNOTAVAIL
-    attempt = <attempt_t*>calloc(1, sizeof(attempt_t))
-    if attempt == NULL:
-        return uv.UV_ENOMEM
-    attempt.owner = self
-    attempt.index = index
-    attempt.s = socket_new(self.loop, self.context)
-    if attempt.s == NULL:
-        free(attempt)
-        return uv.UV_ENOMEM
-    if self.local.size != 0:
-        rc = uv.uv_tcp_bind(&attempt.s.tcp, &self.local.name.any, 0)
-    if rc == 0:
-        rc = uv.uv_tcp_connect(&attempt.request, &attempt.s.tcp, &name.name.any, on_connected)
-    if rc < 0:
-        stream_close(attempt.s)
-        free(attempt)
-        return rc
-    attempt.next = self.attempts
-    self.attempts = attempt
-    loop_kick(self.loop)
-    return 0
-
-
-cdef void on_connected(uv.uv_connect_t* request, int status) noexcept nogil:
-    cdef attempt_t* attempt = <attempt_t*>request
-    cdef connector_t* self = attempt.owner
-    cdef socket_t* s = attempt.s
-    cdef size_t index = attempt.index
-    attempt_unlink(attempt)
-    if self.settled or status < 0:
-        stream_close(s)
-    if self.settled:
-        connector_free_if_idle(self)
-    elif status < 0:
-        connector_note_error(self, status, index)
-        connector_dial_next(self)
-    else:
-        self.won = s
-        connector_settle(self, 0)
-
-
-cdef void attempt_unlink(attempt_t* self) noexcept nogil:
-    cdef attempt_t** link = &self.owner.attempts
-    while link[0] != self:
-        link = &link[0].next
-    link[0] = self.next
-    free(self)
-
-
-cdef void connector_note_error(connector_t* self, int code, size_t index) noexcept nogil:
-    """Keep the error worth telling: the first, unless it only says that a family is missing."""
-    if (self.error == 0 or self.error == uv.UV_ENETUNREACH or self.error == uv.UV_EADDRNOTAVAIL
-            or self.error == uv.UV_EAFNOSUPPORT or self.error == uv.UV_EHOSTUNREACH):
-        self.error = code
-        self.failed = index
-
-
-cdef void on_stagger(alarm_t* alarm) noexcept nogil:
-    cdef connector_t* self = <connector_t*>alarm.owner
-    if self.names.each[0].name.any.sa_family == net.AF_UNIX:
-        connector_dial_unix(self)
-    else:
-        connector_dial_next(self)
-
-
-cdef void on_deadline(alarm_t* alarm) noexcept nogil:
-    cdef connector_t* self = <connector_t*>alarm.owner
-    self.failed = self.names.count
-    connector_settle(self, uv.UV_ETIMEDOUT)
-
-
 # ---------------------------------------------------------------------------- the outcome
 
 cdef void connector_settle(connector_t* self, int code) noexcept nogil:
@@ -337,18 +225,70 @@ cdef void connector_tell(connector_t* self) noexcept nogil:
 ctypedef void (*connector_slot)(connector_t*) noexcept nogil
 
 cdef void connector_tell_open(connector_t* self) noexcept:
+    cdef int on = 1
+    if self.no_delay:
+        net.setsockopt(stream_fd(self.won), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
+    keep_alive_set(stream_fd(self.won), (<Connecting>self.face).options.keep_alive)
+    if self.context.tls == NULL:
+        connector_open(self)
+        return
+    context_of(self.won).dialer = self
+    secure_begin(self.won, False)
+
+
+cdef void connector_open(connector_t* self) noexcept:
+    """It stands, and so does what it is secured by."""
     cdef socket_t* s = self.won
     cdef Connecting face = connector_let_go(self)
-    cdef int on = 1
     self.won = NULL
-    if self.no_delay:
-        net.setsockopt(stream_fd(s), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
-    keep_alive_set(stream_fd(s), face.options.keep_alive)
+    context_of(s).dialer = NULL
     self.loop.count.connected += 1
     if Py_REFCNT(<PyObject*>face) != 1:
         face.value = socket_face(s)     # somebody may ask for it
     face.telling = True
-    socket_opened(s)
+    if not s.flags & S_OPENED:
+        socket_opened(s)
+    connecting_told(face)
+
+
+cdef void connector_secured(connector_t* self) noexcept nogil:
+    """The handshake is done. A socket that was closed meanwhile is told of when it is gone."""
+    if self.won.flags & (S_CLOSING | S_CLOSED):
+        return
+    gil_take(self.loop)
+    (<connector_slot><void*>connector_open)(self)
+    connector_free_if_idle(self)
+
+
+cdef void connector_lost(connector_t* self) noexcept nogil:
+    """The connection is gone before its handshake was done."""
+    gil_take(self.loop)
+    (<connector_slot><void*>connector_tell_lost)(self)
+    connector_free_if_idle(self)
+
+
+cdef void connector_tell_lost(connector_t* self) noexcept:
+    cdef socket_t* s = self.won
+    cdef bint opened = s.flags & S_OPENED != 0
+    cdef object failure = secure_failure(s)
+    self.won = NULL
+    context_of(s).dialer = NULL
+    if self.loop.dead:
+        return                      # see connector_abandon
+    self.error = s.error if s.error != 0 else uv.UV_ECONNABORTED
+    self.failure = <PyObject*>failure
+    if opened:
+        connector_refuse(self)      # its handlers know
+    else:
+        connector_tell_failure(self)
+    self.failure = NULL
+
+
+cdef void connector_refuse(connector_t* self) noexcept:
+    cdef object error = connector_error(self)
+    cdef Connecting face = connector_let_go(self)
+    face.error = error
+    face.told = True
     connecting_told(face)
 
 
@@ -379,6 +319,8 @@ cdef bint connector_tell_slot(connector_t* self, int error) noexcept nogil:
 
 cdef object connector_error(connector_t* self):
     options = (<Connecting>self.face).options
+    if self.failure != NULL and <object>self.failure is not None:
+        return <object>self.failure
     if options.fd is not None:
         return error_from_code(self.error, "connect", f"fd {options.fd}")
     if options.unix is not None:
@@ -409,6 +351,7 @@ cdef void connector_cancel(connector_t* self) noexcept:
     """Nobody wants it any more: no handler runs."""
     connector_stop(self)
     if self.won != NULL:
+        context_of(self.won).dialer = NULL
         stream_close(self.won)
         self.won = NULL
     connector_let_go(self)

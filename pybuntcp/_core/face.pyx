@@ -37,6 +37,7 @@ cdef class Socket:
     cdef record_t* record       # owned
     cdef public object data
     cdef object own_reader      # its SocketReader, if it was asked for one
+    cdef object secure          # the engine's object, if it is secured
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -275,6 +276,108 @@ cdef class Socket:
     def fileno(self):
         """The descriptor, still owned by the socket; -1 without one."""
         return socket_fileno(self.s) if face_alive(self) else -1
+
+    # ------------------------------------------------------------------ TLS
+
+    def upgrade_tls(self, *, tls, socket, data=None, server=False, initial_data=None):
+        """Go on as a TLS connection: the TLS `Socket`. This one is DETACHED, and is told nothing more.
+
+        tls: as `listen` and `connect` take it; socket, data: of the new one, which keeps the other
+        options. server: this side answers the handshake. What came and was not told yet belongs to
+        it; initial_data: what was told already and belongs to it, too.
+        Errors: those of the options; RuntimeError if it is not established, or secured already.
+        Bun: gives `[raw, tls]`, and `raw` is told of the ciphertext.
+        """
+        return socket_upgrade(self, tls, socket, data, bool(server), initial_data)
+
+    @property
+    def authorized(self):
+        """Was the peer's certificate asked for, and found good? Kept after close."""
+        return bool(secure_ask(self, "authorized"))
+
+    @property
+    def alpn_protocol(self):
+        """The protocol that was agreed on (ALPN), or None."""
+        return secure_ask(self, "alpn_protocol")
+
+    def get_authorization_error(self):
+        """What verification found wrong with the peer's certificate, or None. Kept after close."""
+        return secure_ask(self, "authorization_error")
+
+    def get_peer_certificate(self):
+        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None without one."""
+        return secure_ask(self, "get_peer_certificate")
+
+    def get_certificate(self):
+        """Our own certificate, in the same shape; None without one."""
+        return secure_ask(self, "get_certificate")
+
+    def get_cipher(self):
+        """`{"name", "standard_name", "version"}`; None before the handshake."""
+        return secure_ask(self, "get_cipher")
+
+    def get_tls_version(self):
+        """"TLSv1.3", say; None before the handshake."""
+        return secure_ask(self, "get_tls_version")
+
+    def get_session(self):
+        """The session as bytes, to be resumed by `session=` or `set_session`; None: there is none yet."""
+        return secure_ask(self, "get_session")
+
+    def set_session(self, session):
+        """Resume a session. False: the handshake has begun. Errors: ValueError for other bytes."""
+        return bool(secure_ask(self, "set_session", session))
+
+    def get_tls_ticket(self):
+        """The session's ticket as bytes, or None."""
+        return secure_ask(self, "get_tls_ticket")
+
+    def is_session_reused(self):
+        """Was a session resumed?"""
+        return bool(secure_ask(self, "is_session_reused"))
+
+    def export_keying_material(self, length, label, context=None):
+        """`length` bytes that only the two ends know (RFC 5705, 8446). Errors: ValueError."""
+        return secure_ask(self, "export_keying_material", length, label, context)
+
+    def get_tls_finished_message(self):
+        """Our Finished message as bytes, or None."""
+        return secure_ask(self, "get_tls_finished_message")
+
+    def get_tls_peer_finished_message(self):
+        """The peer's Finished message as bytes, or None."""
+        return secure_ask(self, "get_tls_peer_finished_message")
+
+    def get_shared_sigalgs(self):
+        """Names of the signature algorithms that both ends know."""
+        return secure_ask(self, "get_shared_sigalgs")
+
+    def get_ephemeral_key_info(self):
+        """On a client, of the key exchange: `{"type", "name", "size"}`; on a server None."""
+        return secure_ask(self, "get_ephemeral_key_info")
+
+    def get_servername(self):
+        """The name a client asks for (SNI), or None."""
+        return secure_ask(self, "get_servername")
+
+    def set_servername(self, name):
+        """Ask for another name. False: the handshake has begun. Errors: ValueError on a server."""
+        return bool(secure_ask(self, "set_servername", name))
+
+    def set_max_send_fragment(self, size):
+        """Plaintext of one record, in 512..16384 bytes. False: out of range, or not secured."""
+        return bool(secure_ask(self, "set_max_send_fragment", size))
+
+    def set_verify_mode(self, request_cert, reject_unauthorized):
+        """Whom to accept, before the handshake is done. False: too late, or not secured."""
+        return bool(secure_ask(self, "set_verify_mode", request_cert, reject_unauthorized))
+
+    def disable_renegotiation(self):
+        """It is off always."""
+
+    def renegotiate(self):
+        """False: renegotiation is off. Bun: asks for one (TLS 1.2)."""
+        return False
 
     # ------------------------------------------------------------------ options
 

@@ -53,7 +53,12 @@ cdef struct context_t:
     uint64_t high_water_mark
     double idle_timeout         # seconds; infinity = for ever
     double linger_timeout
-    size_t ext_size             # the user's bytes behind every socket: fixed, whatever is reloaded
+    size_t own_size             # our own bytes behind every socket; 0: it is not secured
+    size_t ext_size             # ... and the user's: fixed, whatever is reloaded
+    PyObject* tls               # owned: what an engine makes a secured connection of
+    socket_t* heir              # what the connection becomes when the last of this socket is sent
+    connector_t* dialer         # borrowed: waits for the handshake of an outgoing connection
+    double handshake_timeout
     bint allow_half_open
     bint pause_on_connect
 
@@ -80,7 +85,7 @@ cdef context_t* context_new() except NULL:
     if self == NULL:
         raise MemoryError()
     self.references = 1
-    self.idle_timeout = self.linger_timeout = float("inf")
+    self.idle_timeout = self.linger_timeout = self.handshake_timeout = float("inf")
     return self
 
 
@@ -90,7 +95,10 @@ cdef context_t* context_copy(context_t* other) except NULL:
     self[0] = other[0]
     self.references = 1
     table_copy(&self.table, &other.table)
+    self.dialer = NULL
+    self.heir = NULL
     Py_XINCREF(self.data)
+    Py_XINCREF(self.tls)
     return self
 
 
@@ -115,6 +123,7 @@ ctypedef void (*context_slot)(context_t*) noexcept nogil
 cdef void context_free(context_t* self) noexcept:
     table_clear(&self.table)
     Py_CLEAR(self.data)
+    Py_CLEAR(self.tls)
     free(self)
 
 
@@ -150,6 +159,15 @@ cdef inline void emit_close(socket_t* s, int code) noexcept nogil:
     handler_leave(loop_of(s))
 
 
+cdef inline void emit_handshake(socket_t* s, bint success, long verify_result) noexcept nogil:
+    cdef handshake_slot slot = context_of(s).table.slots.handshake
+    if slot == NULL or loop_of(s).dead:
+        return
+    handler_enter(loop_of(s))
+    slot(s, success, verify_result)
+    handler_leave(loop_of(s))
+
+
 cdef inline void emit_connect_error(socket_t* s, int error) noexcept nogil:
     """`error` as slots are told it. Nothing to do is not asked here: see connector."""
     handler_enter(loop_of(s))
@@ -179,6 +197,11 @@ cdef void py_end(socket_t* s) noexcept nogil:
 cdef void py_timeout(socket_t* s) noexcept nogil:
     gil_take(loop_of(s))
     (<call_slot><void*>call_handler)(s, E_TIMEOUT)
+
+
+cdef void py_handshake(socket_t* s, int success, long verify_result) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_slot><void*>call_handshake)(s, success)
 
 
 cdef void py_data(socket_t* s, const char* at, size_t size) noexcept nogil:
@@ -224,6 +247,16 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
     if lent is not None and size >= LEASE_LEAST:
         lent = None
         slab_renew_if_kept(loop_of(s))
+
+
+cdef void call_handshake(socket_t* s, int success) noexcept:
+    cdef object handler = <object>context_of(s).table.callable[E_HANDSHAKE]
+    try:
+        result = handler(socket_face(s), success != 0, secure_verdict(s))
+        if result is not None:
+            handler_returned(s, E_HANDSHAKE, handler, result)
+    except BaseException as error:
+        handler_raised(s, E_HANDSHAKE, handler, error)
 
 
 cdef void call_close(socket_t* s, int error_number) noexcept:

@@ -77,7 +77,8 @@ cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
     self.accepted += 1
     self.connections += 1
     loop.count.accepted += 1
-    socket_opened(s)
+    socket_count(s)
+    socket_stands(s)
 
 
 cdef void listener_rest(listener_t* self) noexcept nogil:
@@ -201,8 +202,32 @@ cdef void listener_unlink(listener_t* self) noexcept:
 
 cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil:
     cdef socket_t* s = <socket_t*>handle
-    if handle.type == uv.UV_TCP and s.flags & S_OPENED and context_of(s).server == server:
+    if handle.type == uv.UV_TCP and s.flags & S_COUNTED and context_of(s).server == server:
         socket_close(s)
+
+
+cdef object listener_tls(Listener self, object tls):
+    from pybuntcp.options import read_tls
+
+    if not self.secured:
+        raise ValueError("tls: this listener was made without; a plain one cannot become a secured one")
+    config = read_tls(tls, True, None)
+    if config is None:
+        raise ValueError("tls: a secured listener cannot become a plain one")
+    return config
+
+
+cdef int listener_reload(Listener self, Handlers handlers, object config) except -1:
+    """What is not None takes the place of what there is."""
+    cdef context_t* context = self.c.context
+    if context == NULL:
+        return 0
+    if handlers is not None:
+        handlers_fit(handlers, context)
+        context_install(loop_of(self.c), context, handlers)
+    if config is not None:
+        context_secure(context, config)
+    return 0
 
 
 # ---------------------------------------------------------------------------- the face
@@ -226,6 +251,7 @@ cdef class Listener:
     cdef object _data           # what `data` was when its context went
     cdef list _waiting          # who waits until no socket is open
     cdef Loop _loop            # its memory is needed as long as `c` is
+    cdef bint secured
 
     def __init__(self):
         raise TypeError("listeners are made by listen()")
@@ -298,17 +324,18 @@ cdef class Listener:
     def reload(self, socket=None, *, tls=None):
         """New handlers for every socket of this listener, open ones too, between two events.
 
-        Another listener given the same `Handlers` is not touched. A bad one changes nothing.
-        Errors: as `Handlers`. Source: Bun's `listener.reload({socket})`.
+        Another listener given the same `Handlers` is not touched.
+        tls: as in `listen`; connections accepted from now on are secured by this, `sni` included.
+        What is wrong changes nothing. Errors: as `Handlers`; those of `TLSOptions`; ValueError for
+        a listener without TLS. Source: Bun's `listener.reload({socket})`.
         """
-        if tls is not None:
-            raise ValueError("tls: this listener has no TLS to reload")
-        cdef Handlers handlers = handlers_from(socket)
+        cdef Handlers handlers = None
+        if socket is not None or tls is None:
+            handlers = handlers_from(socket)
         loop_check(loop_of(self.c))
-        handlers = handlers_for(handlers, self._loop)
-        if self.c.context != NULL:
-            handlers_fit(handlers, self.c.context)
-            context_install(loop_of(self.c), self.c.context, handlers)
+        if handlers is not None:
+            handlers = handlers_for(handlers, self._loop)
+        listener_reload(self, handlers, None if tls is None else listener_tls(self, tls))
 
     def stats(self):
         """`{"accepted", "connections", "accept_errors"}`."""

@@ -75,6 +75,8 @@ cdef struct loop_t:
     bint closed
     roll_t dirty                # sockets with output gathered by the handler that runs
     roll_t late                 # ... and with output that sinks coalesce until the turn ends
+    roll_t held                 # ... and that hold what came or is to be told, until a turn looks at them
+    room_t room                 # where engines seal and open
     chunk_t* spare[8]           # chunks to gather in, warm
     size_t spares
     connector_t* connectors     # every attempt in progress
@@ -224,6 +226,8 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
 
 
 cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
+    if loop_of(handle).held.count != 0:
+        up.held(loop_of(handle))
     loop_end_turn(loop_of(handle))
 
 
@@ -264,7 +268,7 @@ cdef inline void loop_kick(loop_t* self) noexcept nogil:
 
 cdef inline bint loop_is_due(loop_t* self) noexcept nogil:
     """Does something wait for the next turn alone?"""
-    return self.late.count != 0 or uv.uv_backend_timeout(&self.uv) == 0
+    return self.late.count + self.held.count != 0 or uv.uv_backend_timeout(&self.uv) == 0
 
 
 cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:

@@ -1,6 +1,7 @@
-"""module: what the core offers to the facade beside its classes: `run` and `stats`.
+"""module: what the core offers to the facade beside its classes: `run` and `stats`; and the wiring.
 
-Does not check options: that is done in Python, before.
+Owns `up`, the table of what the layers below tell those above. Does not check options: that is done
+in Python, before.
 """
 from pybuntcp._c cimport uv
 
@@ -64,3 +65,37 @@ cdef void on_list_unclosed(uv.uv_handle_t* handle, void* found) noexcept with gi
         (<list>found).append(<object>(<listener_t*>handle).face)
     elif (<socket_t*>handle).flags & S_OPENED:
         (<list>found).append(socket_face(<socket_t*>handle))
+
+
+# ---------------------------------------------------------------------------- what streams tell
+
+cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
+    if handle.type == uv.UV_TCP:
+        stream_close(<socket_t*>handle)
+    else:
+        listener_abandon(<listener_t*>handle)
+
+
+cdef void loop_forsaken(loop_t* loop) noexcept nogil:
+    """The loop is dead: what libuv does not know of ends here."""
+    connectors_abandon(loop)
+    (<loop_slot><void*>running_abandon)(loop)
+
+
+up.received = socket_received
+up.ended = socket_ended
+up.flushed = socket_flushed
+up.broken = socket_broken
+up.moved = clocks_touch
+up.closing = socket_closing
+up.closed = socket_closed
+up.read_to = reader_read_on
+up.held = secure_turn
+up.end_read = socket_end_read
+up.unclosed = list_unclosed
+up.abandoned = on_handle_abandoned
+up.forsaken = loop_forsaken
+up.handled = output_flush_dirty
+up.turned = output_flush_late
+up.drained = sink_tell
+up.again = connectors_tell_posted

@@ -63,7 +63,14 @@ cdef inline size_t output_pending(socket_t* self) noexcept nogil:
 
 cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
     """Bytes that reached the kernel."""
+    if self.flags & S_SECURE:
+        return self.accepted - sealing_pending(self)
     return self.accepted - output_pending(self)
+
+
+cdef inline bint output_blocked(socket_t* self) noexcept nogil:
+    """What is written now follows by itself: the kernel is full, or the handshake not done."""
+    return output_sending(self) != 0 or self.flags & S_SECURING != 0
 
 
 cdef inline bint output_corked(socket_t* self) noexcept nogil:
@@ -81,7 +88,7 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     cdef size_t limit = max(mark, <size_t>1)
     if size == 0:
         return 0
-    if output_sending(self) != 0:
+    if output_blocked(self):
         return output_keep(self, at, size, limit)
     if output_corked(self) and output_gather(self, at, size, min(mark, <size_t>CORK_SIZE)):
         return size
@@ -118,6 +125,7 @@ cdef ssize_t output_coalesce(
     """
     cdef loop_t* loop = loop_of(self)
     cdef size_t sending, gathered
+    cdef bint blocked
     if size == 0:
         return 0
     if output_pending(self) + size > limit:
@@ -128,12 +136,13 @@ cdef ssize_t output_coalesce(
             return uv.UV_ENOBUFS
     sending = output_sending(self)
     gathered = chunk_length(self.gather)
-    if sending == 0 and gathered + size >= mark:
+    blocked = output_blocked(self)
+    if not blocked and gathered + size >= mark:
         return output_send_all(self, at, size, limit)
-    if not output_append(self, at, size, limit - sending, loop.late.count if sending == 0 else SIZE_MAX):
+    if not output_append(self, at, size, limit - sending, SIZE_MAX if blocked else loop.late.count):
         return uv.UV_ENOMEM
     self.accepted += size
-    if sending == 0:
+    if not blocked:
         output_mark(self, &loop.late, S_LATE)
     return size
 
@@ -184,6 +193,12 @@ cdef bint output_append(
 
 cdef ssize_t output_send(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
     """One attempt: what is gathered, then the caller's bytes; keep what is refused."""
+    if self.flags & S_SECURE:
+        return sealing_send(self, at, size, limit)
+    return output_send_plain(self, at, size, limit)
+
+
+cdef ssize_t output_send_plain(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
     cdef uv.uv_buf_t parts[2]
     cdef int count = 0
     cdef size_t gathered = chunk_length(self.gather)
@@ -260,7 +275,10 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     """Send what is gathered, unless libuv is still sending: then it follows by itself."""
     cdef uv.uv_buf_t part
     cdef ssize_t sent
-    if self.gather == NULL or output_sending(self) != 0 or self.flags & (S_BROKEN | S_CLOSED):
+    if self.gather == NULL or output_blocked(self) or self.flags & (S_BROKEN | S_CLOSED):
+        return
+    if self.flags & S_SECURE:
+        sealing_flush(self)
         return
     part.base = chunk_bytes(self.gather)
     part.len = chunk_length(self.gather)
@@ -286,12 +304,13 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
     cdef chunk_t* chunk = <chunk_t*>request
     cdef loop_t* loop = loop_of(self)
     cdef size_t size = chunk_length(chunk)
+    cdef size_t plain = sealing_left(self, chunk) if self.flags & S_SECURE else size
     chunk_free(loop, chunk)
     if self.flags & S_CLOSED:
         return
     if status < 0:
         # Some of it may have left; nobody will ever know how much.
-        self.accepted -= size
+        self.accepted -= plain
         output_break(self, status)
         return
     loop.count.bytes_written += size
@@ -409,7 +428,7 @@ cdef void output_forget(socket_t* self) noexcept nogil:
 
 cdef void output_drop(socket_t* self) noexcept nogil:
     """Forget everything unsent; libuv gives its chunk back through `on_written`."""
-    self.accepted -= output_sending(self)
+    self.accepted -= sealing_dropped(self) if self.flags & S_SECURE else output_sending(self)
     output_forget(self)
 
 

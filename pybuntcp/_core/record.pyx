@@ -29,6 +29,8 @@ cdef object socket_face(socket_t* s):
     if s.face != NULL:
         return <object>s.face       # made meanwhile, by somebody's finalizer
     face.s = s
+    if s.flags & S_SECURE:
+        face.secure = <object>secure_of(s).face
     if context_of(s).data != NULL:
         face.data = <object>context_of(s).data
     Py_INCREF(face)
@@ -146,8 +148,20 @@ cdef int face_reload(socket_t* s, Handlers handlers) except -1:
     own = context_copy(shared)
     context_install(loop_of(s), own, handlers)
     s.tcp.data = own
+    own.dialer = shared.dialer
+    shared.dialer = NULL
     context_release(loop_of(s), shared)
     return 0
+
+
+cdef object secure_ask(Socket self, str what, first=_to_be_filled, second=_to_be_filled, third=_to_be_filled):
+    """Of the engine's object; None: it is not secured."""
+    face_alive(self)
+    if self is None or self.secure is None:
+        return None
+    found = getattr(self.secure, what)
+    given = [each for each in (first, second, third) if each is not _to_be_filled]
+    return found(*given) if callable(found) else found
 
 
 cdef object socket_error(socket_t* s, int code):
@@ -160,5 +174,7 @@ cdef object socket_error(socket_t* s, int code):
 cdef object face_error(Socket self, int code, str syscall):
     """The exception, with the peer's address."""
     cdef address_t name
+    if code == uv.UV_EPROTO and self.secure is not None and self.secure.error is not None:
+        return self.secure.error
     face_address(self, True, &name)
     return error_from_code(code, syscall, address_host(&name), address_port(&name))

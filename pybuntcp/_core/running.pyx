@@ -27,6 +27,8 @@ cdef extern from *:
 cdef class Running:
     """An async handler that has not ended: called with its task when it has."""
     cdef Socket socket
+    cdef Loop loop
+    cdef socket_t* s            # it is not freed as long as its loop lives and this runs
     cdef object handler
     cdef int event
     cdef unsigned int after     # bits of events: what goes on when it has ended; see socket_go_on
@@ -34,9 +36,9 @@ cdef class Running:
     cdef object cause           # the exception an `error` handler was called for; None: another handler
 
     def __call__(self, task):
-        if self.socket is None or self.socket.s == NULL or loop_of(self.socket.s).dead:
+        if self.loop is None or self.loop.c.dead:
             return              # asyncio says what nobody asked for
-        running_ended(self, self.socket.s)
+        running_ended(self, self.s)
 
 
 # ---------------------------------------------------------------------------- starting
@@ -57,12 +59,12 @@ cdef int handler_returned(
 cdef int running_start(socket_t* s, int event, object handler, object coroutine, object cause) except -1:
     cdef Loop loop = <Loop>loop_of(s).owner
     cdef Running running = Running.__new__(Running)
-    running.socket = socket_face(s)
+    running.socket, running.loop, running.s = socket_face(s), loop, s
     running.handler, running.event, running.cause = handler, event, cause
     running.after = 1 << event
     s.flags |= S_BUSY
     if not s.flags & (S_DEAF | S_READER | S_CLOSED):
-        stream_stop(s)
+        stream_rest(s)
     try:
         running.task = coroutine_start(loop, handler, coroutine)
     except BaseException:

@@ -36,6 +36,7 @@ cdef struct chunk_t:
     size_t start                # the bytes are start..end
     size_t end
     size_t size
+    size_t plain                # bytes of the user's that it stands for, where it is sealed; see sealing
     char memory[1]
 
 

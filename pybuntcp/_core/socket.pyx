@@ -44,11 +44,25 @@ cdef int socket_adopt(loop_t* loop, context_t* context, int fd, socket_t** made)
     return 0
 
 
+cdef void socket_stands(socket_t* s) noexcept nogil:
+    """The peer accepted it, or we did the peer: it is open, or its handshake begins."""
+    if context_of(s).tls != NULL:
+        secure_begin(s, True)
+    else:
+        socket_opened(s)
+
+
+cdef void socket_count(socket_t* s) noexcept nogil:
+    if not s.flags & S_COUNTED:
+        s.flags |= S_COUNTED
+        loop_of(s).count.open_sockets += 1
+
+
 cdef void socket_opened(socket_t* s) noexcept nogil:
     """The connection stands: tell `open`, then read."""
     cdef context_t* context = context_of(s)
     s.flags |= S_OPENED
-    loop_of(s).count.open_sockets += 1
+    socket_count(s)
     if context.pause_on_connect:
         s.flags |= S_PAUSED
     clocks_start_idle(s)
@@ -99,7 +113,7 @@ cdef int socket_close(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSED:
         return 0                # a write that failed had nothing more to wait for
     s.flags |= S_ENDED | S_CLOSING
-    stream_stop(s)
+    stream_rest(s)
     if s.flags & S_READER:
         reader_stop(s)
     clocks_forget_user(s)
@@ -112,6 +126,13 @@ cdef int socket_close(socket_t* s) noexcept nogil:
 
 cdef void socket_leave(socket_t* s) noexcept nogil:
     """Closing, and nothing is pending: give the descriptor back as soon as that loses nothing."""
+    if s.flags & S_SECURING:
+        stream_close(s)         # there was nothing yet to lose
+        return
+    if s.flags & S_SECURE and not s.flags & S_BROKEN and not sealing_farewell(s):
+        if not s.flags & S_CLOSED:
+            clocks_start_linger(s)
+        return
     if s.flags & (S_EOF | S_BROKEN) or not stream_would_lose(s):
         stream_close(s)
         return
@@ -172,7 +193,7 @@ cdef int socket_pause(socket_t* s) noexcept nogil:
     if s.flags & (S_CLOSED | S_CLOSING | S_DEAF):
         return -1
     s.flags |= S_PAUSED
-    stream_stop(s)
+    stream_rest(s)
     return 0
 
 
@@ -234,7 +255,7 @@ cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil:
 cdef int socket_state(socket_t* s) noexcept nogil:
     if s.flags & (S_CLOSED | S_CLOSING):
         return SOCKET_CLOSED if s.flags & S_OPENED else SOCKET_DETACHED
-    if not s.flags & S_OPENED:
+    if not s.flags & S_OPENED or s.flags & S_SECURING:
         return SOCKET_OTHER
     return SOCKET_SHUTDOWN if s.flags & (S_ENDED | S_BROKEN) else SOCKET_ESTABLISHED
 
@@ -247,7 +268,7 @@ cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
 
 cdef void socket_send_fin(socket_t* s) noexcept nogil:
     """Everything is with the kernel: FIN, and the end if the peer had ended."""
-    if s.flags & S_FIN_SENT:
+    if s.flags & S_FIN_SENT or (s.flags & S_SECURE and not sealing_farewell(s)):
         return
     stream_fin(s)
     if s.flags & (S_EOF | S_DEAF):
@@ -261,8 +282,10 @@ cdef void socket_send_fin(socket_t* s) noexcept nogil:
 cdef void socket_received(socket_t* s, const char* at, size_t size) noexcept nogil:
     if s.clocks != NULL:
         clocks_touch(s)
-    if not s.flags & (S_DEAF | S_READER):
+    if not s.flags & (S_DEAF | S_READER | S_SECURE):
         emit_data(s, at, size)
+    elif s.flags & S_SECURE:
+        secure_received(s, at, size)
     elif not s.flags & S_DEAF:
         reader_received(s, at, size)
 
@@ -271,7 +294,14 @@ cdef void socket_ended(socket_t* s, int code) noexcept nogil:
     if code != uv.UV_EOF:
         socket_fail(s, code)
         stream_close(s)
-        return
+    elif s.flags & (S_SECURE | S_DEAF | S_BROKEN) == S_SECURE:
+        engine.cut(secure_of(s), s)
+    else:
+        socket_eof(s)
+
+
+cdef void socket_eof(socket_t* s) noexcept nogil:
+    """The peer sends no more."""
     s.flags |= S_EOF
     if s.flags & S_BROKEN:
         stream_close(s)
@@ -309,6 +339,9 @@ cdef void socket_peer_ended(socket_t* s) noexcept nogil:
 
 
 cdef void socket_flushed(socket_t* s) noexcept nogil:
+    if s.flags & S_ENDED and context_of(s).heir != NULL:
+        heir_go(s)
+        return
     if s.flags & S_CLOSING:
         if not s.flags & S_FIN_SENT:
             socket_leave(s)     # else it is leaving already: flush() asks again and again
@@ -350,6 +383,11 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
     cdef context_t* context
     if s.flags & S_AWAITED:
         sink_tell(s)
+    context = context_of(s)
+    if context.heir != NULL:
+        heir_orphan(s)
+    if context.dialer != NULL and context.dialer.won == s:
+        connector_lost(context.dialer)
     if s.flags & S_READER:
         reader_closed(s)
     if s.flags & S_WATCHED:
@@ -360,15 +398,17 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
     if s.flags & S_BUSY and not loop.dead:
         s.flags |= S_GONE
         return False
-    if s.flags & S_OPENED:
+    if s.flags & S_COUNTED:
         loop.count.open_sockets -= 1
         loop.count.closed += 1
     if s.face != NULL:
         gil_take(loop)
         (<event_slot><void*>face_detach)(s)
     context = context_of(s)
-    if context.server != NULL and s.flags & S_OPENED:
+    if context.server != NULL and s.flags & S_COUNTED:
         listener_lost_one(context.server)
+    if s.flags & S_SECURE:
+        secure_free(s)
     context_release(loop, context)
     return True
 
@@ -391,34 +431,3 @@ cdef void socket_go_on(socket_t* s, unsigned int events) noexcept nogil:
         socket_end_read(s)
     if not s.flags & S_BUSY:
         stream_read(s)
-
-
-cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
-    if handle.type == uv.UV_TCP:
-        stream_close(<socket_t*>handle)
-    else:
-        listener_abandon(<listener_t*>handle)
-
-
-cdef void loop_forsaken(loop_t* loop) noexcept nogil:
-    """The loop is dead: what libuv does not know of ends here."""
-    connectors_abandon(loop)
-    (<loop_slot><void*>running_abandon)(loop)
-
-
-up.received = socket_received
-up.ended = socket_ended
-up.flushed = socket_flushed
-up.broken = socket_broken
-up.moved = clocks_touch
-up.closing = socket_closing
-up.closed = socket_closed
-up.read_to = reader_read_on
-up.end_read = socket_end_read
-up.unclosed = list_unclosed
-up.abandoned = on_handle_abandoned
-up.forsaken = loop_forsaken
-up.handled = output_flush_dirty
-up.turned = output_flush_late
-up.drained = sink_tell
-up.again = connectors_tell_posted

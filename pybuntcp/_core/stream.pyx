@@ -47,6 +47,12 @@ cdef enum:
     S_READER = 4194304      # what comes is for a SocketReader
     S_END_READ = 8388608    # ... which has given its user the end
     S_WATCHED = 16777216    # somebody waits for its end
+    S_COUNTED = 33554432    # among the open sockets
+    S_SECURE = 67108864     # what is sent is sealed, and what comes is opened: see sealing, secure
+    S_SECURING = 134217728  # ... and its handshake is not done: nothing of the user's is sent
+    S_HELD = 268435456      # ... something came, or is to be told, that has to wait: not read
+    S_QUEUED = 536870912    # ... and it is in the loop's list for that
+    S_NOTIFIED = 1073741824     # ... and the peer was told that nothing more comes
 
 cdef enum:
     EXT_ALIGNMENT = 16      # of the user's bytes behind a socket_t: any C type's
@@ -56,7 +62,7 @@ cdef struct socket_t:
     uv.uv_tcp_t tcp             # first: libuv's pointer is ours; .data is the context_t
     PyObject* face              # owned: the Socket, made when first needed
     chunk_t* gather             # bytes accepted and not yet given to the kernel
-    clocks_t* clocks             # its deadlines, made when first needed
+    clocks_t* clocks            # its deadlines, made when first needed
     uint64_t bytes_read
     uint64_t accepted           # bytes taken from the user; less pending = bytes written
     unsigned int flags
@@ -65,7 +71,7 @@ cdef struct socket_t:
 
 
 cdef struct stream_events_t:
-    # What streams tell the layer above. Filled once, by socket.
+    # What streams tell the layer above. Filled once, by module.
     void (*received)(socket_t*, const char*, size_t) noexcept nogil
     void (*ended)(socket_t*, int) noexcept nogil        # UV_EOF or an error code
     void (*flushed)(socket_t*) noexcept nogil           # nothing is pending any more
@@ -82,18 +88,20 @@ cdef struct stream_events_t:
     void (*handled)(loop_t*) noexcept nogil             # a handler returned, output is gathered
     void (*turned)(loop_t*) noexcept nogil              # a turn ends, output is gathered
     void (*again)(loop_t*) noexcept nogil               # a turn that was asked for begins
+    void (*held)(loop_t*) noexcept nogil                # a turn's callbacks have run, and sockets hold something
 
 cdef stream_events_t up
 
 
 cdef inline size_t stream_ext_start() noexcept nogil:
-    """Where the user's bytes begin, counted from the socket."""
+    """Where begins what lies behind a socket: an engine's pointer, and then the user's bytes."""
     return (sizeof(socket_t) + EXT_ALIGNMENT - 1) // EXT_ALIGNMENT * EXT_ALIGNMENT
 
 
 cdef socket_t* socket_new(loop_t* loop, context_t* context) noexcept nogil:
     """A socket without a descriptor. Owned by libuv from here on; NULL: no memory."""
-    cdef size_t size = stream_ext_start() + context.ext_size if context.ext_size != 0 else sizeof(socket_t)
+    cdef size_t ext = context.own_size + context.ext_size
+    cdef size_t size = stream_ext_start() + ext if ext != 0 else sizeof(socket_t)
     cdef socket_t* self = <socket_t*>calloc(1, size)
     if self == NULL:
         return NULL
@@ -113,6 +121,9 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 cdef void stream_read(socket_t* self) noexcept nogil:
     """Read, or go on reading."""
+    if self.flags & (S_SECURING | S_HELD):
+        stream_read_secured(self)
+        return
     if self.flags & (S_PAUSED | S_EOF | S_CLOSED):
         return
     if not self.flags & S_DEAF:
@@ -125,6 +136,32 @@ cdef void stream_read(socket_t* self) noexcept nogil:
             return
     uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
     loop_kick(loop_of(self))
+
+
+cdef void stream_read_secured(socket_t* self) noexcept nogil:
+    """What is held comes first, and not in here. A handshake goes on whatever the user does."""
+    if self.flags & S_HELD:
+        stream_queue(self)
+    elif not self.flags & (S_CLOSED | S_EOF):
+        uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+        loop_kick(loop_of(self))
+
+
+cdef void stream_queue(socket_t* self) noexcept nogil:
+    """Have the loop look at what is held."""
+    cdef loop_t* loop = loop_of(self)
+    if not self.flags & S_QUEUED:
+        if not roll_add(&loop.held, self):
+            stream_close(self)
+            return
+        self.flags |= S_QUEUED
+    loop_again(loop)
+
+
+cdef inline void stream_rest(socket_t* self) noexcept nogil:
+    """The user wants no more for now."""
+    if not self.flags & S_SECURING:
+        stream_stop(self)
 
 
 cdef inline void stream_stop(socket_t* self) noexcept nogil:

@@ -175,6 +175,9 @@ cdef int loop_close(Loop owner) except -1:
         free(self.spare[i])
     free(self.dirty.at)
     free(self.late.at)
+    free(self.held.at)
+    free(self.room.out)
+    free(self.room.plain)
     wakeup_give_back(self)
     for i in range(2):
         if self.wakeup[i] >= 0:

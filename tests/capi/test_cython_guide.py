@@ -29,7 +29,10 @@ BLOCKS = blocks_of("cython.md", PAGE)
 FILES = {block.file: block.text for block in BLOCKS if block.file}
 PARTS = [block for block in BLOCKS if block.language == "cython" and not block.mark]
 PROGRAMS = [block for block in BLOCKS if block.needs]
-DECLARED = (resources.files("pybuntcp") / "_core.pxd").read_text()
+SHIPPED = (resources.files("pybuntcp") / "_core.pxd").read_text()
+DECLARED, SEAM, _ = SHIPPED.partition(
+    "# ---------------------------------------------------------------------------- the seam"
+)
 GIVEN = (resources.files("pybuntcp") / "__init__.pxd").read_text()
 
 PROBE = '''
@@ -111,6 +114,13 @@ def import_echo(folder):
     return module
 
 
+def test_the_seam_to_the_engine_is_no_part_of_the_api():
+    assert SEAM
+    names = re.findall(r"^cdef .*?(\w+)\(", SHIPPED.removeprefix(DECLARED), re.MULTILINE)
+    assert len(names) > 5
+    assert not set(names) & names_given()
+
+
 def test_the_readme_shows_the_same_server():
     assert FILES["echo/echo.pyx"] in (DOCS.parent / "README.md").read_text()
 
@@ -161,7 +171,7 @@ def test_a_function_that_this_pybuntcp_lacks_is_refused_with_the_words_of_the_pa
     def declare_one_more(folder):
         (folder / "pybuntcp").mkdir()
         (folder / "pybuntcp/__init__.pxd").write_text(GIVEN)
-        (folder / "pybuntcp/_core.pxd").write_text(f"{DECLARED}\ncdef int socket_sing(socket_t* s) noexcept nogil\n")
+        (folder / "pybuntcp/_core.pxd").write_text(f"{SHIPPED}\ncdef int socket_sing(socket_t* s) noexcept nogil\n")
         with (folder / "echo.pyx").open("a") as source:
             source.write("\nfrom pybuntcp._core cimport socket_sing\nsocket_sing(NULL)\n")
 

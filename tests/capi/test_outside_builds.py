@@ -80,7 +80,7 @@ def test_it_uses_every_name_that_a_cimport_gives():
 
 def test_every_declared_name_can_be_cimported_from_the_package():
     """`from pybuntcp cimport ...` and `from pybuntcp._core cimport ...` give the same."""
-    declared = (resources.files("pybuntcp") / "_core.pxd").read_text()
+    declared = (resources.files("pybuntcp") / "_core.pxd").read_text().partition("the seam to _tls")[0]
     given = (resources.files("pybuntcp") / "__init__.pxd").read_text()
     functions = re.findall(r"^cdef [\w ]*?\*?(\w+)\(", declared, re.MULTILINE)
     types = [*re.findall(r"^ctypedef void \(\*(\w+)\)", declared, re.MULTILINE), "socket_t", "slots_t"]

@@ -1,0 +1,176 @@
+"""sealing: the way out of a secured socket.
+
+Owns the seam to the engine (`filter_t`, which `_tls` registers) in this direction: what is
+gathered, and what is written, is plaintext up to the moment at which it goes to the kernel; then
+the engine seals as much of it into the loop's room as one system call takes. What the kernel
+refuses of that is copied and queued like anything else, and counts as it is; the rest stays
+plaintext, under the mark.
+
+The engine has words of its own: a handshake, an alert, the answer to a key update. They go out
+as soon as it returns, behind what libuv is sending.
+
+Promises: what one socket sealed has left the room before anything else can run. Does not know
+what an engine does.
+"""
+from pybuntcp._c cimport uv
+
+cdef enum:
+    SEALED_AT_ONCE = 65536      # bytes of plaintext for one system call
+    SEALED_OVER = 16384         # ... also past the mark: a record's worth
+    WORDS_MOST = 65536          # bytes of the engine's own that may wait for a peer that does not read
+
+
+cdef const filter_t* engine = NULL      # _tls's, once that is imported
+
+
+cdef inline secure_t** secure_place(socket_t* self) noexcept nogil:
+    return <secure_t**>(<char*>self + stream_ext_start())
+
+
+cdef inline secure_t* secure_of(socket_t* self) noexcept nogil:
+    """What the engine has of a secured socket."""
+    return secure_place(self)[0]
+
+
+# ---------------------------------------------------------------------------- accounting
+
+cdef inline size_t sealing_pending(socket_t* self) noexcept nogil:
+    """Plaintext that is not yet with the kernel."""
+    return secure_of(self).sealed + chunk_length(self.gather)
+
+
+cdef inline size_t sealing_left(socket_t* self, chunk_t* chunk) noexcept nogil:
+    """libuv is done with a chunk: the plaintext that it stands for."""
+    if self.flags & S_CLOSED:
+        return chunk.plain      # see sealing_dropped
+    secure_of(self).sealed -= chunk.plain
+    if chunk.plain == 0:
+        secure_of(self).words -= chunk_length(chunk)
+    return chunk.plain
+
+
+cdef inline size_t sealing_dropped(socket_t* self) noexcept nogil:
+    cdef size_t plain = secure_of(self).sealed
+    secure_of(self).sealed = 0
+    return plain
+
+
+# ---------------------------------------------------------------------------- sending
+
+cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
+    """As `output_send`: what is gathered, then the caller's bytes; keep what is refused."""
+    cdef size_t taken = 0
+    cdef size_t piece
+    if not sealing_flush(self):
+        return self.error
+    while taken < size and output_sending(self) == 0 and not loop_of(self).room.busy:
+        piece = min(size - taken, sealing_size(self, limit))
+        if not sealing_some(self, at + taken, piece):
+            return self.error
+        taken += piece
+    if taken < size:
+        return taken + output_keep(self, at + taken, size - taken, limit)
+    return taken
+
+
+cdef inline size_t sealing_size(socket_t* self, size_t limit) noexcept nogil:
+    """Plaintext that may be sealed at once: it cannot be taken back."""
+    cdef size_t pending = output_pending(self)
+    cdef size_t room = limit - pending if limit > pending else 0
+    return min(room + SEALED_OVER, <size_t>SEALED_AT_ONCE)
+
+
+cdef bint sealing_some(socket_t* self, const char* at, size_t size) noexcept nogil:
+    """Seal and send. False: the socket is broken."""
+    if engine.seal(secure_of(self), self, at, size) < 0:
+        loop_of(self).room.out_size = 0
+        output_break(self, uv.UV_EPROTO)
+        return False
+    self.accepted += size
+    sealing_emit(self, size)
+    return not self.flags & (S_BROKEN | S_CLOSED)
+
+
+cdef bint sealing_flush(socket_t* self) noexcept nogil:
+    """Send what is gathered, as far as the kernel takes it. False: the socket is broken."""
+    cdef chunk_t* chunk
+    cdef size_t piece
+    if self.gather != NULL and loop_of(self).room.busy:
+        output_mark(self, &loop_of(self).late, S_LATE)
+        return True
+    while self.gather != NULL and output_sending(self) == 0:
+        chunk = self.gather
+        piece = min(chunk_length(chunk), <size_t>SEALED_AT_ONCE)
+        self.accepted -= piece          # it is counted again
+        chunk.start += piece
+        if not sealing_some(self, chunk_bytes(chunk) - piece, piece):
+            return False
+        output_advance(self, 0)
+    if self.gather == NULL and output_sending(self) == 0:
+        output_emptied(self)
+    return True
+
+
+cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
+    """Send what the engine left in the room, which stands for so much plaintext."""
+    cdef room_t* room = &loop_of(self).room
+    cdef uv.uv_buf_t part
+    cdef ssize_t sent = 0
+    part.base = room.out
+    part.len = room.out_size
+    room.out_size = 0
+    if part.len == 0 or self.flags & (S_BROKEN | S_CLOSED):
+        return
+    if output_sending(self) == 0:
+        sent = output_attempt(self, &part, 1)
+        if sent < 0:
+            self.accepted -= plain
+            return
+        output_moved(self)
+    if <size_t>sent < part.len:
+        sealing_queue(self, part.base + sent, part.len - sent, plain)
+
+
+cdef void sealing_queue(socket_t* self, const char* at, size_t size, size_t plain) noexcept nogil:
+    """Hand a copy to libuv, which sends it as the kernel takes it, in order."""
+    cdef uv.uv_buf_t part
+    cdef chunk_t* chunk = chunk_make(size)
+    cdef int rc = uv.UV_ENOMEM
+    if chunk != NULL:
+        chunk_append(chunk, at, size)
+        chunk.plain = plain
+        part.base = chunk_bytes(chunk)
+        part.len = size
+        rc = uv.uv_write(&chunk.request, <uv.uv_stream_t*>self, &part, 1, on_written)
+    if rc == 0:
+        secure_of(self).sealed += plain
+        loop_kick(loop_of(self))
+        if plain == 0:
+            sealing_unread(self, size)
+        return
+    if chunk != NULL:
+        chunk_free(loop_of(self), chunk)
+    self.accepted -= plain
+    output_break(self, rc)
+
+
+cdef void sealing_unread(socket_t* self, size_t size) noexcept nogil:
+    """A peer that makes the engine speak, and does not read, may not have us hold it all."""
+    secure_of(self).words += size
+    if secure_of(self).words > WORDS_MOST:
+        output_break(self, uv.UV_ENOBUFS)
+        stream_close(self)
+
+
+cdef bint sealing_farewell(socket_t* self) noexcept nogil:
+    """Tell the peer that nothing more comes. True: that, and all before it, is with the kernel."""
+    if self.flags & S_SECURING:
+        return False                # when its handshake is done
+    if not self.flags & (S_NOTIFIED | S_BROKEN | S_CLOSED):
+        if loop_of(self).room.busy:
+            output_mark(self, &loop_of(self).late, S_LATE)
+            return False
+        self.flags |= S_NOTIFIED
+        engine.notify(secure_of(self), self)
+        sealing_emit(self, 0)
+    return output_pending(self) == 0

@@ -1,0 +1,331 @@
+"""secure: the way in of a secured socket, and its handshake as its user sees it.
+
+Owns the seam to the engine in this direction. An engine is given bytes (`feed`) and says what was
+in them: the handshake's verdict, data, the peer's end, an error. What may not be told now, since
+the socket is paused, or an async handler runs, or a reader is full, stays with the engine or as
+ciphertext (`S_HELD`): nothing more is read, and a turn of the loop goes on with it (`secure_turn`)
+when the user allows it.
+
+Handshakes cost a thousand times what a message costs. Their bytes are held, too, and looked at
+when the events of the turn were handled, at most `SHAKES_A_TURN` a turn: open connections go first.
+
+Every refusal ends in `stream_close`, and is told from there: to `close`, or, of an outgoing
+connection that was not open for its user yet, by its connector.
+"""
+from cpython.ref cimport PyObject
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+from pybuntcp._c cimport net, uv
+
+cdef enum:
+    SHAKES_A_TURN = 5
+    PLAIN_ROOM = 98304          # what 64 KiB that came, and a record that was begun, open to
+    SEALED_ROOM = 69632         # what SEALED_AT_ONCE seals to
+
+
+cdef object _begin_secured      # _tls's: (config, server) -> its object, with the address of its secure_t
+
+
+cdef void secure_register(const filter_t* filter, object begin) noexcept:
+    """Called by `_tls` when it is imported."""
+    global engine, _begin_secured
+    engine = filter
+    _begin_secured = begin
+
+
+# ---------------------------------------------------------------------------- the loop's room
+
+cdef room_t* secure_room(socket_t* s) noexcept nogil:
+    cdef room_t* room = &loop_of(s).room
+    if room.plain == NULL:
+        room.plain = <char*>malloc(PLAIN_ROOM)
+        room.plain_room = PLAIN_ROOM if room.plain != NULL else 0
+    return room if room.plain != NULL else NULL
+
+
+cdef bint secure_reserve(room_t* room, size_t more) noexcept nogil:
+    cdef char* grown
+    cdef size_t size
+    if room.out_room - room.out_size >= more:
+        return True
+    size = max(room.out_size + more, <size_t>SEALED_ROOM)
+    grown = <char*>realloc(room.out, size)
+    if grown == NULL:
+        return False
+    room.out = grown
+    room.out_room = size
+    return True
+
+
+# ---------------------------------------------------------------------------- birth and death
+
+cdef void secure_begin(socket_t* s, bint server) noexcept nogil:
+    """The connection stands, and is secured from here on. `open` may be told before the handshake."""
+    s.flags |= S_SECURING
+    gil_take(loop_of(s))
+    if not (<secure_slot><void*>secure_make)(s, server):
+        s.flags &= ~S_SECURING
+        socket_fail(s, uv.UV_ENOMEM)
+        stream_close(s)
+        return
+    clocks_start_handshake(s)
+    if context_of(s).table.slots.handshake != NULL:
+        socket_opened(s)
+    if server:
+        stream_read(s)
+    else:
+        secure_hold(s)              # it has the first word
+
+
+ctypedef bint (*secure_slot)(socket_t*, bint) noexcept nogil
+
+cdef bint secure_make(socket_t* s, bint server) noexcept:
+    """The engine's object, which the socket owns."""
+    cdef object made
+    try:
+        made = _begin_secured(<object>context_of(s).tls, server)
+    except BaseException as error:
+        report_unraisable(error, <object>context_of(s).tls)
+        return False
+    secure_place(s)[0] = <secure_t*><size_t>made.address
+    Py_INCREF(made)
+    s.flags |= S_SECURE
+    if s.face != NULL:
+        (<Socket>s.face).secure = made
+    return True
+
+
+cdef void secure_free(socket_t* s) noexcept nogil:
+    cdef secure_t* self = secure_of(s)
+    free(self.kept)
+    self.kept = NULL
+    s.flags &= ~S_SECURE
+    engine.forget(self, s)
+
+
+# ---------------------------------------------------------------------------- what comes
+
+cdef void secure_received(socket_t* s, const char* at, size_t size) noexcept nogil:
+    s.bytes_read -= size            # it counts when it is opened
+    if s.flags & S_BROKEN or s.flags & (S_CLOSING | S_SECURING) == S_CLOSING:
+        return
+    if s.flags & (S_SECURING | S_HELD):
+        secure_keep(s, at, size)
+        secure_hold(s)
+    else:
+        secure_feed(s, at, size)
+
+
+cdef void secure_hold(socket_t* s) noexcept nogil:
+    """Something waits for a turn."""
+    s.flags |= S_HELD
+    stream_stop(s)
+    stream_queue(s)
+
+
+cdef void secure_keep(socket_t* s, const char* at, size_t size) noexcept nogil:
+    """Behind what is kept already."""
+    cdef secure_t* self = secure_of(s)
+    cdef char* grown
+    if size == 0:
+        return
+    grown = <char*>realloc(self.kept, self.kept_size + size)
+    if grown == NULL:
+        socket_fail(s, uv.UV_ENOMEM)
+        stream_close(s)
+        return
+    memcpy(grown + self.kept_size, at, size)
+    self.kept = grown
+    self.kept_size += size
+
+
+cdef void secure_feed(socket_t* s, const char* at, size_t size) noexcept nogil:
+    """Give it to the engine, which tells what it may."""
+    cdef secure_t* self = secure_of(s)
+    cdef size_t taken
+    self.untold = False
+    taken = engine.feed(self, s, at, size)
+    if s.flags & S_CLOSED:
+        return
+    sealing_emit(s, 0)
+    if taken < size or self.untold:
+        secure_keep(s, at + taken, size - taken)
+        s.flags |= S_HELD
+        stream_stop(s)
+
+
+cdef void secure_turn(loop_t* loop) noexcept nogil:
+    """Go on with what is held, as far as that is allowed now."""
+    cdef size_t count = loop.held.count
+    cdef size_t i = 0
+    cdef size_t kept = 0
+    cdef int shakes = 0
+    cdef socket_t* s
+    while i < count:
+        s = loop.held.at[i]
+        i += 1
+        if s.flags & S_SECURING and not s.flags & S_CLOSED:
+            shakes += 1
+            if shakes > SHAKES_A_TURN:
+                loop.held.at[kept] = s
+                kept += 1
+                continue
+        s.flags &= ~S_QUEUED
+        if not s.flags & S_CLOSED:
+            secure_go_on(s)
+    while i < loop.held.count:
+        loop.held.at[kept] = loop.held.at[i]
+        kept += 1
+        i += 1
+    loop.held.count = kept
+    if kept != 0:
+        loop_again(loop)
+
+
+cdef void secure_go_on(socket_t* s) noexcept nogil:
+    cdef secure_t* self = secure_of(s)
+    cdef char* kept
+    if not s.flags & (S_OPENED | S_CLOSING) and context_of(s).table.slots.handshake != NULL:
+        socket_opened(s)            # of an heir it could not be told before
+    kept = self.kept
+    cdef size_t size = self.kept_size
+    self.kept = NULL
+    self.kept_size = 0
+    s.flags &= ~S_HELD
+    secure_feed(s, kept, size)
+    free(kept)
+    if not s.flags & (S_CLOSED | S_HELD):
+        stream_read(s)
+
+
+# ---------------------------------------------------------------------------- what the engine tells
+
+cdef bint secure_may_tell(socket_t* s) noexcept nogil:
+    if s.flags & S_DEAF:
+        return True
+    if s.flags & (S_CLOSED | S_CLOSING | S_PAUSED | S_EOF) or not s.flags & S_OPENED:
+        return False
+    if s.flags & S_READER:
+        return reader_room(reader_at(s)) != 0
+    return not s.flags & S_BUSY
+
+
+cdef bint secure_may_settle(socket_t* s) noexcept nogil:
+    return not s.flags & S_BUSY
+
+
+cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil:
+    """Data."""
+    sealing_emit(s, 0)
+    s.bytes_read += size
+    if s.flags & (S_DEAF | S_CLOSED):
+        return
+    if s.flags & S_READER:
+        reader_received(s, at, size)
+    else:
+        emit_data(s, at, size)
+
+
+cdef void secure_ended(socket_t* s) noexcept nogil:
+    """Nothing more comes: as a FIN is to others."""
+    sealing_emit(s, 0)
+    if not s.flags & S_CLOSED:
+        stream_stop(s)
+        socket_eof(s)
+
+
+cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept nogil:
+    """The handshake is done, or has failed: its user is told, once."""
+    sealing_emit(s, 0)
+    if s.flags & S_CLOSED:
+        return
+    clocks_end_handshake(s)
+    s.flags &= ~S_SECURING
+    if success:
+        loop_of(s).count.handshakes += 1
+    else:
+        loop_of(s).count.handshake_failures += 1
+        socket_fail(s, uv.UV_EPROTO)
+        output_forget(s)
+        s.flags |= S_ENDED | S_BROKEN
+    if s.flags & (S_OPENED | S_BUSY | S_CLOSING) == S_OPENED:
+        emit_handshake(s, success, verify_result)
+    if s.flags & S_CLOSED:
+        return
+    if not success:
+        secure_close(s)
+        return
+    if context_of(s).dialer != NULL:
+        connector_secured(context_of(s).dialer)
+    elif not s.flags & (S_OPENED | S_CLOSING):
+        socket_opened(s)
+    if not s.flags & S_CLOSED:
+        secure_let_out(s)
+
+
+cdef void secure_let_out(socket_t* s) noexcept nogil:
+    """What was written before the handshake was done."""
+    stream_stop(s)
+    stream_read(s)
+    output_flush(s)
+    if not s.flags & (S_CLOSED | S_BROKEN) and output_pending(s) == 0:
+        up.flushed(s)
+
+
+cdef void secure_expired(socket_t* s) noexcept nogil:
+    """`handshake_timeout`"""
+    socket_fail(s, uv.UV_ETIMEDOUT)
+    secure_settled(s, False, 0)
+
+
+cdef void secure_broken(socket_t* s) noexcept nogil:
+    """A record that will not open, or an alert: `error`, then `close` with the same."""
+    sealing_emit(s, 0)
+    if s.flags & S_CLOSED:
+        return
+    socket_fail(s, uv.UV_EPROTO)
+    output_forget(s)
+    s.flags |= S_ENDED | S_BROKEN | S_LOST
+    gil_take(loop_of(s))
+    (<event_slot><void*>secure_tell_error)(s)
+    if not s.flags & S_CLOSED:
+        secure_close(s)
+
+
+cdef void secure_truncated(socket_t* s) noexcept nogil:
+    socket_fail(s, uv.UV_EPROTO)
+    stream_close(s)
+
+
+cdef void secure_take_gil(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+
+
+cdef void secure_close(socket_t* s) noexcept nogil:
+    """What lies unread would have the kernel reset, and the alert be lost."""
+    net.pbt_discard(stream_fd(s))
+    stream_close(s)
+
+
+cdef void secure_tell_error(socket_t* s) noexcept:
+    cdef PyObject* report = context_of(s).table.callable[E_ERROR]
+    if report == NULL or loop_of(s).dead or not s.flags & S_OPENED:
+        return
+    handler_enter(loop_of(s))
+    handler_raised(s, E_DATA, <object>report, (<object>secure_of(s).face).error)
+    handler_leave(loop_of(s))
+
+
+cdef object secure_verdict(socket_t* s):
+    """What `handshake` is told: what was checked and failed."""
+    if s.error != 0:
+        return socket_error(s, s.error)
+    return (<object>secure_of(s).face).authorization_error
+
+
+cdef object secure_failure(socket_t* s):
+    """What the engine has to say of a connection that is gone; None: nothing."""
+    if s.flags & S_SECURE and s.error == uv.UV_EPROTO:
+        return (<object>secure_of(s).face).error
+    return None

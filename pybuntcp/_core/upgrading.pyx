@@ -1,0 +1,134 @@
+"""upgrading: from a plain connection to a secured one, in the middle of it (STARTTLS).
+
+The secured socket, the heir, is one of its own, on a duplicate of the descriptor: with its own
+table, its own bytes behind it, its own face. The plain one ends without a word to anybody. What it
+had read and not told, and what its user gives back (`initial_data`), is the first thing the engine
+is fed; what it had accepted and not sent goes out before the handshake begins.
+
+Promises that an upgrade that fails has changed nothing.
+"""
+from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
+
+from pybuntcp._c cimport net, uv
+
+
+cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data, bint server, object initial):
+    from pybuntcp.options import read_upgrade
+
+    cdef Handlers table = handlers_from(handlers)
+    cdef object config = read_upgrade(tls, server)
+    cdef slice_t before
+    cdef socket_t* s
+    slice_open(&before, b"" if initial is None else initial)
+    try:
+        upgrade_check(self)
+        s = heir_new(self.s, table, data, config)
+        if not secure_make(s, server):
+            stream_close(s)
+            raise MemoryError()
+        secure_keep(s, before.at, before.size)
+    finally:
+        slice_release(&before)
+    heir_inherit(s, self)
+    return socket_face(s)
+
+
+cdef int upgrade_check(Socket self) except -1:
+    if not face_alive(self) or socket_state(self.s) != SOCKET_ESTABLISHED:
+        raise RuntimeError("upgrade_tls: the connection is not established")
+    if self.s.flags & S_SECURE:
+        raise RuntimeError("upgrade_tls: the connection is secured already")
+    return 0
+
+
+cdef socket_t* heir_new(socket_t* raw, Handlers handlers, object data, object config) except NULL:
+    """A socket on a duplicate of the descriptor."""
+    cdef loop_t* loop = loop_of(raw)
+    cdef Handlers bound = handlers_for(handlers, <Loop>loop.owner)
+    cdef context_t* context = context_copy(context_of(raw))
+    cdef socket_t* s = NULL
+    cdef int fd
+    cdef int rc
+    context_install(loop, context, bound)
+    context.ext_size = bound.table.slots.ext_size
+    context.pause_on_connect = bound.opens_paused
+    context_secure(context, config)
+    Py_CLEAR(context.data)
+    Py_INCREF(data)
+    context.data = <PyObject*>data
+    fd = net.pbt_duplicate(stream_fd(raw))
+    rc = -net.errno if fd < 0 else socket_adopt(loop, context, fd, &s)
+    context_release(loop, context)
+    if rc < 0:
+        if fd >= 0:
+            net.close(fd)
+        raise error_from_code(rc, "upgrade_tls")
+    return s
+
+
+cdef int heir_inherit(socket_t* s, Socket self) except -1:
+    """From here on the connection is `s`."""
+    cdef socket_t* raw = self.s
+    cdef reader_t* reader
+    cdef context_t* own
+    if raw.flags & S_READER:
+        reader = reader_at(raw)
+        secure_keep(s, chunk_bytes(reader.held) if reader.held != NULL else NULL, chunk_length(reader.held))
+        if reader.held != NULL:
+            reader_give_back(<SocketReader>self.own_reader)
+    s.flags |= raw.flags & S_COUNTED
+    if raw.flags & S_UNREF:
+        socket_unref(s)
+    s.flags |= S_SECURING | S_HELD
+    output_flush(raw)
+    face_retire(self)
+    if output_pending(raw) == 0:
+        stream_close(raw)
+        heir_begin(s)
+        return 0
+    own = context_copy(context_of(raw))     # it has one heir, and may have many siblings
+    context_release(loop_of(raw), context_of(raw))
+    raw.tcp.data = own
+    own.heir = s
+    stream_stop(raw)
+    clocks_start_linger(raw)
+    return 0
+
+
+cdef int face_retire(Socket self) except -1:
+    """Its connection lives on under another name."""
+    cdef socket_t* raw = self.s
+    record_addresses(raw)
+    if self.record == NULL:
+        raise MemoryError()
+    self.record.bytes_read = raw.bytes_read
+    self.record.bytes_written = output_written(raw)
+    self.record.detached = True
+    raw.flags = (raw.flags | S_ENDED) & ~(S_OPENED | S_COUNTED)
+    self.s = NULL
+    return 0
+
+
+cdef void heir_begin(socket_t* s) noexcept nogil:
+    """All that was written before is with the kernel."""
+    clocks_start_handshake(s)
+    stream_queue(s)
+    stream_read(s)
+
+
+cdef void heir_go(socket_t* raw) noexcept nogil:
+    """The plain socket has sent its last."""
+    cdef socket_t* s = context_of(raw).heir
+    context_of(raw).heir = NULL
+    if not s.flags & S_CLOSED:
+        heir_begin(s)
+    stream_close(raw)
+
+
+cdef void heir_orphan(socket_t* raw) noexcept nogil:
+    """The plain socket could not send its last."""
+    cdef socket_t* s = context_of(raw).heir
+    context_of(raw).heir = NULL
+    if not s.flags & S_CLOSED:
+        socket_fail(s, raw.error if raw.error != 0 else uv.UV_ECONNABORTED)
+        stream_close(s)

@@ -1,0 +1,152 @@
+"""borrowed: the engine that works on the `SSL*` of the standard library's object.
+
+One BIO serves both directions. It reads from where the bytes that came are, in the loop's slab, and
+writes to the loop's room; so each byte is copied once by us on its way in, and once on its way out,
+and a connection that is idle holds no buffer.
+
+Promises: no function of Python's is called. Every batch begins with an empty error queue of this
+thread, whatever other code left in it.
+"""
+from libc.string cimport memcpy
+
+from pybuntcp._core cimport room_t, secure_reserve
+
+from pybuntcp._c cimport openssl as c
+
+cdef void* _bio_method = NULL
+
+
+cdef bint borrowed_prepare() noexcept:
+    """Once. False: no memory."""
+    global _bio_method
+    _bio_method = api.BIO_meth_new(api.BIO_get_new_index() | c.BIO_TYPE_SOURCE_SINK, b"pybuntcp")
+    if _bio_method == NULL:
+        return False
+    api.BIO_meth_set_read(_bio_method, on_bio_read)
+    api.BIO_meth_set_write(_bio_method, on_bio_write)
+    api.BIO_meth_set_ctrl(_bio_method, on_bio_ctrl)
+    return True
+
+
+cdef int borrowed_attach(secured_t* self) except -1:
+    """Put our BIO in the place of the object's two."""
+    cdef void* bio = api.BIO_new(_bio_method)
+    if bio == NULL:
+        raise MemoryError()
+    api.BIO_set_data(bio, self)
+    api.BIO_set_init(bio, 1)
+    api.SSL_set_bio(self.ssl, bio, bio)
+    api.SSL_set_ex_data(self.ssl, _index, self)
+    api.SSL_set_options(self.ssl, c.SSL_OP_NO_RENEGOTIATION)
+    return 0
+
+
+cdef void borrowed_detach(secured_t* self) noexcept nogil:
+    """The object may live on, and be asked; it can move nothing any more."""
+    api.SSL_set_bio(self.ssl, NULL, NULL)
+    api.SSL_set_ex_data(self.ssl, _index, NULL)
+
+
+# ---------------------------------------------------------------------------- the BIO
+
+cdef int on_bio_read(void* bio, char* at, int size) noexcept nogil:
+    cdef secured_t* self = <secured_t*>api.BIO_get_data(bio)
+    cdef int count = <int>min(<size_t>size, <size_t>(self.end - self.at))
+    api.BIO_clear_flags(bio, c.BIO_FLAGS_RETRY)
+    if count == 0:
+        api.BIO_set_flags(bio, c.BIO_FLAGS_READ_RETRY)
+        return -1
+    memcpy(at, self.at, count)
+    self.at += count
+    return count
+
+
+cdef int on_bio_write(void* bio, const char* at, int size) noexcept nogil:
+    cdef secured_t* self = <secured_t*>api.BIO_get_data(bio)
+    api.BIO_clear_flags(bio, c.BIO_FLAGS_RETRY)
+    if self.room == NULL or not secure_reserve(self.room, size):
+        return -1
+    memcpy(self.room.out + self.room.out_size, at, size)
+    self.room.out_size += size
+    return size
+
+
+cdef long on_bio_ctrl(void* bio, int command, long number, void* pointer) noexcept nogil:
+    cdef secured_t* self = <secured_t*>api.BIO_get_data(bio)
+    if command == c.BIO_CTRL_FLUSH:
+        return 1
+    if command == c.BIO_CTRL_PENDING:
+        return self.end - self.at
+    return 0
+
+
+# ---------------------------------------------------------------------------- work
+
+cdef inline void borrowed_begin(secured_t* self, room_t* room) noexcept nogil:
+    self.room = room
+    room.busy = True
+    if api.ERR_peek_error() != 0:
+        api.ERR_clear_error()
+
+
+cdef inline void borrowed_end(secured_t* self) noexcept nogil:
+    self.room.busy = False
+    self.room = NULL
+
+
+cdef size_t borrowed_open(secured_t* self, room_t* room) noexcept nogil:
+    """Open what is there, as far as there is room; how many bytes it was. See `outcome`."""
+    cdef size_t total = 0
+    cdef int count
+    borrowed_begin(self, room)
+    self.outcome = MORE
+    while total + RECORD <= room.plain_room:
+        if self.at == self.end and api.SSL_pending(self.ssl) == 0:
+            self.outcome = DRY          # it would only say so, after a look at everything
+            break
+        count = api.SSL_read(self.ssl, room.plain + total, <int>(room.plain_room - total))
+        if count > 0:
+            total += count
+            continue
+        count = api.SSL_get_error(self.ssl, count)
+        if count == c.SSL_ERROR_WANT_READ:
+            self.outcome = DRY
+        elif count == c.SSL_ERROR_ZERO_RETURN:
+            self.outcome = FINISHED
+        else:
+            self.outcome = FAILED
+            self.code = api.ERR_peek_last_error()
+            api.ERR_clear_error()
+        break
+    borrowed_end(self)
+    return total
+
+
+cdef int borrowed_seal(secured_t* self, room_t* room, const char* at, size_t size) noexcept nogil:
+    cdef int count
+    borrowed_begin(self, room)
+    count = api.SSL_write(self.ssl, at, <int>size)
+    if count != <int>size:
+        self.code = api.ERR_peek_last_error()
+        api.ERR_clear_error()
+    borrowed_end(self)
+    return 0 if count == <int>size else -1
+
+
+cdef void borrowed_notify(secured_t* self, room_t* room) noexcept nogil:
+    borrowed_begin(self, room)
+    if api.SSL_shutdown(self.ssl) < 0:
+        api.ERR_clear_error()
+    borrowed_end(self)
+
+
+cdef object borrowed_error(secured_t* self):
+    """As `_ssl` makes its own: "[SSL: REASON] reason", with `library` and `reason`."""
+    cdef const char* library = api.ERR_lib_error_string(self.code)
+    cdef const char* reason = api.ERR_reason_error_string(self.code)
+    words = reason.decode() if reason != NULL else "unknown error"
+    name = words.upper().replace(" ", "_")
+    where = "SSL" if library == NULL else library.decode().replace(" routines", "").replace("lib(20)", "SSL")
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{where}: {name}] {words}")
+    error.library, error.reason = where, name
+    return error

@@ -1,0 +1,133 @@
+"""contexts: what only OpenSSL itself can set in a context of ours; see tls.py.
+
+A context's `SSL_CTX*` is learnt from a connection that is made of it for nothing else. A user's own
+context is never asked for here.
+Owns also the choice of a certificate by the name a client asks for. It is made before OpenSSL looks
+for the client's session: a session of one name is none of another's, whose clients must show a
+certificate perhaps.
+"""
+import collections
+import ssl
+import sys
+
+from cpython.ref cimport PyObject
+
+from pybuntcp._c cimport openssl as c
+
+cdef enum:
+    EXTENSION_SERVER_NAME = 0
+
+
+cdef void* context_pointer(object context) except? NULL:
+    """Its SSL_CTX*, which is valid as long as the context is; NULL: not to be had."""
+    cdef list made = []
+    cdef void* found
+    if not _borrowing:
+        return NULL
+    found = openssl_wrap(context, (ssl.MemoryBIO(), ssl.MemoryBIO()),
+                         {"server_side": context.protocol == ssl.PROTOCOL_TLS_SERVER}, made)
+    return NULL if found == NULL else api.SSL_get_SSL_CTX(found)
+
+
+def set_suites(context, str names):
+    """The suites of TLS 1.3. False: not with this engine."""
+    cdef void* pointer = context_pointer(context)
+    if pointer == NULL:
+        return False
+    if api.SSL_CTX_set_ciphersuites(pointer, names.encode()) != 1:
+        api.ERR_clear_error()
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"no such suites: {names}")
+    return True
+
+
+def set_groups(context, str names):
+    """The groups of the key exchange, in order of preference. False: not with this engine."""
+    cdef void* pointer = context_pointer(context)
+    cdef bytes encoded = names.encode()
+    if pointer == NULL:
+        return False
+    if api.SSL_CTX_ctrl(pointer, c.CTRL_SET_GROUPS_LIST, 0, <char*>encoded) != 1:
+        api.ERR_clear_error()
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"no such groups: {names}")
+    return True
+
+
+def keep_sessions_apart(config):
+    """A session made under one configuration cannot be resumed under another."""
+    cdef void* pointer = context_pointer(config.context)
+    cdef bytes name = config.identity
+    if pointer != NULL:
+        api.SSL_CTX_set_session_id_context(pointer, <const unsigned char*><const char*>name, <unsigned int>len(name))
+
+
+def choose_by_name(config):
+    """Have clients get the certificate, and meet the policy, of the name they ask for."""
+    cdef void* pointer = context_pointer(config.context)
+    if pointer == NULL:
+        if config.hosts and True in [each.asking for each in (config, *config.hosts.values())]:
+            raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
+        config.context.sni_callback = choose_by_object
+    elif config.hosts:
+        api.SSL_CTX_set_client_hello_cb(pointer, on_client_hello, <void*><PyObject*>config)
+
+
+def choose_by_object(connection, name, context):
+    cdef Secured self = connection.secured
+    self.asked = name
+    if name is not None:
+        self.chosen = self.config.host(name)
+        connection.context = self.chosen.context
+
+
+cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept with gil:
+    """1: go on."""
+    cdef object config = <object><PyObject*>argument
+    cdef const unsigned char* at = NULL
+    cdef size_t size = 0
+    try:
+        if api.SSL_client_hello_get0_ext(connection, EXTENSION_SERVER_NAME, &at, &size) != 1:
+            return 1
+        asked = name_asked_for((<const char*>at)[:size])
+        chosen = config.host(asked) if asked is not None else config
+        if chosen is not config:
+            connection_become(connection, chosen)
+        return 1
+    except BaseException as error:
+        sys.unraisablehook(Unraisable(type(error), error, error.__traceback__, None, config))
+        return 0
+
+
+cdef int connection_become(void* connection, object chosen) except -1:
+    """OpenSSL changes the certificate, the suites and whom it trusts, and nothing else."""
+    cdef void* pointer = context_pointer(chosen.context)
+    cdef secured_t* self = <secured_t*>api.SSL_get_ex_data(connection, _index)
+    cdef bytes name = chosen.identity
+    if self == NULL or pointer == NULL or api.SSL_set_SSL_CTX(connection, pointer) == NULL:
+        raise RuntimeError("the configuration of this name cannot be used")
+    api.SSL_set_session_id_context(connection, <const unsigned char*><const char*>name, <unsigned int>len(name))
+    api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL)
+    api.SSL_ctrl(connection, c.CTRL_SET_MAX_PROTO_VERSION, chosen.context.maximum_version, NULL)
+    face_of(self).chosen = chosen
+    chosen.prepare(face_of(self))
+    return 0
+
+
+Unraisable = collections.namedtuple("Unraisable", "exc_type exc_value exc_traceback err_msg object")
+
+
+cdef object name_asked_for(bytes extension):
+    """The host name in a server_name extension (RFC 6066, section 3); None: there is none, or it is malformed."""
+    if len(extension) < 5 or int.from_bytes(extension[:2], "big") != len(extension) - 2 or extension[2] != 0:
+        return None
+    size = int.from_bytes(extension[3:5], "big")
+    if size == 0 or len(extension) < 5 + size:
+        return None
+    try:
+        return extension[5:5 + size].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+def borrowed_alone():
+    """For messages."""
+    return f"needs the engine that borrows OpenSSL's connection ({_reason}); see tls_engine_info()"

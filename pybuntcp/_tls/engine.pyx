@@ -1,0 +1,269 @@
+"""engine: the handshake, and what the engines tell the core.
+
+Owns the five functions of `filter_t`, and `begin`, which makes a connection of a configuration
+(see tls.py). The handshake is the standard library's own, `do_handshake`, in both engines: its
+errors are Python's, and a context's callbacks run in it. They may use other sockets, so what a
+handshake has to send is kept apart until it returns.
+"""
+from cpython.ref cimport PyObject, Py_DECREF
+
+from pybuntcp._core cimport (
+    filter_t,
+    room_t,
+    secure_broken,
+    secure_ended,
+    secure_may_settle,
+    secure_may_tell,
+    secure_opened,
+    secure_register,
+    secure_reserve,
+    secure_room,
+    secure_settled,
+    secure_t,
+    secure_take_gil,
+    secure_truncated,
+    socket_t,
+)
+
+
+cdef inline Secured face_of(secured_t* self):
+    return <Secured>self.core.face
+
+
+# ---------------------------------------------------------------------------- beginning
+
+def begin(config, bint server):
+    """A connection. Errors: what the context has to say."""
+    cdef Secured self = Secured.__new__(Secured)
+    self.c.core.face = <PyObject*>self
+    self.c.shaking = True
+    self.config = config
+    self.server = server
+    secured_wrap(self)
+    config.prepare(self)
+    return self
+
+
+cdef int secured_wrap(Secured self) except -1:
+    cdef list made = []
+    cdef tuple ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
+    cdef dict options = {"server_side": self.server}
+    if not self.server:
+        options["server_hostname"] = self.config.server_name
+    if _borrowing:
+        self.c.ssl = openssl_wrap(self.config.context, ends, options, made)
+    else:
+        made.append(self.config.context.wrap_bio(*ends, **options))
+    self.object = made[0]
+    if self.c.ssl != NULL and is_plain_object(self.object):
+        borrowed_attach(&self.c)
+    else:
+        self.c.ssl = NULL
+        self.incoming, self.outgoing = ends
+        if self.server and hasattr(self.config, "host"):
+            self.object.secured = self          # for `choose_by_object`; see secured_forget
+    return 0
+
+
+# ---------------------------------------------------------------------------- the handshake
+
+cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
+    """One step of it, with all that came."""
+    cdef Secured face = face_of(self)
+    cdef bint done = False
+    try:
+        if self.ssl == NULL:
+            fallback_take_in(face)
+        self.room = &self.flight
+        self.begun = True
+        try:
+            face.object.do_handshake()
+            face.config.settled(face)
+            done = True
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            self.room = NULL
+    except BaseException as error:
+        face.error = error
+    secured_send_flight(face, s)
+    if face.error is not None:
+        self.shaking = False
+        secure_settled(s, False, getattr(face.error, "verify_code", 0) or 0)
+    elif done:
+        self.shaking = False
+        secure_settled(s, True, api.SSL_get_verify_result(self.ssl) if self.ssl != NULL else 0)
+
+
+cdef int secured_send_flight(Secured self, socket_t* s) except -1:
+    """What the handshake has to send goes into the room; from here to the core nothing else runs."""
+    cdef room_t* flight = &self.c.flight
+    cdef room_t* room = secure_room(s)
+    if self.c.ssl == NULL:
+        fallback_take_out(self, flight)
+    if flight.out_size != 0:
+        if room == NULL or not secure_reserve(room, flight.out_size):
+            raise MemoryError()
+        memcpy(room.out + room.out_size, flight.out, flight.out_size)
+        room.out_size += flight.out_size
+    free(flight.out)
+    flight.out = NULL
+    flight.out_size = flight.out_room = 0
+    return 0
+
+
+# ---------------------------------------------------------------------------- filter_t
+
+cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
+    cdef secured_t* self = <secured_t*>core
+    self.at, self.end = at, at + size
+    if self.shaking and secure_may_settle(s):
+        secure_take_gil(s)
+        (<shake_slot><void*>secured_shake)(self, s)
+    if not self.shaking:
+        engine_open(self, s)
+        if self.finished:
+            self.at = self.end      # nothing more may come
+        core.untold = self.outcome == MORE or self.finished and not self.told
+    else:
+        core.untold = not secure_may_settle(s)
+    size = self.at - at
+    self.at = self.end = NULL
+    return size
+
+
+ctypedef void (*shake_slot)(secured_t*, socket_t*) noexcept nogil
+ctypedef size_t (*open_slot)(secured_t*, room_t*) noexcept nogil
+ctypedef int (*seal_slot)(secured_t*, room_t*, const char*, size_t) noexcept nogil
+ctypedef void (*notify_slot)(secured_t*, room_t*) noexcept nogil
+
+
+cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
+    """Open what came, and tell it, for as long as that is allowed."""
+    cdef room_t* room = secure_room(s)
+    cdef size_t size
+    if room == NULL:
+        return
+    self.outcome = MORE
+    while self.outcome == MORE and not self.finished and secure_may_tell(s):
+        if self.ssl != NULL:
+            size = borrowed_open(self, room)
+        else:
+            secure_take_gil(s)
+            size = (<open_slot><void*>open_by_object)(self, room)
+        self.finished = self.outcome == FINISHED
+        if size != 0:
+            secure_opened(s, room.plain, size)
+        if self.outcome == FAILED:
+            secure_take_gil(s)
+            (<shake_slot><void*>secured_fail)(self, s)
+            return
+    if self.finished and not self.told and secure_may_tell(s):
+        self.told = True
+        secure_ended(s)
+
+
+cdef size_t open_by_object(secured_t* self, room_t* room) noexcept:
+    return fallback_open(face_of(self), room)
+
+
+cdef void secured_fail(secured_t* self, socket_t* s) noexcept:
+    if face_of(self).error is None:
+        face_of(self).error = borrowed_error(self)
+    self.at = self.end
+    secure_broken(s)
+
+
+cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
+    cdef secured_t* self = <secured_t*>core
+    cdef room_t* room = secure_room(s)
+    if room == NULL:
+        return -1
+    if self.ssl == NULL:
+        secure_take_gil(s)
+        return (<seal_slot><void*>seal_by_object)(self, room, at, size)
+    if borrowed_seal(self, room, at, size) == 0:
+        return 0
+    secure_take_gil(s)
+    (<shake_slot><void*>secured_note_error)(self, s)
+    return -1
+
+
+cdef int seal_by_object(secured_t* self, room_t* room, const char* at, size_t size) noexcept:
+    return fallback_seal(face_of(self), room, at, size)
+
+
+cdef void secured_note_error(secured_t* self, socket_t* s) noexcept:
+    if face_of(self).error is None:
+        face_of(self).error = borrowed_error(self)
+
+
+cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:
+    cdef secured_t* self = <secured_t*>core
+    cdef room_t* room = secure_room(s)
+    if room == NULL:
+        return
+    if self.ssl != NULL:
+        borrowed_notify(self, room)
+    else:
+        secure_take_gil(s)
+        (<notify_slot><void*>notify_by_object)(self, room)
+
+
+cdef void notify_by_object(secured_t* self, room_t* room) noexcept:
+    fallback_notify(face_of(self), room)
+
+
+cdef void engine_cut(secure_t* core, socket_t* s) noexcept nogil:
+    secure_take_gil(s)
+    (<shake_slot><void*>secured_cut)(<secured_t*>core, s)
+
+
+cdef void secured_cut(secured_t* self, socket_t* s) noexcept:
+    """The peer's FIN, without a word before it: what it sent may have been cut off by anybody."""
+    cdef Secured face = face_of(self)
+    face.error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol: the connection was cut off")
+    if self.shaking:
+        self.shaking = False
+        secure_settled(s, False, 0)
+    else:
+        secure_truncated(s)
+
+
+cdef void engine_forget(secure_t* core, socket_t* s) noexcept nogil:
+    secure_take_gil(s)
+    (<shake_slot><void*>secured_forget)(<secured_t*>core, s)
+
+
+cdef void secured_forget(secured_t* self, socket_t* s) noexcept:
+    cdef Secured face = face_of(self)
+    if self.ssl != NULL:
+        borrowed_detach(self)
+    face.incoming = face.outgoing = None
+    face.object.__dict__.pop("secured", None)
+    Py_DECREF(face)
+
+
+cdef filter_t _filter
+_filter.feed = engine_feed
+_filter.seal = engine_seal
+_filter.notify = engine_notify
+_filter.cut = engine_cut
+_filter.forget = engine_forget
+secure_register(&_filter, begin)
+
+
+# ---------------------------------------------------------------------------- which engine
+
+_reason = trial()
+_borrowing = _reason == ""
+borrowing = _borrowing
+
+
+def engine_info():
+    """`tls_engine_info()`"""
+    return {
+        "engine": "borrowed" if _borrowing else "stdlib",
+        "reason": _reason or None,
+        "openssl": ssl.OPENSSL_VERSION,
+    }

@@ -1,0 +1,75 @@
+"""openssl: the functions of the OpenSSL that the interpreter itself uses, and whether to trust them.
+
+The problem: an `SSL*` may be used by the library that made it and by no other copy; the
+interpreter's `ssl` module has one, and neither its place nor its layout are public.
+The naive answers, to link with the system's library or to read the pointer out of Python's
+objects, end in memory corruption with the first interpreter that is built otherwise.
+The rule: functions are looked up in the handle of `_ssl` itself; an `SSL*` is learnt from
+OpenSSL's own hook for data that applications attach, and proved by asking it for the Python object
+that `_ssl` attached. All of it is tried once, at import. Whatever looks odd means "no", with a
+reason, and the other engine is used.
+"""
+import _ssl
+import os
+import ssl
+
+from cpython.ref cimport PyObject
+
+from pybuntcp._c cimport openssl as c
+
+cdef c.openssl api                  # filled when the test has passed
+cdef str _reason = ""               # why it is not used
+cdef bint _borrowing = False
+cdef int _index = -1                # of what we attach to an SSL*: its secured_t
+
+SWITCH = "PYBUNTCP_TLS_ENGINE"      # in the environment: "stdlib" forces the fallback
+
+
+cdef str openssl_open():
+    """Fill the table and try it. "" or what is wrong."""
+    cdef void* library
+    cdef const char* missing
+    global _index
+    wanted = os.environ.get(SWITCH, "borrowed")
+    if wanted == "stdlib":
+        return f"{SWITCH}=stdlib"
+    if wanted != "borrowed":
+        return f"{SWITCH}={wanted}: no such engine"
+    path = getattr(_ssl, "__file__", None)
+    if path is None:
+        library = c.dlopen(NULL, c.RTLD_LAZY)
+    else:
+        library = c.dlopen(os.fsencode(path), c.RTLD_LAZY | c.RTLD_NOLOAD)
+    if library == NULL:
+        return f"{path} cannot be opened again: {c.dlerror().decode()}"
+    missing = c.find(&api, library)
+    if missing != NULL:
+        return f"this interpreter's OpenSSL does not show {missing.decode()}"
+    if api.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
+        return f"found {api.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
+    _index = api.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>c.catch, NULL, NULL)
+    if _index < 0:
+        return "OpenSSL gives no index for data of an application"
+    return ""
+
+
+cdef void* openssl_wrap(object context, tuple arguments, dict options, list made) except? NULL:
+    """`context.wrap_bio(...)` and the SSL* of what it made, which goes into `made`. NULL: unknown."""
+    cdef void* found
+    c.catch_begin()
+    try:
+        made.append(context.wrap_bio(*arguments, **options))
+    finally:
+        found = c.catch_end()
+    inner = getattr(made[0], "_sslobj", None)
+    if found == NULL or inner is None or api.SSL_get_ex_data(found, 0) != <void*><PyObject*>inner:
+        return NULL
+    return found
+
+
+cdef bint is_plain_object(object one) except -1:
+    """Nobody has put something of his own in the place of what we go round."""
+    for name in ("read", "write", "unwrap"):
+        if getattr(type(one), name, None) is not getattr(ssl.SSLObject, name):
+            return False
+    return True

@@ -1,0 +1,370 @@
+"""secured: a secured connection as Python sees it.
+
+Owns `Secured`, and in it `secured_t`, what the engines work on. The socket holds the Secured for as
+long as it lives; the `Socket` does as long as anybody asks it, so the verdict and the certificates
+stay readable. `secured_t.ssl` is NULL where the engine works on the standard library's object: then
+what only OpenSSL itself can tell raises `NotImplementedError`.
+"""
+cimport cython
+import ipaddress
+import ssl
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport free
+
+from pybuntcp._core cimport room_t, secure_t
+
+from pybuntcp._c cimport openssl as c
+
+cdef enum:
+    RECORD = 16384              # the most plaintext of one record
+    FINISHED_MOST = 64          # bytes of a finished message
+    EXPORT_MOST = 65535
+
+cdef enum:      # outcomes of opening
+    MORE                        # there was no room for all of it
+    DRY                         # there is nothing to open
+    FINISHED                    # the peer says that nothing more comes
+    FAILED
+
+
+cdef struct secured_t:
+    secure_t core               # first: the core's pointer is ours
+    void* ssl
+    const char* at              # what came and was not read: at..end
+    const char* end
+    room_t* room                # where what is sealed goes, while an engine is at work
+    room_t flight               # ... during the handshake, in which anybody's code may run
+    unsigned long code          # OpenSSL's, of what failed
+    int outcome
+    bint begun                  # the handshake
+    bint shaking                # ... is not done
+    bint finished               # the peer has said that nothing more comes
+    bint told                   # ... and the user knows
+
+
+@cython.final
+@cython.no_gc_clear             # the handshake's room is freed by __dealloc__
+cdef class Secured:
+    """What a `Socket` asks about its TLS connection. Names and shapes are those of `Socket`."""
+    cdef secured_t c
+    cdef readonly object object         # the standard library's: an ssl.SSLObject
+    cdef object incoming                # ... and its two ends, where the engine works on it
+    cdef object outgoing
+    cdef readonly object config
+    cdef public object error            # what ended the connection
+    cdef public object authorization_error
+    cdef public bint authorized
+    cdef public bint asking             # is the peer's certificate looked at?
+    cdef public bint refusing           # ... and a peer refused whose is not good?
+    cdef public object chosen           # the configuration that the client's name led to; None: `config`
+    cdef public object asked            # ... that name, where OpenSSL cannot be asked
+    cdef readonly bint server
+
+    def __dealloc__(self):
+        free(self.c.flight.out)
+
+    @property
+    def address(self):
+        """Where the core finds its part."""
+        return <size_t>&self.c
+
+    @property
+    def borrowed(self):
+        """Is it the `SSL*` that the engine works on?"""
+        return self.c.ssl != NULL
+
+    # ------------------------------------------------------------------ what was agreed
+
+    def get_tls_version(self):
+        return None if self.c.shaking else self.object.version()
+
+    def get_cipher(self):
+        cdef const char* standard = NULL
+        found = None if self.c.shaking else self.object.cipher()
+        if found is None:
+            return None
+        name = found[0]
+        if self.c.ssl != NULL:
+            standard = api.SSL_CIPHER_standard_name(api.SSL_get_current_cipher(self.c.ssl))
+        return {
+            "name": name,
+            "standard_name": standard.decode() if standard != NULL else standard_name(name),
+            "version": found[1],
+        }
+
+    def alpn_protocol(self):
+        return None if self.c.shaking else self.object.selected_alpn_protocol()
+
+    def is_session_reused(self):
+        return not self.c.shaking and bool(self.object.session_reused)
+
+    def get_servername(self):
+        cdef const char* name
+        if self.c.ssl == NULL:
+            return secured_name_without(self)
+        name = api.SSL_get_servername(self.c.ssl, 0)
+        return None if name == NULL else name.decode("ascii", "replace")
+
+    def get_shared_sigalgs(self):
+        cdef int i, count
+        cdef int sign = 0
+        cdef int digest = 0
+        secured_need(self, "get_shared_sigalgs")
+        count = api.SSL_get_shared_sigalgs(self.c.ssl, 0, NULL, NULL, NULL, NULL, NULL)
+        found = []
+        for i in range(count):
+            if api.SSL_get_shared_sigalgs(self.c.ssl, i, &sign, &digest, NULL, NULL, NULL) > 0:
+                found.append(f"{short_name(sign)}+{short_name(digest)}" if digest != 0 else short_name(sign))
+        return found
+
+    def get_ephemeral_key_info(self):
+        cdef void* key = NULL
+        secured_need(self, "get_ephemeral_key_info")
+        if self.server or self.c.shaking:
+            return None if self.server else {}
+        if api.SSL_ctrl(self.c.ssl, c.CTRL_GET_PEER_TMP_KEY, 0, &key) <= 0 or key == NULL:
+            return {}
+        try:
+            return key_info(self, key)
+        finally:
+            api.EVP_PKEY_free(key)
+
+    # ------------------------------------------------------------------ certificates
+
+    def get_peer_certificate(self):
+        raw = None if self.c.shaking else self.object.getpeercert(True)
+        if raw is None:
+            return None
+        return {**self.object.getpeercert(), "raw": raw}
+
+    def get_certificate(self):
+        cdef void* found
+        cdef unsigned char* at
+        cdef int size
+        from pybuntcp.tls import certificate_as_dict
+
+        if self.c.ssl == NULL:
+            return (self.chosen or self.config).own_certificate()
+        found = api.SSL_get_certificate(self.c.ssl)
+        size = api.i2d_X509(found, NULL) if found != NULL else 0
+        if size <= 0:
+            return None
+        raw = PyBytes_FromStringAndSize(NULL, size)
+        at = <unsigned char*><char*>raw
+        api.i2d_X509(found, &at)
+        return certificate_as_dict(raw)
+
+    # ------------------------------------------------------------------ sessions, keys
+
+    def get_session(self):
+        cdef void* session
+        cdef unsigned char* at
+        cdef int size
+        secured_need(self, "get_session")
+        session = api.SSL_get1_session(self.c.ssl)
+        if session == NULL:
+            return None
+        try:
+            size = api.i2d_SSL_SESSION(session, NULL) if api.SSL_SESSION_is_resumable(session) else 0
+            if size <= 0:
+                return None
+            raw = PyBytes_FromStringAndSize(NULL, size)
+            at = <unsigned char*><char*>raw
+            api.i2d_SSL_SESSION(session, &at)
+            return raw
+        finally:
+            api.SSL_SESSION_free(session)
+
+    def set_session(self, data):
+        cdef void* session
+        secured_need(self, "set_session")
+        if self.c.begun or self.server:
+            return False
+        session = session_from(data)
+        try:
+            return api.SSL_set_session(self.c.ssl, session) == 1
+        finally:
+            api.SSL_SESSION_free(session)
+
+    def get_tls_ticket(self):
+        cdef void* session
+        cdef const unsigned char* at = NULL
+        cdef size_t size = 0
+        secured_need(self, "get_tls_ticket")
+        session = api.SSL_get1_session(self.c.ssl)
+        if session == NULL:
+            return None
+        api.SSL_SESSION_get0_ticket(session, &at, &size)
+        ticket = (<const char*>at)[:size] if at != NULL and size != 0 else None
+        api.SSL_SESSION_free(session)
+        return ticket
+
+    def export_keying_material(self, length, label, context=None):
+        cdef int size = length
+        cdef bytes name = label.encode() if isinstance(label, str) else bytes(label)
+        cdef bytes extra = b"" if context is None else bytes(memoryview(context))
+        secured_need(self, "export_keying_material")
+        if not 0 < size <= EXPORT_MOST:
+            raise ValueError(f"length must be in 1..{EXPORT_MOST}, not {length}")
+        if self.c.shaking:
+            raise ValueError("export_keying_material: the handshake is not done")
+        made = PyBytes_FromStringAndSize(NULL, size)
+        if api.SSL_export_keying_material(self.c.ssl, <unsigned char*><char*>made, size, name, len(name),
+                                          <const unsigned char*><const char*>extra, len(extra), context is not None) != 1:
+            api.ERR_clear_error()
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "export_keying_material failed")
+        return made
+
+    def get_tls_finished_message(self):
+        return self.finished_message(False)
+
+    def get_tls_peer_finished_message(self):
+        return self.finished_message(True)
+
+    def finished_message(self, bint peer):
+        cdef char made[FINISHED_MOST]
+        cdef size_t size
+        secured_need(self, "get_tls_peer_finished_message" if peer else "get_tls_finished_message")
+        if peer:
+            size = api.SSL_get_peer_finished(self.c.ssl, made, FINISHED_MOST)
+        else:
+            size = api.SSL_get_finished(self.c.ssl, made, FINISHED_MOST)
+        return made[:min(size, <size_t>FINISHED_MOST)] if size != 0 else None
+
+    # ------------------------------------------------------------------ before the handshake
+
+    def set_servername(self, name):
+        cdef bytes encoded
+        secured_need(self, "set_servername")
+        if self.server:
+            raise ValueError("set_servername: a server is asked for a name")
+        if self.c.begun:
+            return False
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise ValueError(f"name must be a str that is not empty, not {name!r}")
+        encoded = name_encoded(name)
+        api.SSL_ctrl(self.c.ssl, c.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded)
+        if self.config.named:
+            self.check_name(name)
+        return True
+
+    def set_max_send_fragment(self, size):
+        secured_need(self, "set_max_send_fragment")
+        return api.SSL_ctrl(self.c.ssl, c.CTRL_SET_MAX_SEND_FRAGMENT, size, NULL) == 1
+
+    def set_verify_mode(self, bint request_cert, bint reject_unauthorized):
+        secured_need(self, "set_verify_mode")
+        if not self.c.shaking:
+            return False
+        self.asking, self.refusing = request_cert, request_cert and reject_unauthorized
+        self.set_verify(request_cert, reject_unauthorized)
+        return True
+
+    # ------------------------------------------------------------------ for configurations
+
+    def set_verify(self, bint asked, bint refusing):
+        """Whom to accept, of this connection alone. What verification found is there in any case."""
+        connection_verify(self.c.ssl, self.server, asked, refusing)
+
+    def check_name(self, str name):
+        """Have verification look at the name, too."""
+        cdef void* param = api.SSL_get0_param(self.c.ssl)
+        cdef bytes encoded = name_encoded(name)
+        api.X509_VERIFY_PARAM_set1_host(param, NULL, 0)
+        api.X509_VERIFY_PARAM_set1_ip(param, NULL, 0)
+        if is_address(name):
+            api.X509_VERIFY_PARAM_set1_ip_asc(param, encoded)
+        else:
+            api.X509_VERIFY_PARAM_set_hostflags(param, c.NO_PARTIAL_WILDCARDS)
+            api.X509_VERIFY_PARAM_set1_host(param, encoded, len(encoded))
+
+    def has_peer_certificate(self):
+        return self.object.getpeercert(True) is not None
+
+    def verify_result(self):
+        """OpenSSL's code, 0 = all is well, and its words."""
+        cdef long code = api.SSL_get_verify_result(self.c.ssl)
+        return code, api.X509_verify_cert_error_string(code).decode()
+
+
+cdef int secured_need(Secured self, str what) except -1:
+    """What the standard library alone cannot do is refused."""
+    if self.c.ssl == NULL:
+        raise NotImplementedError(f"{what} {borrowed_alone()}")
+    return 0
+
+
+cdef object secured_name_without(Secured self):
+    """The name asked for, where OpenSSL cannot be asked."""
+    name = self.object.server_hostname
+    if self.server and not hasattr(self.config, "host"):
+        raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")
+    return self.asked if self.server else None if name is None or is_address(name) else name
+
+
+cdef void* session_from(object data) except NULL:
+    cdef const unsigned char* at
+    cdef void* session
+    cdef bytes raw
+    try:
+        raw = bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"session must be bytes, not {type(data).__name__!r}") from None
+    at = <const unsigned char*><const char*>raw
+    session = api.d2i_SSL_SESSION(NULL, &at, len(raw))
+    if session == NULL:
+        api.ERR_clear_error()
+        raise ValueError("session: these bytes are no session of this OpenSSL")
+    return session
+
+
+def check_session(data):
+    """Refuse, at the call, what can never be resumed."""
+    if not _borrowing:
+        raise NotImplementedError(f"session {borrowed_alone()}")
+    api.SSL_SESSION_free(session_from(data))
+
+
+cdef object standard_name(str name):
+    """Of a suite, where OpenSSL cannot be asked: those of TLS 1.3 are named by it."""
+    return name if name.startswith("TLS_") else None
+
+
+cdef bytes name_encoded(str name):
+    return name.encode() if is_address(name) else name.encode("idna")
+
+
+cdef void connection_verify(void* connection, bint server, bint asked, bint refusing) noexcept nogil:
+    cdef int mode = c.SSL_VERIFY_PEER
+    if not asked:
+        api.SSL_set_verify(connection, c.SSL_VERIFY_NONE, NULL)
+        return
+    if server and refusing:
+        mode |= c.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    api.SSL_set_verify(connection, mode, NULL if refusing else <void*>c.accept_any)
+
+
+cdef bint is_address(str name) except -1:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+cdef str short_name(int nid):
+    cdef const char* name = api.OBJ_nid2sn(nid)
+    return "?" if name == NULL else name.decode()
+
+
+cdef dict key_info(Secured self, void* key):
+    cdef int kind = api.EVP_PKEY_get_id(key) if api.EVP_PKEY_get_id != NULL else api.EVP_PKEY_id(key)
+    cdef int size = api.EVP_PKEY_get_bits(key) if api.EVP_PKEY_get_bits != NULL else api.EVP_PKEY_bits(key)
+    cdef const char* group = NULL
+    name = short_name(kind)
+    if name == "dhKeyAgreement":
+        return {"type": "DH", "size": size}
+    if api.SSL_group_to_name != NULL:
+        group = api.SSL_group_to_name(self.c.ssl, <int>api.SSL_ctrl(self.c.ssl, c.CTRL_GET_NEGOTIATED_GROUP, 0, NULL))
+    return {"type": "ECDH", "name": name if group == NULL else group.decode(), "size": size}

@@ -1,0 +1,149 @@
+"""trial: whether the borrowing engine works with the OpenSSL of this interpreter, tried once, at import.
+
+Two ends in memory: a handshake by the standard library's objects through our BIO, a record each way, and the two
+farewells. Whatever is odd is a reason to use the other engine.
+"""
+import ssl
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from pybuntcp._core cimport room_t
+
+cdef enum:
+    TRIAL_STEPS = 8             # in TLS 1.3 two of each end will do
+
+# A key that secures nothing: it is here to be read.
+TRIAL_KEY = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgs0Sytfb1WSmANYU3
+ndVMjPBVGkvTF4Du7kSm+f5Me16hRANCAAQGip4dBTNePzG1VG31yFtLEvvQGNb6
+i8ddF8PW4iy7Ag7esUlCOhssTL/pp/Srq2WmJi6gkteN6+ZpRx6Qy9sl
+-----END PRIVATE KEY-----
+"""
+TRIAL_CERT = """-----BEGIN CERTIFICATE-----
+MIIBdzCCAR2gAwIBAgIURwyTsKRZhKBkM86lVB8/LAotRTIwCgYIKoZIzj0EAwIw
+EDEOMAwGA1UEAwwFdHJpYWwwIBcNMjYxMTIzMTMzOTAzWhgPMjEyNjEwMzAxMzM5
+MDNaMBAxDjAMBgNVBAMMBXRyaWFsMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+BoqeHQUzXj8xtVRt9chbSxL70BjW+ovHXRfD1uIsuwIO3rFJQjobLEy/6af0q6tl
+piYuoJLXjevmaUcekMvbJaNTMFEwHQYDVR0OBBYEFNx2BwTEWa9wrAcD2eSvXx6N
+hoE8MB8GA1UdIwQYMBaAFNx2BwTEWa9wrAcD2eSvXx6NhoE8MA8GA1UdEwEB/wQF
+MAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIgYiMgZds9l++hCBQ5J4JbNECzdxXu8VUU
+E0xh89gkAwcCIQD6ccknfCDb6LGs9db7dvP/Tc30sAE7pMGU3qJg1NjCxw==
+-----END CERTIFICATE-----
+"""
+
+
+class Trial:
+    """A configuration, as far as a connection needs one."""
+
+    server_name = None
+
+    def __init__(self, context):
+        self.context = context
+
+    def prepare(self, secured):
+        pass
+
+
+cdef str trial():
+    """"" or why not."""
+    global _borrowing
+    reason = openssl_open()
+    if reason:
+        return reason
+    if not borrowed_prepare():
+        return "no memory"
+    _borrowing = True
+    try:
+        client, server = trial_contexts()
+        return trial_of_contexts(client, server)
+    except Exception as error:
+        return f"the trial failed: {error!r}"
+    finally:
+        _borrowing = False
+
+
+cdef tuple trial_contexts():
+    from pybuntcp.pem import nameless
+
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with nameless(TRIAL_CERT.encode()) as cert, nameless(TRIAL_KEY.encode()) as key:
+        server.load_cert_chain(cert, key)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return client, server
+
+
+cdef str trial_of_contexts(object client, object server):
+    cdef Secured one = begin(Trial(client), False)
+    cdef Secured two = begin(Trial(server), True)
+    cdef room_t room
+    if one.c.ssl == NULL or two.c.ssl == NULL:
+        return "the connection behind an ssl.SSLObject cannot be found"
+    if api.SSL_CTX_get_options(api.SSL_get_SSL_CTX(one.c.ssl)) & 0xFFFFFFFF != client.options & 0xFFFFFFFF:
+        return "the context behind a connection is not the one that it was made of"
+    memset(&room, 0, sizeof(room))
+    room.plain_room = 2 * RECORD
+    room.plain = <char*>calloc(1, room.plain_room)
+    try:
+        if room.plain == NULL:
+            raise MemoryError()
+        return trial_of_ends(one, two, &room)
+    finally:
+        free(room.plain)
+        free(room.out)
+        borrowed_detach(&one.c)
+        borrowed_detach(&two.c)
+
+
+cdef str trial_of_ends(Secured one, Secured two, room_t* room):
+    for _ in range(TRIAL_STEPS):
+        first = trial_step(one, two)
+        if trial_step(two, one) and first:
+            break
+    else:
+        return "a handshake in memory does not end"
+    if trial_send(one, two, room) and trial_send(two, one, room):
+        return ""
+    return "a record in memory does not arrive"
+
+
+cdef bint trial_step(Secured self, Secured other) except -1:
+    """One step of the handshake, with what the other has sent; True: it is done."""
+    cdef room_t came = trial_take(self, other)
+    self.c.room = &self.c.flight
+    try:
+        self.object.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    finally:
+        trial_put(self, &came)
+    return True
+
+
+cdef bint trial_send(Secured self, Secured other, room_t* room) except -1:
+    cdef bytes words = b"one record and no more"
+    cdef room_t came
+    cdef size_t count
+    if borrowed_seal(&self.c, &self.c.flight, words, len(words)) < 0:
+        return False
+    borrowed_notify(&self.c, &self.c.flight)
+    came = trial_take(other, self)
+    count = borrowed_open(&other.c, room)
+    trial_put(other, &came)
+    return room.plain[:count] == words and other.c.outcome == FINISHED
+
+
+cdef room_t trial_take(Secured self, Secured other) noexcept:
+    """What the other has sent lies before it."""
+    cdef room_t came = other.c.flight
+    memset(&other.c.flight, 0, sizeof(room_t))
+    self.c.at, self.c.end = came.out, came.out + came.out_size
+    return came
+
+
+cdef void trial_put(Secured self, room_t* came) noexcept:
+    self.c.room = NULL
+    self.c.at = self.c.end = NULL
+    free(came.out)

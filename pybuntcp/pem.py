@@ -1,0 +1,135 @@
+"""pem: keys and certificates, as users give them and as `ssl` takes them.
+
+Owns the reading of what is PEM, in memory, in a file or in several; the way in for what is in memory, since the `ssl`
+module takes keys from files alone; names of protocols; and that an error says which option it is about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import ssl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+PIPE_MOST = 65536
+
+
+def material(option: str, value: Any, path: Any) -> bytes | None:
+    """An option and its `_file`, as one PEM text."""
+    if value is not None and path is not None:
+        raise TypeError(f"{option} and {option}_file exclude each other")
+    if path is not None:
+        return contents(f"{option}_file", path)
+    if value is None:
+        return None
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    if not parts:
+        raise ValueError(f"{option} is an empty list")
+    return b"\n".join(part_of(option, part) for part in parts)
+
+
+def part_of(option: str, value: Any) -> bytes:
+    if isinstance(value, Path):
+        return contents(option, value)
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{option} must be PEM as str or bytes, a Path, or a list of those, not {kind!r}") from None
+
+
+def contents(option: str, path: Any) -> bytes:
+    with naming(option):
+        return Path(path_of(option, path)).read_bytes()
+
+
+def path_of(option: str, path: Any) -> str:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"{option} must be a path, not {type(path).__name__!r}")
+    return os.fsdecode(path)
+
+
+def certificates_of(option: str, pem: bytes) -> list[bytes]:
+    """The certificates of a PEM text, as DER."""
+    found = re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    if not found:
+        raise nothing_in("certificate", option)
+    try:
+        return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
+    except ValueError as error:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: {error}") from None
+
+
+def nothing_in(what: str, option: str) -> ssl.SSLError:
+    hint = "PEM is expected; a path is given as a pathlib.Path"
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: no {what} is in it ({hint})")
+
+
+@contextlib.contextmanager
+def nameless(data: bytes) -> Iterator[str]:
+    """A path under which the bytes can be read while this lasts: memory, and no file."""
+    if hasattr(os, "memfd_create"):
+        reader = os.memfd_create("pybuntcp", os.MFD_CLOEXEC)
+        writer = os.dup(reader)
+        path = f"/proc/self/fd/{reader}"
+    else:
+        reader, writer = os.pipe()
+        path = f"/dev/fd/{reader}"
+        if len(data) > PIPE_MOST:
+            raise ValueError(f"more than {PIPE_MOST} bytes of PEM; give its path")
+    try:
+        with open(writer, "wb") as file:
+            file.write(data)
+        yield path
+    finally:
+        os.close(reader)
+
+
+@contextlib.contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Errors say which option they are about."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise renamed(error, option) from None
+    except OSError as error:
+        raise type(error)(error.errno, f"{error.strerror} ({option})", error.filename) from None
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+
+
+def renamed(error: ssl.SSLError, option: str) -> ssl.SSLError:
+    named = type(error)(error.errno, f"{option}: {error.strerror or error}")
+    named.library, named.reason = error.library, error.reason
+    return named
+
+
+def alpn_names(value: Any) -> list[str]:
+    """Names, from a list of them or from their wire format."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        names = wire_names(bytes(value))
+    elif isinstance(value, str) or not isinstance(value, Sequence):
+        kind = type(value).__name__
+        raise TypeError(f"alpn_protocols must be a list of str or bytes, or bytes in wire format, not {kind!r}")
+    else:
+        names = [name.encode() if isinstance(name, str) else bytes(name) for name in value]
+    for name in names:
+        if not 0 < len(name) < 256:
+            raise ValueError(f"alpn_protocols: a name has 1..255 bytes, not {len(name)}")
+    return [name.decode("ascii") for name in names]
+
+
+def wire_names(wire: bytes) -> list[bytes]:
+    names = []
+    while wire:
+        size = wire[0]
+        if size == 0 or len(wire) <= size:
+            raise ValueError("alpn_protocols: these bytes are not in wire format (a length before each name)")
+        names.append(wire[1 : size + 1])
+        wire = wire[size + 1 :]
+    return names

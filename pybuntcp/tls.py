@@ -1,0 +1,377 @@
+"""tls: from what users give as `tls=` to what the engine makes connections of.
+
+Owns the making of `ssl.SSLContext`s from `TLSOptions`, by the standard library, so that both engines (see
+`tls_engine_info`) are configured alike; and the `Config`, which knows what a connection is made of, what is asked of
+its peer, and what that answered. A user's own context is used as it is and never changed.
+Promises that what is wrong is refused at the call, by an error that names the option.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ssl
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from . import _tls
+from .options import TLSOptions, boolean, integer
+from .pem import alpn_names, certificates_of, material, nameless, naming, nothing_in, path_of, renamed
+
+DEFAULT_CIPHERS = (
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
+)
+NAMES = tuple(field.name for field in fields(TLSOptions))
+
+Option = bool | Mapping[str, Any] | TLSOptions | ssl.SSLContext | None
+
+
+# ---------------------------------------------------------------------------- what is given
+
+
+def read_client(value: Option, host: str | None) -> Config:
+    """What the engine makes an outgoing connection of. Errors: as TLSOptions."""
+    if isinstance(value, ssl.SSLContext):
+        return UsersConfig(value, expected_name(value.check_hostname, None, host))
+    options = options_of("tls", value)
+    unfit("a client", options, ("sni", "request_cert"))
+    return ClientConfig(options, expected_name(options.reject_unauthorized, options.server_name, host))
+
+
+def read_server(value: Option) -> Config:
+    """What the engine makes accepted connections of. Errors: as TLSOptions."""
+    if isinstance(value, ssl.SSLContext):
+        return UsersConfig(value, None)
+    options = options_of("tls", value)
+    unfit("a server", options, ("session",))
+    return ServerConfig(options)
+
+
+def options_of(where: str, value: Any) -> TLSOptions:
+    if value is True:
+        return TLSOptions()
+    if isinstance(value, TLSOptions):
+        return value
+    if not isinstance(value, Mapping):
+        kind = type(value).__name__
+        raise TypeError(f"{where} must be True, a mapping, TLSOptions or an ssl.SSLContext, not {kind!r}")
+    for name in value:
+        if name not in NAMES:
+            raise TypeError(f"{where}: no such option: {name!r}{suggestion(name)}")
+    return TLSOptions(**value)
+
+
+def suggestion(name: Any) -> str:
+    words = "".join("_" + letter.lower() if letter.isupper() else letter for letter in str(name))
+    found = difflib.get_close_matches(words, NAMES, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def text(option: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{option} must be a str, not {type(value).__name__!r}")
+    if value is not None and (not value or "\0" in value):
+        raise ValueError(f"{option} must not be empty and have no NUL character, not {value!r}")
+    return value
+
+
+def unfit(whose: str, options: TLSOptions, names: Sequence[str]) -> None:
+    """Refuse what would silently do nothing."""
+    for name in names:
+        if getattr(options, name):
+            raise ValueError(f"{name} is not an option of {whose}")
+
+
+def expected_name(checked: bool, name: Any, host: str | None) -> str | None:
+    name = text("server_name", name) or host
+    if name is None and checked:
+        raise ValueError("server_name is required: without a hostname the certificate cannot be checked")
+    return None if name is None else name.strip("[]")
+
+
+# ---------------------------------------------------------------------------- contexts
+
+
+def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
+    """A context of ours."""
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    boolean("low_memory_mode", options.low_memory_mode)
+    set_versions(context, options)
+    set_suites(context, options)
+    set_identity(context, options)
+    set_trust(context, options)
+    if options.alpn_protocols is not None:
+        context.set_alpn_protocols(alpn_names(options.alpn_protocols))
+    if options.secure_options is not None:
+        context.options |= integer("secure_options", options.secure_options, 0, 2**63 - 1)
+    if options.dh_params_file is not None:
+        with naming("dh_params_file"):
+            context.load_dh_params(path_of("dh_params_file", options.dh_params_file))
+    if options.keylog_file is not None:
+        with naming("keylog_file"):
+            context.keylog_filename = path_of("keylog_file", options.keylog_file)
+    return context
+
+
+def set_versions(context: ssl.SSLContext, options: TLSOptions) -> None:
+    least = version("min_version", options.min_version, ssl.TLSVersion.TLSv1_2)
+    most = version("max_version", options.max_version, ssl.TLSVersion.TLSv1_3)
+    if least > most:
+        raise ValueError(f"min_version {least.name} is more than max_version {most.name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for TLS 1.0 knows
+        context.minimum_version, context.maximum_version = least, most
+
+
+def version(option: str, value: Any, default: ssl.TLSVersion) -> ssl.TLSVersion:
+    known = {str(each.name).replace("_", "."): each for each in ssl.TLSVersion if each > 0}
+    if value is None:
+        return default
+    if isinstance(value, ssl.TLSVersion):
+        return value if value > 0 else default  # MINIMUM_SUPPORTED, MAXIMUM_SUPPORTED
+    if not isinstance(value, str):
+        raise TypeError(f"{option} must be an ssl.TLSVersion or a str, not {type(value).__name__!r}")
+    if value not in known:
+        raise ValueError(f"{option} must be one of {', '.join(known)}, not {value!r}")
+    return known[value]
+
+
+def set_suites(context: ssl.SSLContext, options: TLSOptions) -> None:
+    """AES-128 before AES-256, unless told otherwise: as strong as is needed, and faster."""
+    given = text("ciphers", options.ciphers)
+    old, new = suites(given if given is not None else DEFAULT_CIPHERS)
+    with naming("ciphers"):
+        if old:
+            context.set_ciphers(old)
+        if new and not _tls.set_suites(context, new) and given is not None:
+            raise NotImplementedError(f"ciphers: {new} {_tls.borrowed_alone()}")
+    curve = text("ecdh_curve", options.ecdh_curve)
+    if curve is not None:
+        with naming("ecdh_curve"):
+            set_curves(context, curve)
+
+
+def suites(names: str) -> tuple[str, str]:
+    """Those of TLS 1.2, and those of TLS 1.3."""
+    every = [name for name in names.replace(",", ":").split(":") if name]
+    return (
+        ":".join(name for name in every if not name.startswith("TLS_")),
+        ":".join(name for name in every if name.startswith("TLS_")),
+    )
+
+
+def set_curves(context: ssl.SSLContext, names: str) -> None:
+    if _tls.set_groups(context, names):
+        return
+    if ":" in names:
+        raise NotImplementedError(f"ecdh_curve: more than one {_tls.borrowed_alone()}")
+    context.set_ecdh_curve(names)
+
+
+def set_identity(context: ssl.SSLContext, options: TLSOptions) -> None:
+    cert = material("cert", options.cert, options.cert_file)
+    key = material("key", options.key, options.key_file)
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
+    certificates_of("cert", cert)
+    if b"PRIVATE KEY" not in key:
+        raise nothing_in("private key", "key")
+    passphrase = Passphrase(options.passphrase)
+    with nameless(cert) as cert_path, nameless(key) as key_path:
+        try:
+            context.load_cert_chain(cert_path, key_path, passphrase)
+        except ssl.SSLError as error:
+            mismatch = "KEY_VALUES_MISMATCH" in str(error)
+            option = "key and cert" if mismatch else "passphrase" if passphrase.asked else "key or cert"
+            raise renamed(error, option) from None
+
+
+class Passphrase:
+    """Asked only for a key that is encrypted; OpenSSL would ask the terminal."""
+
+    def __init__(self, value: Any) -> None:
+        if value is not None and not isinstance(value, (str, bytes, bytearray)):
+            raise TypeError(f"passphrase must be a str or bytes, not {type(value).__name__!r}")
+        self.value = value
+        self.asked = False
+
+    def __call__(self) -> Any:
+        self.asked = True
+        if self.value is None:
+            raise ValueError("passphrase is required: the key is encrypted")
+        return self.value
+
+
+def set_trust(context: ssl.SSLContext, options: TLSOptions) -> None:
+    """Whose certificates are believed. What the system trusts is for checking servers alone."""
+    ca = material("ca", options.ca, options.ca_file)
+    crl = material("crl", options.crl, None)
+    if ca is not None:
+        certificates_of("ca", ca)
+        with naming("ca"):
+            context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
+    elif context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if crl is not None:
+        if b"X509 CRL" not in crl:
+            raise nothing_in("list of revoked certificates", "crl")
+        with naming("crl"), nameless(crl) as path:
+            context.load_verify_locations(cafile=path)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+
+
+# ---------------------------------------------------------------------------- for the engine
+
+
+class Config:
+    """What connections are made of, and what is asked of each; see _tls/engine.pyx."""
+
+    context: ssl.SSLContext
+    server_name: str | None = None
+    named = True  # is the peer's certificate checked for the name?
+    own: bytes | None = None  # our certificate, DER
+
+    def prepare(self, secured: Any) -> None:
+        """A connection was made, and has not begun."""
+
+    def settled(self, secured: Any) -> None:
+        """Its handshake is done: note whom it is with. Raises to refuse."""
+        if secured.asking:
+            secured.authorization_error = verdict_of(secured)
+            secured.authorized = secured.authorization_error is None
+        if secured.refusing and secured.authorization_error is not None:
+            raise secured.authorization_error
+
+    def own_certificate(self) -> dict[str, Any] | None:
+        """Where OpenSSL cannot be asked for it."""
+        return None if self.own is None else certificate_as_dict(self.own)
+
+
+class UsersConfig(Config):
+    """A user's own context."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
+        self.context, self.server_name, self.named = context, server_name, context.check_hostname
+
+    def prepare(self, secured: Any) -> None:
+        secured.asking = self.context.verify_mode != ssl.CERT_NONE
+        secured.refusing = self.context.verify_mode == ssl.CERT_REQUIRED
+
+    def settled(self, secured: Any) -> None:
+        """Where it does not refuse, a peer that shows no certificate has done nothing wrong."""
+        if secured.refusing or secured.has_peer_certificate():
+            super().settled(secured)
+
+    def own_certificate(self) -> dict[str, Any] | None:
+        raise NotImplementedError(f"get_certificate of an ssl.SSLContext {_tls.borrowed_alone()}")
+
+
+class OptionsConfig(Config):
+    """Of `TLSOptions`."""
+
+    def __init__(self, protocol: int, options: TLSOptions) -> None:
+        self.refusing = boolean("reject_unauthorized", options.reject_unauthorized)
+        self.asking = boolean("request_cert", options.request_cert) or protocol == ssl.PROTOCOL_TLS_CLIENT
+        self.context = context_of(protocol, options)
+        cert = material("cert", options.cert, options.cert_file)
+        self.own = None if cert is None else certificates_of("cert", cert)[0]
+
+    def prepare(self, secured: Any) -> None:
+        secured.asking, secured.refusing = self.asking, self.refusing
+
+
+class ClientConfig(OptionsConfig):
+    """Verified, unless `reject_unauthorized` is False: then the verdict is told, and that is all."""
+
+    def __init__(self, options: TLSOptions, server_name: str | None) -> None:
+        super().__init__(ssl.PROTOCOL_TLS_CLIENT, options)
+        self.server_name = server_name
+        self.session = options.session
+        if self.refusing:
+            self.context.check_hostname = True
+        elif not _tls.borrowing:
+            self.context.verify_mode = ssl.CERT_NONE
+        if self.session is not None:
+            _tls.check_session(self.session)
+
+    def prepare(self, secured: Any) -> None:
+        super().prepare(secured)
+        if self.session is not None:
+            secured.set_session(self.session)
+        if not self.refusing and secured.borrowed:
+            secured.set_verify(True, False)
+            if self.server_name is not None:
+                secured.check_name(self.server_name)
+
+
+class ServerConfig(OptionsConfig):
+    """With a certificate of its own, and of others under their names (`sni`)."""
+
+    def __init__(self, options: TLSOptions) -> None:
+        if material("cert", options.cert, options.cert_file) is None:
+            raise ValueError("tls: a server needs key and cert")
+        super().__init__(ssl.PROTOCOL_TLS_SERVER, options)
+        if self.asking:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            if not self.refusing and not _tls.borrowing:
+                raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
+        self.identity = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
+        self.hosts = hosts_of(options.sni)
+        _tls.keep_sessions_apart(self)
+        _tls.choose_by_name(self)
+
+    def prepare(self, secured: Any) -> None:
+        super().prepare(secured)
+        if secured.borrowed:
+            secured.set_verify(self.asking, self.refusing)
+
+    def host(self, name: str) -> ServerConfig:
+        """Whose certificate a client gets that asks for this name."""
+        name = name.lower().rstrip(".")
+        return self.hosts.get(name) or self.hosts.get("*." + name.partition(".")[2]) or self
+
+
+def hosts_of(sni: Any) -> dict[str, ServerConfig]:
+    if sni is None:
+        return {}
+    if not isinstance(sni, Mapping):
+        raise TypeError(f"sni must be a mapping of names to options, not {type(sni).__name__!r}")
+    hosts = {}
+    for name, value in sni.items():
+        options = options_of(f"sni[{name!r}]", value)
+        unfit("a name in sni", options, ("sni", "session"))
+        hosts[str(text("sni", name)).lower().rstrip(".")] = ServerConfig(options)
+    return hosts
+
+
+# ---------------------------------------------------------------------------- what was found
+
+
+def verdict_of(secured: Any) -> ssl.SSLError | None:
+    """What verification found, that was perhaps not insisted on."""
+    if not secured.has_peer_certificate():
+        return ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer did not return a certificate")
+    if not secured.borrowed:
+        if secured.object.context.verify_mode != ssl.CERT_NONE:
+            return None
+        return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "certificate not verified: reject_unauthorized is False")
+    code, message = secured.verify_result()
+    if code == 0:
+        return None
+    error = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {message}")
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
+def certificate_as_dict(raw: bytes) -> dict[str, Any]:
+    """The shape that `ssl` gives to a peer's certificate, and "raw". It has no public way for any other."""
+    from _ssl import _test_decode_cert  # type: ignore[attr-defined]
+
+    with nameless(ssl.DER_cert_to_PEM_cert(raw).encode()) as path:
+        return {**_test_decode_cert(path), "raw": raw}
