@@ -104,8 +104,11 @@ def naming(option: str) -> Iterator[None]:
 
 
 def renamed(error: ssl.SSLError, option: str) -> ssl.SSLError:
-    named = type(error)(error.errno, f"{option}: {error.strerror or error}")
-    named.library, named.reason = error.library, error.reason
+    """Some have no `library` and no `reason`, nor a number."""
+    number = error.errno if error.errno is not None else ssl.SSL_ERROR_SSL
+    named = type(error)(number, f"{option}: {error.strerror or error}")
+    for name in ("library", "reason"):
+        setattr(named, name, getattr(error, name, None))
     return named
 
 

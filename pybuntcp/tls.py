@@ -25,6 +25,11 @@ DEFAULT_CIPHERS = (
     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
 )
 NAMES = tuple(field.name for field in fields(TLSOptions))
+OF_A_CONNECTION = ("server_name", "session")
+FILES = ("key_file", "cert_file", "ca_file", "dh_params_file", "keylog_file")
+CONTEXTS_KEPT = 32
+
+_contexts: dict[bytes, ssl.SSLContext] = {}  # the one used last comes last
 
 Option = bool | Mapping[str, Any] | TLSOptions | ssl.SSLContext | None
 
@@ -35,6 +40,7 @@ Option = bool | Mapping[str, Any] | TLSOptions | ssl.SSLContext | None
 def read_client(value: Option, host: str | None) -> Config:
     """What the engine makes an outgoing connection of. Errors: as TLSOptions."""
     if isinstance(value, ssl.SSLContext):
+        fitting(value, ssl.PROTOCOL_TLS_SERVER, "a server's", "a client")
         return UsersConfig(value, expected_name(value.check_hostname, None, host))
     options = options_of("tls", value)
     unfit("a client", options, ("sni", "request_cert"))
@@ -44,10 +50,16 @@ def read_client(value: Option, host: str | None) -> Config:
 def read_server(value: Option) -> Config:
     """What the engine makes accepted connections of. Errors: as TLSOptions."""
     if isinstance(value, ssl.SSLContext):
+        fitting(value, ssl.PROTOCOL_TLS_CLIENT, "a client's", "a server")
         return UsersConfig(value, None)
     options = options_of("tls", value)
     unfit("a server", options, ("session",))
     return ServerConfig(options)
+
+
+def fitting(context: ssl.SSLContext, wrong: int, whose: str, end: str) -> None:
+    if context.protocol == wrong:
+        raise ValueError(f"tls: this is {whose} ssl.SSLContext, which {end} cannot use")
 
 
 def options_of(where: str, value: Any) -> TLSOptions:
@@ -114,6 +126,38 @@ def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
     if options.keylog_file is not None:
         with naming("keylog_file"):
             context.keylog_filename = path_of("keylog_file", options.keylog_file)
+    return context
+
+
+def client_context(options: TLSOptions) -> ssl.SSLContext:
+    """One for all connections that are asked for alike: it costs as much as a handshake, or ten.
+
+    What is in files may change, and is read each time; what the system trusts is read once.
+    """
+    given = {name: getattr(options, name) for name in NAMES if name not in OF_A_CONNECTION}
+    if not all(map(is_constant, given.values())) or any(given[name] for name in FILES):
+        return new_client_context(options)
+    digest = hashlib.sha256(repr(given).encode("utf-8", "surrogatepass")).digest()
+    context = _contexts.pop(digest, None) or new_client_context(options)
+    _contexts[digest] = context
+    while len(_contexts) > CONTEXTS_KEPT:
+        _contexts.pop(next(iter(_contexts), b""), None)
+    return context
+
+
+def is_constant(value: Any) -> bool:
+    """Does its repr say all of it?"""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(each, (str, bytes)) for each in value)
+    return value is None or isinstance(value, (str, bytes, int))
+
+
+def new_client_context(options: TLSOptions) -> ssl.SSLContext:
+    context = context_of(ssl.PROTOCOL_TLS_CLIENT, options)
+    if options.reject_unauthorized:
+        context.check_hostname = True
+    elif not _tls.borrowing:
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 
@@ -275,10 +319,9 @@ class UsersConfig(Config):
 class OptionsConfig(Config):
     """Of `TLSOptions`."""
 
-    def __init__(self, protocol: int, options: TLSOptions) -> None:
+    def __init__(self, options: TLSOptions) -> None:
         self.refusing = boolean("reject_unauthorized", options.reject_unauthorized)
-        self.asking = boolean("request_cert", options.request_cert) or protocol == ssl.PROTOCOL_TLS_CLIENT
-        self.context = context_of(protocol, options)
+        self.asking = boolean("request_cert", options.request_cert)
         cert = material("cert", options.cert, options.cert_file)
         self.own = None if cert is None else certificates_of("cert", cert)[0]
 
@@ -290,13 +333,11 @@ class ClientConfig(OptionsConfig):
     """Verified, unless `reject_unauthorized` is False: then the verdict is told, and that is all."""
 
     def __init__(self, options: TLSOptions, server_name: str | None) -> None:
-        super().__init__(ssl.PROTOCOL_TLS_CLIENT, options)
+        super().__init__(options)
+        self.asking = True
+        self.context = client_context(options)
         self.server_name = server_name
         self.session = options.session
-        if self.refusing:
-            self.context.check_hostname = True
-        elif not _tls.borrowing:
-            self.context.verify_mode = ssl.CERT_NONE
         if self.session is not None:
             _tls.check_session(self.session)
 
@@ -316,7 +357,8 @@ class ServerConfig(OptionsConfig):
     def __init__(self, options: TLSOptions) -> None:
         if material("cert", options.cert, options.cert_file) is None:
             raise ValueError("tls: a server needs key and cert")
-        super().__init__(ssl.PROTOCOL_TLS_SERVER, options)
+        super().__init__(options)
+        self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options)
         if self.asking:
             self.context.verify_mode = ssl.CERT_REQUIRED
             if not self.refusing and not _tls.borrowing:

@@ -270,7 +270,8 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
 
 
 cdef object chunk_view(loop_t* loop, const char* at, size_t size):
-    if size < LEASE_LEAST:
+    """Without a copy where it can be had: what an engine opened lies in a room that is used again."""
+    if size < LEASE_LEAST or not loop.slab <= at < loop.slab + SLAB_SIZE:
         return PyMemoryView_FromObject(PyBytes_FromStringAndSize(at, size))
     return slab_lease(<Slab>loop.slab_owner, at, size)
 
