@@ -10,32 +10,56 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PIPE_MOST = 65536
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def material(option: str, value: Any, path: Any) -> bytes | None:
-    """An option and its `_file`, as one PEM text."""
+@dataclass(frozen=True)
+class Material:
+    """What an option gave, as one PEM text, under the name that it was given by."""
+
+    option: str
+    pem: bytes
+
+    def certificates(self) -> list[bytes]:
+        """As DER; at least one."""
+        found = CERTIFICATE.findall(self.pem)
+        if not found:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.option}: a certificate in it has no end")
+        with naming(self.option):
+            return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
+
+
+def material(option: str, what: str, value: Any, path: Any = None) -> Material | None:
+    """`value`, or what is in the file `path`. `what`: what every part of it must contain, as PEM names it."""
     if value is not None and path is not None:
         raise TypeError(f"{option} and {option}_file exclude each other")
     if path is not None:
-        return contents(f"{option}_file", path)
-    if value is None:
+        option, parts = f"{option}_file", [contents(f"{option}_file", path)]
+    elif value is None:
         return None
-    parts = value if isinstance(value, (list, tuple)) else [value]
+    else:
+        parts = [part_of(option, part) for part in (value if isinstance(value, (list, tuple)) else [value])]
     if not parts:
         raise ValueError(f"{option} is an empty list")
-    return b"\n".join(part_of(option, part) for part in parts)
+    for part in parts:
+        if what.encode() not in part:
+            hint = "PEM is expected; a path is given as a pathlib.Path"
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: no {what} is in it ({hint})")
+    return Material(option, b"\n".join(parts))
 
 
 def part_of(option: str, value: Any) -> bytes:
     if isinstance(value, Path):
         return contents(option, value)
     if isinstance(value, str):
-        return value.encode()
+        with naming(option):
+            return value.encode()
     try:
         return bytes(memoryview(value))
     except TypeError:
@@ -52,22 +76,6 @@ def path_of(option: str, path: Any) -> str:
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"{option} must be a path, not {type(path).__name__!r}")
     return os.fsdecode(path)
-
-
-def certificates_of(option: str, pem: bytes) -> list[bytes]:
-    """The certificates of a PEM text, as DER."""
-    found = re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
-    if not found:
-        raise nothing_in("certificate", option)
-    try:
-        return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
-    except ValueError as error:
-        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: {error}") from None
-
-
-def nothing_in(what: str, option: str) -> ssl.SSLError:
-    hint = "PEM is expected; a path is given as a pathlib.Path"
-    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: no {what} is in it ({hint})")
 
 
 @contextlib.contextmanager
@@ -99,14 +107,16 @@ def naming(option: str) -> Iterator[None]:
         raise renamed(error, option) from None
     except OSError as error:
         raise type(error)(error.errno, f"{error.strerror} ({option})", error.filename) from None
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from None
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{option}: {error}") from None
 
 
 def renamed(error: ssl.SSLError, option: str) -> ssl.SSLError:
     """Some have no `library` and no `reason`, nor a number."""
     number = error.errno if error.errno is not None else ssl.SSL_ERROR_SSL
-    named = type(error)(number, f"{option}: {error.strerror or error}")
+    words = error.strerror or (error.args[-1] if error.args else error)
+    named = type(error)(number, f"{option}: {words}")
     for name in ("library", "reason"):
         setattr(named, name, getattr(error, name, None))
     return named
@@ -116,14 +126,13 @@ def alpn_names(value: Any) -> list[str]:
     """Names, from a list of them or from their wire format."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         names = wire_names(bytes(value))
-    elif isinstance(value, str) or not isinstance(value, Sequence):
-        kind = type(value).__name__
-        raise TypeError(f"alpn_protocols must be a list of str or bytes, or bytes in wire format, not {kind!r}")
+    elif isinstance(value, (list, tuple)) and all(isinstance(name, (str, bytes)) for name in value):
+        names = [name.encode() if isinstance(name, str) else name for name in value]
     else:
-        names = [name.encode() if isinstance(name, str) else bytes(name) for name in value]
+        raise TypeError(f"alpn_protocols must be a list of str or bytes, or bytes in wire format, not {value!r}")
     for name in names:
-        if not 0 < len(name) < 256:
-            raise ValueError(f"alpn_protocols: a name has 1..255 bytes, not {len(name)}")
+        if not 0 < len(name) < 256 or not name.isascii():
+            raise ValueError(f"alpn_protocols: a name has 1..255 bytes of ASCII, not {name!r}")
     return [name.decode("ascii") for name in names]
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from . import _tls
 from .options import TLSOptions, boolean, integer
-from .pem import alpn_names, certificates_of, material, nameless, naming, nothing_in, path_of, renamed
+from .pem import Material, alpn_names, material, nameless, naming, path_of, renamed
 
 DEFAULT_CIPHERS = (
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
-    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
+    "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
 )
 NAMES = tuple(field.name for field in fields(TLSOptions))
 OF_A_CONNECTION = ("server_name", "session")
@@ -98,10 +98,17 @@ def unfit(whose: str, options: TLSOptions, names: Sequence[str]) -> None:
 
 
 def expected_name(checked: bool, name: Any, host: str | None) -> str | None:
-    name = text("server_name", name) or host
-    if name is None and checked:
-        raise ValueError("server_name is required: without a hostname the certificate cannot be checked")
-    return None if name is None else name.strip("[]")
+    found = text("server_name", name) or host
+    if found is None:
+        if checked:
+            raise ValueError("server_name is required: without a hostname the certificate cannot be checked")
+        return None
+    found = found.strip("[]")
+    with naming("server_name"):
+        if found.startswith("."):
+            raise ValueError(f"a name does not begin with a dot: {found!r}")
+        found.encode("idna")
+    return found
 
 
 # ---------------------------------------------------------------------------- contexts
@@ -216,24 +223,34 @@ def set_curves(context: ssl.SSLContext, names: str) -> None:
     context.set_ecdh_curve(names)
 
 
-def set_identity(context: ssl.SSLContext, options: TLSOptions) -> None:
-    cert = material("cert", options.cert, options.cert_file)
-    key = material("key", options.key, options.key_file)
+def identity_of(options: TLSOptions) -> tuple[Material, Material] | None:
+    """Our certificate and its key; both or none."""
+    cert = material("cert", "CERTIFICATE", options.cert, options.cert_file)
+    key = material("key", "PRIVATE KEY", options.key, options.key_file)
     if cert is None and key is None:
-        return
+        return None
     if cert is None or key is None:
         raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
-    certificates_of("cert", cert)
-    if b"PRIVATE KEY" not in key:
-        raise nothing_in("private key", "key")
+    return cert, key
+
+
+def set_identity(context: ssl.SSLContext, options: TLSOptions) -> None:
     passphrase = Passphrase(options.passphrase)
-    with nameless(cert) as cert_path, nameless(key) as key_path:
+    found = identity_of(options)
+    if found is None:
+        return
+    cert, key = found
+    cert.certificates()
+    with nameless(cert.pem) as cert_path, nameless(key.pem) as key_path:
         try:
             context.load_cert_chain(cert_path, key_path, passphrase)
         except ssl.SSLError as error:
             mismatch = "KEY_VALUES_MISMATCH" in str(error)
-            option = "key and cert" if mismatch else "passphrase" if passphrase.asked else "key or cert"
+            both = f"{key.option} {{}} {cert.option}"
+            option = both.format("and") if mismatch else "passphrase" if passphrase.asked else both.format("or")
             raise renamed(error, option) from None
+        except ValueError as error:
+            raise ValueError(f"passphrase: {error}") from None
 
 
 class Passphrase:
@@ -248,24 +265,22 @@ class Passphrase:
     def __call__(self) -> Any:
         self.asked = True
         if self.value is None:
-            raise ValueError("passphrase is required: the key is encrypted")
+            raise ValueError("required, since the key is encrypted")
         return self.value
 
 
 def set_trust(context: ssl.SSLContext, options: TLSOptions) -> None:
     """Whose certificates are believed. What the system trusts is for checking servers alone."""
-    ca = material("ca", options.ca, options.ca_file)
-    crl = material("crl", options.crl, None)
+    ca = material("ca", "CERTIFICATE", options.ca, options.ca_file)
+    crl = material("crl", "X509 CRL", options.crl)
     if ca is not None:
-        certificates_of("ca", ca)
-        with naming("ca"):
-            context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
+        ca.certificates()
+        with naming(ca.option):
+            context.load_verify_locations(cadata=ca.pem.decode("ascii", "replace"))
     elif context.protocol == ssl.PROTOCOL_TLS_CLIENT:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if crl is not None:
-        if b"X509 CRL" not in crl:
-            raise nothing_in("list of revoked certificates", "crl")
-        with naming("crl"), nameless(crl) as path:
+        with naming("crl"), nameless(crl.pem) as path:
             context.load_verify_locations(cafile=path)
         context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
@@ -322,8 +337,9 @@ class OptionsConfig(Config):
     def __init__(self, options: TLSOptions) -> None:
         self.refusing = boolean("reject_unauthorized", options.reject_unauthorized)
         self.asking = boolean("request_cert", options.request_cert)
-        cert = material("cert", options.cert, options.cert_file)
-        self.own = None if cert is None else certificates_of("cert", cert)[0]
+        text("server_name", options.server_name)
+        found = identity_of(options)
+        self.own = None if found is None else found[0].certificates()[0]
 
     def prepare(self, secured: Any) -> None:
         secured.asking, secured.refusing = self.asking, self.refusing
@@ -355,9 +371,9 @@ class ServerConfig(OptionsConfig):
     """With a certificate of its own, and of others under their names (`sni`)."""
 
     def __init__(self, options: TLSOptions) -> None:
-        if material("cert", options.cert, options.cert_file) is None:
-            raise ValueError("tls: a server needs key and cert")
         super().__init__(options)
+        if self.own is None:
+            raise ValueError("a server needs key and cert")
         self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options)
         if self.asking:
             self.context.verify_mode = ssl.CERT_REQUIRED
@@ -386,9 +402,10 @@ def hosts_of(sni: Any) -> dict[str, ServerConfig]:
         raise TypeError(f"sni must be a mapping of names to options, not {type(sni).__name__!r}")
     hosts = {}
     for name, value in sni.items():
-        options = options_of(f"sni[{name!r}]", value)
-        unfit("a name in sni", options, ("sni", "session"))
-        hosts[str(text("sni", name)).lower().rstrip(".")] = ServerConfig(options)
+        with naming(f"sni[{name!r}]"):
+            options = options_of("the options", value)
+            unfit("a name in sni", options, ("sni", "session"))
+            hosts[str(text("a name", name)).lower().rstrip(".")] = ServerConfig(options)
     return hosts
 
 

@@ -16,6 +16,9 @@ from libc.string cimport memchr, memcmp
 
 from pybuntcp._c cimport uv
 
+cdef enum:
+    READ_LEAST = 16640          # a record: read whole, even if its reader has room for less
+
 
 cdef struct reader_t:
     chunk_t* held               # what came and was not read yet
@@ -190,8 +193,9 @@ cdef void reader_read_on(socket_t* s) noexcept nogil:
 
 
 cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    cdef socket_t* s = <socket_t*>handle
     buffer.base = loop_of(handle).slab
-    buffer.len = min(<size_t>SLAB_SIZE, reader_room(reader_at(<socket_t*>handle)))
+    buffer.len = min(<size_t>SLAB_SIZE, max(reader_room(reader_at(s)), <size_t>READ_LEAST if s.flags & S_SECURE else 1))
 
 
 cdef void reader_received(socket_t* s, const char* at, size_t size) noexcept nogil:

@@ -66,7 +66,7 @@ cdef void secure_begin(socket_t* s, bint server) noexcept nogil:
     gil_take(loop_of(s))
     if not (<secure_slot><void*>secure_make)(s, server):
         s.flags &= ~S_SECURING
-        socket_fail(s, uv.UV_ENOMEM)
+        socket_fail(s, uv.UV_EPROTO)
         stream_close(s)
         return
     clocks_start_handshake(s)
@@ -146,13 +146,24 @@ cdef void secure_feed(socket_t* s, const char* at, size_t size) noexcept nogil:
     cdef size_t taken
     self.untold = False
     taken = engine.feed(self, s, at, size)
+    sealing_emit(s, 0)          # of a closed one: it must not lie in the room that is everybody's
     if s.flags & S_CLOSED:
         return
-    sealing_emit(s, 0)
     if taken < size or self.untold:
         secure_keep(s, at + taken, size - taken)
         s.flags |= S_HELD
         stream_stop(s)
+
+
+cdef void secure_forget(socket_t* s) noexcept nogil:
+    """It is gone, and no turn may look at it."""
+    cdef roll_t* held = &loop_of(s).held
+    cdef size_t i = 0
+    while held.at[i] != s:
+        i += 1
+    held.count -= 1
+    held.at[i] = held.at[held.count]
+    s.flags &= ~S_QUEUED
 
 
 cdef void secure_turn(loop_t* loop) noexcept nogil:
@@ -188,6 +199,8 @@ cdef void secure_go_on(socket_t* s) noexcept nogil:
     cdef char* kept
     if not s.flags & (S_OPENED | S_CLOSING) and context_of(s).table.slots.handshake != NULL:
         socket_opened(s)            # of an heir it could not be told before
+        if s.flags & S_CLOSED:
+            return
     kept = self.kept
     cdef size_t size = self.kept_size
     self.kept = NULL

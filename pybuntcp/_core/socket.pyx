@@ -381,6 +381,8 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
     """
     cdef loop_t* loop = loop_of(s)
     cdef context_t* context
+    if s.flags & S_QUEUED:
+        secure_forget(s)
     if s.flags & S_AWAITED:
         sink_tell(s)
     context = context_of(s)

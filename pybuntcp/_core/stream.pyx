@@ -140,9 +140,11 @@ cdef void stream_read(socket_t* self) noexcept nogil:
 
 cdef void stream_read_secured(socket_t* self) noexcept nogil:
     """What is held comes first, and not in here. A handshake goes on whatever the user does."""
+    if self.flags & S_CLOSED:
+        return
     if self.flags & S_HELD:
         stream_queue(self)
-    elif not self.flags & (S_CLOSED | S_EOF):
+    elif not self.flags & S_EOF:
         uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
         loop_kick(loop_of(self))
 

@@ -152,11 +152,14 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
             secure_take_gil(s)
             size = (<open_slot><void*>open_by_object)(self, room)
         self.finished = self.outcome == FINISHED
+        if self.outcome == FAILED:
+            secure_take_gil(s)
+            (<shake_slot><void*>secured_note_error)(self, s)    # before anybody writes, and fails, too
         if size != 0:
             secure_opened(s, room.plain, size)
         if self.outcome == FAILED:
-            secure_take_gil(s)
-            (<shake_slot><void*>secured_fail)(self, s)
+            self.at = self.end
+            secure_broken(s)
             return
     if self.finished and not self.told and secure_may_tell(s):
         self.told = True
@@ -165,13 +168,6 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
 
 cdef size_t open_by_object(secured_t* self, room_t* room) noexcept:
     return fallback_open(face_of(self), room)
-
-
-cdef void secured_fail(secured_t* self, socket_t* s) noexcept:
-    if face_of(self).error is None:
-        face_of(self).error = borrowed_error(self)
-    self.at = self.end
-    secure_broken(s)
 
 
 cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
