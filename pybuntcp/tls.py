@@ -28,6 +28,8 @@ NAMES = tuple(field.name for field in fields(TLSOptions))
 OF_A_CONNECTION = ("server_name", "session")
 FILES = ("key_file", "cert_file", "ca_file", "dh_params_file", "keylog_file")
 CONTEXTS_KEPT = 32
+HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
+OF_THE_BORROWED_IN_SNI = ("min_version", "max_version", "secure_options", "ecdh_curve")
 
 _contexts: dict[bytes, ssl.SSLContext] = {}  # the one used last comes last
 
@@ -118,6 +120,7 @@ def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
     """A context of ours."""
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
+    context.options |= ssl.OP_NO_RENEGOTIATION
     boolean("low_memory_mode", options.low_memory_mode)
     set_versions(context, options)
     set_suites(context, options)
@@ -126,7 +129,10 @@ def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
     if options.alpn_protocols is not None:
         context.set_alpn_protocols(alpn_names(options.alpn_protocols))
     if options.secure_options is not None:
-        context.options |= integer("secure_options", options.secure_options, 0, 2**63 - 1)
+        added = integer("secure_options", options.secure_options, 0, 2**63 - 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # OP_NO_TLSv1_3 does what it says
+            context.options |= added
     if options.dh_params_file is not None:
         with naming("dh_params_file"):
             context.load_dh_params(path_of("dh_params_file", options.dh_params_file))
@@ -379,6 +385,8 @@ class ServerConfig(OptionsConfig):
             self.context.verify_mode = ssl.CERT_REQUIRED
             if not self.refusing and not _tls.borrowing:
                 raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
+        self.curve = options.ecdh_curve
+        self.limits = [name for name in OF_THE_BORROWED_IN_SNI if getattr(options, name) is not None]
         self.identity = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
         self.hosts = hosts_of(options.sni)
         _tls.keep_sessions_apart(self)
@@ -421,6 +429,8 @@ def verdict_of(secured: Any) -> ssl.SSLError | None:
             return None
         return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "certificate not verified: reject_unauthorized is False")
     code, message = secured.verify_result()
+    if code == 0 and secured.config.named and secured.expected is not None and secured.object.session_reused:
+        code, message = (0, "") if secured.is_for(secured.expected) else (HOSTNAME_MISMATCH, "Hostname mismatch")
     if code == 0:
         return None
     error = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {message}")

@@ -68,10 +68,14 @@ cdef extern from * nogil:
       R(const void*, SSL_get_current_cipher, (const void*)) \\
       R(const char*, SSL_CIPHER_standard_name, (const void*)) \\
       R(void*, SSL_get_certificate, (const void*)) \\
+      O(void*, SSL_get1_peer_certificate, (const void*)) \\
+      O(void*, SSL_get_peer_certificate, (const void*)) \\
+      R(int, X509_check_host, (void*, const char*, size_t, unsigned int, char**)) \\
+      R(int, X509_check_ip_asc, (void*, const char*, unsigned int)) \\
+      R(void, X509_free, (void*)) \\
       R(int, i2d_X509, (const void*, unsigned char**)) \\
       R(int, SSL_CTX_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
       R(int, SSL_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
-      R(void*, SSL_set_SSL_CTX, (void*, void*)) \\
       R(int, SSL_CTX_set_ciphersuites, (void*, const char*)) \\
       R(void, SSL_CTX_set_client_hello_cb, (void*, int (*)(void*, int*, void*), void*)) \\
       R(int, SSL_client_hello_get0_ext, (void*, unsigned int, const unsigned char**, size_t*)) \\
@@ -168,10 +172,14 @@ cdef extern from * nogil:
         const void* (*SSL_get_current_cipher)(const void*) noexcept nogil
         const char* (*SSL_CIPHER_standard_name)(const void*) noexcept nogil
         void* (*SSL_get_certificate)(const void*) noexcept nogil
+        void* (*SSL_get1_peer_certificate)(const void*) noexcept nogil
+        void* (*SSL_get_peer_certificate)(const void*) noexcept nogil
+        int (*X509_check_host)(void*, const char*, size_t, unsigned int, char**) noexcept nogil
+        int (*X509_check_ip_asc)(void*, const char*, unsigned int) noexcept nogil
+        void (*X509_free)(void*) noexcept nogil
         int (*i2d_X509)(const void*, unsigned char**) noexcept nogil
         int (*SSL_CTX_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
         int (*SSL_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
-        void* (*SSL_set_SSL_CTX)(void*, void*) noexcept nogil
         int (*SSL_CTX_set_ciphersuites)(void*, const char*) noexcept nogil
         void (*SSL_CTX_set_client_hello_cb)(void*, int (*)(void*, int*, void*) noexcept, void*) noexcept nogil
         int (*SSL_client_hello_get0_ext)(void*, unsigned int, const unsigned char**, size_t*) noexcept nogil

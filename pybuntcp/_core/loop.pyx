@@ -272,7 +272,8 @@ cdef inline bint loop_is_due(loop_t* self) noexcept nogil:
 
 
 cdef void on_again(uv.uv_idle_t* handle) noexcept nogil:
-    uv.uv_idle_stop(handle)
+    if loop_of(handle).held.count == 0:     # which is looked at after the poll, for which nothing may wait
+        uv.uv_idle_stop(handle)
     up.again(loop_of(handle))
 
 

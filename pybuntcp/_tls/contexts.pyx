@@ -64,6 +64,9 @@ def choose_by_name(config):
     """Have clients get the certificate, and meet the policy, of the name they ask for."""
     cdef void* pointer = context_pointer(config.context)
     if pointer == NULL:
+        for name, host in config.hosts.items():
+            for option in host.limits:
+                raise NotImplementedError(f"sni[{name!r}]: {option} {borrowed_alone()}")
         if config.hosts and True in [each.asking for each in (config, *config.hosts.values())]:
             raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
         config.context.sni_callback = choose_by_object
@@ -99,14 +102,19 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
 
 cdef int connection_become(void* connection, object chosen) except -1:
     """OpenSSL changes the certificate, the suites and whom it trusts, and nothing else."""
-    cdef void* pointer = context_pointer(chosen.context)
     cdef secured_t* self = <secured_t*>api.SSL_get_ex_data(connection, _index)
     cdef bytes name = chosen.identity
-    if self == NULL or pointer == NULL or api.SSL_set_SSL_CTX(connection, pointer) == NULL:
-        raise RuntimeError("the configuration of this name cannot be used")
+    cdef bytes groups
+    if self == NULL:
+        raise RuntimeError("a connection that is not ours")
+    face_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log
     api.SSL_set_session_id_context(connection, <const unsigned char*><const char*>name, <unsigned int>len(name))
     api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL)
     api.SSL_ctrl(connection, c.CTRL_SET_MAX_PROTO_VERSION, chosen.context.maximum_version, NULL)
+    api.SSL_set_options(connection, chosen.context.options)
+    if chosen.curve is not None:
+        groups = chosen.curve.encode()
+        api.SSL_ctrl(connection, c.CTRL_SET_GROUPS_LIST, 0, <char*>groups)
     face_of(self).chosen = chosen
     chosen.prepare(face_of(self))
     return 0

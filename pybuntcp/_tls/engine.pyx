@@ -39,6 +39,7 @@ def begin(config, bint server):
     self.c.shaking = True
     self.config = config
     self.server = server
+    self.expected = config.server_name
     secured_wrap(self)
     config.prepare(self)
     return self
@@ -78,6 +79,7 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
         self.begun = True
         try:
             face.object.do_handshake()
+            face.c.agreed = True
             face.config.settled(face)
             done = True
         except ssl.SSLWantReadError:
@@ -191,7 +193,7 @@ cdef int seal_by_object(secured_t* self, room_t* room, const char* at, size_t si
 
 cdef void secured_note_error(secured_t* self, socket_t* s) noexcept:
     if face_of(self).error is None:
-        face_of(self).error = borrowed_error(self)
+        secured_note(face_of(self), borrowed_error(self))
 
 
 cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:

@@ -57,7 +57,7 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
         self.c.outcome = FINISHED
     except BaseException as error:
         self.c.outcome = FAILED
-        self.error = error
+        secured_note(self, error)
     fallback_send(self, room)
     return total
 
@@ -71,7 +71,7 @@ cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) 
         while done < size:
             done += self.object.write(data[done:] if done else data)
     except BaseException as error:
-        self.error = error
+        secured_note(self, error)
     fallback_send(self, room)
     return 0 if done == size else -1
 
@@ -90,5 +90,5 @@ cdef void fallback_send(Secured self, room_t* room) noexcept:
         fallback_take_out(self, room)
     except BaseException as error:
         self.c.outcome = FAILED
-        self.error = error
+        secured_note(self, error)
     room.busy = False

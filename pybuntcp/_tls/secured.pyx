@@ -38,7 +38,8 @@ cdef struct secured_t:
     unsigned long code          # OpenSSL's, of what failed
     int outcome
     bint begun                  # the handshake
-    bint shaking                # ... is not done
+    bint shaking                # ... goes on
+    bint agreed                 # ... has succeeded
     bint finished               # the peer has said that nothing more comes
     bint told                   # ... and the user knows
 
@@ -55,6 +56,7 @@ cdef class Secured:
     cdef public object error            # what ended the connection
     cdef public object authorization_error
     cdef public bint authorized
+    cdef public object expected         # the name that the peer's certificate must be for
     cdef public bint asking             # is the peer's certificate looked at?
     cdef public bint refusing           # ... and a peer refused whose is not good?
     cdef public object chosen           # the configuration that the client's name led to; None: `config`
@@ -77,11 +79,11 @@ cdef class Secured:
     # ------------------------------------------------------------------ what was agreed
 
     def get_tls_version(self):
-        return None if self.c.shaking else self.object.version()
+        return None if not self.c.agreed else self.object.version()
 
     def get_cipher(self):
         cdef const char* standard = NULL
-        found = None if self.c.shaking else self.object.cipher()
+        found = None if not self.c.agreed else self.object.cipher()
         if found is None:
             return None
         name = found[0]
@@ -94,10 +96,10 @@ cdef class Secured:
         }
 
     def alpn_protocol(self):
-        return None if self.c.shaking else self.object.selected_alpn_protocol()
+        return None if not self.c.agreed else self.object.selected_alpn_protocol()
 
     def is_session_reused(self):
-        return not self.c.shaking and bool(self.object.session_reused)
+        return self.c.agreed and bool(self.object.session_reused)
 
     def get_servername(self):
         cdef const char* name
@@ -121,7 +123,7 @@ cdef class Secured:
     def get_ephemeral_key_info(self):
         cdef void* key = NULL
         secured_need(self, "get_ephemeral_key_info")
-        if self.server or self.c.shaking:
+        if self.server or not self.c.agreed:
             return None if self.server else {}
         if api.SSL_ctrl(self.c.ssl, c.CTRL_GET_PEER_TMP_KEY, 0, &key) <= 0 or key == NULL:
             return {}
@@ -133,7 +135,7 @@ cdef class Secured:
     # ------------------------------------------------------------------ certificates
 
     def get_peer_certificate(self):
-        raw = None if self.c.shaking else self.object.getpeercert(True)
+        raw = None if not self.c.agreed else self.object.getpeercert(True)
         if raw is None:
             return None
         return {**self.object.getpeercert(), "raw": raw}
@@ -207,7 +209,7 @@ cdef class Secured:
         secured_need(self, "export_keying_material")
         if not 0 < size <= EXPORT_MOST:
             raise ValueError(f"length must be in 1..{EXPORT_MOST}, not {length}")
-        if self.c.shaking:
+        if not self.c.agreed:
             raise ValueError("export_keying_material: the handshake is not done")
         made = PyBytes_FromStringAndSize(NULL, size)
         if api.SSL_export_keying_material(self.c.ssl, <unsigned char*><char*>made, size, name, len(name),
@@ -245,6 +247,7 @@ cdef class Secured:
             raise ValueError(f"name must be a str that is not empty, not {name!r}")
         encoded = name_encoded(name)
         api.SSL_ctrl(self.c.ssl, c.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded)
+        self.expected = name
         if self.config.named:
             self.check_name(name)
         return True
@@ -282,10 +285,29 @@ cdef class Secured:
     def has_peer_certificate(self):
         return self.object.getpeercert(True) is not None
 
+    def is_for(self, str name):
+        """Is the peer's certificate for this name? OpenSSL asks that where it verifies; not of a session resumed."""
+        cdef void* found = (api.SSL_get1_peer_certificate or api.SSL_get_peer_certificate)(self.c.ssl)
+        cdef bytes encoded = name_encoded(name)
+        if found == NULL:
+            return False
+        try:
+            if is_address(name):
+                return api.X509_check_ip_asc(found, encoded, 0) == 1
+            return api.X509_check_host(found, encoded, len(encoded), c.NO_PARTIAL_WILDCARDS, NULL) == 1
+        finally:
+            api.X509_free(found)
+
     def verify_result(self):
         """OpenSSL's code, 0 = all is well, and its words."""
         cdef long code = api.SSL_get_verify_result(self.c.ssl)
         return code, api.X509_verify_cert_error_string(code).decode()
+
+
+cdef void secured_note(Secured self, object error) noexcept:
+    """What ended the connection: the first error counts."""
+    if self.error is None:
+        self.error = error
 
 
 cdef int secured_need(Secured self, str what) except -1:
