@@ -115,6 +115,9 @@ cdef struct secure_t:           # first in what an engine has of a secured socke
     char* kept                  # what came and must not be opened yet; malloc'ed
     size_t kept_size
     bint untold                 # the engine has something to tell when it may
+    bint owed                   # `handshake` is to be told: ...
+    bint success
+    long verify_result
 
 cdef struct room_t:             # a loop's, where engines work
     char* out                   # sealed, to be sent by the core before anything else happens
@@ -136,10 +139,10 @@ cdef void secure_register(const filter_t* engine, object begin) noexcept
 cdef room_t* secure_room(socket_t* s) noexcept nogil                          # NULL: no memory
 cdef bint secure_reserve(room_t* room, size_t more) noexcept nogil            # False: no memory
 cdef bint secure_may_tell(socket_t* s) noexcept nogil                         # ... data, and its end
-cdef bint secure_may_settle(socket_t* s) noexcept nogil                       # ... the handshake's verdict
 cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil
 cdef void secure_ended(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
 cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept nogil
 cdef void secure_broken(socket_t* s) noexcept nogil                           # after the handshake; the face has the error
 cdef void secure_truncated(socket_t* s) noexcept nogil                        # ... and the user is told by `close` alone
 cdef void secure_take_gil(socket_t* s) noexcept nogil                         # for the rest of the turn
+cdef void secure_stopped(socket_t* s, object error) noexcept                  # KeyboardInterrupt, SystemExit: `run` raises it

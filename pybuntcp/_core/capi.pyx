@@ -28,7 +28,7 @@ cdef object socket_object(socket_t* s):
 # ---------------------------------------------------------------------------- counters
 
 cdef size_t socket_pending(socket_t* s) noexcept nogil:
-    return output_pending(s)
+    return output_unsent(s)
 
 
 cdef unsigned long long socket_bytes_written(socket_t* s) noexcept nogil:

@@ -38,7 +38,7 @@ cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
         if s.clocks != NULL:
             s.clocks.alarm.ring = on_ring
             s.clocks.alarm.owner = s
-            s.clocks.idle_for = clocks_idle(s)
+            s.clocks.idle_for = clocks_idle(s) if s.flags & S_OPENED else 0
             s.clocks.touched = clock_now()
             s.clocks.written = output_written(s)
     return s.clocks
@@ -99,6 +99,8 @@ cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
 
 cdef void clocks_start_idle(socket_t* s) noexcept nogil:
     if not isinf(context_of(s).idle_timeout) and clocks_of(s) != NULL:
+        s.clocks.idle_for = clocks_idle(s)
+        s.clocks.touched = clock_now()
         clocks_arm(s)
 
 

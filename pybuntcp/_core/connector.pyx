@@ -36,6 +36,7 @@ cdef struct connector_t:
     bint starting               # inside connect(): outcomes are posted
     bint looking                # a lookup is out
     bint posted
+    bint telling                # its outcome is being told
     bint settled                # nothing more will be started
     socket_t* won
     int error
@@ -215,10 +216,12 @@ cdef void connector_tell(connector_t* self) noexcept nogil:
     """Tell the outcome, unless it was cancelled or the loop died meanwhile; then let go."""
     if self.face != NULL and not self.loop.dead:
         gil_take(self.loop)
+        self.telling = True         # it may be cancelled meanwhile
         if self.error == 0:
             (<connector_slot><void*>connector_tell_open)(self)
         else:
             (<connector_slot><void*>connector_tell_failure)(self)
+        self.telling = False
     connector_free_if_idle(self)
 
 
@@ -374,7 +377,7 @@ cdef void connector_abandon(connector_t* self) noexcept:
 
 cdef void connector_free_if_idle(connector_t* self) noexcept nogil:
     """Freed when nobody will call back and nobody waits for the outcome."""
-    if self.face != NULL or self.looking or self.posted or self.attempts != NULL:
+    if self.face != NULL or self.looking or self.posted or self.telling or self.attempts != NULL:
         return
     context_release(self.loop, self.context)
     names_free(&self.names)

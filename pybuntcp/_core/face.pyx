@@ -120,7 +120,7 @@ cdef class Socket:
     @property
     def pending(self):
         """Bytes accepted and not yet with the kernel."""
-        return output_pending(self.s) if face_alive(self) else 0
+        return output_unsent(self.s) if face_alive(self) else 0
 
     @property
     def bytes_written(self):

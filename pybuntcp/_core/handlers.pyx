@@ -57,6 +57,7 @@ cdef struct context_t:
     size_t ext_size             # ... and the user's: fixed, whatever is reloaded
     PyObject* tls               # owned: what an engine makes a secured connection of
     socket_t* heir              # what the connection becomes when the last of this socket is sent
+    socket_t* forebear          # ... of which this one is the heir
     connector_t* dialer         # borrowed: waits for the handshake of an outgoing connection
     double handshake_timeout
     bint allow_half_open
@@ -96,7 +97,7 @@ cdef context_t* context_copy(context_t* other) except NULL:
     self.references = 1
     table_copy(&self.table, &other.table)
     self.dialer = NULL
-    self.heir = NULL
+    self.heir = self.forebear = NULL
     Py_XINCREF(self.data)
     Py_XINCREF(self.tls)
     return self

@@ -39,7 +39,7 @@ def stats():
 
 cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
     if handle.type == uv.UV_TCP and not uv.uv_is_closing(handle):
-        (<size_t*>total)[0] += output_pending(<socket_t*>handle)
+        (<size_t*>total)[0] += output_unsent(<socket_t*>handle)
 
 
 def compile_handlers(source):

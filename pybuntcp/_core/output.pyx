@@ -61,11 +61,14 @@ cdef inline size_t output_pending(socket_t* self) noexcept nogil:
     return output_sending(self) + chunk_length(self.gather)
 
 
+cdef inline size_t output_unsent(socket_t* self) noexcept nogil:
+    """The same as users count: plaintext, whatever it is sealed to."""
+    return sealing_pending(self) if self.flags & S_SECURE else output_pending(self)
+
+
 cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
     """Bytes that reached the kernel."""
-    if self.flags & S_SECURE:
-        return self.accepted - sealing_pending(self)
-    return self.accepted - output_pending(self)
+    return self.accepted - output_unsent(self)
 
 
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:

@@ -35,7 +35,7 @@ cdef inline secure_t* secure_of(socket_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- accounting
 
 cdef inline size_t sealing_pending(socket_t* self) noexcept nogil:
-    """Plaintext that is not yet with the kernel."""
+    """Plaintext that is not yet with the kernel. After close there is nothing to wait for."""
     return secure_of(self).sealed + chunk_length(self.gather)
 
 

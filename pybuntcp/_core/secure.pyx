@@ -69,9 +69,16 @@ cdef void secure_begin(socket_t* s, bint server) noexcept nogil:
         socket_fail(s, uv.UV_EPROTO)
         stream_close(s)
         return
+    if not s.flags & S_CLOSED:      # the user's own code may have made it
+        secure_start(s, server)
+
+
+cdef void secure_start(socket_t* s, bint server) noexcept nogil:
     clocks_start_handshake(s)
     if context_of(s).table.slots.handshake != NULL:
         socket_opened(s)
+    if s.flags & S_CLOSED:
+        return
     if server:
         stream_read(s)
     else:
@@ -224,10 +231,6 @@ cdef bint secure_may_tell(socket_t* s) noexcept nogil:
     return not s.flags & S_BUSY
 
 
-cdef bint secure_may_settle(socket_t* s) noexcept nogil:
-    return not s.flags & S_BUSY
-
-
 cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil:
     """Data."""
     sealing_emit(s, 0)
@@ -262,8 +265,10 @@ cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept
         socket_fail(s, uv.UV_EPROTO)
         output_forget(s)
         s.flags |= S_ENDED | S_BROKEN
-    if s.flags & (S_OPENED | S_BUSY | S_CLOSING) == S_OPENED:
-        emit_handshake(s, success, verify_result)
+    secure_of(s).owed = s.flags & S_OPENED != 0
+    secure_of(s).success = success
+    secure_of(s).verify_result = verify_result
+    secure_tell_owed(s)
     if s.flags & S_CLOSED:
         return
     if not success:
@@ -275,6 +280,14 @@ cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept
         socket_opened(s)
     if not s.flags & S_CLOSED:
         secure_let_out(s)
+
+
+cdef void secure_tell_owed(socket_t* s) noexcept nogil:
+    """`handshake`, once; it waits for an async `open`, which may well read and write meanwhile."""
+    cdef secure_t* self = secure_of(s)
+    if self.owed and not s.flags & (S_BUSY | S_CLOSING):
+        self.owed = False
+        emit_handshake(s, self.success, self.verify_result)
 
 
 cdef void secure_let_out(socket_t* s) noexcept nogil:
@@ -309,6 +322,10 @@ cdef void secure_broken(socket_t* s) noexcept nogil:
 cdef void secure_truncated(socket_t* s) noexcept nogil:
     socket_fail(s, uv.UV_EPROTO)
     stream_close(s)
+
+
+cdef void secure_stopped(socket_t* s, object error) noexcept:
+    loop_fail(loop_of(s), error)
 
 
 cdef void secure_take_gil(socket_t* s) noexcept nogil:

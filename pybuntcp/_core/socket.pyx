@@ -388,12 +388,16 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
     context = context_of(s)
     if context.heir != NULL:
         heir_orphan(s)
+    if context.forebear != NULL:
+        heir_gone(s)
     if context.dialer != NULL and context.dialer.won == s:
         connector_lost(context.dialer)
     if s.flags & S_READER:
         reader_closed(s)
     if s.flags & S_WATCHED:
         face_tell_closed(s)
+    if s.flags & S_SECURE:
+        secure_tell_owed(s)
     if s.flags & S_OPENED and not s.flags & (S_TOLD | S_BUSY):
         s.flags |= S_TOLD
         emit_close(s, s.error)
@@ -417,6 +421,8 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
 
 cdef void socket_go_on(socket_t* s, unsigned int events) noexcept nogil:
     """Async handlers for `events` (bits) have ended, and none runs: what was waiting for that."""
+    if s.flags & S_SECURE:
+        secure_tell_owed(s)
     if events & 1 << E_TIMEOUT:
         timeout_told(s)
     if s.flags & S_GONE:

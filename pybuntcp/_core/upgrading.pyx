@@ -90,6 +90,7 @@ cdef int heir_inherit(socket_t* s, Socket self) except -1:
     context_release(loop_of(raw), context_of(raw))
     raw.tcp.data = own
     own.heir = s
+    context_of(s).forebear = raw
     stream_stop(raw)
     clocks_start_linger(raw)
     return 0
@@ -118,8 +119,7 @@ cdef void heir_begin(socket_t* s) noexcept nogil:
 
 cdef void heir_go(socket_t* raw) noexcept nogil:
     """The plain socket has sent its last."""
-    cdef socket_t* s = context_of(raw).heir
-    context_of(raw).heir = NULL
+    cdef socket_t* s = heir_part(raw)
     if not s.flags & S_CLOSED:
         heir_begin(s)
     stream_close(raw)
@@ -127,8 +127,22 @@ cdef void heir_go(socket_t* raw) noexcept nogil:
 
 cdef void heir_orphan(socket_t* raw) noexcept nogil:
     """The plain socket could not send its last."""
-    cdef socket_t* s = context_of(raw).heir
-    context_of(raw).heir = NULL
+    cdef socket_t* s = heir_part(raw)
     if not s.flags & S_CLOSED:
         socket_fail(s, raw.error if raw.error != 0 else uv.UV_ECONNABORTED)
         stream_close(s)
+
+
+cdef void heir_gone(socket_t* s) noexcept nogil:
+    """The heir has closed before the plain socket had sent its last."""
+    cdef socket_t* raw = context_of(s).forebear
+    heir_part(raw)
+    stream_close(raw)
+
+
+cdef socket_t* heir_part(socket_t* raw) noexcept nogil:
+    """They know each other no more."""
+    cdef socket_t* s = context_of(raw).heir
+    context_of(raw).heir = NULL
+    context_of(s).forebear = NULL
+    return s

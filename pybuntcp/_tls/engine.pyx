@@ -12,13 +12,13 @@ from pybuntcp._core cimport (
     room_t,
     secure_broken,
     secure_ended,
-    secure_may_settle,
     secure_may_tell,
     secure_opened,
     secure_register,
     secure_reserve,
     secure_room,
     secure_settled,
+    secure_stopped,
     secure_t,
     secure_take_gil,
     secure_truncated,
@@ -87,8 +87,9 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
         finally:
             self.room = NULL
     except BaseException as error:
-        face.error = error
+        secured_note(face, error)
     secured_send_flight(face, s)
+    secured_stop(face, s)
     if face.error is not None:
         self.shaking = False
         secure_settled(s, False, getattr(face.error, "verify_code", 0) or 0)
@@ -119,7 +120,7 @@ cdef int secured_send_flight(Secured self, socket_t* s) except -1:
 cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
     cdef secured_t* self = <secured_t*>core
     self.at, self.end = at, at + size
-    if self.shaking and secure_may_settle(s):
+    if self.shaking:
         secure_take_gil(s)
         (<shake_slot><void*>secured_shake)(self, s)
     if not self.shaking:
@@ -128,16 +129,16 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
             self.at = self.end      # nothing more may come
         core.untold = self.outcome == MORE or self.finished and not self.told
     else:
-        core.untold = not secure_may_settle(s)
+        core.untold = False
     size = self.at - at
     self.at = self.end = NULL
     return size
 
 
 ctypedef void (*shake_slot)(secured_t*, socket_t*) noexcept nogil
-ctypedef size_t (*open_slot)(secured_t*, room_t*) noexcept nogil
-ctypedef int (*seal_slot)(secured_t*, room_t*, const char*, size_t) noexcept nogil
-ctypedef void (*notify_slot)(secured_t*, room_t*) noexcept nogil
+ctypedef size_t (*open_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
+ctypedef int (*seal_slot)(secured_t*, socket_t*, room_t*, const char*, size_t) noexcept nogil
+ctypedef void (*notify_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
 
 
 cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
@@ -152,7 +153,7 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
             size = borrowed_open(self, room)
         else:
             secure_take_gil(s)
-            size = (<open_slot><void*>open_by_object)(self, room)
+            size = (<open_slot><void*>open_by_object)(self, s, room)
         self.finished = self.outcome == FINISHED
         if self.outcome == FAILED:
             secure_take_gil(s)
@@ -168,8 +169,10 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
         secure_ended(s)
 
 
-cdef size_t open_by_object(secured_t* self, room_t* room) noexcept:
-    return fallback_open(face_of(self), room)
+cdef size_t open_by_object(secured_t* self, socket_t* s, room_t* room) noexcept:
+    cdef size_t size = fallback_open(face_of(self), room)
+    secured_stop(face_of(self), s)
+    return size
 
 
 cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
@@ -179,7 +182,7 @@ cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) n
         return -1
     if self.ssl == NULL:
         secure_take_gil(s)
-        return (<seal_slot><void*>seal_by_object)(self, room, at, size)
+        return (<seal_slot><void*>seal_by_object)(self, s, room, at, size)
     if borrowed_seal(self, room, at, size) == 0:
         return 0
     secure_take_gil(s)
@@ -187,8 +190,10 @@ cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) n
     return -1
 
 
-cdef int seal_by_object(secured_t* self, room_t* room, const char* at, size_t size) noexcept:
-    return fallback_seal(face_of(self), room, at, size)
+cdef int seal_by_object(secured_t* self, socket_t* s, room_t* room, const char* at, size_t size) noexcept:
+    cdef int rc = fallback_seal(face_of(self), room, at, size)
+    secured_stop(face_of(self), s)
+    return rc
 
 
 cdef void secured_note_error(secured_t* self, socket_t* s) noexcept:
@@ -205,11 +210,19 @@ cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:
         borrowed_notify(self, room)
     else:
         secure_take_gil(s)
-        (<notify_slot><void*>notify_by_object)(self, room)
+        (<notify_slot><void*>notify_by_object)(self, s, room)
 
 
-cdef void notify_by_object(secured_t* self, room_t* room) noexcept:
+cdef void notify_by_object(secured_t* self, socket_t* s, room_t* room) noexcept:
     fallback_notify(face_of(self), room)
+    secured_stop(face_of(self), s)
+
+
+cdef void secured_stop(Secured self, socket_t* s) noexcept:
+    """Python noticed Ctrl-C while an engine used it."""
+    stop, self.stop = self.stop, None
+    if stop is not None:
+        secure_stopped(s, stop)
 
 
 cdef void engine_cut(secure_t* core, socket_t* s) noexcept nogil:

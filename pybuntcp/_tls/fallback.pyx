@@ -80,8 +80,10 @@ cdef void fallback_notify(Secured self, room_t* room) noexcept:
     room.busy = True
     try:
         self.object.unwrap()
-    except Exception:
+    except ssl.SSLError:
         pass                    # the peer has not said so yet, and is not waited for
+    except BaseException as error:
+        secured_note(self, error)
     fallback_send(self, room)
 
 

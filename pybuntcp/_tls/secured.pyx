@@ -54,6 +54,7 @@ cdef class Secured:
     cdef object outgoing
     cdef readonly object config
     cdef public object error            # what ended the connection
+    cdef object stop                    # KeyboardInterrupt, SystemExit
     cdef public object authorization_error
     cdef public bint authorized
     cdef public object expected         # the name that the peer's certificate must be for
@@ -184,10 +185,10 @@ cdef class Secured:
         if self.c.begun or self.server:
             return False
         session = session_from(data)
-        try:
-            return api.SSL_set_session(self.c.ssl, session) == 1
-        finally:
-            api.SSL_SESSION_free(session)
+        taken = api.SSL_set_session(self.c.ssl, session) == 1
+        api.SSL_SESSION_free(session)
+        api.ERR_clear_error()           # of why not
+        return taken
 
     def get_tls_ticket(self):
         cdef void* session
@@ -246,7 +247,8 @@ cdef class Secured:
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(f"name must be a str that is not empty, not {name!r}")
         encoded = name_encoded(name)
-        api.SSL_ctrl(self.c.ssl, c.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded)
+        if api.SSL_ctrl(self.c.ssl, c.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded) != 1:
+            raise refused(f"name: OpenSSL does not take {name!r}")
         self.expected = name
         if self.config.named:
             self.check_name(name)
@@ -276,11 +278,13 @@ cdef class Secured:
         cdef bytes encoded = name_encoded(name)
         api.X509_VERIFY_PARAM_set1_host(param, NULL, 0)
         api.X509_VERIFY_PARAM_set1_ip(param, NULL, 0)
+        api.X509_VERIFY_PARAM_set_hostflags(param, c.NO_PARTIAL_WILDCARDS)
         if is_address(name):
-            api.X509_VERIFY_PARAM_set1_ip_asc(param, encoded)
+            taken = api.X509_VERIFY_PARAM_set1_ip_asc(param, encoded)
         else:
-            api.X509_VERIFY_PARAM_set_hostflags(param, c.NO_PARTIAL_WILDCARDS)
-            api.X509_VERIFY_PARAM_set1_host(param, encoded, len(encoded))
+            taken = api.X509_VERIFY_PARAM_set1_host(param, encoded, len(encoded))
+        if taken != 1:
+            raise refused(f"server_name: OpenSSL does not take {name!r}")
 
     def has_peer_certificate(self):
         return self.object.getpeercert(True) is not None
@@ -306,6 +310,8 @@ cdef class Secured:
 
 cdef void secured_note(Secured self, object error) noexcept:
     """What ended the connection: the first error counts."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        self.stop = error
     if self.error is None:
         self.error = error
 
@@ -323,6 +329,12 @@ cdef object secured_name_without(Secured self):
     if self.server and not hasattr(self.config, "host"):
         raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")
     return self.asked if self.server else None if name is None or is_address(name) else name
+
+
+cdef object refused(str why):
+    """What OpenSSL has noted of it shall not be taken for somebody else's error."""
+    api.ERR_clear_error()
+    return ValueError(why)
 
 
 cdef void* session_from(object data) except NULL:
