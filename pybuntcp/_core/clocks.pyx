@@ -40,7 +40,7 @@ cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
             s.clocks.alarm.owner = s
             s.clocks.idle_for = clocks_idle(s) if s.flags & S_OPENED else 0
             s.clocks.touched = clock_now()
-            s.clocks.written = output_written(s)
+            s.clocks.written = output_gone(s)
     return s.clocks
 
 
@@ -80,7 +80,7 @@ cdef void clocks_touch(socket_t* s) noexcept nogil:
     """A byte moved, and the socket has clocks."""
     if s.clocks.idle_for != 0:
         s.clocks.touched = clock_now()
-        s.clocks.written = output_written(s)
+        s.clocks.written = output_gone(s)
 
 
 cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
@@ -123,7 +123,7 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
     if isinf(seconds) or clocks_of(s) == NULL:
         return
     s.clocks.linger_at = deadline_after(seconds)
-    s.clocks.written = output_written(s)
+    s.clocks.written = output_gone(s)
     clocks_arm(s)
 
 
@@ -149,7 +149,7 @@ cdef void clocks_stop(socket_t* s) noexcept nogil:
 
 cdef bint clocks_progressed(socket_t* s) noexcept nogil:
     """Has the kernel taken bytes since last looked? libuv tells only when all are gone."""
-    cdef uint64_t written = output_written(s)
+    cdef uint64_t written = output_gone(s)
     cdef bint progressed = written != s.clocks.written
     s.clocks.written = written
     return progressed
@@ -213,6 +213,8 @@ cdef void timeout_told(socket_t* s) noexcept nogil:
         return
     if output_pending(s) != 0:
         stream_reset_on_close(s)    # bytes are lost: the peer must not take it for an end
+    elif s.flags & S_SECURE:
+        sealing_farewell(s)
     stream_close(s)
 
 

@@ -71,6 +71,11 @@ cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
     return self.accepted - output_unsent(self)
 
 
+cdef inline uint64_t output_gone(socket_t* self) noexcept nogil:
+    """What changes when bytes leave, and not when they are accepted."""
+    return self.accepted - output_pending(self)
+
+
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
     """What is written now follows by itself: the kernel is full, or the handshake not done."""
     return output_sending(self) != 0 or self.flags & S_SECURING != 0
@@ -131,11 +136,11 @@ cdef ssize_t output_coalesce(
     cdef bint blocked
     if size == 0:
         return 0
-    if output_pending(self) + size > limit:
+    if output_unsent(self) + size > limit:
         output_flush(self)
         if self.flags & S_BROKEN:
             return self.error
-        if output_pending(self) + size > limit:
+        if output_unsent(self) + size > limit:
             return uv.UV_ENOBUFS
     sending = output_sending(self)
     gathered = chunk_length(self.gather)
@@ -164,7 +169,7 @@ cdef ssize_t output_send_all(
 
 cdef ssize_t output_keep(socket_t* self, const char* at, size_t size, size_t limit) noexcept nogil:
     """Copy what fits under `limit` behind what is gathered."""
-    cdef size_t pending = output_pending(self)
+    cdef size_t pending = output_unsent(self)
     cdef size_t room = limit - pending if limit > pending else 0
     cdef size_t taken = min(size, room)
     if taken != 0 and not output_append(self, at, taken, limit - output_sending(self), SIZE_MAX):
@@ -316,7 +321,7 @@ cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
         self.accepted -= plain
         output_break(self, status)
         return
-    loop.count.bytes_written += size
+    loop.count.bytes_written += plain
     output_moved(self)
     output_flush(self)
     if output_pending(self) == 0 and not self.flags & S_BROKEN:

@@ -75,7 +75,7 @@ cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t li
 
 cdef inline size_t sealing_size(socket_t* self, size_t limit) noexcept nogil:
     """Plaintext that may be sealed at once: it cannot be taken back."""
-    cdef size_t pending = output_pending(self)
+    cdef size_t pending = output_unsent(self)
     cdef size_t room = limit - pending if limit > pending else 0
     return min(room + SEALED_OVER, <size_t>SEALED_AT_ONCE)
 
@@ -126,9 +126,13 @@ cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
         if sent < 0:
             self.accepted -= plain
             return
-        output_moved(self)
+        loop_of(self).count.bytes_written -= sent       # it counts plaintext
     if <size_t>sent < part.len:
         sealing_queue(self, part.base + sent, part.len - sent, plain)
+    else:
+        loop_of(self).count.bytes_written += plain
+    if sent > 0:
+        output_moved(self)
 
 
 cdef void sealing_queue(socket_t* self, const char* at, size_t size, size_t plain) noexcept nogil:

@@ -115,7 +115,8 @@ cdef void secure_free(socket_t* s) noexcept nogil:
 
 cdef void secure_received(socket_t* s, const char* at, size_t size) noexcept nogil:
     s.bytes_read -= size            # it counts when it is opened
-    if s.flags & S_BROKEN or s.flags & (S_CLOSING | S_SECURING) == S_CLOSING:
+    loop_of(s).count.bytes_read -= size
+    if s.flags & (S_CLOSING | S_SECURING) == S_CLOSING:
         return
     if s.flags & (S_SECURING | S_HELD):
         secure_keep(s, at, size)
@@ -235,6 +236,7 @@ cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil
     """Data."""
     sealing_emit(s, 0)
     s.bytes_read += size
+    loop_of(s).count.bytes_read += size
     if s.flags & (S_DEAF | S_CLOSED):
         return
     if s.flags & S_READER:

@@ -354,7 +354,7 @@ cdef void socket_flushed(socket_t* s) noexcept nogil:
 
 
 cdef void socket_broken(socket_t* s) noexcept nogil:
-    if s.flags & (S_EOF | S_DEAF | S_CLOSING):
+    if s.flags & (S_EOF | S_DEAF | S_CLOSING) or context_of(s).heir != NULL:
         stream_close(s)
         return
     stream_read(s)              # unless paused: then `resume` tells, ...
@@ -421,6 +421,8 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
 
 cdef void socket_go_on(socket_t* s, unsigned int events) noexcept nogil:
     """Async handlers for `events` (bits) have ended, and none runs: what was waiting for that."""
+    if context_of(s).heir != NULL and not s.flags & S_GONE:
+        return                      # what it was is another's
     if s.flags & S_SECURE:
         secure_tell_owed(s)
     if events & 1 << E_TIMEOUT:

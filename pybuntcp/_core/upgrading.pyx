@@ -26,6 +26,7 @@ cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data
         if not secure_make(s, server):
             stream_close(s)
             raise MemoryError()
+        heir_check(s, self)
         secure_keep(s, before.at, before.size)
     finally:
         slice_release(&before)
@@ -38,6 +39,16 @@ cdef int upgrade_check(Socket self) except -1:
         raise RuntimeError("upgrade_tls: the connection is not established")
     if self.s.flags & S_SECURE:
         raise RuntimeError("upgrade_tls: the connection is secured already")
+    return 0
+
+
+cdef int heir_check(socket_t* s, Socket self) except -1:
+    """The user's own code has run since."""
+    try:
+        upgrade_check(self)
+    except BaseException:
+        stream_close(s)
+        raise
     return 0
 
 
@@ -91,7 +102,9 @@ cdef int heir_inherit(socket_t* s, Socket self) except -1:
     raw.tcp.data = own
     own.heir = s
     context_of(s).forebear = raw
+    raw.flags |= S_PAUSED           # what comes is not for it
     stream_stop(raw)
+    clocks_forget_user(raw)
     clocks_start_linger(raw)
     return 0
 
