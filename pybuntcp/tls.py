@@ -381,6 +381,7 @@ class ServerConfig(OptionsConfig):
         if self.own is None:
             raise ValueError("a server needs key and cert")
         self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options)
+        self.context.num_tickets = 1  # for one connection that follows; each costs 6 % of a handshake
         if self.asking:
             self.context.verify_mode = ssl.CERT_REQUIRED
             if not self.refusing and not _tls.borrowing:

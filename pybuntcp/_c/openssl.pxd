@@ -23,7 +23,9 @@ cdef extern from * nogil:
       R(int, SSL_read, (void*, void*, int)) \\
       R(int, SSL_write, (void*, const void*, int)) \\
       R(int, SSL_pending, (const void*)) \\
-      R(int, SSL_get_error, (const void*, int)) \\
+      R(int, SSL_in_init, (const void*)) \\
+      R(int, SSL_want, (const void*)) \\
+      R(int, SSL_get_shutdown, (const void*)) \\
       R(int, SSL_shutdown, (void*)) \\
       R(long, SSL_ctrl, (void*, int, long, void*)) \\
       R(long, SSL_CTX_ctrl, (void*, int, long, void*)) \\
@@ -42,7 +44,6 @@ cdef extern from * nogil:
       R(int, BIO_meth_set_write, (void*, int (*)(void*, const char*, int))) \\
       R(int, BIO_meth_set_ctrl, (void*, long (*)(void*, int, long, void*))) \\
       R(void, ERR_clear_error, (void)) \\
-      R(unsigned long, ERR_peek_error, (void)) \\
       R(unsigned long, ERR_peek_last_error, (void)) \\
       R(const char*, ERR_lib_error_string, (unsigned long)) \\
       R(const char*, ERR_reason_error_string, (unsigned long)) \\
@@ -127,7 +128,9 @@ cdef extern from * nogil:
         int (*SSL_read)(void*, void*, int) noexcept nogil
         int (*SSL_write)(void*, const void*, int) noexcept nogil
         int (*SSL_pending)(const void*) noexcept nogil
-        int (*SSL_get_error)(const void*, int) noexcept nogil
+        int (*SSL_in_init)(const void*) noexcept nogil
+        int (*SSL_want)(const void*) noexcept nogil
+        int (*SSL_get_shutdown)(const void*) noexcept nogil
         int (*SSL_shutdown)(void*) noexcept nogil
         long (*SSL_ctrl)(void*, int, long, void*) noexcept nogil
         long (*SSL_CTX_ctrl)(void*, int, long, void*) noexcept nogil
@@ -146,7 +149,6 @@ cdef extern from * nogil:
         int (*BIO_meth_set_write)(void*, int (*)(void*, const char*, int) noexcept nogil) noexcept nogil
         int (*BIO_meth_set_ctrl)(void*, long (*)(void*, int, long, void*) noexcept nogil) noexcept nogil
         void (*ERR_clear_error)() noexcept nogil
-        unsigned long (*ERR_peek_error)() noexcept nogil
         unsigned long (*ERR_peek_last_error)() noexcept nogil
         const char* (*ERR_lib_error_string)(unsigned long) noexcept nogil
         const char* (*ERR_reason_error_string)(unsigned long) noexcept nogil
@@ -205,9 +207,8 @@ cdef extern from * nogil:
     int RTLD_NOLOAD
 
     enum:
-        SSL_ERROR_SSL "1"
-        SSL_ERROR_WANT_READ "2"
-        SSL_ERROR_ZERO_RETURN "6"
+        SSL_READING "3"
+        SSL_RECEIVED_SHUTDOWN "2"
         BIO_FLAGS_READ_RETRY "0x9"
         BIO_FLAGS_RETRY "0xF"
         BIO_CTRL_EOF "2"

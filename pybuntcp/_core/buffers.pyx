@@ -30,7 +30,8 @@ cdef extern from "Python.h":
 # 64 KiB: one read takes what a default socket buffer holds, and a `bytes` of it stays under
 # the allocator's mmap threshold, so that a full read costs no page faults.
 cdef enum:
-    SLAB_SIZE = 65536
+    SLAB_SIZE = 81920
+    READ_MOST = 65536       # ... of it for one read; all of it for what is sealed, which is longer
     LEASE_LEAST = 8192      # smaller chunks are copied: a kept view must not pin a whole slab
 
 

@@ -8,7 +8,7 @@ Owns `connector_t`, alive until its outcome is told and nothing of it (lookup, a
 more. Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
 unix path) are posted to the loop.
 """
-from cpython.ref cimport PyObject, Py_CLEAR
+from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 from libc.math cimport isinf
 from libc.stdlib cimport calloc, free
 
@@ -41,7 +41,7 @@ cdef struct connector_t:
     socket_t* won
     int error
     size_t failed               # whose error it is; names.count: of the whole attempt
-    PyObject* failure           # borrowed: the exception, if it is more than a code
+    PyObject* failure           # owned: the exception, if it is more than a code
     bint no_delay
 
 
@@ -273,18 +273,23 @@ cdef void connector_lost(connector_t* self) noexcept nogil:
 cdef void connector_tell_lost(connector_t* self) noexcept:
     cdef socket_t* s = self.won
     cdef bint opened = s.flags & S_OPENED != 0
-    cdef object failure = secure_failure(s)
+    connector_blame(self, secure_failure(s))
     self.won = NULL
     context_of(s).dialer = NULL
     if self.loop.dead:
         return                      # see connector_abandon
     self.error = s.error if s.error != 0 else uv.UV_ECONNABORTED
-    self.failure = <PyObject*>failure
     if opened:
         connector_refuse(self)      # its handlers know
     else:
         connector_tell_failure(self)
-    self.failure = NULL
+
+
+cdef void connector_blame(connector_t* self, object error) noexcept:
+    """This is why; the first reason counts."""
+    if self.failure == NULL and error is not None:
+        Py_INCREF(error)
+        self.failure = <PyObject*>error
 
 
 cdef void connector_refuse(connector_t* self) noexcept:
@@ -297,6 +302,7 @@ cdef void connector_refuse(connector_t* self) noexcept:
 
 cdef void connector_tell_failure(connector_t* self) noexcept:
     cdef object error = connector_error(self)
+    cdef int code = net.EPROTO if self.failure != NULL else errno_of(error)
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
     cdef Connecting face = connector_let_go(self)
     face.telling = True
@@ -306,7 +312,7 @@ cdef void connector_tell_failure(connector_t* self) noexcept:
         connect_error_call(self.loop, <object>handler, face)
         return
     if self.context.table.slots.connect_error != NULL:
-        face.told = connector_tell_slot(self, errno_of(error))
+        face.told = connector_tell_slot(self, code)
     connecting_told(face)
 
 
@@ -322,7 +328,7 @@ cdef bint connector_tell_slot(connector_t* self, int error) noexcept nogil:
 
 cdef object connector_error(connector_t* self):
     options = (<Connecting>self.face).options
-    if self.failure != NULL and <object>self.failure is not None:
+    if self.failure != NULL:
         return <object>self.failure
     if options.fd is not None:
         return error_from_code(self.error, "connect", f"fd {options.fd}")
@@ -342,6 +348,7 @@ cdef Connecting connector_let_go(connector_t* self):
     cdef Connecting face = <Connecting>self.face
     face.c = NULL
     Py_CLEAR(self.face)
+    Py_CLEAR(self.failure)
     self.link[0] = self.next
     if self.next != NULL:
         self.next.link = self.link

@@ -58,6 +58,7 @@ cdef struct context_t:
     PyObject* tls               # owned: what an engine makes a secured connection of
     socket_t* heir              # what the connection becomes when the last of this socket is sent
     socket_t* forebear          # ... of which this one is the heir
+    int heirs                   # HEIR_CLIENT, HEIR_SERVER: its socket has come of an upgrade
     connector_t* dialer         # borrowed: waits for the handshake of an outgoing connection
     double handshake_timeout
     bint allow_half_open

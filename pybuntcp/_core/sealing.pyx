@@ -66,7 +66,7 @@ cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t li
     while taken < size and output_sending(self) == 0 and not loop_of(self).room.busy:
         piece = min(size - taken, sealing_size(self, limit))
         if not sealing_some(self, at + taken, piece):
-            return self.error
+            return taken if taken != 0 else self.error
         taken += piece
     if taken < size:
         return taken + output_keep(self, at + taken, size - taken, limit)
@@ -85,6 +85,9 @@ cdef bint sealing_some(socket_t* self, const char* at, size_t size) noexcept nog
     if engine.seal(secure_of(self), self, at, size) < 0:
         loop_of(self).room.out_size = 0
         output_break(self, uv.UV_EPROTO)
+        return False
+    if self.flags & (S_BROKEN | S_CLOSED):      # the user's own code may run in an engine
+        loop_of(self).room.out_size = 0
         return False
     self.accepted += size
     sealing_emit(self, size)
@@ -115,6 +118,7 @@ cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
     """Send what the engine left in the room, which stands for so much plaintext."""
     cdef room_t* room = &loop_of(self).room
     cdef uv.uv_buf_t part
+    cdef size_t left
     cdef ssize_t sent = 0
     part.base = room.out
     part.len = room.out_size
@@ -127,10 +131,10 @@ cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
             self.accepted -= plain
             return
         loop_of(self).count.bytes_written -= sent       # it counts plaintext
+    left = min(part.len - <size_t>sent, plain)          # no more than that is in what is left
+    loop_of(self).count.bytes_written += plain - left
     if <size_t>sent < part.len:
-        sealing_queue(self, part.base + sent, part.len - sent, plain)
-    else:
-        loop_of(self).count.bytes_written += plain
+        sealing_queue(self, part.base + sent, part.len - sent, left)
     if sent > 0:
         output_moved(self)
 
@@ -174,7 +178,17 @@ cdef bint sealing_farewell(socket_t* self) noexcept nogil:
         if loop_of(self).room.busy:
             output_mark(self, &loop_of(self).late, S_LATE)
             return False
-        self.flags |= S_NOTIFIED
-        engine.notify(secure_of(self), self)
-        sealing_emit(self, 0)
+        sealing_say_farewell(self)
     return output_pending(self) == 0
+
+
+cdef void sealing_say_farewell(socket_t* self) noexcept nogil:
+    """A peer that has said so, too, need not hear it: what the kernel refuses then is no error."""
+    cdef short error = self.error
+    cdef unsigned int lost = self.flags & S_LOST
+    self.flags |= S_NOTIFIED
+    engine.notify(secure_of(self), self)
+    sealing_emit(self, 0)
+    if self.flags & S_BROKEN and self.flags & S_EOF:
+        self.error = error
+        self.flags = self.flags & ~S_LOST | lost

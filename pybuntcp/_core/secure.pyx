@@ -20,7 +20,7 @@ from pybuntcp._c cimport net, uv
 
 cdef enum:
     SHAKES_A_TURN = 5
-    PLAIN_ROOM = 98304          # what 64 KiB that came, and a record that was begun, open to
+    PLAIN_ROOM = 98304          # what a slab that is full, and a record that was begun, open to
     SEALED_ROOM = 69632         # what SEALED_AT_ONCE seals to
 
 
@@ -93,7 +93,10 @@ cdef bint secure_make(socket_t* s, bint server) noexcept:
     try:
         made = _begin_secured(<object>context_of(s).tls, server)
     except BaseException as error:
-        report_unraisable(error, <object>context_of(s).tls)
+        if context_of(s).dialer != NULL:
+            connector_blame(context_of(s).dialer, error)
+        else:
+            report_unraisable(error, <object>context_of(s).tls)
         return False
     secure_place(s)[0] = <secure_t*><size_t>made.address
     Py_INCREF(made)

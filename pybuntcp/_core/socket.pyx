@@ -401,6 +401,8 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
     if s.flags & S_OPENED and not s.flags & (S_TOLD | S_BUSY):
         s.flags |= S_TOLD
         emit_close(s, s.error)
+    if context.heirs != 0 and s.error != 0 and not (s.flags & (S_OPENED | S_TOLD) or loop.dead):
+        heir_tell_failure(s)
     if s.flags & S_BUSY and not loop.dead:
         s.flags |= S_GONE
         return False

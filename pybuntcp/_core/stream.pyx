@@ -217,7 +217,7 @@ cdef void stream_close(socket_t* self) noexcept nogil:
 
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     buffer.base = loop_of(handle).slab
-    buffer.len = SLAB_SIZE
+    buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_SECURE else READ_MOST
 
 
 cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:

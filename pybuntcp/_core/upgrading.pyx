@@ -5,11 +5,17 @@ table, its own bytes behind it, its own face. The plain one ends without a word 
 had read and not told, and what its user gives back (`initial_data`), is the first thing the engine
 is fed; what it had accepted and not sent goes out before the handshake begins.
 
-Promises that an upgrade that fails has changed nothing.
+Promises that an upgrade that cannot begin has changed nothing. When the handshake fails, and there is
+no `handshake` handler, that is told to `connect_error` of a client, or else to `close`.
 """
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 
 from pybuntcp._c cimport net, uv
+
+
+cdef enum:
+    HEIR_CLIENT = 1
+    HEIR_SERVER = 2
 
 
 cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data, bint server, object initial):
@@ -23,6 +29,7 @@ cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data
     try:
         upgrade_check(self)
         s = heir_new(self.s, table, data, config)
+        context_of(s).heirs = HEIR_SERVER if server else HEIR_CLIENT
         if not secure_make(s, server):
             stream_close(s)
             raise MemoryError()
@@ -159,3 +166,28 @@ cdef socket_t* heir_part(socket_t* raw) noexcept nogil:
     context_of(raw).heir = NULL
     context_of(s).forebear = NULL
     return s
+
+
+cdef void heir_tell_failure(socket_t* s) noexcept nogil:
+    """It was never open, and its user has waited for it."""
+    cdef slots_t* slots = &context_of(s).table.slots
+    s.flags |= S_TOLD
+    if context_of(s).heirs == HEIR_SERVER or slots.connect_error == NULL and context_of(s).table.callable[E_CONNECT_ERROR] == NULL:
+        emit_close(s, s.error)
+    elif slots.connect_error != NULL:
+        emit_connect_error(s, -s.error)
+    else:
+        gil_take(loop_of(s))
+        (<event_slot><void*>heir_call_connect_error)(s)
+
+
+cdef void heir_call_connect_error(socket_t* s) noexcept:
+    cdef object handler = <object>context_of(s).table.callable[E_CONNECT_ERROR]
+    handler_enter(loop_of(s))
+    try:
+        result = handler(socket_face(s), socket_error(s, s.error))
+        if result is not None:
+            handler_returned(s, E_CONNECT_ERROR, handler, result)
+    except BaseException as error:
+        handler_raised(s, E_CONNECT_ERROR, handler, error)
+    handler_leave(loop_of(s))

@@ -4,8 +4,8 @@ One BIO serves both directions. It reads from where the bytes that came are, in 
 writes to the loop's room; so each byte is copied once by us on its way in, and once on its way out,
 and a connection that is idle holds no buffer.
 
-Promises: no function of Python's is called. Every batch begins with an empty error queue of this
-thread, whatever other code left in it.
+Promises: no function of Python's is called. What other code left in this thread's error queue does
+no harm, and costs nothing to avoid: the queue is looked at when something has failed.
 """
 from libc.string cimport memcpy
 
@@ -72,10 +72,11 @@ cdef int on_bio_write(void* bio, const char* at, int size) noexcept nogil:
 
 
 cdef long on_bio_ctrl(void* bio, int command, long number, void* pointer) noexcept nogil:
-    cdef secured_t* self = <secured_t*>api.BIO_get_data(bio)
+    cdef secured_t* self
     if command == c.BIO_CTRL_FLUSH:
         return 1
     if command == c.BIO_CTRL_PENDING:
+        self = <secured_t*>api.BIO_get_data(bio)
         return self.end - self.at
     return 0
 
@@ -85,8 +86,6 @@ cdef long on_bio_ctrl(void* bio, int command, long number, void* pointer) noexce
 cdef inline void borrowed_begin(secured_t* self, room_t* room) noexcept nogil:
     self.room = room
     room.busy = True
-    if api.ERR_peek_error() != 0:
-        api.ERR_clear_error()
 
 
 cdef inline void borrowed_end(secured_t* self) noexcept nogil:
@@ -108,18 +107,19 @@ cdef size_t borrowed_open(secured_t* self, room_t* room) noexcept nogil:
         if count > 0:
             total += count
             continue
-        count = api.SSL_get_error(self.ssl, count)
-        if count == c.SSL_ERROR_WANT_READ:
-            self.outcome = DRY
-        elif count == c.SSL_ERROR_ZERO_RETURN:
-            self.outcome = FINISHED
-        else:
-            self.outcome = FAILED
-            self.code = api.ERR_peek_last_error()
-            api.ERR_clear_error()
+        self.outcome = DRY if api.SSL_want(self.ssl) == c.SSL_READING else borrowed_why(self)
         break
     borrowed_end(self)
     return total
+
+
+cdef int borrowed_why(secured_t* self) noexcept nogil:
+    """Why nothing is to be had. What is in the queue may be of other code; the newest is what has just happened."""
+    self.code = api.ERR_peek_last_error()
+    api.ERR_clear_error()
+    if api.SSL_get_shutdown(self.ssl) & c.SSL_RECEIVED_SHUTDOWN and not api.SSL_in_init(self.ssl):
+        return FINISHED         # a fatal alert has it begin anew, and fail
+    return FAILED
 
 
 cdef int borrowed_seal(secured_t* self, room_t* room, const char* at, size_t size) noexcept nogil:

@@ -138,4 +138,5 @@ cdef object name_asked_for(bytes extension):
 
 def borrowed_alone():
     """For messages."""
-    return f"needs the engine that borrows OpenSSL's connection ({_reason}); see tls_engine_info()"
+    why = _reason or "it is not used for an ssl.SSLObject that somebody has changed"
+    return f"needs the engine that borrows OpenSSL's connection ({why}); see tls_engine_info()"

@@ -6,6 +6,8 @@ errors are Python's, and a context's callbacks run in it. They may use other soc
 handshake has to send is kept apart until it returns.
 """
 from cpython.ref cimport PyObject, Py_DECREF
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memmove
 
 from pybuntcp._core cimport (
     filter_t,
@@ -88,31 +90,37 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
             self.room = NULL
     except BaseException as error:
         secured_note(face, error)
-    secured_send_flight(face, s)
+    secured_settle(face, s, done)
     secured_stop(face, s)
-    if face.error is not None:
-        self.shaking = False
-        secure_settled(s, False, getattr(face.error, "verify_code", 0) or 0)
-    elif done:
-        self.shaking = False
-        secure_settled(s, True, api.SSL_get_verify_result(self.ssl) if self.ssl != NULL else 0)
 
 
-cdef int secured_send_flight(Secured self, socket_t* s) except -1:
-    """What the handshake has to send goes into the room; from here to the core nothing else runs."""
-    cdef room_t* flight = &self.c.flight
-    cdef room_t* room = secure_room(s)
+cdef int secured_settle(Secured self, socket_t* s, bint done) except -1:
+    """Tell, if it has ended. What is sent last when it is done may go together with what is answered first."""
     if self.c.ssl == NULL:
-        fallback_take_out(self, flight)
-    if flight.out_size != 0:
-        if room == NULL or not secure_reserve(room, flight.out_size):
-            raise MemoryError()
-        memcpy(room.out + room.out_size, flight.out, flight.out_size)
-        room.out_size += flight.out_size
+        fallback_take_out(self, &self.c.flight)
+    if self.error is not None:
+        self.c.shaking = False
+        if self.authorization_error is None and isinstance(self.error, ssl.SSLError):
+            self.authorization_error = self.error
+        flight_leave(&self.c, secure_room(s))
+        secure_settled(s, False, getattr(self.error, "verify_code", 0) or 0)
+    elif done:
+        self.c.shaking = False
+        secure_settled(s, True, api.SSL_get_verify_result(self.c.ssl) if self.c.ssl != NULL else 0)
+    return 0
+
+
+cdef void flight_leave(secured_t* self, room_t* room) noexcept nogil:
+    """What the handshake has to send goes into the room, in front of what is there."""
+    cdef room_t* flight = &self.flight
+    if flight.out_size == 0 or room == NULL or not secure_reserve(room, flight.out_size):
+        return
+    memmove(room.out + flight.out_size, room.out, room.out_size)
+    memcpy(room.out, flight.out, flight.out_size)
+    room.out_size += flight.out_size
     free(flight.out)
     flight.out = NULL
     flight.out_size = flight.out_room = 0
-    return 0
 
 
 # ---------------------------------------------------------------------------- filter_t
@@ -130,6 +138,7 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
         core.untold = self.outcome == MORE or self.finished and not self.told
     else:
         core.untold = False
+    flight_leave(self, secure_room(s))
     size = self.at - at
     self.at = self.end = NULL
     return size
@@ -137,8 +146,6 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
 
 ctypedef void (*shake_slot)(secured_t*, socket_t*) noexcept nogil
 ctypedef size_t (*open_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
-ctypedef int (*seal_slot)(secured_t*, socket_t*, room_t*, const char*, size_t) noexcept nogil
-ctypedef void (*notify_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
 
 
 cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
@@ -155,6 +162,8 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
             secure_take_gil(s)
             size = (<open_slot><void*>open_by_object)(self, s, room)
         self.finished = self.outcome == FINISHED
+        if room.out_size != 0:
+            flight_leave(self, room)
         if self.outcome == FAILED:
             secure_take_gil(s)
             (<shake_slot><void*>secured_note_error)(self, s)    # before anybody writes, and fails, too
@@ -180,17 +189,21 @@ cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) n
     cdef room_t* room = secure_room(s)
     if room == NULL:
         return -1
+    flight_leave(self, room)
     if self.ssl == NULL:
-        secure_take_gil(s)
-        return (<seal_slot><void*>seal_by_object)(self, s, room, at, size)
+        return seal_by_object(self, s, room, at, size)
     if borrowed_seal(self, room, at, size) == 0:
         return 0
-    secure_take_gil(s)
-    (<shake_slot><void*>secured_note_error)(self, s)
+    seal_failed(self)
     return -1
 
 
-cdef int seal_by_object(secured_t* self, socket_t* s, room_t* room, const char* at, size_t size) noexcept:
+cdef void seal_failed(secured_t* self) noexcept with gil:
+    secured_note(face_of(self), borrowed_error(self))
+
+
+cdef int seal_by_object(secured_t* self, socket_t* s, room_t* room, const char* at, size_t size) noexcept with gil:
+    """A verb may call it, and nobody knows who has the GIL then; see capi."""
     cdef int rc = fallback_seal(face_of(self), room, at, size)
     secured_stop(face_of(self), s)
     return rc
@@ -206,14 +219,14 @@ cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:
     cdef room_t* room = secure_room(s)
     if room == NULL:
         return
+    flight_leave(self, room)
     if self.ssl != NULL:
         borrowed_notify(self, room)
     else:
-        secure_take_gil(s)
-        (<notify_slot><void*>notify_by_object)(self, s, room)
+        notify_by_object(self, s, room)
 
 
-cdef void notify_by_object(secured_t* self, socket_t* s, room_t* room) noexcept:
+cdef void notify_by_object(secured_t* self, socket_t* s, room_t* room) noexcept with gil:
     fallback_notify(face_of(self), room)
     secured_stop(face_of(self), s)
 
@@ -251,6 +264,7 @@ cdef void secured_forget(secured_t* self, socket_t* s) noexcept:
     if self.ssl != NULL:
         borrowed_detach(self)
     face.incoming = face.outgoing = None
+    self.gone = True
     face.object.__dict__.pop("secured", None)
     Py_DECREF(face)
 

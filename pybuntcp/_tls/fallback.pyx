@@ -45,7 +45,7 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
             if not self.incoming.pending and not self.object.pending():
                 self.c.outcome = DRY
                 break
-            piece = self.object.read(RECORD)
+            piece = fallback_again(self.object.read, RECORD)
             if not piece:
                 self.c.outcome = FINISHED
                 break
@@ -69,7 +69,7 @@ cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) 
     try:
         data = PyBytes_FromStringAndSize(at, size)
         while done < size:
-            done += self.object.write(data[done:] if done else data)
+            done += fallback_again(self.object.write, data[done:] if done else data)
     except BaseException as error:
         secured_note(self, error)
     fallback_send(self, room)
@@ -78,13 +78,37 @@ cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) 
 
 cdef void fallback_notify(Secured self, room_t* room) noexcept:
     room.busy = True
+    held = b""
     try:
+        held = self.incoming.read()     # it would look for the peer's farewell in there, and fail at data
         self.object.unwrap()
     except ssl.SSLError:
         pass                    # the peer has not said so yet, and is not waited for
     except BaseException as error:
         secured_note(self, error)
+    fallback_put_back(self, held)
     fallback_send(self, room)
+
+
+cdef object fallback_again(object step, object argument):
+    """What other code left in OpenSSL's queue of errors fails a step once, and is gone then.
+
+    An error of TLS is taken for the connection's own: asked again, it would call it an orderly end.
+    """
+    try:
+        return step(argument)
+    except ssl.SSLError as error:
+        if getattr(error, "library", None) in (None, "SSL"):
+            raise
+    return step(argument)
+
+
+cdef void fallback_put_back(Secured self, bytes held) noexcept:
+    try:
+        if held:
+            self.incoming.write(held)
+    except BaseException as error:
+        secured_note(self, error)
 
 
 cdef void fallback_send(Secured self, room_t* room) noexcept:

@@ -7,6 +7,7 @@ what only OpenSSL itself can tell raises `NotImplementedError`.
 """
 cimport cython
 import ipaddress
+import operator
 import ssl
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -15,6 +16,14 @@ from libc.stdlib cimport free
 from pybuntcp._core cimport room_t, secure_t
 
 from pybuntcp._c cimport openssl as c
+
+SIGNATURES = {      # OpenSSL's names, and those of the field
+    "id-ecPublicKey": "ECDSA",
+    "rsaEncryption": "RSA",
+    "RSASSA-PSS": "RSA-PSS",
+    "ED25519": "Ed25519",
+    "ED448": "Ed448",
+}
 
 cdef enum:
     RECORD = 16384              # the most plaintext of one record
@@ -42,6 +51,7 @@ cdef struct secured_t:
     bint agreed                 # ... has succeeded
     bint finished               # the peer has said that nothing more comes
     bint told                   # ... and the user knows
+    bint gone                   # the connection is
 
 
 @cython.final
@@ -118,7 +128,8 @@ cdef class Secured:
         found = []
         for i in range(count):
             if api.SSL_get_shared_sigalgs(self.c.ssl, i, &sign, &digest, NULL, NULL, NULL) > 0:
-                found.append(f"{short_name(sign)}+{short_name(digest)}" if digest != 0 else short_name(sign))
+                name = SIGNATURES.get(short_name(sign), short_name(sign))
+                found.append(f"{name}+{short_name(digest)}" if digest != 0 else name)
         return found
 
     def get_ephemeral_key_info(self):
@@ -204,8 +215,8 @@ cdef class Secured:
         return ticket
 
     def export_keying_material(self, length, label, context=None):
-        cdef int size = length
-        cdef bytes name = label.encode() if isinstance(label, str) else bytes(label)
+        cdef int size = operator.index(length)
+        cdef bytes name = label.encode() if isinstance(label, str) else bytes(memoryview(label))
         cdef bytes extra = b"" if context is None else bytes(memoryview(context))
         secured_need(self, "export_keying_material")
         if not 0 < size <= EXPORT_MOST:
@@ -256,7 +267,7 @@ cdef class Secured:
 
     def set_max_send_fragment(self, size):
         secured_need(self, "set_max_send_fragment")
-        return api.SSL_ctrl(self.c.ssl, c.CTRL_SET_MAX_SEND_FRAGMENT, size, NULL) == 1
+        return not self.c.gone and api.SSL_ctrl(self.c.ssl, c.CTRL_SET_MAX_SEND_FRAGMENT, size, NULL) == 1
 
     def set_verify_mode(self, bint request_cert, bint reject_unauthorized):
         secured_need(self, "set_verify_mode")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support_docs import DOCS, Block, blocks_of, complaints_about, run
 
+from pybuntcp.tls import NAMES
+
 ROOT = DOCS.parent
 PAGES = sorted(DOCS.glob("**/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
@@ -66,6 +68,25 @@ def test_the_table_of_contents_names_every_page_once() -> None:
 def test_the_architecture_names_every_chapter() -> None:
     named = set(re.findall(r"^\|[^|]*\| `(\w+)` \|", (DOCS / "architecture.md").read_text(), re.MULTILINE))
     assert named == {path.stem for path in ROOT.glob("pybuntcp/_core/*.pyx")}
+
+
+def test_the_architecture_names_every_chapter_of_the_engines() -> None:
+    table = (DOCS / "architecture.md").read_text().partition("| chapter of `_tls` |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted(path.stem for path in ROOT.glob("pybuntcp/_tls/*.pyx"))
+
+
+def test_the_page_about_tls_names_every_option() -> None:
+    page = (DOCS / "tls.md").read_text()
+    assert [name for name in NAMES if not re.search(rf"^\|[^|]*`{name}`[^|]*\|", page, re.MULTILINE)] == []
+
+
+def test_the_page_about_tls_names_all_that_the_fallback_refuses() -> None:
+    page = (DOCS / "tls.md").read_text()
+    source = (ROOT / "pybuntcp/_tls/secured.pyx").read_text()
+    refused = set(re.findall(r'secured_need\(self, "(\w+)"', source))
+    assert len(refused) > 5
+    assert sorted(name for name in refused if f"`{name}`" not in page) == []
 
 
 # --- the rules can fail ----------------------------------------------------------------------------------
