@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 SHIPPED = re.compile(
-    r"""pybuntcp/(?:\w+\.py | \w+\.pyi | (?:__init__|_core|_tls)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
+    r"""pybuntcp/(?:\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
     | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]*)""",
     re.VERBOSE,
 )
@@ -23,11 +23,15 @@ IN_WHEEL = (
     "pybuntcp/__init__.pxd",
     "pybuntcp/_core.pxd",
     "pybuntcp/_core.pyi",
+    "pybuntcp/_tls.pyi",
     "pybuntcp/py.typed",
     "licenses/LICENSE",
     "licenses/libuv/LICENSE",
 )
+EXTENSIONS = ("_core", "_tls")
+OF_OPENSSL = ("SSL_", "BIO_", "CRYPTO_", "ERR_", "EVP_", "X509_", "OPENSSL_", "OpenSSL_")
 IN_SDIST = ("PKG-INFO", "LICENSE", "pybuntcp/_core.pyx", "pybuntcp/_c/uv.pxd", "vendor/fetch_libuv.py",
+            "pybuntcp/_tls.pyx", "pybuntcp/_tls/engine.pyx", "pybuntcp/_c/openssl.pxd",
             "vendor/libuv/include/uv.h", "vendor/libuv/CMakeLists.txt", "vendor/libuv/configure.ac")  # fmt: skip
 LEFT_OUT = re.compile(r"\.(?:so|o|pyc|html)$|/build/|/\.")
 
@@ -50,17 +54,18 @@ def check_wheel(path: Path) -> list[str]:
         for name in libraries:
             print(f"  {name}: {archive.getinfo(name).file_size // 1024} KiB")
             complaints += check_symbols(archive.extract(name, folder))
-    return complaints if libraries else [*complaints, "no extension"]
+    built = [Path(name).name.partition(".")[0] for name in libraries]
+    return complaints + [f"no extension {name}" for name in EXTENSIONS if name not in built]
 
 
 def check_symbols(library: str) -> list[str]:
-    """Only the module's init function may be seen, and no uv_* may be asked of anybody else."""
+    """Only the module's init function may be seen; no uv_* and nothing of OpenSSL may be asked of anybody else."""
     listed = subprocess.run(["nm", "-D", "--format=posix", library], check=True, capture_output=True, text=True).stdout
     symbols = [line.split()[:2] for line in listed.splitlines()]
     complaints = [
         f"exports {name}" for name, kind in symbols if kind in "TDBRGVW" and not name.startswith(("PyInit_", "_"))
     ]
-    return complaints + [f"exports or wants {name}" for name, _ in symbols if name.startswith("uv_")]
+    return complaints + [f"exports or wants {name}" for name, _ in symbols if name.startswith(("uv_", *OF_OPENSSL))]
 
 
 def check_sdist(path: Path) -> list[str]:

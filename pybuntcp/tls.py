@@ -106,6 +106,8 @@ def expected_name(checked: bool, name: Any, host: str | None) -> str | None:
             raise ValueError("server_name is required: without a hostname the certificate cannot be checked")
         return None
     found = found.strip("[]")
+    if ":" in found:
+        found = found.partition("%")[0]  # the zone of an address says nothing to the peer
     with naming("server_name"):
         if found.startswith("."):
             raise ValueError(f"a name does not begin with a dot: {found!r}")

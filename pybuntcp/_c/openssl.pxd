@@ -113,6 +113,10 @@ cdef extern from * nogil:
         (void)data; (void)ad; (void)index; (void)argl; (void)argp;
         if (pbt_catching) pbt_caught = parent;
     }
+    static void pbt_let_go(void* parent, void* data, void* ad, int index, long argl, void* argp) {
+        (void)data; (void)ad; (void)index; (void)argl; (void)argp;
+        if (pbt_caught == parent) pbt_caught = NULL;
+    }
     static void pbt_catch_begin(void) { pbt_caught = NULL; pbt_catching = 1; }
     static void* pbt_catch_end(void) { pbt_catching = 0; return pbt_caught; }
     static int pbt_accept_any(int preverified, void* store) { (void)preverified; (void)store; return 1; }
@@ -197,6 +201,7 @@ cdef extern from * nogil:
 
     const char* find "pbt_openssl_find"(openssl*, void*)
     void catch "pbt_catch"(void*, void*, void*, int, long, void*)
+    void let_go "pbt_let_go"(void*, void*, void*, int, long, void*)
     void catch_begin "pbt_catch_begin"()
     void* catch_end "pbt_catch_end"()
     int accept_any "pbt_accept_any"(int, void*)
@@ -223,6 +228,7 @@ cdef extern from * nogil:
         CTRL_SET_MAX_SEND_FRAGMENT "52"
         CTRL_SET_TLSEXT_HOSTNAME "55"
         CTRL_SET_GROUPS_LIST "92"
+        ALERT_ILLEGAL_PARAMETER "47"
         CTRL_SET_MIN_PROTO_VERSION "123"
         CTRL_SET_MAX_PROTO_VERSION "124"
         CTRL_GET_PEER_TMP_KEY "109"

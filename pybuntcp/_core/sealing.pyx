@@ -63,21 +63,28 @@ cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t li
     cdef size_t piece
     if not sealing_flush(self):
         return self.error
-    while taken < size and output_sending(self) == 0 and not loop_of(self).room.busy:
+    while taken < size and output_sending(self) == 0 and not sealing_taken(self):
         piece = min(size - taken, sealing_size(self, limit))
         if not sealing_some(self, at + taken, piece):
             return taken if taken != 0 else self.error
         taken += piece
     if taken < size:
-        return taken + output_keep(self, at + taken, size - taken, limit)
+        taken += output_keep(self, at + taken, size - taken, limit)
+        if sealing_taken(self):
+            output_mark(self, &loop_of(self).late, S_LATE)
     return taken
+
+
+cdef inline bint sealing_taken(socket_t* self) noexcept nogil:
+    """Is an engine at work, or lies there what it has done, and the user's own code is called meanwhile?"""
+    return loop_of(self).room.busy or loop_of(self).room.out_size != 0
 
 
 cdef inline size_t sealing_size(socket_t* self, size_t limit) noexcept nogil:
     """Plaintext that may be sealed at once: it cannot be taken back."""
     cdef size_t pending = output_unsent(self)
     cdef size_t room = limit - pending if limit > pending else 0
-    return min(room + SEALED_OVER, <size_t>SEALED_AT_ONCE)
+    return min(min(room, <size_t>SEALED_AT_ONCE) + SEALED_OVER, <size_t>SEALED_AT_ONCE)
 
 
 cdef bint sealing_some(socket_t* self, const char* at, size_t size) noexcept nogil:
@@ -98,7 +105,7 @@ cdef bint sealing_flush(socket_t* self) noexcept nogil:
     """Send what is gathered, as far as the kernel takes it. False: the socket is broken."""
     cdef chunk_t* chunk
     cdef size_t piece
-    if self.gather != NULL and loop_of(self).room.busy:
+    if self.gather != NULL and sealing_taken(self):
         output_mark(self, &loop_of(self).late, S_LATE)
         return True
     while self.gather != NULL and output_sending(self) == 0:
@@ -175,7 +182,7 @@ cdef bint sealing_farewell(socket_t* self) noexcept nogil:
     if self.flags & S_SECURING:
         return False                # when its handshake is done
     if not self.flags & (S_NOTIFIED | S_BROKEN | S_CLOSED):
-        if loop_of(self).room.busy:
+        if sealing_taken(self):
             output_mark(self, &loop_of(self).late, S_LATE)
             return False
         sealing_say_farewell(self)

@@ -91,7 +91,7 @@ cdef int socket_end(socket_t* s, const char* at=NULL, size_t size=0) noexcept no
     if not socket_writable(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
     taken = output_write(s, at, size, SIZE_MAX)
-    if taken < 0:
+    if taken < 0 or s.flags & S_BROKEN:
         return -1
     if <size_t>taken != size:
         return -2

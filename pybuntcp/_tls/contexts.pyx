@@ -65,13 +65,14 @@ def choose_by_name(config):
     cdef void* pointer = context_pointer(config.context)
     if pointer == NULL:
         for name, host in config.hosts.items():
+            if config.asking or host.asking:
+                raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
             for option in host.limits:
                 raise NotImplementedError(f"sni[{name!r}]: {option} {borrowed_alone()}")
-        if config.hosts and True in [each.asking for each in (config, *config.hosts.values())]:
-            raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
         config.context.sni_callback = choose_by_object
     elif config.hosts:
-        api.SSL_CTX_set_client_hello_cb(pointer, on_client_hello, <void*><PyObject*>config)
+        for each in (config, *config.hosts.values()):       # a second hello comes to what the first led to
+            api.SSL_CTX_set_client_hello_cb(context_pointer(each.context), on_client_hello, <void*><PyObject*>config)
 
 
 def choose_by_object(connection, name, context):
@@ -85,28 +86,32 @@ def choose_by_object(connection, name, context):
 cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept with gil:
     """1: go on."""
     cdef object config = <object><PyObject*>argument
+    cdef secured_t* self = <secured_t*>api.SSL_get_ex_data(connection, _index)
     cdef const unsigned char* at = NULL
     cdef size_t size = 0
     try:
-        if api.SSL_client_hello_get0_ext(connection, EXTENSION_SERVER_NAME, &at, &size) != 1:
-            return 1
-        asked = name_asked_for((<const char*>at)[:size])
+        if self == NULL:
+            raise RuntimeError("a connection that is not ours")
+        asked = None
+        if api.SSL_client_hello_get0_ext(connection, EXTENSION_SERVER_NAME, &at, &size) == 1:
+            asked = name_asked_for((<const char*>at)[:size])
         chosen = config.host(asked) if asked is not None else config
+        if face_of(self).chosen is not None and face_of(self).chosen is not chosen:
+            alert[0] = c.ALERT_ILLEGAL_PARAMETER    # another name in its second hello
+            return 0
+        face_of(self).chosen = chosen
         if chosen is not config:
-            connection_become(connection, chosen)
+            connection_become(connection, self, chosen)
         return 1
     except BaseException as error:
         sys.unraisablehook(Unraisable(type(error), error, error.__traceback__, None, config))
         return 0
 
 
-cdef int connection_become(void* connection, object chosen) except -1:
+cdef int connection_become(void* connection, secured_t* self, object chosen) except -1:
     """OpenSSL changes the certificate, the suites and whom it trusts, and nothing else."""
-    cdef secured_t* self = <secured_t*>api.SSL_get_ex_data(connection, _index)
     cdef bytes name = chosen.identity
     cdef bytes groups
-    if self == NULL:
-        raise RuntimeError("a connection that is not ours")
     face_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log
     api.SSL_set_session_id_context(connection, <const unsigned char*><const char*>name, <unsigned int>len(name))
     api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL)
@@ -115,7 +120,6 @@ cdef int connection_become(void* connection, object chosen) except -1:
     if chosen.curve is not None:
         groups = chosen.curve.encode()
         api.SSL_ctrl(connection, c.CTRL_SET_GROUPS_LIST, 0, <char*>groups)
-    face_of(self).chosen = chosen
     chosen.prepare(face_of(self))
     return 0
 

@@ -43,7 +43,12 @@ def begin(config, bint server):
     self.server = server
     self.expected = config.server_name
     secured_wrap(self)
-    config.prepare(self)
+    try:
+        config.prepare(self)
+    except BaseException:
+        if self.c.ssl != NULL:
+            borrowed_detach(&self.c)    # the user's own code may hold its object
+        raise
     return self
 
 
@@ -76,7 +81,7 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
     cdef bint done = False
     try:
         if self.ssl == NULL:
-            fallback_take_in(face)
+            fallback_take_in(face, self.end - self.at)
         self.room = &self.flight
         self.begun = True
         try:
@@ -153,6 +158,7 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
     cdef room_t* room = secure_room(s)
     cdef size_t size
     if room == NULL:
+        secure_truncated(s)
         return
     self.outcome = MORE
     while self.outcome == MORE and not self.finished and secure_may_tell(s):
@@ -265,7 +271,7 @@ cdef void secured_forget(secured_t* self, socket_t* s) noexcept:
         borrowed_detach(self)
     face.incoming = face.outgoing = None
     self.gone = True
-    face.object.__dict__.pop("secured", None)
+    getattr(face.object, "__dict__", {}).pop("secured", None)
     Py_DECREF(face)
 
 

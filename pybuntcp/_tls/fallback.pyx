@@ -11,12 +11,12 @@ from libc.string cimport memcpy
 from pybuntcp._core cimport room_t, secure_reserve
 
 
-cdef int fallback_take_in(Secured self) except -1:
-    """Hand over what came."""
-    cdef Py_ssize_t size = self.c.end - self.c.at
+cdef int fallback_take_in(Secured self, Py_ssize_t most) except -1:
+    """Hand over what came. A MemoryBIO never gives back the room that it once needed."""
+    cdef Py_ssize_t size = min(self.c.end - self.c.at, most)
     if size != 0:
         self.incoming.write(PyBytes_FromStringAndSize(self.c.at, size))
-        self.c.at = self.c.end
+        self.c.at += size
     return 0
 
 
@@ -40,19 +40,22 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
     self.c.outcome = MORE
     room.busy = True
     try:
-        fallback_take_in(self)
         while total + RECORD <= room.plain_room:
-            if not self.incoming.pending and not self.object.pending():
+            if not self.object.pending():
+                fallback_take_in(self, RECORD)
+            piece = fallback_read(self)
+            if piece is None:
+                if self.c.at != self.c.end:
+                    continue
                 self.c.outcome = DRY
                 break
-            piece = fallback_again(self.object.read, RECORD)
             if not piece:
                 self.c.outcome = FINISHED
                 break
+            if PyBytes_GET_SIZE(piece) > RECORD:
+                raise ValueError(f"read() gave more than the {RECORD} bytes that were asked for")
             memcpy(room.plain + total, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             total += PyBytes_GET_SIZE(piece)
-    except ssl.SSLWantReadError:
-        self.c.outcome = DRY
     except ssl.SSLZeroReturnError:
         self.c.outcome = FINISHED
     except BaseException as error:
@@ -62,6 +65,16 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
     return total
 
 
+cdef bytes fallback_read(Secured self):
+    """None: there is nothing to open."""
+    if not self.incoming.pending and not self.object.pending():
+        return None
+    try:
+        return fallback_again(self.object.read, RECORD)
+    except ssl.SSLWantReadError:
+        return None
+
+
 cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) noexcept:
     cdef bytes data
     cdef size_t done = 0
@@ -69,7 +82,8 @@ cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) 
     try:
         data = PyBytes_FromStringAndSize(at, size)
         while done < size:
-            done += fallback_again(self.object.write, data[done:] if done else data)
+            done += fallback_again(self.object.write, data[done:done + RECORD] if size > RECORD else data)
+            fallback_take_out(self, room)
     except BaseException as error:
         secured_note(self, error)
     fallback_send(self, room)
@@ -98,7 +112,8 @@ cdef object fallback_again(object step, object argument):
     try:
         return step(argument)
     except ssl.SSLError as error:
-        if getattr(error, "library", None) in (None, "SSL"):
+        library = getattr(error, "library", None)
+        if library is None or library == "SSL":
             raise
     return step(argument)
 

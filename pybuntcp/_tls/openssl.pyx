@@ -47,7 +47,7 @@ cdef str openssl_open():
         return f"this interpreter's OpenSSL does not show {missing.decode()}"
     if api.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
         return f"found {api.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
-    _index = api.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>c.catch, NULL, NULL)
+    _index = api.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>c.catch, NULL, <void*>c.let_go)
     if _index < 0:
         return "OpenSSL gives no index for data of an application"
     return ""

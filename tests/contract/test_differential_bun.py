@@ -11,11 +11,9 @@ Needs a `bun` of that version: the BUN variable, PATH or node_modules/.bin. With
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support_programs import find_bun
 
 HERE = Path(__file__).parent / "bun"
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "differences-from-bun.md"
-VERSION = "1.4.5"
 SECONDS = 15.0
 
 # What differs on purpose, in the words of docs/differences-from-bun.md, and where the reference describes Bun's side.
@@ -324,19 +322,6 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
 }
 
 ALL = [(topic, name) for topic, scenarios in SCENARIOS.items() for name in scenarios]
-
-
-@functools.cache
-def find_bun() -> tuple[str | None, str]:
-    """The bun to compare with, or None and why not."""
-    candidates = [os.environ.get("BUN"), shutil.which("bun"), str(ROOT / "node_modules" / ".bin" / "bun")]
-    path = next((candidate for candidate in candidates if candidate and os.access(candidate, os.X_OK)), None)
-    if path is None:
-        return None, "no bun found in BUN, PATH or node_modules/.bin"
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
-    if version != VERSION:
-        return None, f"the table describes Bun {VERSION}, {path} is {version}"
-    return path, ""
 
 
 class Program:

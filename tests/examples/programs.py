@@ -12,7 +12,6 @@ import importlib.util
 import os
 import pwd
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,9 +22,9 @@ from typing import Any
 
 import pytest
 from support import TIMEOUT
+from support_programs import HOST, free_port, installed, tool
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-HOST = "127.0.0.1"
 MEGABYTE = 1 << 20
 
 
@@ -150,15 +149,6 @@ def listening(program: Program, name: str) -> Program:
     return program
 
 
-def installed(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
-
-def tool(name: str) -> str:
-    """The path of an installed tool; skips the test without it."""
-    return installed(name) or pytest.skip(f"{name} is not installed")
-
-
 def output_of(*command: str | Path, stdin: bytes = b"") -> str:
     """What a tool prints, on both its outputs; it must succeed."""
     done = subprocess.run(
@@ -228,11 +218,6 @@ def python_file_server(folder: Path) -> Program:
     program = Program(sys.executable, "-m", "http.server", "0", "--bind", HOST, "--directory", folder)
     program.port = int(program.wait_for_line("Serving HTTP").partition(" port ")[2].split()[0])
     return program
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def peak_memory(program: Program) -> int:

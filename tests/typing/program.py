@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import pybuntcp
-from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketReader
+from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketReader, TLSOptions
 
 
 @dataclass
@@ -136,6 +137,67 @@ pybuntcp.run()
 assert_type(pybuntcp.stats(), dict[str, int])
 assert_type(pybuntcp.libuv_version, str)
 assert_type(pybuntcp.__version__, str)
+
+# --- TLS -----------------------------------------------------------------------------------------------------
+
+options = TLSOptions(cert_file=Path("cert.pem"), key_file="key.pem", alpn_protocols=["chat/1", b"chat/2"])
+assert_type(options.reject_unauthorized, bool)
+assert_type(options.server_name, str | None)
+TLSOptions(
+    ca=[Path("ca.pem"), "PEM", b"PEM"], crl=memoryview(b"PEM"), min_version="TLSv1.3", sni={"a": options, "b": {}}
+)
+TLSOptions(max_version=ssl.TLSVersion.TLSv1_2, secure_options=ssl.OP_NO_TICKET, session=b"", alpn_protocols=b"\x02h2")
+TLSOptions(serverName="a")  # type: ignore[call-arg]
+TLSOptions(request_cert="yes")  # type: ignore[arg-type]
+TLSOptions(key=1)  # type: ignore[arg-type]
+
+secured = pybuntcp.listen(socket=Game, hostname="127.0.0.1", port=0, tls=options, handshake_timeout=None)
+secured.reload(tls=options)
+secured.reload({"data": print}, tls={"cert": "PEM", "key": "PEM"})
+secured.reload(tls="cert.pem")  # type: ignore[arg-type]
+pybuntcp.connect(socket=Game, hostname="localhost", port=7443, tls=True)
+pybuntcp.connect(hostname="localhost", port=7443, tls=ssl.create_default_context(), handshake_timeout=2.5)
+pybuntcp.connect(hostname="localhost", port=7443, tls="localhost")  # type: ignore[arg-type]
+pybuntcp.listen_threads(2, socket=Game, hostname="127.0.0.1", port=0, tls={"cert": "PEM", "key": "PEM"})
+assert_type(pybuntcp.tls_engine_info(), dict[str, Any])
+
+
+def on_handshake(socket: Socket[Player], success: bool, error: OSError | None) -> None:
+    assert_type(socket.authorized, bool)
+    assert_type(socket.alpn_protocol, str | None)
+    assert_type(socket.get_authorization_error(), ssl.SSLError | None)
+    assert_type(socket.get_peer_certificate(), dict[str, Any] | None)
+    assert_type(socket.get_certificate(), dict[str, Any] | None)
+    assert_type(socket.get_cipher(), dict[str, str | None] | None)
+    assert_type(socket.get_tls_version(), str | None)
+    assert_type(socket.get_session(), bytes | None)
+    assert_type(socket.set_session(b"session"), bool)
+    assert_type(socket.get_tls_ticket(), bytes | None)
+    assert_type(socket.is_session_reused(), bool)
+    assert_type(socket.export_keying_material(32, "label", context=b""), bytes | None)
+    assert_type(socket.get_tls_finished_message(), bytes | None)
+    assert_type(socket.get_tls_peer_finished_message(), bytes | None)
+    assert_type(socket.get_shared_sigalgs(), list[str] | None)
+    assert_type(socket.get_ephemeral_key_info(), dict[str, Any] | None)
+    assert_type(socket.get_servername(), str | None)
+    assert_type(socket.set_servername("localhost"), bool)
+    assert_type(socket.set_max_send_fragment(1024), bool)
+    assert_type(socket.set_verify_mode(True, reject_unauthorized=False), bool)
+    assert_type(socket.renegotiate(), bool)
+    socket.disable_renegotiation()
+    socket.authorized = True  # type: ignore[misc]
+    socket.set_session("session")  # type: ignore[arg-type]
+
+
+assert_type(Handlers(data=on_data, handshake=on_handshake), Handlers)
+
+
+def upgrading(socket: Socket[Player]) -> None:
+    assert_type(socket.upgrade_tls(tls=options, socket=Game, server=True, initial_data=b"behind"), Socket[Any])
+    heir: Socket[Player] = socket.upgrade_tls(tls={"server_name": "localhost"}, socket=Game(), data=Player())
+    heir.upgrade_tls(socket=Game)  # type: ignore[call-arg]
+    heir.upgrade_tls(tls=None, socket=Game)  # type: ignore[arg-type]
+
 
 # --- asyncio ---------------------------------------------------------------------------------------------
 
