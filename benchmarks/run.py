@@ -30,7 +30,11 @@ import bench_idle
 import bench_loops
 import bench_resp
 import bench_threads
-from harness import machine
+import bench_tls_echo
+import bench_tls_flood
+import bench_tls_handshake
+import bench_tls_idle
+from harness import machine, tls
 from harness.build import HERE, CannotBuildError, compile_program
 from harness.peers import Peer, all_peers
 from harness.report import Result, print_report
@@ -49,6 +53,10 @@ QUESTIONS = {
         bench_resp.QUESTION,
         bench_threads.QUESTION,
         bench_loops.QUESTION,
+        bench_tls_echo.QUESTION,
+        bench_tls_handshake.QUESTION,
+        bench_tls_idle.QUESTION,
+        bench_tls_flood.QUESTION,
     )
 }
 STEADY_MODES = ("idle", "wakeups")
@@ -69,6 +77,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=None, help="before the window (0.4)")
     parser.add_argument("--peers", default=None, help="only these, by name, with commas")
     parser.add_argument("--python", default=sys.executable, help="interpreter of the Python peers (this one)")
+    parser.add_argument(
+        "--suite",
+        default=tls.PINNED,
+        help=f"the one TLS 1.3 suite on offer ({tls.PINNED}); any: all, in OpenSSL's order",
+    )
     parser.add_argument("--output", type=Path, default=None, help="result file (benchmarks/results/<time>.json)")
     parser.add_argument(
         "--show", type=Path, default=None, metavar="FILE", help="print the tables of a result file and stop"
@@ -92,6 +105,18 @@ def chosen_rows(arguments: argparse.Namespace) -> list[Row]:
     return list({row.key: row for row in rows}.values())
 
 
+def able_rows(console: Console, rows: list[Row], python: str) -> tuple[list[Row], str]:
+    """Those that can be measured here, and the libssl for those over TLS; "" = there are none."""
+    if not any(row.tls for row in rows):
+        return rows, ""
+    try:
+        tls.prepare(python)
+    except (CannotBuildError, OSError) as error:
+        console.print(f"[red]Nothing is measured over TLS:[/] {error}")
+        return [row for row in rows if not row.tls], ""
+    return rows, tls.libssl(python)
+
+
 def chosen_peers(arguments: argparse.Namespace) -> list[Peer]:
     peers = all_peers(arguments.python)
     if arguments.peers is None:
@@ -102,13 +127,15 @@ def chosen_peers(arguments: argparse.Namespace) -> list[Peer]:
     return [p for p in peers if p.name in wanted]
 
 
-def make_plan(arguments: argparse.Namespace) -> Plan:
+def make_plan(arguments: argparse.Namespace, libssl: str) -> Plan:
     rounds, warmup, seconds = (2, 0.15, 0.4) if arguments.quick else (5, 0.4, 2.0)
     return Plan(
         rounds=rounds if arguments.rounds is None else arguments.rounds,
         warmup=warmup if arguments.warmup is None else arguments.warmup,
         seconds=seconds if arguments.seconds is None else arguments.seconds,
         cores=machine.share_out_cores(),
+        libssl=libssl,
+        suite=None if arguments.suite == "any" else arguments.suite,
     )
 
 
@@ -148,7 +175,12 @@ def run(
 
 
 def as_result(
-    rows: list[Row], peers: list[Peer], plan: Plan, samples: dict[str, dict[str, list[dict[str, Any]]]], took: float
+    rows: list[Row],
+    peers: list[Peer],
+    plan: Plan,
+    told: dict[str, dict[str, Any]],
+    samples: dict[str, dict[str, list[dict[str, Any]]]],
+    took: float,
 ) -> Result:
     return {
         "format": 1,
@@ -156,8 +188,9 @@ def as_result(
         "took_seconds": round(took, 1),
         "machine": machine.facts(HERE.parent),
         "cores": {"server": plan.cores.server, "load": plan.cores.load, "words": plan.cores.describe()},
-        "plan": {"rounds": plan.rounds, "warmup": plan.warmup, "seconds": plan.seconds},
+        "plan": {"rounds": plan.rounds, "warmup": plan.warmup, "seconds": plan.seconds, "suite": plan.suite},
         "peers": {p.name: {"what": p.what, "version": p.version, "missing": p.missing} for p in peers},
+        "tls": told,
         "rows": [{**dataclasses.asdict(row), "samples": samples[row.key]} for row in rows],
     }
 
@@ -185,12 +218,16 @@ def main() -> int:
     except CannotBuildError as error:
         console.print(f"[red]The load generator cannot be built:[/] {error}")
         return 1
-    plan, rows, peers = make_plan(arguments), chosen_rows(arguments), chosen_peers(arguments)
+    rows, libssl = able_rows(console, chosen_rows(arguments), arguments.python)
+    if not rows:
+        return 1
+    plan, peers = make_plan(arguments, libssl), chosen_peers(arguments)
     if plan.cores.load is not None:
         os.sched_setaffinity(0, {plan.cores.load})  # this process keeps off the server's core
     began = time.monotonic()
+    told = tls.ask_all(peers, plan) if libssl else {}
     samples = run(console, rows, peers, plan, arguments.quick)
-    result = as_result(rows, peers, plan, samples, time.monotonic() - began)
+    result = as_result(rows, peers, plan, told, samples, time.monotonic() - began)
     path = write_result(result, arguments.output)
     print_report(console, result, [g for q in chosen_questions(arguments) for g in q.goals])
     console.print(

@@ -5,6 +5,8 @@ build       the C programs, compiled when asked for
 peers       who answers, and why somebody cannot
 accounts    what a process has used, in the kernel's words
 processes   a server and a load, started and ended
+requests    redis-benchmark as a load
+tls         the certificate, the load that speaks TLS, what servers pick
 rows        one line of a table: how it is measured
 report      medians, tables, and what is said in words
 """

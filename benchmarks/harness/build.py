@@ -23,7 +23,7 @@ def compile_program(source: str) -> Path:
     """`load/load.c` -> build/load, ready to run."""
     origin = HERE / source
     target = BUILD / origin.stem
-    if not is_built(target, origin):
+    if not all(is_built(target, part) for part in (origin, *origin.parent.glob("*.h"))):
         compile_to(target, origin, ["-std=gnu11", "-Wall", "-Wextra", "-pthread"])
     return target
 
@@ -78,7 +78,7 @@ def compile_to(target: Path, origin: Path, options: list[str]) -> None:
         raise CannotBuildError(f"no C compiler ({compiler[0]})")
     BUILD.mkdir(exist_ok=True)
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    run([*compiler, "-O2", *options, "-o", str(unfinished), str(origin)])
+    run([*compiler, "-O2", *options, "-o", str(unfinished), str(origin), "-ldl"])
     unfinished.replace(target)
 
 

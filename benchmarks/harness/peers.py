@@ -13,13 +13,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build import HERE, CannotBuildError, compile_extension, compile_program, install_package
+from harness.build import BUILD, HERE, CannotBuildError, compile_extension, compile_program, install_package
 from harness.machine import first_line
 
 LIMIT = "c-epoll"
 OURS = "pybuntcp"
 SINK = "pybuntcp-sink"
 SLOTS = "pybuntcp-slots"
+FALLBACK = "pybuntcp-fallback"  # the engine for a Python whose OpenSSL cannot be borrowed
 REDIS = "redis-server"
 REDIS_SLOTS = "pybuntcp-redis-slots"
 REDIS_PYTHON = "pybuntcp-redis"
@@ -30,7 +31,7 @@ ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
 PROTOCOL = {"native": "asyncio-native", "uvloop": "uvloop", "asyncio": "asyncio"}
 STREAMS = {loop: f"{PROTOCOL[loop]}-streams" for loop in EVENT_LOOPS}
 OUR_OWN = frozenset(
-    {OURS, SINK, SLOTS, REDIS_SLOTS, REDIS_PYTHON, *EMBEDDED.values(), *READER.values(), *ASYNC.values()}
+    {OURS, SINK, SLOTS, FALLBACK, REDIS_SLOTS, REDIS_PYTHON, *EMBEDDED.values(), *READER.values(), *ASYNC.values()}
 )
 ANY_MODE = frozenset({"echo", "five"})
 THREADS = frozenset({"threads"})
@@ -38,6 +39,11 @@ LOOPS = frozenset({"loops"})  # a handler or a Protocol on an asyncio event loop
 AWAITS = frozenset({"awaits"})  # the same with `await`
 RESP = frozenset({"resp"})
 FIVE_ONLY = frozenset({"five"})
+TLS = frozenset({"tls", "tls-fifty"})
+TLS_FOLDER = BUILD / "tls"  # the certificate; see tls.py
+SAYS_OPENSSL = "import ssl; print(ssl.OPENSSL_VERSION)"
+SAYS_ENGINE = "import pybuntcp; i = pybuntcp.tls_engine_info(); print(i['openssl'] + ', engine ' + i['engine'], i['reason'] or '')"
+FORCE_FALLBACK = ("env", "PYBUNTCP_TLS_ENGINE=stdlib")
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,13 @@ class Peer:
     missing: str | None = None
     options: tuple[str, ...] = ()
     modes: frozenset[str] = ANY_MODE
+    openssl: tuple[str, ...] = ()  # a command that says which library it does TLS with
 
     def start_command(self, mode: str, threads: int = 0) -> list[str]:
         several = ["--threads", str(threads)] if threads else []
-        asked = "echo" if mode in THREADS | LOOPS | AWAITS else mode
-        return [*self.command, "--mode", asked, "--host", "127.0.0.1", "--port", "0", *self.options, *several]
+        secured = ["--tls", str(TLS_FOLDER)] if mode in TLS else []
+        asked = {"tls-fifty": "fifty", "five": "five", "resp": "resp"}.get(mode, "echo")
+        return [*self.command, "--mode", asked, "--host", "127.0.0.1", "--port", "0", *self.options, *several, *secured]
 
 
 def server(file: str) -> str:
@@ -81,11 +89,13 @@ def python_peer(
     version: str,
     options: tuple[str, ...] = (),
     modes: frozenset[str] = ANY_MODE,
+    says: str = SAYS_OPENSSL,
+    before: tuple[str, ...] = (),
 ) -> Peer:
     """A peer that is a Python module; it is asked for its version in the interpreter that will run it."""
     said, missing = ask_version(python, module, version)
-    command = () if missing else (python, server(file))
-    return Peer(name, what, command, said, missing, options, modes)
+    command = () if missing else (*before, python, server(file))
+    return Peer(name, what, command, said, missing, options, modes, (*before, python, "-c", says))
 
 
 @functools.cache
@@ -121,9 +131,9 @@ def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozens
             options=options,
             modes=modes,
         )
-    return Peer(
-        name, what, (bun, "run", server("bun_echo.ts")), first_line(bun, "--version"), options=options, modes=modes
-    )
+    said = (bun, "-e", "console.log('BoringSSL', process.versions.boringssl)")
+    command = (bun, "run", server("bun_echo.ts"))
+    return Peer(name, what, command, first_line(bun, "--version"), options=options, modes=modes, openssl=said)
 
 
 def slots_peer(python: str, version: str) -> Peer:
@@ -133,8 +143,9 @@ def slots_peer(python: str, version: str) -> Peer:
         options = ("--slots", str(compile_extension("servers/slots/slots_echo.pyx", python)))
     except (CannotBuildError, OSError, subprocess.TimeoutExpired) as error:
         return Peer(SLOTS, what, missing=str(error))
+    modes = ANY_MODE | THREADS | {"tls"}
     return python_peer(
-        SLOTS, what, "pybuntcp_handler.py", python, "pybuntcp", version, options=options, modes=ANY_MODE | THREADS
+        SLOTS, what, "pybuntcp_handler.py", python, "pybuntcp", version, options=options, modes=modes, says=SAYS_ENGINE
     )
 
 
@@ -193,7 +204,19 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "pybuntcp",
             ours,
-            modes=ANY_MODE | THREADS | LOOPS | AWAITS,
+            modes=ANY_MODE | THREADS | LOOPS | AWAITS | TLS,
+            says=SAYS_ENGINE,
+        ),
+        python_peer(
+            FALLBACK,
+            "the same, TLS by the standard library's objects",
+            "pybuntcp_handler.py",
+            python,
+            "pybuntcp",
+            ours,
+            modes=TLS,
+            says=SAYS_ENGINE,
+            before=FORCE_FALLBACK,
         ),
         python_peer(
             SINK,
@@ -223,7 +246,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "uvloop",
             "uvloop.__version__",
-            modes=ANY_MODE | LOOPS,
+            modes=ANY_MODE | LOOPS | TLS,
         ),
         python_peer(
             PROTOCOL["asyncio"],
@@ -232,7 +255,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "platform",
             "platform.python_version()",
-            modes=ANY_MODE | LOOPS,
+            modes=ANY_MODE | LOOPS | TLS,
         ),
         python_peer(
             "aiofastnet",
@@ -241,6 +264,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "aiofastnet",
             "aiofastnet.__version__",
+            modes=ANY_MODE | TLS,
         ),
         python_peer(
             "aiofastnet-uvloop",
@@ -250,8 +274,14 @@ def all_peers(python: str) -> list[Peer]:
             "aiofastnet, uvloop",
             "aiofastnet.__version__, 'uvloop', uvloop.__version__",
             options=("--uvloop",),
+            modes=ANY_MODE | TLS,
         ),
-        bun_peer("bun", "Bun.listen"),
-        bun_peer("bun-sink", "Bun.listen with an ArrayBufferSink", options=("--sink",), modes=FIVE_ONLY),
+        bun_peer("bun", "Bun.listen", modes=ANY_MODE | TLS),
+        bun_peer(
+            "bun-sink",
+            "Bun.listen with an ArrayBufferSink",
+            options=("--sink",),
+            modes=FIVE_ONLY | {"tls-fifty"},
+        ),
         *redis_peers(python, ours),
     ]

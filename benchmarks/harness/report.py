@@ -28,6 +28,9 @@ FIGURES = (
     "rate",
     "p50_us",
     "p99_us",
+    "p999_us",
+    "max_us",
+    "flood",
     "server_share",
     "unevenness",
     "private_bytes",
@@ -39,11 +42,12 @@ FIGURES = (
 )
 BEHIND = {  # figure -> (its name, +1 when less is better)
     "cpu_us": ("server CPU", 1),
-    "rate": ("messages/s", -1),
+    "rate": ("{}s/s", -1),
     "p50_us": ("p50 latency", 1),
     "p99_us": ("p99 latency", 1),
     "private_bytes": ("memory", 1),
 }
+LATENCIES = (("p50 us", "p50_us"), ("p99 us", "p99_us"), ("p99.9 us", "p999_us"), ("max us", "max_us"))
 WAKEUPS = (("server CPU ms", "idle_cpu_ms", 3), ("wake-ups", "wakeups", 0), ("in seconds", "seconds", 1))
 CAPPED_ABOVE = 0.95
 DISTURBED_ABOVE = 0.05
@@ -113,15 +117,15 @@ def style(peer: str) -> str | None:
 
 
 def cpu_table(row: dict[str, Any]) -> Table:
-    against = row.get("against", LIMIT)
+    against, unit = row.get("against", LIMIT), row.get("unit", "message")
     table = Table(title=row["title"], title_justify="left", caption_justify="left")
     table.add_column("peer")
     for heading in (
-        "server CPU us/message",
+        f"server CPU us/{unit}",
         "user",
         "system",
         f"x {against}",
-        "messages/s",
+        f"{unit}s/s",
         "p50 us",
         "p99 us",
         "busy: server",
@@ -145,14 +149,18 @@ def cpu_table(row: dict[str, Any]) -> Table:
             f"{load:.0%}",
             style=style(peer),
         )
-    if any(is_capped(samples) for samples in row["samples"].values()):
-        table.caption = (
-            "* the load generator was the limit: more messages/s may be possible, and latency is the load's."
-        )
-    if any(disturbed(samples) for samples in row["samples"].values()):
-        said = "! other programs took over 5 % of a core in some rounds: messages/s and p99 suffer first."
-        table.caption = f"{table.caption}\n{said}" if table.caption else said
+    table.caption = remarks(row)
     return table
+
+
+def remarks(row: dict[str, Any]) -> str | None:
+    """What the marks of a table say."""
+    unit, said = row.get("unit", "message"), []
+    if any(is_capped(samples) for samples in row["samples"].values()):
+        said.append(f"* the load generator was the limit: more {unit}s/s may be possible, and latency is the load's.")
+    if any(disturbed(samples) for samples in row["samples"].values()):
+        said.append(f"! other programs took over 5 % of a core in some rounds: {unit}s/s and p99 suffer first.")
+    return "\n".join(said) or None
 
 
 def beside_table(row: dict[str, Any]) -> Table:
@@ -189,7 +197,47 @@ def wakeups_table(row: dict[str, Any]) -> Table:
     return table
 
 
-TABLES = {"idle": memory_table, "wakeups": wakeups_table}  # by the row's mode; else the table of CPU
+def latency_table(row: dict[str, Any]) -> Table:
+    """At a fixed rate."""
+    table = Table(title=row["title"], title_justify="left", caption=remarks(row), caption_justify="left")
+    table.add_column("peer")
+    for heading in (*(heading for heading, _ in LATENCIES), "handshakes/s", "busy: server", "load", "flood"):
+        table.add_column(heading, justify="right")
+    for peer, samples in row["samples"].items():
+        shares = [s["flood_generator"]["share"] for s in good(samples) if "flood_generator" in s]
+        loads = [s["generator"]["share"] for s in good(samples)]
+        table.add_row(
+            peer + ("!" if disturbed(samples) else ""),
+            *(with_spread(values(samples, figure), 0) for _, figure in LATENCIES),
+            with_spread(values(samples, "flood"), 0),
+            *(f"{median(v):.0%}" if v else "-" for v in (values(samples, "server_share"), loads, shares)),
+            style=style(peer),
+        )
+    return table
+
+
+TABLES = {  # by the row's mode; else the table of CPU
+    "idle": memory_table,
+    "wakeups": wakeups_table,
+    "fixed": latency_table,
+}
+
+
+def tls_table(result: Result) -> Table:
+    """Who has which library, what was measured, and what each picks when it may."""
+    table = Table(title="TLS", title_justify="left")
+    for heading in ("peer", "library", "picks by itself", "measured with"):
+        table.add_column(heading)
+    for peer, told in result.get("tls", {}).items():
+        measured = {
+            f"{s['version']} {s['suite']}"
+            for row in result["rows"]
+            for s in good(row["samples"].get(peer, []))
+            if "suite" in s
+        }
+        picks = told.get("picks") or f"[red]{told.get('error')}[/]"
+        table.add_row(peer, told["openssl"] or "?", picks, ", ".join(sorted(measured)) or "-", style=style(peer))
+    return table
 
 
 # --- sentences ---
@@ -204,7 +252,8 @@ def comparable(figure: str, ours: Samples, theirs: Samples) -> bool:
     return figure in ("cpu_us", "private_bytes") or not (is_capped(ours) or is_capped(theirs))
 
 
-def behind(ours: Samples, theirs: Samples) -> Iterable[str]:
+def behind(row: dict[str, Any], own: str, peer: str) -> Iterable[str]:
+    unit, ours, theirs = row.get("unit", "message"), *(row["samples"].get(name, []) for name in (own, peer))
     for figure, (name, sign) in BEHIND.items():
         mine, other = values(ours, figure), values(theirs, figure)
         if not mine or not other or not comparable(figure, ours, theirs):
@@ -213,7 +262,7 @@ def behind(ours: Samples, theirs: Samples) -> Iterable[str]:
         if (a - b) * sign <= 0:
             continue
         far = f"{abs(a / b - 1):.0%}" if figure != "private_bytes" else f"{a - b:.0f} bytes"
-        yield f"{name} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
+        yield f"{name.format(unit)} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
 
 
 def compared(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -228,7 +277,7 @@ def sentences(result: Result) -> list[str]:
     said = []
     for row in result["rows"]:
         for own, peer in compared(row):
-            if worse := list(behind(row["samples"].get(own, []), row["samples"].get(peer, []))):
+            if worse := list(behind(row, own, peer)):
                 said.append(f"{row['title']}: {own} is behind {peer}: {', '.join(worse)}.")
     return said
 
@@ -270,6 +319,8 @@ def print_report(console: Console, result: Result, goals: Iterable[Goal] = ()) -
         console.print(TABLES.get(row["mode"], cpu_table)(row))
         if (beside := beside_table(row)).rows:
             console.print(beside)
+    if result.get("tls"):
+        console.print(tls_table(result))
     print_goals(console, medians_of(result), goals)
     print_missing(console, result)
     console.print(

@@ -2,7 +2,7 @@
 
 Promises: the server's accounts are read only while nothing is in flight, so the CPU belongs to exactly the messages counted; a fresh server and a fresh load for each sample.
 Memory is the slope between two numbers of open connections, so what a server costs by existing does not count.
-It does not know: who the peers are, what is done with a sample.
+It does not know: who the peers are, how a load speaks TLS (tls.py), what is done with a sample.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from harness.machine import Cores
 from harness.peers import LIMIT, Peer
 from harness.processes import Load, MeasurementError, Server
 from harness.requests import redis_benchmark
+from harness.tls import flood_command, tls_command
 
 Sample = dict[str, Any]
 Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
@@ -29,7 +30,8 @@ REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; ma
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`."""
+    """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
+    `handshake`, and `fixed` with its messages a second (`rate`), are of the load that speaks TLS."""
 
     key: str
     title: str
@@ -44,9 +46,17 @@ class Row:
     among: str = ""  # who is asked: the peers with this mode; "" = those with the load's
     against: str = LIMIT  # the peer all ratios are to
     beside: tuple[tuple[str, str], ...] = ()  # a second ratio: (peer, to which)
+    unit: str = "message"  # what is counted
+    tls: str = ""  # the version, "1.2" or "1.3"; "" = none
+    pieces: bool = False  # over TLS: the server answers with fifty writes of 20 bytes
+    resume: bool = False  # each connection resumes the session of the one before it
+    rate: float = 0
+    flood: int = 0  # so many clients do nothing but handshakes meanwhile
 
     @property
     def server_mode(self) -> str:
+        if self.tls:
+            return "tls-fifty" if self.pieces else "tls"
         if self.threads or self.among:
             return self.among or "threads"
         return self.mode if self.mode in ("five", "resp") else "echo"
@@ -80,9 +90,13 @@ class Plan:
     warmup: float
     seconds: float
     cores: Cores
+    libssl: str = ""  # for the load that speaks TLS
+    suite: str | None = None  # of TLS 1.3, the only one that load offers; None = all of OpenSSL's, in its order
 
 
 def load_command(row: Row, port: int, plan: Plan) -> list[str]:
+    if row.tls:
+        return tls_command(row, port, plan)
     command = [
         str(compile_program("load/load.c")),
         "--mode",
@@ -117,13 +131,15 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
             with Load("load", load_command(row, server.port, plan), cores if row.threads else plan.cores.load) as load:
                 if row.mode == "wakeups":
                     return measure_wakeups(row, server, load, plan)
-                return measure_memory(row, server, load) if row.mode == "idle" else measure_cpu(row, server, load, plan)
+                if row.mode == "idle":
+                    return measure_memory(row, server, load)
+                return (measure_fixed if row.mode == "fixed" else measure_cpu)(row, server, load, plan)
     except (MeasurementError, OSError) as error:
         return {"error": str(error)}
 
 
 def measure_cpu(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
-    load.await_event("ready", plan.warmup + SLACK_SECONDS)
+    ready = load.await_event("ready", plan.warmup + SLACK_SECONDS)
     before, load_before, threads_before = read_cpu(server.pid), read_cpu(load.pid), read_threads(server.pid)
     load.say("measure")
     done = load.await_event("done", plan.seconds + SLACK_SECONDS)
@@ -136,7 +152,30 @@ def measure_cpu(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
     }
     if row.threads:
         sample["unevenness"] = unevenness(threads_before, read_threads(server.pid), row.threads)
+    if row.tls:
+        sample |= {k: ready[k] for k in ("openssl", "version", "suite")} | {k: done[k] for k in ("attempts", "resumed")}
+    if row.resume and done["resumed"] != done["attempts"]:
+        raise MeasurementError(f"{done['resumed']} of {done['attempts']} sessions were resumed")
     return sample
+
+
+def measure_fixed(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
+    """Latency counts from when a message was due. With a flood, the server's CPU is not the messages'."""
+    if not row.flood:
+        return measure_latency(row, server, load, plan)
+    with Load("flood", flood_command(row, server.port, plan), plan.cores.load) as flood:
+        flood.await_event("ready", plan.warmup + SLACK_SECONDS)
+        flood.say("measure")
+        time.sleep(plan.warmup)
+        sample = measure_latency(row, server, load, plan)
+        done = flood.await_event("done", plan.seconds + SLACK_SECONDS)
+    return sample | {"flood": done["rate"], "flood_generator": done["generator"]}
+
+
+def measure_latency(row: Row, server: Server, load: Load, plan: Plan) -> Sample:
+    """Of what is measured, what the rate does not decide."""
+    sample = measure_cpu(row, server, load, plan)
+    return {k: v for k, v in sample.items() if k not in ("cpu_us", "user_us", "system_us", "rate")}
 
 
 def cpu_figures(used: Cpu, messages: int, seconds: float) -> Sample:
@@ -197,11 +236,12 @@ def measure_memory(row: Row, server: Server, load: Load) -> Sample:
     await_accepted(server, row.base)
     before = read_memory(server.pid)
     load.say("open")
-    load.await_event("open", SLACK_SECONDS)
+    opened = load.await_event("open", SLACK_SECONDS)
     await_accepted(server, row.base + row.connections)
     after = read_memory(server.pid)
     return {
         **{f"{kind}_bytes": (after[kind] - before[kind]) / row.connections for kind in after},
+        **{k: opened[k] for k in ("version", "suite") if k in opened},
         "before": before,
         "after": after,
     }

@@ -1,4 +1,4 @@
-/* The neutral load: one thread, epoll, no runtime of anybody's. It owns the client side of every question in this folder.
+/* The neutral load: one thread, epoll, no runtime of anybody's. It owns the client side of every question without TLS (those: tls_load.c).
 
    Promises: closed loop (each connection keeps `depth` messages in flight); every byte that comes back is compared with what was sent; nothing is in
    flight when a phase begins or ends, so whoever reads the server's accounts between phases reads the cost of exactly the messages counted; it says when it,
@@ -11,27 +11,20 @@
    Latency in a closed loop is not latency at a fixed rate: a slow reply delays the next question (coordinated omission). */
 
 #define _GNU_SOURCE
+#include "meter.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, READ_SIZE = 1 << 18, STALL_MS = 10000, OPENING_AT_ONCE = 64, SUB = 64, BUCKETS = SUB * 60, PORTS_PER_SOURCE = 4000 };
+enum { EVENTS = 256, READ_SIZE = 1 << 18, STALL_MS = 10000, OPENING_AT_ONCE = 64, PORTS_PER_SOURCE = 4000 };
 enum mode { ECHO, CHURN, IDLE };
 enum state { CLOSED, OPENING, OPEN, ENDING };
 
@@ -61,51 +54,7 @@ static char *pattern, input[READ_SIZE];
 static size_t pattern_length;
 static bool sending;            /* a finished message is followed by another */
 static int opening, open_now, active; /* active: connections with something in flight */
-static uint64_t deadline, messages, buckets[BUCKETS], slowest, attempts;
-
-static _Noreturn void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    exit(1);
-}
-
-static uint64_t clock_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* --- latency: a log-linear histogram, 64 steps a power of two (1.6 %) --- */
-
-static unsigned bucket_of(uint64_t ns) {
-    if (ns < SUB) return (unsigned)ns;
-    unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - 6u;
-    unsigned index = (shift + 1) * SUB + (unsigned)((ns >> shift) - SUB);
-    return index < BUCKETS ? index : BUCKETS - 1;
-}
-
-static double bucket_us(unsigned index) {
-    if (index < SUB) return index / 1000.0;
-    unsigned shift = index / SUB - 1;
-    return (double)((uint64_t)(index % SUB + SUB) << shift) / 1000.0;
-}
-
-static double percentile_us(double share) {
-    uint64_t rank = (uint64_t)((double)messages * share), seen = 0;
-    for (unsigned i = 0; i < BUCKETS; i++)
-        if ((seen += buckets[i]) > rank) return bucket_us(i);
-    return (double)slowest / 1000.0;
-}
-
-static void count_message(uint64_t took) {
-    messages++;
-    buckets[bucket_of(took)]++;
-    if (took > slowest) slowest = took;
-}
+static uint64_t deadline, attempts;
 
 /* --- one connection --- */
 
@@ -241,8 +190,7 @@ static void open_range(int from, int to) {
 }
 
 static void run_for(double seconds) {
-    memset(buckets, 0, sizeof buckets);
-    messages = slowest = 0;
+    forget_messages();
     sending = true;
     deadline = clock_ns() + (uint64_t)(seconds * 1e9);
     for (int i = 0; i < want.connections; i++) {
@@ -261,32 +209,15 @@ static void touch_range(int from, int to) {
     while (active > 0) turn();
 }
 
-static bool wait_for_line(void) {
-    fflush(stdout);
-    int ch;
-    while ((ch = getchar()) != EOF)
-        if (ch == '\n') return true;
-    return false;
-}
-
-static double seconds_of(struct timeval t) { return (double)t.tv_sec + (double)t.tv_usec / 1e6; }
-
 static void measure(void) {
-    struct rusage before, after;
+    struct rusage before;
     run_for(want.warmup);
     printf("{\"event\": \"ready\", \"connections\": %d}\n", want.connections);
     if (!wait_for_line()) return;
     getrusage(RUSAGE_SELF, &before);
     uint64_t start = clock_ns();
     run_for(want.seconds);
-    double took = (double)(clock_ns() - start) / 1e9;
-    getrusage(RUSAGE_SELF, &after);
-    double user = seconds_of(after.ru_utime) - seconds_of(before.ru_utime), system = seconds_of(after.ru_stime) - seconds_of(before.ru_stime);
-    double share = (user + system) / took;
-    printf("{\"event\": \"done\", \"messages\": %llu, \"seconds\": %.6f, \"rate\": %.1f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f, "
-           "\"generator\": {\"user_s\": %.6f, \"system_s\": %.6f, \"share\": %.4f, \"bottleneck\": %s}}\n",
-           (unsigned long long)messages, took, (double)messages / took, percentile_us(0.5), percentile_us(0.99), percentile_us(0.999), (double)slowest / 1000.0,
-           user, system, share, share > 0.95 ? "true" : "false");
+    print_done(start, &before, "");
     wait_for_line();
 }
 
@@ -316,16 +247,6 @@ static void make_connections(int count) {
     uint64_t *times = calloc((size_t)count * want.depth, sizeof *times);
     if (!all || !times) die("out of memory");
     for (int i = 0; i < count; i++) all[i].sent = times + (size_t)i * want.depth;
-}
-
-static void raise_descriptor_limit(int count) {
-    struct rlimit limit;
-    rlim_t needed = (rlim_t)count + 64;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur >= needed) return;
-    limit.rlim_cur = needed;
-    if (limit.rlim_max < needed) limit.rlim_max = needed;  /* works for root only */
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0) die("%d connections need %d descriptors: %s", count, (int)needed, strerror(errno));
 }
 
 static enum mode parse_mode(const char *word) {

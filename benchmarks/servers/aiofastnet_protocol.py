@@ -10,7 +10,7 @@ from protocol_echo import make_parser, serve_with
 
 def main() -> None:
     """The standard loop, or with `--uvloop` uvloop's, patched."""
-    parser = make_parser("Echo on aiofastnet's transports.")
+    parser = make_parser("Echo on aiofastnet's transports.", tls=True)
     parser.add_argument("--uvloop", action="store_true", help="on uvloop's loop instead of the standard one")
     arguments = parser.parse_args()
     new_loop = asyncio.new_event_loop

@@ -3,6 +3,7 @@
 // Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 // Bun keeps nothing that the kernel did not take, so the tail is kept here and sent from `drain`; the load compares every byte.
 // `--mode five` writes pieces of 20 bytes; with `--sink` it gathers them in an ArrayBufferSink, as Bun's documentation advises for many small writes.
+// `--mode fifty` answers with fifty pieces of 20 bytes; `--tls FOLDER` is TLS with the certificate that lies there.
 
 import { ArrayBufferSink, type Socket } from "bun";
 import { parseArgs } from "node:util";
@@ -10,6 +11,7 @@ import { parseArgs } from "node:util";
 type State = { tail: Buffer[] | null };
 
 const PIECE = 20;
+const PIECES = 50;
 const { values: options } = parseArgs({
   args: Bun.argv.slice(2),
   options: {
@@ -18,6 +20,7 @@ const { values: options } = parseArgs({
     port: { type: "string", default: "0" },
     unix: { type: "string" },
     sink: { type: "boolean", default: false },
+    tls: { type: "string" },
   },
 });
 
@@ -54,18 +57,40 @@ function fiveGathered(socket: Socket<State>, chunk: Buffer): void {
   put(socket, sink.flush() as Uint8Array);
 }
 
+function fifty(socket: Socket<State>, chunk: Buffer): void {
+  const piece = chunk.subarray(0, PIECE);
+  for (let i = 0; i < PIECES; i++) put(socket, piece);
+}
+
+function fiftyGathered(socket: Socket<State>, chunk: Buffer): void {
+  const piece = chunk.subarray(0, PIECE);
+  for (let i = 0; i < PIECES; i++) sink.write(piece);
+  put(socket, sink.flush() as Uint8Array);
+}
+
+const answers = {
+  echo: [echo, echo],
+  five: [five, fiveGathered],
+  fifty: [fifty, fiftyGathered],
+};
+
 const handlers = {
   open(socket: Socket<State>) {
     socket.data = { tail: null };
   },
-  data: options.mode === "five" ? (options.sink ? fiveGathered : five) : echo,
+  data: answers[options.mode as keyof typeof answers][options.sink ? 1 : 0],
   drain,
 };
 
+const tls =
+  options.tls === undefined
+    ? undefined
+    : { cert: Bun.file(`${options.tls}/cert.pem`), key: Bun.file(`${options.tls}/key.pem`) };
+
 if (options.unix !== undefined) {
-  Bun.listen<State>({ unix: options.unix, socket: handlers });
+  Bun.listen<State>({ unix: options.unix, socket: handlers, tls });
   console.log(`LISTENING ${options.unix}`);
 } else {
-  const listener = Bun.listen<State>({ hostname: options.host!, port: Number(options.port), socket: handlers });
+  const listener = Bun.listen<State>({ hostname: options.host!, port: Number(options.port), socket: handlers, tls });
   console.log(`LISTENING ${listener.port}`);
 }
