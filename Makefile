@@ -9,7 +9,7 @@ PIP    := $(VENV)/bin/pip --disable-pip-version-check
 BUILD_OPTIONS ?=
 ARGS   ?=
 # tests wait more than they compute: several at a time, those that share what they built in one process
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 
 SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])

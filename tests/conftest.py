@@ -1,8 +1,8 @@
 """Fixtures every test has: `transport` x `loop`, and the leak check after each test.
 
 After every test the loop is turned until it finishes, the gauges of `pybuntcp.stats()` are zero,
-and the process has the descriptors it had before. The harness itself is `support`; which loops a
-test runs on is `support.axis`.
+and the process has the descriptors it had before. The harness itself is `support`; which loops and
+transports a test runs on is `support.axis`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _stderr = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser):
-    axis.add_option(parser)
+    axis.add_options(parser)
 
 
 def pytest_configure(config):
@@ -62,6 +62,11 @@ def _interruptible():
 def pytest_generate_tests(metafunc):
     if "loop_name" in metafunc.fixturenames:
         metafunc.parametrize("loop_name", axis.loops_of(metafunc.definition, axis.chosen(metafunc.config)))
+    names = axis.chosen_transports(metafunc.config)
+    if "transport" in metafunc.fixturenames:
+        metafunc.parametrize("transport", axis.transports_of(metafunc.definition, names), indirect=True)
+    if "over_tcp" in metafunc.fixturenames:
+        metafunc.parametrize("over_tcp", axis.transports_of(metafunc.definition, names, ("tcp", "tls")), indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,9 +110,17 @@ def loop(request, loop_name, no_leaks):
     loop.close()
 
 
-@pytest.fixture(params=list(support.TRANSPORTS))
+@pytest.fixture
 def transport(request, no_leaks):
     """Where the bytes travel: how to listen, connect and dial (`support.Transport`)."""
+    transport = support.TRANSPORTS[request.param]()
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def over_tcp(request, no_leaks):
+    """The TCP transport, and TLS over it, for tests of what both have (RST)."""
     transport = support.TRANSPORTS[request.param]()
     yield transport
     transport.close()

@@ -132,7 +132,7 @@ async def test_await_connect_raises_timeout_error_after_its_timeout(no_leaks):
 
 @on_every_loop
 async def test_a_connect_that_is_awaited_twice_gives_the_same_socket(transport):
-    connecting = transport.connect(QUIET, transport.raw_server())
+    connecting = transport.connect(QUIET, transport.raw_server(accepting=1))
     socket = await connecting
     assert await connecting is socket
     assert connecting.result() is socket
@@ -143,7 +143,7 @@ async def test_a_connect_that_two_tasks_await_gives_both_the_same_socket(transpo
     async def wait():
         return await connecting
 
-    connecting = transport.connect(QUIET, transport.raw_server())
+    connecting = transport.connect(QUIET, transport.raw_server(accepting=1))
     first, second = await asyncio.gather(wait(), wait())
     assert first is second
 
@@ -186,7 +186,7 @@ async def test_a_failure_that_nobody_awaits_is_reported_unless_connect_error_was
 
 @on_every_loop
 async def test_ten_thousand_awaits_of_a_socket_that_stands_do_not_block_the_loop(transport):
-    connecting = transport.connect(QUIET, transport.raw_server())
+    connecting = transport.connect(QUIET, transport.raw_server(accepting=1))
     await connecting
     for _ in range(10_000):
         await connecting

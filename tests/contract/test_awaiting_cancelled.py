@@ -248,7 +248,7 @@ async def awaiting(awaitable):
 @on_every_loop
 async def test_c5_a_task_cancelled_between_the_connection_and_its_turn_leaves_no_socket(transport):
     """`open` runs when the connection stands; the task that awaits runs later, if at all."""
-    server = transport.raw_server()
+    server = transport.raw_server(accepting=1)
     notes = Notes(open=lambda socket: task.cancel())
     task = asyncio.ensure_future(attempt(transport.connect_options(server), notes))
     assert await outcome(task) is None
@@ -260,7 +260,7 @@ async def test_c5_a_task_cancelled_between_the_connection_and_its_turn_leaves_no
 @on_every_loop
 async def test_c5_two_that_are_cancelled_between_the_connection_and_their_turn_leave_no_socket(transport):
     """Driven by hand, as two tasks are that wait before the connection stands and have no turn after it."""
-    server = transport.raw_server()
+    server = transport.raw_server(accepting=1)
     notes = Notes()
     connecting = transport.connect(notes, server)
     waiting = [connecting.__await__() for _ in range(2)]
@@ -298,7 +298,7 @@ async def test_c5_of_two_who_await_a_connect_one_that_is_cancelled_cancels_it_fo
 
 @on_every_loop
 async def test_c5_a_shielded_connect_goes_on_when_who_awaits_it_is_cancelled(transport):
-    server = transport.raw_server()
+    server = transport.raw_server(accepting=1)
     connecting = transport.connect(QUIET, server)
     task = asyncio.ensure_future(awaiting(asyncio.shield(connecting)))
     await turns(1)
@@ -337,7 +337,7 @@ async def test_c5_timeout_around_a_connect_gives_it_up_in_time(no_leaks):
 
 @on_every_loop
 async def test_c5_wait_for_around_a_connect_that_succeeds_gives_the_socket(transport):
-    socket = await asyncio.wait_for(transport.connect(QUIET, transport.raw_server()), 10)
+    socket = await asyncio.wait_for(transport.connect(QUIET, transport.raw_server(accepting=1)), 10)
     assert isinstance(socket, pybuntcp.Socket)
 
 

@@ -33,9 +33,9 @@ def test_w3_unsent_bytes_never_exceed_the_mark(loop, transport, mark, chunk):
     feed = Feed(BIG)
     feed.write(socket, 300_000)  # past the kernel's buffer in one go, then bit by bit
     while (count := feed.write(socket, chunk)) == chunk:
-        assert socket.pending <= mark
+        assert socket.pending <= mark + transport.write_over
     assert 0 <= count < chunk
-    assert socket.pending == mark
+    assert mark <= socket.pending <= mark + transport.write_over
     assert socket.pending + socket.bytes_written == feed.at
     assert socket.write(b"no") == 0
     got = peer.recv_until_eof()
@@ -57,8 +57,8 @@ def test_w3_unsent_bytes_never_exceed_the_mark_in_a_handler(loop, transport, mar
     socket, peer = accepted(loop, transport, recorder, high_water_mark=mark)
     peer.send(b"go")
     loop.run_until(lambda: pendings)
-    assert max(pendings) <= max(mark, 1)
-    assert socket.pending <= max(mark, 1)
+    assert max(pendings) <= max(mark, 1) + transport.write_over
+    assert socket.pending <= max(mark, 1) + transport.write_over
     got = peer.recv_until_eof()
     socket.close()
     assert loop.wait(got) == feed.accepted
@@ -88,8 +88,9 @@ def test_w3_two_sockets_have_a_mark_each(loop, transport):
     two, _peer2 = accepted(loop, transport, Recorder(label="two"), high_water_mark=2000)
     Feed(BIG).fill(one)
     Feed(BIG).fill(two)
-    assert (one.pending, two.pending) == (1000, 2000)
-    assert loop.gauges()["pending_bytes"] == 3000
+    assert 1000 <= one.pending <= 1000 + transport.write_over
+    assert 2000 <= two.pending <= 2000 + transport.write_over
+    assert loop.gauges()["pending_bytes"] == one.pending + two.pending
 
 
 def test_w3_with_a_mark_of_zero_nothing_is_gathered(loop, transport):
@@ -122,10 +123,10 @@ def test_w3_with_a_mark_of_zero_each_write_is_one_attempt(loop, transport):
     before = writes()
     feed = Feed(BIG)
     assert 0 < feed.write(socket, BIG) < BIG
-    assert writes() - before == 1
+    assert transport.sealed or writes() - before == 1  # sealed piece by piece, until one is refused
     for _ in range(3):
         assert feed.write(socket, 1000) <= 1  # at most the one byte that is kept for the drain
-    assert socket.pending <= 1
+    assert socket.pending <= 1 + transport.write_over
     got = peer.recv_until_eof()
     socket.close()
     assert loop.wait(got) == feed.accepted

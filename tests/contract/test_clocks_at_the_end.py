@@ -81,9 +81,9 @@ def test_r4_the_same_in_a_handler_arms_no_clock(loop, transport):
 PAYLOAD = bytes(400_000)  # more than the peer's kernel takes, less than both do
 
 
-def closing(loop, tcp, recorder, **options):
+def closing(loop, over_tcp, recorder, **options):
     """A socket that closes: everything is with the kernel, and the peer reads nothing."""
-    socket, peer = accepted(loop, tcp, recorder, rcvbuf=4096, high_water_mark=len(PAYLOAD), **options)
+    socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=len(PAYLOAD), **options)
     assert socket.write(PAYLOAD) == len(PAYLOAD)
     socket.flush()
     socket.close()
@@ -107,11 +107,11 @@ TOUCHES = {
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, tcp, touch):
+def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, over_tcp, touch):
     recorder = Recorder()
     called = time.monotonic()
-    socket, _peer = closing(loop, tcp, recorder, linger_timeout=LINGER)
-    with metronome(loop, tcp, 0.02, 200, lambda: TOUCHES[touch](socket)) as over:
+    socket, _peer = closing(loop, over_tcp, recorder, linger_timeout=LINGER)
+    with metronome(loop, over_tcp, 0.02, 200, lambda: TOUCHES[touch](socket)) as over:
         loop.run_until(lambda: recorder.count("close") or over())
         assert recorder.count("close") == 1
     assert LINGER <= time.monotonic() - called < LINGER + LATE
@@ -121,10 +121,10 @@ def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, tcp, t
 
 @linux_only
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everything(loop, tcp, touch):
+def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everything(loop, over_tcp, touch):
     """The peer ends nothing itself."""
     recorder = Recorder()
-    socket, peer = closing(loop, tcp, recorder, linger_timeout=ETERNITY)
+    socket, peer = closing(loop, over_tcp, recorder, linger_timeout=ETERNITY)
     TOUCHES[touch](socket)
     received = peer.recv_until_eof()
     loop.run_until(lambda: recorder.count("close"))
@@ -134,12 +134,12 @@ def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everythi
 
 
 @pytest.mark.parametrize("armed", ["before", "after", "idle"])
-def test_t1_no_timeout_is_told_after_close(loop, tcp, armed):
+def test_t1_no_timeout_is_told_after_close(loop, over_tcp, armed):
     """Nor does it cut short what the linger time guards."""
     recorder = Recorder()
-    idle = {"idle_timeout": 0.02} if armed == "idle" else {}
+    idle = {"idle_timeout": LINGER / 2} if armed == "idle" else {}
     called = time.monotonic()
-    socket, _peer = accepted(loop, tcp, recorder, linger_timeout=LINGER, **idle)
+    socket, _peer = accepted(loop, over_tcp, recorder, linger_timeout=LINGER, **idle)
     while socket.write(PAYLOAD) > 0:
         pass
     if armed == "before":

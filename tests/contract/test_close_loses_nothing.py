@@ -7,6 +7,7 @@ Where the peer sends on for ever, a reset is its end all the same, but only afte
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 
@@ -61,7 +62,7 @@ def received_by(peer):
 
     def receive():
         data = bytearray()
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):  # the other thread may be told of the reset
             while chunk := peer.sock.recv(65536):
                 data += chunk
         return bytes(data)
@@ -105,14 +106,14 @@ def check_answered_under_upload(loop, transport, side, size, verb):
 @linux_only
 @pytest.mark.parametrize("size", SIZES)
 @verbs
-def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, tcp, verb, size):
-    check_answered_under_upload(loop, tcp, accepted, size, verb)
+def test_w5_a_peer_that_uploads_all_the_while_is_given_every_byte(loop, over_tcp, verb, size):
+    check_answered_under_upload(loop, over_tcp, accepted, size, verb)
 
 
 @linux_only
 @pytest.mark.parametrize("size", SIZES)
-def test_w5_a_client_that_closes_under_a_download_has_sent_every_byte(loop, tcp, size):
-    check_answered_under_upload(loop, tcp, connected, size, "close")
+def test_w5_a_client_that_closes_under_a_download_has_sent_every_byte(loop, over_tcp, size):
+    check_answered_under_upload(loop, over_tcp, connected, size, "close")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -122,14 +123,14 @@ def test_w5_a_unix_peer_that_uploads_all_the_while_is_given_every_byte(loop, uni
 
 
 @linux_only
-def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, tcp):
+def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, over_tcp):
     def data(socket, chunk):
         assert socket.write(pattern(500_000)) == 500_000
         socket.pause()
 
     recorder = Recorder(data=data)
-    listener = tcp.listen(recorder, high_water_mark=ROOM)
-    peers = [tcp.peer(listener) for _ in range(5)]
+    listener = over_tcp.listen(recorder, high_water_mark=ROOM)
+    peers = [over_tcp.peer(listener) for _ in range(5)]
     with contextlib.ExitStack() as uploads:
         for peer in peers:
             uploads.enter_context(uploading(peer))
@@ -145,9 +146,9 @@ def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, tcp):
 
 @linux_only
 @verbs
-def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, tcp, verb):
+def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, over_tcp, verb):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder, rcvbuf=4096, high_water_mark=ROOM)
+    socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM)
     assert socket.write(pattern(400_000)) == 400_000
     wait_for(lambda: socket.pending == 0, "our kernel to take it")
     VERBS[verb](socket)
@@ -234,9 +235,9 @@ def test_w5_close_is_prompt_where_the_peers_kernel_has_everything(loop, transpor
 
 
 @linux_only
-def test_w5_close_is_prompt_while_the_peer_uploads_and_has_everything(loop, tcp):
+def test_w5_close_is_prompt_while_the_peer_uploads_and_has_everything(loop, over_tcp):
     recorder = answering(1000, "close")
-    _socket, peer = accepted(loop, tcp, recorder, linger_timeout=None)
+    _socket, peer = accepted(loop, over_tcp, recorder, linger_timeout=None)
     with uploading(peer):
         assert closing_time(loop, lambda: None) < LATE
         assert received_by(peer).result() == pattern(1000)
@@ -248,11 +249,11 @@ def test_w5_close_is_prompt_while_the_peer_uploads_and_has_everything(loop, tcp)
 
 @linux_only
 @verbs
-def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, tcp, verb):
+def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, over_tcp, verb):
     """Everything is with our kernel, the peer's has no room for it, and a request lies unread."""
     times = []
     recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
-    socket, peer = accepted(loop, tcp, recorder, rcvbuf=4096, linger_timeout=0.1)
+    socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, linger_timeout=0.1)
     send_and_wait(socket, peer, b"unread")
     assert socket.write(bytes(60_000)) == 60_000
     wait_for(lambda: socket.pending == 0, "our kernel to take it")
@@ -265,13 +266,13 @@ def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, t
 
 
 @linux_only
-def test_w5_terminate_does_not_wait_for_a_peer_that_uploads(loop, tcp):
+def test_w5_terminate_does_not_wait_for_a_peer_that_uploads(loop, over_tcp):
     def data(socket, chunk):
         assert socket.write(bytes(2_500_000)) == 2_500_000
         socket.terminate()
 
     recorder = Recorder(data=data)
-    _socket, peer = accepted(loop, tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=None)
+    _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=None)
     with uploading(peer):
         assert closing_time(loop, lambda: None) < LATE
         assert len(received_by(peer).result()) < 2_500_000

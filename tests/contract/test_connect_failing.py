@@ -263,7 +263,7 @@ def test_c2_a_timeout_that_did_not_fire_leaves_no_timer(loop, transport):
     server, client = Recorder(), Recorder()
     listener = transport.listen(server)
     transport.connect(client, listener, timeout=30)
-    loop.run_until(lambda: client.sockets)
+    loop.run_until(lambda: client.sockets and server.sockets)
     assert loop.gauges()["armed_timers"] == 0
 
 

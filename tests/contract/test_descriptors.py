@@ -29,19 +29,19 @@ def test_l5_a_listening_descriptor_is_adopted_and_served(loop, transport):
     with listening(transport) as sock:
         address = sock.getsockname()
         fd = sock.detach()
-    listener = pybuntcp.listen(fd=fd, socket=ECHO)
+    listener = pybuntcp.listen(fd=fd, socket=ECHO, **transport.server_options)
     with listener:
         assert listener.fd == fd
-        if transport.name == "tcp":
+        if transport.name != "unix":
             assert listener.port == address[1]
-        with Peer(lambda: raw_client(transport, address)) as peer:
+        with Peer(lambda: transport.wrapped(raw_client(transport, address))) as peer:
             peer.send(b"hello")
             assert loop.wait(peer.recv_exactly(5)) == b"hello"
     loop.run()
 
 
 def raw_client(transport, address):
-    client = stdlib.socket(stdlib.AF_INET if transport.name == "tcp" else stdlib.AF_UNIX)
+    client = stdlib.socket(stdlib.AF_UNIX if transport.name == "unix" else stdlib.AF_INET)
     client.connect(address)
     return client
 
@@ -114,10 +114,10 @@ def test_l5_a_connected_descriptor_is_adopted_by_connect(loop, transport):
     local = mine.getsockname()
     fd = mine.detach()
     recorder = Recorder()
-    pybuntcp.connect(fd=fd, socket=recorder.handlers)
+    pybuntcp.connect(fd=fd, socket=recorder.handlers, **transport.client_options)
     loop.run_until(lambda: recorder.sockets)
     assert recorder.socket.fileno() == fd
-    if transport.name == "tcp":
+    if transport.name != "unix":
         assert (recorder.socket.local_address, recorder.socket.local_port) == local
         assert (recorder.socket.remote_address, recorder.socket.remote_port) == target
     peer.send(b"hello")

@@ -144,9 +144,9 @@ def test_w5_close_does_not_wait_for_the_peer(loop, transport):
 
 
 @sides
-def test_w5_terminate_drops_pending_bytes_and_resets(loop, tcp, side):
+def test_w5_terminate_drops_pending_bytes_and_resets(loop, over_tcp, side):
     recorder = Recorder()
-    socket, peer = side(loop, tcp, recorder)
+    socket, peer = side(loop, over_tcp, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
     assert socket.terminate() is None
@@ -170,13 +170,13 @@ def test_w5_terminate_drops_pending_bytes_and_closes_a_unix_socket(loop, unix):
     assert len(got) < feed.at
 
 
-def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, tcp):
+def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, over_tcp):
     def data(socket, chunk):
         assert socket.write(b"never") == 5
         socket.terminate()
 
     recorder = Recorder(data=data)
-    _socket, peer = accepted(loop, tcp, recorder)
+    _socket, peer = accepted(loop, over_tcp, recorder)
     peer.send(b"go")
     loop.run()
     assert peer.recv_until_reset().result() == b""
@@ -184,9 +184,9 @@ def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, tcp):
     assert recorder.close_error is None
 
 
-def test_w5_terminate_after_end_resets_what_still_waits(loop, tcp):
+def test_w5_terminate_after_end_resets_what_still_waits(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder)
+    socket, peer = accepted(loop, over_tcp, recorder)
     assert socket.end(pattern(BIG)) == BIG
     socket.terminate()
     loop.run()
@@ -269,10 +269,10 @@ def _reset_seen_by(peer) -> None:
 
 
 @sides
-def test_w5_after_end_a_peer_that_never_ends_is_reset_after_linger_timeout(loop, tcp, side):
+def test_w5_after_end_a_peer_that_never_ends_is_reset_after_linger_timeout(loop, over_tcp, side):
     times = []
     recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
-    socket, peer = side(loop, tcp, recorder, linger_timeout=0.1)
+    socket, peer = side(loop, over_tcp, recorder, linger_timeout=0.1)
     started = time.monotonic()
     socket.end(b"bye")
     assert loop.wait(peer.recv_until_eof()) == b"bye"
@@ -294,10 +294,10 @@ def test_w5_after_end_a_unix_peer_that_never_ends_is_closed_after_linger_timeout
 
 
 @pytest.mark.parametrize("verb", ["end", "close"])
-def test_w5_pending_bytes_of_a_stalled_peer_are_waited_for_linger_timeout_then_reset(loop, tcp, verb):
+def test_w5_pending_bytes_of_a_stalled_peer_are_waited_for_linger_timeout_then_reset(loop, over_tcp, verb):
     times = []
     recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
-    socket, peer = accepted(loop, tcp, recorder, linger_timeout=0.1)
+    socket, peer = accepted(loop, over_tcp, recorder, linger_timeout=0.1)
     feed = Feed(BIG)
     feed.fill(socket)
     started = time.monotonic()

@@ -51,9 +51,9 @@ def test_t1_idle_timeout_runs_on_while_paused(loop, transport):
     assert type(recorder.close_error) is TimeoutError
 
 
-def test_t1_idle_timeout_ends_a_stalled_peer_while_bytes_are_pending(loop, tcp):
+def test_t1_idle_timeout_ends_a_stalled_peer_while_bytes_are_pending(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder, idle_timeout=0.5)
+    socket, peer = accepted(loop, over_tcp, recorder, idle_timeout=0.5)
     feed = Feed(8 << 20)
     feed.fill(socket)
     assert socket.pending > 0

@@ -136,9 +136,9 @@ def test_r2_fin_after_our_end_closes_a_half_open_socket(loop, transport):
 
 
 @sides
-def test_r3_rst_is_close_with_connection_reset_error_and_no_end(loop, tcp, side):
+def test_r3_rst_is_close_with_connection_reset_error_and_no_end(loop, over_tcp, side):
     recorder = Recorder()
-    _socket, peer = side(loop, tcp, recorder)
+    _socket, peer = side(loop, over_tcp, recorder)
     peer.reset()
     loop.run()
     assert recorder.names() == ["open", "close"]
@@ -171,9 +171,9 @@ def test_r3_bytes_already_received_are_delivered_before_the_reset(loop, transpor
     assert type(recorder.close_error) is ConnectionResetError
 
 
-def test_r3_a_reset_drops_pending_bytes(loop, tcp):
+def test_r3_a_reset_drops_pending_bytes(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder)
+    socket, peer = accepted(loop, over_tcp, recorder)
     Feed(8 << 20).fill(socket)
     peer.reset()
     loop.run()
@@ -181,9 +181,9 @@ def test_r3_a_reset_drops_pending_bytes(loop, tcp):
     assert loop.gauges()["pending_bytes"] == 0
 
 
-def test_r3_a_reset_of_a_half_open_socket_is_told(loop, tcp):
+def test_r3_a_reset_of_a_half_open_socket_is_told(loop, over_tcp):
     recorder = Recorder()
-    _socket, peer = accepted(loop, tcp, recorder, allow_half_open=True)
+    _socket, peer = accepted(loop, over_tcp, recorder, allow_half_open=True)
     peer.send(b"x")
     peer.reset()
     loop.run()

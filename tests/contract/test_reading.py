@@ -11,7 +11,18 @@ import itertools
 from pathlib import Path
 
 import pytest
-from support import Feed, Recorder, accepted, finish_and_wait, linux_only, pattern, reset_and_wait, send_and_wait, sides
+from support import (
+    Feed,
+    Recorder,
+    accepted,
+    finish_and_wait,
+    linux_only,
+    pattern,
+    reset_and_wait,
+    send_and_wait,
+    sides,
+    silent_crowd,
+)
 
 import pybuntcp
 
@@ -326,10 +337,13 @@ def test_r4_pause_on_connect_opens_paused(loop, transport):
     recorder = Recorder()
     listener = transport.listen(recorder, pause_on_connect=True)
     peer = transport.peer(listener)
-    peer.send(b"early").result()
-    peer.shutdown().result()
+    peer.send(b"early")
+    finished = peer.shutdown()
+    if not transport.sealed:  # else the handshake comes first
+        finished.result()
     loop.run_until(lambda: recorder.sockets)
     listener.stop()
+    loop.wait(finished)
     loop.settle()
     assert recorder.names() == ["open"]
     recorder.socket.resume()
@@ -391,6 +405,7 @@ def test_r5_the_reads_of_a_socket_in_one_turn_are_bounded(loop, transport):
     assert len(set(turns)) > 1
 
 
+@silent_crowd
 def test_r5_the_accepts_of_one_turn_are_bounded(loop, transport):
     turns = []
     recorder = Recorder(open=lambda socket: turns.append(pybuntcp.stats()["turns"]))

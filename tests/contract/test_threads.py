@@ -65,7 +65,7 @@ def test_p1_a_socket_used_from_another_thread_is_a_runtime_error(loop, transport
 
 def test_p1_a_connect_cancelled_from_another_thread_is_a_runtime_error(loop, transport):
     client = Recorder()
-    connecting = transport.connect(client, transport.raw_server())
+    connecting = transport.connect(client, transport.raw_server(accepting=1))
     assert naming_both(in_thread(connecting.cancel))
     loop.run_until(lambda: client.sockets)
     assert connecting.result() is client.socket

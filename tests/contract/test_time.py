@@ -361,9 +361,9 @@ def test_t1_timeout_runs_on_after_end(loop, transport, armed):
 # ---------------------------------------------------------------- unsent bytes
 
 
-def test_t1_a_timeout_with_unsent_bytes_resets(loop, tcp):
+def test_t1_a_timeout_with_unsent_bytes_resets(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder)
+    socket, peer = accepted(loop, over_tcp, recorder)
     feed = Feed(8 << 20)
     feed.fill(socket)
     socket.timeout(0.02)
@@ -374,9 +374,9 @@ def test_t1_a_timeout_with_unsent_bytes_resets(loop, tcp):
     assert len(got) < feed.at
 
 
-def test_t1_a_timeout_without_unsent_bytes_finishes(loop, tcp):
+def test_t1_a_timeout_without_unsent_bytes_finishes(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder)
+    socket, peer = accepted(loop, over_tcp, recorder)
     assert socket.write(b"all sent") == 8
     socket.timeout(0.02)
     loop.run()

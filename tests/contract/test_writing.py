@@ -26,6 +26,7 @@ from support import (
     unsent_bytes,
     wait_for,
     was_reset,
+    wire_size,
 )
 
 BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
@@ -274,7 +275,7 @@ def test_w7_what_the_peer_sent_before_it_went_is_delivered_before_the_close(loop
     socket, peer = accepted(loop, transport, recorder, pause_on_connect=True)
     peer.send(b"last words").result()
     with raw(socket) as duplicate:
-        wait_for(lambda: unread_bytes(duplicate) == 10, "the last words")
+        wait_for(lambda: unread_bytes(duplicate) == wire_size(peer.sock, 10), "the last words")
     reset_and_wait(socket, peer)
     assert socket.write(b"refused") == -1
     socket.resume()
@@ -298,9 +299,9 @@ def test_w7_a_gathered_write_to_a_reset_peer_surfaces_as_close(loop, transport):
     assert isinstance(recorder.close_error, ConnectionError)
 
 
-def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, tcp):
+def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, over_tcp):
     recorder = Recorder()
-    socket, peer = accepted(loop, tcp, recorder)
+    socket, peer = accepted(loop, over_tcp, recorder)
     Feed(BIG).fill(socket)
     peer.reset()
     loop.run()
@@ -313,8 +314,9 @@ def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, tcp):
 def test_w7_a_half_open_write_to_a_closed_peer_surfaces_as_broken_pipe(loop, transport):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
-    peer.close()
+    closed = peer.close()
     loop.run_until(lambda: recorder.count("end"))
+    closed.result()  # over TLS the end comes before it
     if socket.write(b"x") == 1:  # TCP learns of it only by the answer
         wait_for(lambda: was_reset(socket), "the answer of a closed peer")
         assert socket.write(b"x") == -1

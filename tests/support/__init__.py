@@ -3,23 +3,24 @@
 One end of a connection is pybuntcp, in the thread of the test; the other is a plain `socket.socket`
 in a thread of its own. Nothing here waits without a bound, and nothing sleeps in place of an event.
 
-Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, unix), a loop says
+Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, unix, tls), a loop says
 how to turn (standalone, or in an asyncio loop), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
 against the three run unchanged when a transport or a loop is added.
 
 kernel      what the kernel knows of a connection; bounded waits for it
 recorder    handlers that remember
 peers       raw sockets in a thread of their own
+sealed      the peers' end of TLS
 loops       pybuntcp.run(), bounded, stoppable
 hosts       asyncio loops that ours live in
-axis        which loops a test runs on
-transports  tcp and unix
+axis        which loops and transports a test runs on
+transports  tcp, unix, and TLS over tcp
 pairs       a connection ready for use, from either side
 leaks       what a test left behind
 clocks      timeouts as recorded, beats from the loop
 """
 
-from .axis import LOOPS, calls_run, every_loop, unreferenced
+from .axis import LOOPS, calls_run, every_loop, plain, silent_crowd, unreferenced
 from .clocks import LATE, Stopwatch, metronome, spin
 from .hosts import HostedLoop
 from .kernel import (
@@ -51,13 +52,15 @@ from .pairs import (
 )
 from .peers import Job, Peer, RawServer
 from .recorder import EVENTS, Recorder
-from .transports import TRANSPORTS, TcpTransport, Transport, UnixTransport
+from .sealed import OVERHEAD, SealedSocket, wire_size
+from .transports import TRANSPORTS, TcpTransport, TlsTransport, Transport, UnixTransport
 
 __all__ = [
     "EVENTS",
     "GAUGES",
     "LATE",
     "LOOPS",
+    "OVERHEAD",
     "TIMEOUT",
     "TRANSPORTS",
     "Feed",
@@ -68,9 +71,11 @@ __all__ = [
     "Peer",
     "RawServer",
     "Recorder",
+    "SealedSocket",
     "StandaloneLoop",
     "Stopwatch",
     "TcpTransport",
+    "TlsTransport",
     "Transport",
     "UnixTransport",
     "accepted",
@@ -88,12 +93,14 @@ __all__ = [
     "linux_only",
     "metronome",
     "pattern",
+    "plain",
     "raw",
     "reset_and_wait",
     "run_loop",
     "send_and_wait",
     "shrink_send_buffer",
     "sides",
+    "silent_crowd",
     "spin",
     "sweep",
     "unraisable",
@@ -103,4 +110,5 @@ __all__ = [
     "wait_for",
     "warm",
     "was_reset",
+    "wire_size",
 ]

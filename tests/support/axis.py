@@ -1,46 +1,66 @@
-"""Which loops a test runs on: the table, the choice, and the reasons to stay on one.
+"""Which loops and transports a test runs on: the tables, the choice, and the reasons to stay on one.
 
-Tests of the contract run on all four, and so does whoever says `every_loop`; other tests run on
-the standalone loop. A test of the contract that means that loop alone says why, with one of the
+Tests of the contract run on all four loops, and so does whoever says `every_loop`; other tests run
+on the standalone loop. A test of the contract that means that loop alone says why, with one of the
 marks below. Which loops there are in this run is `--loops standalone,native`, or the environment's
 PYBUNTCP_TEST_LOOPS.
+
+Tests of the contract and of units run over every transport; others over plain ones. A test that
+means plain ones alone says why, with `plain`. Which there are in this run is `--transports tcp,tls`,
+or PYBUNTCP_TEST_TRANSPORTS.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from .hosts import AsyncioLoop, NativeLoop, UvloopLoop
 from .loops import Loop, StandaloneLoop
+from .transports import TRANSPORTS
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (StandaloneLoop, AsyncioLoop, UvloopLoop, NativeLoop)}
 
 MARKERS = (
     "every_loop: runs on the standalone loop and in asyncio loops, as the tests of the contract do",
     "standalone(reason): runs on the standalone loop alone",
+    "plain(reason): does not run over TLS",
 )
 
 every_loop = pytest.mark.every_loop
 unreferenced = pytest.mark.standalone("ref() and unref() decide when run() returns; an asyncio loop goes on until told")
+plain = pytest.mark.plain
+silent_crowd = plain("its raw crowd connects and says nothing: over TLS nobody would be open")
 calls_run = pytest.mark.standalone("it calls pybuntcp.run() itself, which an asyncio loop refuses")
 
 
-def add_option(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--loops",
-        default=os.environ.get("PYBUNTCP_TEST_LOOPS") or ",".join(LOOPS),
-        help="the loops that tests run on, with commas; default: PYBUNTCP_TEST_LOOPS, else %(default)s",
-    )
+def add_options(parser: pytest.Parser) -> None:
+    for what, table in (("loops", LOOPS), ("transports", TRANSPORTS)):
+        variable = f"PYBUNTCP_TEST_{what.upper()}"
+        parser.addoption(
+            f"--{what}",
+            default=os.environ.get(variable) or ",".join(table),
+            help=f"the {what} that tests run on, with commas; default: {variable}, else %(default)s",
+        )
 
 
 def chosen(config: pytest.Config) -> list[str]:
     """The loops of this run."""
-    names = [name.strip() for name in config.getoption("--loops").split(",")]
-    if unknown := [name for name in names if name not in LOOPS]:
-        raise pytest.UsageError(f"--loops: no such loop: {', '.join(unknown)}; there are {', '.join(LOOPS)}")
+    return _chosen(config, "loop", LOOPS)
+
+
+def chosen_transports(config: pytest.Config) -> list[str]:
+    """The transports of this run."""
+    return _chosen(config, "transport", TRANSPORTS)
+
+
+def _chosen(config: pytest.Config, what: str, table: dict[str, Any]) -> list[str]:
+    names = [name.strip() for name in config.getoption(f"--{what}s").split(",")]
+    if unknown := [name for name in names if name not in table]:
+        raise pytest.UsageError(f"--{what}s: no such {what}: {', '.join(unknown)}; there are {', '.join(table)}")
     return names
 
 
@@ -51,6 +71,14 @@ def loops_of(definition: Any, names: list[str]) -> list[Any]:
     if everywhere and not only:
         return [_parameter(name, LOOPS[name].missing()) for name in names]
     return [_parameter("standalone", "" if "standalone" in names else "on the standalone loop alone")]
+
+
+def transports_of(definition: Any, names: list[str], among: Sequence[str] = tuple(TRANSPORTS)) -> list[Any]:
+    """As `loops_of`, of the transports; `among`: those that the fixture is for."""
+    sealed = {"contract", "unit"} & set(definition.path.parts) and not definition.get_closest_marker("plain")
+    among = [name for name in among if sealed or not TRANSPORTS[name].sealed]
+    here = [_parameter(name, "") for name in names if name in among]
+    return here or [_parameter(among[0], f"over {' or '.join(among)} alone")]
 
 
 def _parameter(name: str, missing: str) -> Any:

@@ -16,6 +16,7 @@ from .kernel import hung_up, pattern, raw, unread_bytes, wait_for, was_reset
 from .loops import Loop
 from .peers import Peer
 from .recorder import Recorder
+from .sealed import wire_size
 from .transports import Transport
 
 
@@ -50,7 +51,7 @@ sides = pytest.mark.parametrize("side", [accepted, connected])
 def send_and_wait(socket, peer, data: bytes) -> None:
     """The peer's bytes are in our kernel's buffer."""
     with raw(socket) as duplicate:
-        there = unread_bytes(duplicate) + len(data)
+        there = unread_bytes(duplicate) + wire_size(peer.sock, len(data))
         peer.send(data).result()
         wait_for(lambda: unread_bytes(duplicate) == there, "the bytes in our kernel")
 
@@ -64,7 +65,7 @@ def finish_and_wait(socket, peer) -> None:
 def reset_and_wait(socket, peer) -> None:
     """The peer goes with bytes unread: RST on TCP, ECONNRESET on unix."""
     assert socket.write(b"unread") == 6
-    wait_for(lambda: unread_bytes(peer.sock) == 6, "the bytes that will not be read")
+    wait_for(lambda: unread_bytes(peer.sock) == wire_size(peer.sock, 6), "the bytes that will not be read")
     peer.close().result()
     wait_for(lambda: was_reset(socket), "the reset in our kernel")
 

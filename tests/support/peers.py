@@ -1,4 +1,4 @@
-"""Raw peers: a plain blocking `socket.socket` in a thread of its own.
+"""Raw peers: a plain blocking `socket.socket`, or the standard library's TLS over one, in a thread of its own.
 
 Owns: the other end of a connection, so that short writes, resets and slow readers are made by the
 kernel and not by a mock. Promises that no verb waits without a bound, that verbs run in the order
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from .kernel import TIMEOUT
+from .sealed import SealedSocket
 
 
 class Job(Future):
@@ -52,19 +54,25 @@ class Peer:
     failed and whose job nobody looked at fails `close`.
     """
 
-    def __init__(self, opener: Callable[[], socket.socket]) -> None:
+    def __init__(self, opener: Callable[[], socket.socket | SealedSocket]) -> None:
         self._jobs: list[Job] = []
         self._queue: queue.SimpleQueue[tuple[Job, Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._sock: socket.socket | None = None
+        self._sock: socket.socket | SealedSocket | None = None
         self._closing = False
         self._opener = opener
         self._thread = threading.Thread(target=self._serve, name="peer", daemon=True)
         self._thread.start()
-        self.connected = self.call(self._open)
+        self.dialled = self.call(self._open)  # needs no loop that turns
+        self.connected = self.call(self._secure)
 
     def _open(self) -> None:
         self._sock = self._opener()
         self._sock.settimeout(TIMEOUT)
+
+    def _secure(self) -> None:
+        self.dialled.result()
+        if isinstance(self._sock, SealedSocket):
+            self._sock.handshake()
 
     def _serve(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -79,8 +87,8 @@ class Peer:
         return job
 
     @property
-    def sock(self) -> socket.socket:
-        """The raw socket, once connected."""
+    def sock(self) -> socket.socket | SealedSocket:
+        """The raw socket, once connected (and its handshake is done)."""
         self.connected.result()
         assert self._sock is not None
         return self._sock
@@ -138,14 +146,16 @@ class Peer:
         raise AssertionError(f"an orderly end of file, not a reset, after {len(data)} bytes")
 
     def _reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        raw = self.sock.raw if isinstance(self.sock, SealedSocket) else self.sock
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()
 
     def stop(self) -> None:
         """Close whatever is open, end the thread; raises the first failure nobody looked at."""
         if self._closing:
             return
         self._closing = True
+        gone = self._gone()
         failures = [job for job in self._jobs if job.done() and not job.looked_at and job.exception(0) is not None]
         if self._sock is not None:
             with contextlib.suppress(OSError):
@@ -156,9 +166,13 @@ class Peer:
         if self._sock is not None:
             self._sock.close()
         for job in failures:
-            # The server may reset a connection before connect(2) has returned here.
-            if job is not self.connected or not isinstance(job.exception(0), ConnectionResetError):
+            if job.exception(0) is not gone:
                 raise job.exception(0)
+
+    def _gone(self) -> BaseException | None:
+        """The server may reset a connection before connect(2) has returned here, or leave it in its handshake."""
+        error = self.connected.exception(0) if self.connected.done() else None
+        return error if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) else None
 
     def __enter__(self) -> Peer:
         return self
@@ -168,18 +182,23 @@ class Peer:
 
 
 class RawServer:
-    """A listening `socket.socket`, for tests of `pybuntcp.connect`; `accept()` gives a Peer."""
+    """A listening `socket.socket`, for tests of `pybuntcp.connect`; `accept()` gives a Peer. `sealed`: of TLS."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, sealed: bool = False) -> None:
         self.sock = sock
+        self.sealed = sealed
         self.peers: list[Peer] = []
         sock.settimeout(TIMEOUT)
         sock.listen(128)
 
     def accept(self) -> Peer:
-        peer = Peer(lambda: self.sock.accept()[0])
+        peer = Peer(self._accepted)
         self.peers.append(peer)
         return peer
+
+    def _accepted(self) -> socket.socket | SealedSocket:
+        raw = self.sock.accept()[0]
+        return SealedSocket(raw) if self.sealed else raw
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):

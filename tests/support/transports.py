@@ -1,4 +1,4 @@
-"""Where the bytes travel: how to listen, connect and dial over tcp and unix.
+"""Where the bytes travel: how to listen, connect and dial over tcp, unix, and TLS over tcp.
 
 Owns: listeners, connections and raw peers that a test makes through it; takes them down in
 `close`, last made first. A transport says where (`listen_options`, `connect_options`) and gives
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pybuntcp
@@ -18,6 +18,7 @@ import pybuntcp
 from .kernel import TIMEOUT
 from .peers import Peer, RawServer
 from .recorder import Recorder
+from .sealed import SealedSocket, material
 
 
 class Transport:
@@ -25,6 +26,12 @@ class Transport:
 
     name = ""
     can_reset = False
+    sealed = False
+    read_over = 0  # bytes that a reader may hold past its limit
+    write_over = 0  # bytes that `pending` may pass the mark by
+    crowd = 1000  # connections, where a test makes many
+    server_options: Mapping[str, Any] = {}  # without where: for `fd=`
+    client_options: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
         self._made: list[Callable[[], None]] = []
@@ -39,13 +46,17 @@ class Transport:
         """Where `pybuntcp.connect` finds `target`, a Listener or a RawServer."""
         raise NotImplementedError
 
-    def dial(self, target: Any, rcvbuf: int | None = None) -> socket.socket:
-        """A raw connected socket to `target`."""
+    def dial(self, target: Any, rcvbuf: int | None = None) -> socket.socket | SealedSocket:
+        """A raw connected socket to `target`; a sealed one has its handshake before it."""
         raise NotImplementedError
 
     def raw_listener(self) -> socket.socket:
         """A raw bound socket."""
         raise NotImplementedError
+
+    def wrapped(self, raw: socket.socket) -> socket.socket | SealedSocket:
+        """A raw client, connected by the test, as a Peer of this transport takes it."""
+        return raw
 
     # What tests call.
 
@@ -68,12 +79,15 @@ class Transport:
         self._made.append(peer.stop)
         return peer
 
-    def raw_server(self, *, rcvbuf: int | None = None) -> RawServer:
+    def raw_server(self, *, rcvbuf: int | None = None, accepting: int = 0) -> RawServer:
+        """Its next `accepting` connections are accepted and left alone."""
         sock = self.raw_listener()
         if rcvbuf is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        server = RawServer(sock)
+        server = RawServer(sock, sealed=self.sealed)
         self._made.append(server.stop)
+        for _ in range(accepting):
+            server.accept().connected.ignore()
         return server
 
     def close(self) -> None:
@@ -150,7 +164,38 @@ class UnixTransport(Transport):
         return target.sock.getsockname() if isinstance(target, RawServer) else target.unix
 
 
-TRANSPORTS: dict[str, type[Transport]] = {"tcp": TcpTransport, "unix": UnixTransport}
+class TlsTransport(TcpTransport):
+    """Both ends verified: ours by the peer's certificate, or the peer's by ours."""
+
+    name = "tls"
+    sealed = True
+    read_over = 32768  # a record that was begun, and a whole one
+    write_over = 32768
+    crowd = 100  # a handshake costs as much as many connections
+
+    @property
+    def server_options(self) -> dict[str, Any]:
+        return {"tls": {"key": material().key, "cert": material().cert}}
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        return {"tls": {"ca": material().ca, "server_name": self.host}}
+
+    def listen_options(self) -> dict[str, Any]:
+        return {**super().listen_options(), **self.server_options}
+
+    def connect_options(self, target: Any) -> dict[str, Any]:
+        return {**super().connect_options(target), "tls": {"ca": material().ca}}
+
+    def wrapped(self, raw: socket.socket) -> SealedSocket:
+        return SealedSocket(raw, self.host)
+
+    def dial(self, target: Any, rcvbuf: int | None = None) -> SealedSocket:
+        raw = super().dial(target, rcvbuf)
+        return SealedSocket(raw, self.host, tickets=0) if isinstance(target, RawServer) else self.wrapped(raw)
+
+
+TRANSPORTS: dict[str, type[Transport]] = {each.name: each for each in (TcpTransport, UnixTransport, TlsTransport)}
 
 
 def _table(handlers: Any) -> Any:

@@ -25,7 +25,7 @@ async def pause():
 
 @pytest.mark.parametrize("end", ["terminate", "reset"])
 @on_every_loop
-async def test_async_with_a_socket_that_has_gone_meanwhile_returns(tcp, end):
+async def test_async_with_a_socket_that_has_gone_meanwhile_returns(over_tcp, end):
     """Its descriptor was given back while the handler that says `async with` ran, and `close` waits for that."""
 
     async def opened(socket):
@@ -35,7 +35,7 @@ async def test_async_with_a_socket_that_has_gone_meanwhile_returns(tcp, end):
 
     gone = asyncio.Event()
     notes = Notes(open=opened)
-    socket, peer = await accepted(tcp, notes)
+    socket, peer = await accepted(over_tcp, notes)
     if end == "terminate":
         socket.terminate()
     else:
@@ -51,7 +51,7 @@ async def test_async_with_a_socket_that_has_gone_meanwhile_returns(tcp, end):
 
 
 @on_every_loop
-async def test_async_with_a_socket_that_was_reset_under_its_reader_returns(tcp):
+async def test_async_with_a_socket_that_was_reset_under_its_reader_returns(over_tcp):
     async def opened(socket):
         with pytest.raises(ConnectionResetError):
             async with socket:
@@ -59,7 +59,7 @@ async def test_async_with_a_socket_that_was_reset_under_its_reader_returns(tcp):
         notes.note("left", socket)
 
     notes = Notes(open=opened)
-    socket, peer = await accepted(tcp, notes)
+    socket, peer = await accepted(over_tcp, notes)
     reset_and_wait(socket, peer)
     await until(lambda: notes.count("close"))
     assert notes.names() == ["open", "left", "/open", "close"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import ssl
 import time
 from types import SimpleNamespace
 
@@ -17,14 +19,19 @@ from support import (
     HostedLoop,
     LoopHung,
     Recorder,
+    TlsTransport,
     accepted,
     axis,
     check_nothing_left,
     descriptors,
     every_loop,
     hosts,
+    plain,
     run_loop,
+    unread_bytes,
     unreferenced,
+    wait_for,
+    wire_size,
 )
 
 import pybuntcp
@@ -222,6 +229,52 @@ def test_a_test_of_the_contract_runs_on_every_loop_chosen(request, loop):
 def test_a_loop_that_there_is_not_cannot_be_chosen():
     with pytest.raises(pytest.UsageError, match="no such loop: natve"):
         axis.chosen(SimpleNamespace(getoption=lambda name: "standalone,natve"))
+
+
+@plain("it is told from one of the contract that is not")
+def test_a_test_that_means_plain_transports_does_not_run_over_tls(request, transport):
+    assert [parameter.values for parameter in axis.transports_of(request.node, ["tls", "tcp"])] == [("tcp",)]
+    (parameter,) = axis.transports_of(request.node, ["tls"])
+    assert [mark.name for mark in parameter.marks] == ["skip"]
+    assert not transport.sealed
+
+
+def test_a_test_of_the_contract_runs_over_every_transport_chosen(request):
+    chosen = axis.chosen_transports(SimpleNamespace(getoption=lambda name: "tls, unix"))
+    assert [parameter.values for parameter in axis.transports_of(request.node, chosen)] == [("tls",), ("unix",)]
+
+
+def test_a_transport_that_there_is_not_cannot_be_chosen():
+    with pytest.raises(pytest.UsageError, match="no such transport: tsl"):
+        axis.chosen_transports(SimpleNamespace(getoption=lambda name: "tcp,tsl"))
+
+
+def test_a_raw_peer_of_tls_half_closes_and_reads_on():
+    with TlsTransport().raw_server() as server, TlsTransport().peer(server) as peer:
+        other = server.accept()
+        peer.send(b"question")
+        peer.shutdown()
+        assert other.recv_until_eof().result() == b"question"
+        other.send(b"answer")
+        other.close()
+        assert peer.recv_until_eof().result() == b"answer"
+
+
+def test_a_raw_peer_of_tls_tells_a_truncation():
+    with TlsTransport().raw_server() as server, TlsTransport().peer(server) as peer:
+        other = server.accept()
+        other.call(lambda: other.sock.raw.shutdown(socket.SHUT_WR)).result()
+        with pytest.raises(ssl.SSLEOFError):
+            peer.recv().result()
+
+
+def test_a_raw_peer_of_tls_that_closes_with_bytes_unread_resets():
+    with TlsTransport().raw_server() as server, TlsTransport().peer(server) as peer:
+        other = server.accept()
+        peer.send(b"unread").result()
+        wait_for(lambda: unread_bytes(other.sock) == wire_size(other.sock, 6), "what is left unread")
+        other.close()
+        assert peer.recv_until_reset().result() == b""
 
 
 def test_a_pattern_shows_every_lost_or_moved_byte():
