@@ -71,8 +71,15 @@ cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t li
     if taken < size:
         taken += output_keep(self, at + taken, size - taken, limit)
         if sealing_taken(self):
-            output_mark(self, &loop_of(self).late, S_LATE)
+            sealing_later(self)
     return taken
+
+
+cdef void sealing_later(socket_t* self) noexcept nogil:
+    """As `output_mark`, which would come back here if there is no memory."""
+    if not self.flags & S_LATE and roll_add(&loop_of(self).late, self):
+        self.flags |= S_LATE
+        loop_kick(loop_of(self))
 
 
 cdef inline bint sealing_taken(socket_t* self) noexcept nogil:
@@ -106,7 +113,7 @@ cdef bint sealing_flush(socket_t* self) noexcept nogil:
     cdef chunk_t* chunk
     cdef size_t piece
     if self.gather != NULL and sealing_taken(self):
-        output_mark(self, &loop_of(self).late, S_LATE)
+        sealing_later(self)
         return True
     while self.gather != NULL and output_sending(self) == 0:
         chunk = self.gather
@@ -183,7 +190,7 @@ cdef bint sealing_farewell(socket_t* self) noexcept nogil:
         return False                # when its handshake is done
     if not self.flags & (S_NOTIFIED | S_BROKEN | S_CLOSED):
         if sealing_taken(self):
-            output_mark(self, &loop_of(self).late, S_LATE)
+            sealing_later(self)
             return False
         sealing_say_farewell(self)
     return output_pending(self) == 0

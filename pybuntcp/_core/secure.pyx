@@ -94,6 +94,9 @@ cdef bint secure_make(socket_t* s, bint server) noexcept:
     cdef object made
     try:
         made = _begin_secured(<object>context_of(s).tls, server)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(loop_of(s), stop)
+        return False
     except BaseException as error:
         if context_of(s).dialer != NULL:
             connector_blame(context_of(s).dialer, error)

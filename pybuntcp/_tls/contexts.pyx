@@ -103,6 +103,9 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
         if chosen is not config:
             connection_become(connection, self, chosen)
         return 1
+    except (KeyboardInterrupt, SystemExit) as stop:
+        secured_note(face_of(self), stop)
+        return 0
     except BaseException as error:
         sys.unraisablehook(Unraisable(type(error), error, error.__traceback__, None, config))
         return 0

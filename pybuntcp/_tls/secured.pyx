@@ -147,27 +147,22 @@ cdef class Secured:
     # ------------------------------------------------------------------ certificates
 
     def get_peer_certificate(self):
-        raw = None if not self.c.agreed else self.object.getpeercert(True)
-        if raw is None:
+        if not self.c.agreed:
             return None
-        return {**self.object.getpeercert(), "raw": raw}
+        try:
+            raw = self.object.getpeercert(True)
+            return None if raw is None else {**self.object.getpeercert(), "raw": raw}
+        except ValueError:      # `_ssl` takes a connection that has failed for one that has not begun
+            return secured_certificate_after(self)
 
     def get_certificate(self):
         cdef void* found
-        cdef unsigned char* at
-        cdef int size
         from pybuntcp.tls import certificate_as_dict
 
         if self.c.ssl == NULL:
             return (self.chosen or self.config).own_certificate()
         found = api.SSL_get_certificate(self.c.ssl)
-        size = api.i2d_X509(found, NULL) if found != NULL else 0
-        if size <= 0:
-            return None
-        raw = PyBytes_FromStringAndSize(NULL, size)
-        at = <unsigned char*><char*>raw
-        api.i2d_X509(found, &at)
-        return certificate_as_dict(raw)
+        return None if found == NULL else certificate_as_dict(der_of(found))
 
     # ------------------------------------------------------------------ sessions, keys
 
@@ -302,7 +297,7 @@ cdef class Secured:
 
     def is_for(self, str name):
         """Is the peer's certificate for this name? OpenSSL asks that where it verifies; not of a session resumed."""
-        cdef void* found = (api.SSL_get1_peer_certificate or api.SSL_get_peer_certificate)(self.c.ssl)
+        cdef void* found = peer_certificate(self.c.ssl)
         cdef bytes encoded = name_encoded(name)
         if found == NULL:
             return False
@@ -346,6 +341,37 @@ cdef object refused(str why):
     """What OpenSSL has noted of it shall not be taken for somebody else's error."""
     api.ERR_clear_error()
     return ValueError(why)
+
+
+cdef object secured_certificate_after(Secured self):
+    """The peer's certificate, of a connection that has failed."""
+    cdef void* found
+    from pybuntcp.tls import certificate_as_dict
+
+    if self.c.ssl == NULL:
+        return None
+    found = peer_certificate(self.c.ssl)
+    if found == NULL:
+        return None
+    try:
+        return certificate_as_dict(der_of(found))
+    finally:
+        api.X509_free(found)
+
+
+cdef inline void* peer_certificate(void* connection) noexcept:
+    """To be freed."""
+    return (api.SSL_get1_peer_certificate or api.SSL_get_peer_certificate)(connection)
+
+
+cdef bytes der_of(void* certificate):
+    cdef unsigned char* at
+    cdef int size = api.i2d_X509(certificate, NULL)
+    raw = PyBytes_FromStringAndSize(NULL, max(size, 0))
+    at = <unsigned char*><char*>raw
+    if size > 0:
+        api.i2d_X509(certificate, &at)
+    return raw
 
 
 cdef void* session_from(object data) except NULL:
