@@ -188,9 +188,9 @@ def read_common(given: dict[str, Any], *, server: bool) -> dict[str, Any]:
     }
 
 
-def read_upgrade(value: Any, server: bool) -> Any:
-    """As `read_tls`, of `upgrade_tls`: a connection has no host name to be checked."""
-    config = read_tls(value, server, None)
+def read_upgrade(value: Any, server: bool, hostname: str | None) -> Any:
+    """As `read_tls`, of `upgrade_tls`. hostname: what the connection was made to, if it was made to a name."""
+    config = read_tls(value, server, hostname)
     if config is None:
         raise TypeError("tls is required")
     return config

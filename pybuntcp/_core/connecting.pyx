@@ -141,7 +141,10 @@ def connect_on(handlers, options):
     cdef Handlers table = handlers_none() if handlers is None else handlers
     cdef context_t* context = context_from(handlers_for(table, loop), options)
     cdef Connecting face = Connecting.__new__(Connecting)
+    cdef object host = options.hostname
     cdef connector_t* self
+    Py_INCREF(host)
+    context.host = <PyObject*>host
     try:
         self = connector_new(loop, context)
     finally:

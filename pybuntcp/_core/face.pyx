@@ -282,9 +282,10 @@ cdef class Socket:
     def upgrade_tls(self, *, tls, socket, data=None, server=False, initial_data=None):
         """Go on as a TLS connection: the TLS `Socket`. This one is DETACHED, and is told nothing more.
 
-        tls: as `listen` and `connect` take it; socket, data: of the new one, which keeps the other
-        options. server: this side answers the handshake. What came and was not told yet belongs to
-        it; initial_data: what was told already and belongs to it, too.
+        tls: as `listen` and `connect` take it; `server_name` defaults to the host that was connected
+        to. socket, data: of the new one, which keeps the other options. server: this side answers
+        the handshake. What came and was not told yet belongs to it; initial_data: what was told
+        already and belongs to it, too.
         Errors: those of the options; RuntimeError if it is not established, or secured already.
         Bun: gives `[raw, tls]`, and `raw` is told of the ciphertext.
         """

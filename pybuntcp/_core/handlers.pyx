@@ -55,6 +55,7 @@ cdef struct context_t:
     double linger_timeout
     size_t own_size             # our own bytes behind every socket; 0: it is not secured
     size_t ext_size             # ... and the user's: fixed, whatever is reloaded
+    PyObject* host              # owned: the name that was connected to, a str or None; NULL: it was accepted
     PyObject* tls               # owned: what an engine makes a secured connection of
     socket_t* heir              # what the connection becomes when the last of this socket is sent
     socket_t* forebear          # ... of which this one is the heir
@@ -101,6 +102,7 @@ cdef context_t* context_copy(context_t* other) except NULL:
     self.heir = self.forebear = NULL
     Py_XINCREF(self.data)
     Py_XINCREF(self.tls)
+    Py_XINCREF(self.host)
     return self
 
 
@@ -126,6 +128,7 @@ cdef void context_free(context_t* self) noexcept:
     table_clear(&self.table)
     Py_CLEAR(self.data)
     Py_CLEAR(self.tls)
+    Py_CLEAR(self.host)
     free(self)
 
 

@@ -22,7 +22,7 @@ cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data
     from pybuntcp.options import read_upgrade
 
     cdef Handlers table = handlers_from(handlers)
-    cdef object config = read_upgrade(tls, server)
+    cdef object config = read_upgrade(tls, server, upgrade_host(self))
     cdef slice_t before
     cdef socket_t* s
     slice_open(&before, b"" if initial is None else initial)
@@ -39,6 +39,13 @@ cdef Socket socket_upgrade(Socket self, object tls, object handlers, object data
         slice_release(&before)
     heir_inherit(s, self)
     return socket_face(s)
+
+
+cdef object upgrade_host(Socket self):
+    """The name that it was connected to, if there is one."""
+    if not face_alive(self) or context_of(self.s).host == NULL:
+        return None
+    return <object>context_of(self.s).host
 
 
 cdef int upgrade_check(Socket self) except -1:

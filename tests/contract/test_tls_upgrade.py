@@ -6,7 +6,7 @@ import pytest
 from support import Feed, Recorder, pattern, plain, raw, send_and_wait, shrink_send_buffer
 from support_awaits import done, on_every_loop
 from support_hosts import until
-from support_tls import SERVER, TLSRecorder, echo
+from support_tls import CA, CLIENT_TLS, SERVER, TLSRecorder, echo, ignore
 from support_tls_peer import accepting, client_context, dialling, each_side, server_context, unsecured, upgraded
 
 from pybuntcp import ReadyState
@@ -76,6 +76,22 @@ def test_s6_both_ends_of_ours_upgrade(loop, transport):
     listener.stop(True)
     loop.run_until(lambda: client.count("close"))
     assert client.close_error is None
+
+
+@one_loop
+@pytest.mark.parametrize(("certificate", "authorized"), [("127.0.0.1", True), ("localhost", False)])
+def test_s1_the_name_to_check_defaults_to_the_host_that_was_connected_to(loop, tcp, certificate, authorized):
+    issued = CA.issue(certificate).options
+
+    def opened(socket):
+        socket.upgrade_tls(tls=issued, socket=Recorder(error=ignore).handlers, server=True)
+
+    listener = tcp.listen(Recorder(open=opened))
+    secured = TLSRecorder()
+    raw_client = Recorder(open=lambda socket: socket.upgrade_tls(tls=CLIENT_TLS, socket=secured.handlers))
+    tcp.connect(raw_client, listener)
+    loop.run_until(lambda: secured.count("handshake"))
+    assert secured.verdict[0] is authorized
 
 
 # ---------------------------------------------------------------- the two sockets

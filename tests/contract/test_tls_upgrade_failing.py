@@ -16,7 +16,7 @@ NAMED = {**CLIENT_TLS, "server_name": "localhost"}
 WRONG = {
     "unknown option": ({"tls": {"certs": 1}}, TypeError, "certs"),
     "garbage": ({"tls": {"ca": "garbage", "server_name": "localhost"}}, ssl.SSLError, "ca"),
-    "no name": ({"tls": CLIENT_TLS}, ValueError, "server_name"),
+    "empty name": ({"tls": {**CLIENT_TLS, "server_name": ""}}, ValueError, "server_name"),
     "no tls": ({"tls": 7}, TypeError, "tls"),
     "server without certificate": ({"tls": {}, "server": True}, ValueError, "key and cert"),
     "bad handlers": ({"tls": NAMED, "socket": {"dta": print}}, TypeError, "dta"),
@@ -36,6 +36,12 @@ def test_s6_an_upgrade_that_fails_changes_nothing(loop, tcp, options, error, mes
     peer.shutdown()
     loop.run()
     assert recorder.order() == ["open", "data", "end", "close"]
+
+
+def test_s6_an_accepted_socket_has_no_name_to_be_checked(loop, tcp):
+    socket, _peer = accepted(loop, tcp, Recorder())
+    with pytest.raises(ValueError, match="server_name"):
+        socket.upgrade_tls(tls=CLIENT_TLS, socket=Recorder().handlers)
 
 
 def closed(loop, socket, peer):
