@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket as stdlib
 import ssl
 import sys
@@ -24,6 +25,8 @@ pytestmark = [
     pytest.mark.standalone("memory is the engine's and the core's, whoever turns the loop"),
     pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' count of a process's memory"),
 ]
+
+measured = pytest.mark.skipif("san.so" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
 
 COMMON = """
 from support_tls import CLIENT_TLS, SERVER_TLS
@@ -105,6 +108,7 @@ listener.stop()
 )
 
 
+@measured
 def test_s8_an_idle_connection_holds_no_record_buffers():
     """Each end, after 64 KiB each way: the Python and OpenSSL objects of it, and no two buffers of 16 KiB.
 
@@ -114,6 +118,7 @@ def test_s8_an_idle_connection_holds_no_record_buffers():
     assert 4096 < each < (40 << 10 if BORROWED else 192 << 10)
 
 
+@measured
 def test_p2_eight_hundred_handshakes_leave_no_memory_behind():
     ((grown, objects),) = run_program(ROUNDS, timeout=40)
     assert objects < 50
