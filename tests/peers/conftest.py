@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import TIMEOUT
-from support_programs import HOST, Dialogue, tool
+from support_programs import HOST, Dialogue, environment, tool
 from support_tls import CA, CLIENT, OTHER_CA, REVOKED_CLIENT, SERVER, STRANGE_CLIENT, Identity
 
 
@@ -65,7 +65,8 @@ def start(no_leaks):
 def openssl_path():
     """Of one that words what it prints as these tests know it."""
     path = tool("openssl")
-    version = subprocess.run([path, "version"], capture_output=True, text=True, timeout=TIMEOUT).stdout.strip()
+    asked = subprocess.run([path, "version"], env=environment(), capture_output=True, text=True, timeout=TIMEOUT)
+    version = asked.stdout.strip()
     return path if version.startswith("OpenSSL 3.") else pytest.skip(f"the tests know OpenSSL 3, this is {version}")
 
 

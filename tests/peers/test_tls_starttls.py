@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from support import Peer, Recorder, pattern
-from support_programs import HOST, Dialogue, free_port, tool
+from support_programs import HOST, Dialogue, environment, free_port, tool
 from support_tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS
 
 NAMED = {**CLIENT_TLS, "server_name": "localhost"}
@@ -257,7 +257,7 @@ def postgres(files):
             if user is not None:
                 shutil.chown(path, user)
         made = [binary("initdb"), "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]
-        subprocess.run(made, user=user, cwd=folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(made, user=user, cwd=folder, env=environment(), check=True, capture_output=True, timeout=60)
         rules = "hostssl template1 all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all 127.0.0.1/32 trust\n"
         (folder / "data" / "pg_hba.conf").write_text(rules)
         with database(folder, user) as program:
