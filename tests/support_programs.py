@@ -156,7 +156,9 @@ def find_bun() -> tuple[str | None, str]:
     path = next((candidate for candidate in candidates if candidate and os.access(candidate, os.X_OK)), None)
     if path is None:
         return None, "no bun found in BUN, PATH or node_modules/.bin"
-    shown = subprocess.run([path, "--version"], env=environment(), capture_output=True, text=True, timeout=TIMEOUT).stdout.strip()
+    shown = subprocess.run(
+        [path, "--version"], env=environment(), capture_output=True, text=True, timeout=TIMEOUT
+    ).stdout.strip()
     return (path, "") if shown == BUN_VERSION else (None, f"the tests know Bun {BUN_VERSION}, {path} is {shown}")
 
 
