@@ -99,6 +99,8 @@ cdef bint sealing_some(socket_t* self, const char* at, size_t size) noexcept nog
     if engine.seal(secure_of(self), self, at, size) < 0:
         loop_of(self).room.out_size = 0
         output_break(self, uv.UV_EPROTO)
+        self.flags |= S_HELD                # told by a turn: see secure_go_on
+        stream_read(self)
         return False
     if self.flags & (S_BROKEN | S_CLOSED):      # the user's own code may run in an engine
         loop_of(self).room.out_size = 0

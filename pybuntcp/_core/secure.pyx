@@ -217,6 +217,9 @@ cdef void secure_go_on(socket_t* s) noexcept nogil:
         socket_opened(s)            # of an heir it could not be told before
         if s.flags & S_CLOSED:
             return
+    if s.flags & S_BROKEN and s.error == uv.UV_EPROTO:
+        secure_broken(s)            # it could not seal, and nothing more will come
+        return
     kept = self.kept
     cdef size_t size = self.kept_size
     self.kept = NULL

@@ -89,8 +89,9 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
             face.c.agreed = True
             face.config.settled(face)
             done = True
-        except ssl.SSLWantReadError:
-            pass
+        except ssl.SSLWantReadError as more:
+            if isinstance(more.__context__, (KeyboardInterrupt, SystemExit)):
+                secured_note(face, more.__context__)    # raised in a callback of the context
         finally:
             self.room = NULL
     except BaseException as error:

@@ -318,6 +318,9 @@ cdef void secured_note(Secured self, object error) noexcept:
     """What ended the connection: the first error counts."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         self.stop = error
+        interrupted = ssl.SSLError(ssl.SSL_ERROR_SSL, "interrupted")
+        interrupted.__cause__ = error
+        error = interrupted
     if self.error is None:
         self.error = error
 

@@ -197,10 +197,12 @@ def test_s9_a_write_that_fails_halfway_sends_nothing_of_it_to_another(loop, tcp)
         assert other.server.socket.write(b"to another") == 10
         raise OSError("no more records")
 
-    hook, ends, other = hooked(loop, tcp, "write", listen=SOON)
+    hook, ends, other = hooked(loop, tcp, "write", server=Recorder(label="server", error=ignore))
     hook.arm(fail)
     assert ends.server.socket.write(b"half of it") == -1
     loop.run_until(lambda: ends.server.count("close") and other.client.received())
+    assert ends.server.order() == ["open", "error", "close"]
+    assert str(ends.server.close_error) == "no more records"
     assert other.client.received() == b"to another"
     assert ends.client.received() == b""
     part(loop, other)
