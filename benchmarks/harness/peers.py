@@ -95,7 +95,7 @@ def python_peer(
     """A peer that is a Python module; it is asked for its version in the interpreter that will run it."""
     said, missing = ask_version(python, module, version)
     command = () if missing else (*before, python, server(file))
-    return Peer(name, what, command, said, missing, options, modes, (*before, python, "-c", says))
+    return Peer(name, what, command, said, missing, options, modes, (*before, python, "-I", "-c", says))
 
 
 @functools.cache
