@@ -112,11 +112,9 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
 
 
 cdef int connection_become(void* connection, secured_t* self, object chosen) except -1:
-    """OpenSSL changes the certificate, the suites and whom it trusts, and nothing else."""
-    cdef bytes name = chosen.identity
+    """OpenSSL changes the certificate, the suites, whom it trusts and whose sessions it takes, and nothing else."""
     cdef bytes groups
     face_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log
-    api.SSL_set_session_id_context(connection, <const unsigned char*><const char*>name, <unsigned int>len(name))
     api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL)
     api.SSL_ctrl(connection, c.CTRL_SET_MAX_PROTO_VERSION, chosen.context.maximum_version, NULL)
     api.SSL_set_options(connection, chosen.context.options)
