@@ -13,7 +13,6 @@ cdef extern from * nogil:
     #include <stddef.h>
 
     #define PBT_OPENSSL(R, O) \\
-      R(unsigned long, OpenSSL_version_num, (void)) \\
       R(const char*, OpenSSL_version, (int)) \\
       R(int, CRYPTO_get_ex_new_index, (int, long, void*, void*, void*, void*)) \\
       R(void*, SSL_get_ex_data, (const void*, int)) \\
@@ -32,7 +31,6 @@ cdef extern from * nogil:
       R(uint64_t, SSL_set_options, (void*, uint64_t)) \\
       R(uint64_t, SSL_CTX_get_options, (const void*)) \\
       R(void*, BIO_new, (const void*)) \\
-      R(int, BIO_free, (void*)) \\
       R(void, BIO_set_flags, (void*, int)) \\
       R(void, BIO_clear_flags, (void*, int)) \\
       R(void, BIO_set_data, (void*, void*)) \\
@@ -48,7 +46,6 @@ cdef extern from * nogil:
       R(const char*, ERR_lib_error_string, (unsigned long)) \\
       R(const char*, ERR_reason_error_string, (unsigned long)) \\
       R(void, SSL_set_verify, (void*, int, int (*)(int, void*))) \\
-      R(int, SSL_get_verify_mode, (const void*)) \\
       R(long, SSL_get_verify_result, (const void*)) \\
       R(const char*, X509_verify_cert_error_string, (long)) \\
       R(void*, SSL_get0_param, (void*)) \\
@@ -121,7 +118,6 @@ cdef extern from * nogil:
     static int pbt_accept_any(int preverified, void* store) { (void)preverified; (void)store; return 1; }
     """
     ctypedef struct openssl "pbt_openssl":
-        unsigned long (*OpenSSL_version_num)() noexcept nogil
         const char* (*OpenSSL_version)(int) noexcept nogil
         int (*CRYPTO_get_ex_new_index)(int, long, void*, void*, void*, void*) noexcept nogil
         void* (*SSL_get_ex_data)(const void*, int) noexcept nogil
@@ -140,7 +136,6 @@ cdef extern from * nogil:
         unsigned long (*SSL_set_options)(void*, unsigned long) noexcept nogil
         unsigned long (*SSL_CTX_get_options)(const void*) noexcept nogil
         void* (*BIO_new)(const void*) noexcept nogil
-        int (*BIO_free)(void*) noexcept nogil
         void (*BIO_set_flags)(void*, int) noexcept nogil
         void (*BIO_clear_flags)(void*, int) noexcept nogil
         void (*BIO_set_data)(void*, void*) noexcept nogil
@@ -156,7 +151,6 @@ cdef extern from * nogil:
         const char* (*ERR_lib_error_string)(unsigned long) noexcept nogil
         const char* (*ERR_reason_error_string)(unsigned long) noexcept nogil
         void (*SSL_set_verify)(void*, int, void*) noexcept nogil
-        int (*SSL_get_verify_mode)(const void*) noexcept nogil
         long (*SSL_get_verify_result)(const void*) noexcept nogil
         const char* (*X509_verify_cert_error_string)(long) noexcept nogil
         void* (*SSL_get0_param)(void*) noexcept nogil
@@ -214,7 +208,6 @@ cdef extern from * nogil:
         SSL_RECEIVED_SHUTDOWN "2"
         BIO_FLAGS_READ_RETRY "0x9"
         BIO_FLAGS_RETRY "0xF"
-        BIO_CTRL_EOF "2"
         BIO_CTRL_PENDING "10"
         BIO_CTRL_FLUSH "11"
         BIO_TYPE_SOURCE_SINK "0x400"
