@@ -6,25 +6,21 @@ byte (the core).
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core
-from .options import TLSOptions, read_connect, read_listen
+from .options import TLSOption, read_connect, read_listen
 from .runner import run_coroutine
 
 if TYPE_CHECKING:
     import asyncio  # a program without asyncio does not import it
-    import ssl  # ... nor one without TLS that
 
 Result = TypeVar("Result")
 
 HandlersLike = Any
 """A mapping, class, instance or module with handlers, or a `Handlers`."""
-
-TLSOption = Union[Mapping[str, Any], TLSOptions, "ssl.SSLContext", bool, None]
-"""`TLSOptions`, a mapping with the same keys, True (all defaults) or an `ssl.SSLContext`."""
 
 
 def listen(

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     import ssl  # a program without TLS does not import it
@@ -136,6 +136,10 @@ class TLSOptions:
     keylog_file: str | os.PathLike[str] | None = None
     low_memory_mode: bool = True
     sni: Mapping[str, Any] | None = None
+
+
+TLSOption = Union[Mapping[str, Any], TLSOptions, "ssl.SSLContext", bool, None]
+"""`TLSOptions`, a mapping with the same keys, True (all defaults) or an `ssl.SSLContext`; None and False: plain."""
 
 
 def read_listen(given: dict[str, Any]) -> ListenOptions:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .options import TLSOptions
+
 PIPE_MOST = 65536
 CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Material:
+class PEM:
     """What an option gave, as one PEM text, under the name that it was given by."""
 
     option: str
@@ -35,7 +37,7 @@ class Material:
             return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
 
 
-def material(option: str, what: str, value: Any, path: Any = None) -> Material | None:
+def material(option: str, what: str, value: Any, path: Any = None) -> PEM | None:
     """`value`, or what is in the file `path`. `what`: what every part of it must contain, as PEM names it."""
     if value is not None and path is not None:
         raise TypeError(f"{option} and {option}_file exclude each other")
@@ -51,7 +53,7 @@ def material(option: str, what: str, value: Any, path: Any = None) -> Material |
         if what.encode() not in part:
             hint = "PEM is expected; a path is given as a pathlib.Path"
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: no {what} is in it ({hint})")
-    return Material(option, b"\n".join(parts))
+    return PEM(option, b"\n".join(parts))
 
 
 def part_of(option: str, value: Any) -> bytes:
@@ -76,6 +78,57 @@ def path_of(option: str, path: Any) -> str:
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"{option} must be a path, not {type(path).__name__!r}")
     return os.fsdecode(path)
+
+
+@dataclass(frozen=True)
+class Identity:
+    cert: PEM
+    key: PEM
+    own: bytes  # the certificate, DER
+
+
+def identity_of(options: TLSOptions) -> Identity | None:
+    """Our certificate and its key; both or none."""
+    cert = material("cert", "CERTIFICATE", options.cert, options.cert_file)
+    key = material("key", "PRIVATE KEY", options.key, options.key_file)
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
+    return Identity(cert, key, cert.certificates()[0])
+
+
+def set_identity(context: ssl.SSLContext, options: TLSOptions, identity: Identity | None) -> None:
+    passphrase = Passphrase(options.passphrase)
+    if identity is None:
+        return
+    cert, key = identity.cert, identity.key
+    with nameless(cert.pem) as cert_path, nameless(key.pem) as key_path:
+        try:
+            context.load_cert_chain(cert_path, key_path, passphrase)
+        except ssl.SSLError as error:
+            mismatch = "KEY_VALUES_MISMATCH" in str(error)
+            both = f"{key.option} {{}} {cert.option}"
+            option = both.format("and") if mismatch else "passphrase" if passphrase.asked else both.format("or")
+            raise renamed(error, option) from None
+        except ValueError as error:
+            raise ValueError(f"passphrase: {error}") from None
+
+
+class Passphrase:
+    """Asked only for a key that is encrypted; OpenSSL would ask the terminal."""
+
+    def __init__(self, value: Any) -> None:
+        if value is not None and not isinstance(value, (str, bytes, bytearray)):
+            raise TypeError(f"passphrase must be a str or bytes, not {type(value).__name__!r}")
+        self.value = value
+        self.asked = False
+
+    def __call__(self) -> Any:
+        self.asked = True
+        if self.value is None:
+            raise ValueError("required, since the key is encrypted")
+        return self.value
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from dataclasses import fields
 from typing import Any
 
 from . import _tls
-from .options import TLSOptions, boolean, integer
-from .pem import Material, alpn_names, material, nameless, naming, path_of, renamed
+from .options import TLSOption, TLSOptions, boolean, integer
+from .pem import Identity, alpn_names, identity_of, material, nameless, naming, path_of, set_identity
 
 DEFAULT_CIPHERS = (
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
@@ -31,15 +31,13 @@ CONTEXTS_KEPT = 32
 HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 OF_THE_BORROWED_IN_SNI = ("min_version", "max_version", "secure_options", "ecdh_curve")
 
-_contexts: dict[bytes, ssl.SSLContext] = {}  # the one used last comes last
-
-Option = bool | Mapping[str, Any] | TLSOptions | ssl.SSLContext | None
+_contexts: dict[bytes, tuple[ssl.SSLContext, bytes | None]] = {}  # the one used last comes last
 
 
 # ---------------------------------------------------------------------------- what is given
 
 
-def read_client(value: Option, host: str | None) -> Config:
+def read_client(value: TLSOption, host: str | None) -> Config:
     """What the engine makes an outgoing connection of. Errors: as TLSOptions."""
     if isinstance(value, ssl.SSLContext):
         fitting(value, ssl.PROTOCOL_TLS_SERVER, "a server's", "a client")
@@ -49,7 +47,7 @@ def read_client(value: Option, host: str | None) -> Config:
     return ClientConfig(options, expected_name(options.reject_unauthorized, options.server_name, host))
 
 
-def read_server(value: Option) -> Config:
+def read_server(value: TLSOption) -> Config:
     """What the engine makes accepted connections of. Errors: as TLSOptions."""
     if isinstance(value, ssl.SSLContext):
         fitting(value, ssl.PROTOCOL_TLS_CLIENT, "a client's", "a server")
@@ -118,7 +116,7 @@ def expected_name(checked: bool, name: Any, host: str | None) -> str | None:
 # ---------------------------------------------------------------------------- contexts
 
 
-def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
+def context_of(protocol: int, options: TLSOptions, identity: Identity | None) -> ssl.SSLContext:
     """A context of ours."""
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -126,7 +124,7 @@ def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
     boolean("low_memory_mode", options.low_memory_mode)
     set_versions(context, options)
     set_suites(context, options)
-    set_identity(context, options)
+    set_identity(context, options, identity)
     set_trust(context, options)
     if options.alpn_protocols is not None:
         context.set_alpn_protocols(alpn_names(options.alpn_protocols))
@@ -144,8 +142,8 @@ def context_of(protocol: int, options: TLSOptions) -> ssl.SSLContext:
     return context
 
 
-def client_context(options: TLSOptions) -> ssl.SSLContext:
-    """One for all connections that are asked for alike: it costs as much as a handshake, or ten.
+def client_context(options: TLSOptions) -> tuple[ssl.SSLContext, bytes | None]:
+    """And our certificate. One for all connections that are asked for alike: it costs as much as a handshake, or ten.
 
     What is in files may change, and is read each time; what the system trusts is read once.
     """
@@ -153,11 +151,11 @@ def client_context(options: TLSOptions) -> ssl.SSLContext:
     if not all(map(is_constant, given.values())) or any(given[name] for name in FILES):
         return new_client_context(options)
     digest = hashlib.sha256(repr(given).encode("utf-8", "surrogatepass")).digest()
-    context = _contexts.pop(digest, None) or new_client_context(options)
-    _contexts[digest] = context
+    found = _contexts.pop(digest, None) or new_client_context(options)
+    _contexts[digest] = found
     while len(_contexts) > CONTEXTS_KEPT:
         _contexts.pop(next(iter(_contexts), b""), None)
-    return context
+    return found
 
 
 def is_constant(value: Any) -> bool:
@@ -167,13 +165,14 @@ def is_constant(value: Any) -> bool:
     return value is None or isinstance(value, (str, bytes, int))
 
 
-def new_client_context(options: TLSOptions) -> ssl.SSLContext:
-    context = context_of(ssl.PROTOCOL_TLS_CLIENT, options)
+def new_client_context(options: TLSOptions) -> tuple[ssl.SSLContext, bytes | None]:
+    identity = identity_of(options)
+    context = context_of(ssl.PROTOCOL_TLS_CLIENT, options, identity)
     if options.reject_unauthorized:
         context.check_hostname = True
     elif not _tls.borrowing:
         context.verify_mode = ssl.CERT_NONE
-    return context
+    return context, None if identity is None else identity.own
 
 
 def set_versions(context: ssl.SSLContext, options: TLSOptions) -> None:
@@ -229,52 +228,6 @@ def set_curves(context: ssl.SSLContext, names: str) -> None:
     if ":" in names:
         raise NotImplementedError(f"ecdh_curve: more than one {_tls.borrowed_alone()}")
     context.set_ecdh_curve(names)
-
-
-def identity_of(options: TLSOptions) -> tuple[Material, Material] | None:
-    """Our certificate and its key; both or none."""
-    cert = material("cert", "CERTIFICATE", options.cert, options.cert_file)
-    key = material("key", "PRIVATE KEY", options.key, options.key_file)
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
-    return cert, key
-
-
-def set_identity(context: ssl.SSLContext, options: TLSOptions) -> None:
-    passphrase = Passphrase(options.passphrase)
-    found = identity_of(options)
-    if found is None:
-        return
-    cert, key = found
-    cert.certificates()
-    with nameless(cert.pem) as cert_path, nameless(key.pem) as key_path:
-        try:
-            context.load_cert_chain(cert_path, key_path, passphrase)
-        except ssl.SSLError as error:
-            mismatch = "KEY_VALUES_MISMATCH" in str(error)
-            both = f"{key.option} {{}} {cert.option}"
-            option = both.format("and") if mismatch else "passphrase" if passphrase.asked else both.format("or")
-            raise renamed(error, option) from None
-        except ValueError as error:
-            raise ValueError(f"passphrase: {error}") from None
-
-
-class Passphrase:
-    """Asked only for a key that is encrypted; OpenSSL would ask the terminal."""
-
-    def __init__(self, value: Any) -> None:
-        if value is not None and not isinstance(value, (str, bytes, bytearray)):
-            raise TypeError(f"passphrase must be a str or bytes, not {type(value).__name__!r}")
-        self.value = value
-        self.asked = False
-
-    def __call__(self) -> Any:
-        self.asked = True
-        if self.value is None:
-            raise ValueError("required, since the key is encrypted")
-        return self.value
 
 
 def set_trust(context: ssl.SSLContext, options: TLSOptions) -> None:
@@ -346,8 +299,6 @@ class OptionsConfig(Config):
         self.refusing = boolean("reject_unauthorized", options.reject_unauthorized)
         self.asking = boolean("request_cert", options.request_cert)
         text("server_name", options.server_name)
-        found = identity_of(options)
-        self.own = None if found is None else found[0].certificates()[0]
 
     def prepare(self, secured: Any) -> None:
         secured.asking, secured.refusing = self.asking, self.refusing
@@ -359,7 +310,7 @@ class ClientConfig(OptionsConfig):
     def __init__(self, options: TLSOptions, server_name: str | None) -> None:
         super().__init__(options)
         self.asking = True
-        self.context = client_context(options)
+        self.context, self.own = client_context(options)
         self.server_name = server_name
         self.session = options.session
         if self.session is not None:
@@ -380,9 +331,11 @@ class ServerConfig(OptionsConfig):
 
     def __init__(self, options: TLSOptions) -> None:
         super().__init__(options)
-        if self.own is None:
+        identity = identity_of(options)
+        if identity is None:
             raise ValueError("a server needs key and cert")
-        self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options)
+        self.own = identity.own
+        self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options, identity)
         self.context.num_tickets = 1  # for one connection that follows; each costs 6 % of a handshake
         if self.asking:
             self.context.verify_mode = ssl.CERT_REQUIRED

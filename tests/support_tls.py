@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -118,6 +119,13 @@ CLIENT_TLS: dict[str, Any] = {"ca": CA.pem}
 
 
 # ---------------------------------------------------------------- two ends of ours
+
+
+def trusting(kind: type[ssl.SSLContext] = ssl.SSLContext, ca: Authority = CA) -> ssl.SSLContext:
+    """A client's own context."""
+    context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca.pem.decode())
+    return context
 
 
 class TLSRecorder(Notes):

@@ -328,6 +328,11 @@ def upgraded(sock: Any, recorder: Recorder, kind: str, **options: Any) -> Any:
     return sock.upgrade_tls(socket=recorder.handlers, server=server, **options)
 
 
+def context_of(side: Any, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """The peer's, of what `tls_accepted` and `tls_connected` are given."""
+    return client_context(version) if side is tls_accepted else server_context(version)
+
+
 each_side = pytest.mark.parametrize("kind", ["accepted", "connected"])
 tls_sides = pytest.mark.parametrize("side", [tls_accepted, tls_connected])
 versions = pytest.mark.parametrize(

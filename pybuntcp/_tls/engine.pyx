@@ -142,9 +142,8 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
         if self.finished:
             self.at = self.end      # nothing more may come
         core.untold = self.outcome == MORE or self.finished and not self.told
-    else:
-        core.untold = False
-    flight_leave(self, secure_room(s))
+    if self.flight.out_size != 0:
+        flight_leave(self, secure_room(s))
     size = self.at - at
     self.at = self.end = NULL
     return size
@@ -172,8 +171,7 @@ cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
         if room.out_size != 0:
             flight_leave(self, room)
         if self.outcome == FAILED:
-            secure_take_gil(s)
-            (<shake_slot><void*>secured_note_error)(self, s)    # before anybody writes, and fails, too
+            engine_blame(self)          # before anybody writes, and fails, too
         if size != 0:
             secure_opened(s, room.plain, size)
         if self.outcome == FAILED:
@@ -201,24 +199,20 @@ cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) n
         return seal_by_object(self, s, room, at, size)
     if borrowed_seal(self, room, at, size) == 0:
         return 0
-    seal_failed(self)
+    engine_blame(self)
     return -1
 
 
-cdef void seal_failed(secured_t* self) noexcept with gil:
-    secured_note(face_of(self), borrowed_error(self))
+cdef void engine_blame(secured_t* self) noexcept with gil:
+    """OpenSSL's error is the connection's, unless that has one. A verb may call it, and nobody knows who has the GIL then."""
+    if face_of(self).error is None:
+        secured_note(face_of(self), borrowed_error(self))
 
 
 cdef int seal_by_object(secured_t* self, socket_t* s, room_t* room, const char* at, size_t size) noexcept with gil:
-    """A verb may call it, and nobody knows who has the GIL then; see capi."""
     cdef int rc = fallback_seal(face_of(self), room, at, size)
     secured_stop(face_of(self), s)
     return rc
-
-
-cdef void secured_note_error(secured_t* self, socket_t* s) noexcept:
-    if face_of(self).error is None:
-        secured_note(face_of(self), borrowed_error(self))
 
 
 cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 from support import Recorder
-from support_tls import CA, CLIENT_TLS, OTHER_CA, SERVER, SERVER_TLS, echo, finish, ignore, joined, talk
+from support_tls import CLIENT_TLS, OTHER_CA, SERVER, SERVER_TLS, echo, finish, ignore, joined, talk, trusting
 
 pytestmark = pytest.mark.standalone("a context is used alike on every loop")
 
@@ -23,12 +23,6 @@ def server(tmp_path):
 @pytest.fixture
 def client():
     return trusting()
-
-
-def trusting(kind=ssl.SSLContext, ca=CA):
-    context = kind(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ca.pem.decode())
-    return context
 
 
 def agrees(ends):

@@ -28,6 +28,7 @@ from support_tls import (
     settled,
     speaker,
     talk,
+    trusting,
 )
 
 pytestmark = pytest.mark.standalone("a context is used alike on every loop")
@@ -56,12 +57,6 @@ def server(load):
 @pytest.fixture
 def client():
     return trusting()
-
-
-def trusting(kind=ssl.SSLContext, ca=CA):
-    context = kind(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ca.pem.decode())
-    return context
 
 
 READABLE = (

@@ -18,6 +18,7 @@ from support_tls_peer import (
     accepting,
     alert,
     client_context,
+    context_of,
     dialling,
     keylog,
     record,
@@ -207,7 +208,7 @@ def test_s4_garbage_after_the_handshake_is_error_and_then_close_with_the_same(lo
 @tls_sides
 def test_s4_a_record_with_one_bit_changed_is_error_and_then_close(loop, tcp, side, version, at):
     recorder = hushed()
-    context = client_context(version) if side is tls_accepted else server_context(version)
+    context = context_of(side, version)
     _socket, peer = side(loop, tcp, recorder, context)
     sealed = peer.seal(b"one bit of this is changed").result()
     peer.send(spoilt(sealed, at) + bytes(17000 if at == 3 else 0))
@@ -241,7 +242,7 @@ def test_s4_the_peer_of_a_bad_record_gets_an_alert_and_an_orderly_end(loop, tcp,
 @versions
 @tls_sides
 def test_s4_a_fatal_alert_is_error_and_then_close_with_the_same(loop, tcp, side, version):
-    context = client_context(version) if side is tls_accepted else server_context(version)
+    context = context_of(side, version)
     recorder = hushed()
     with keylog(context) as keys:
         socket, peer = side(loop, tcp, recorder, context)
@@ -256,7 +257,7 @@ def test_s4_a_fatal_alert_is_error_and_then_close_with_the_same(loop, tcp, side,
 @versions
 @tls_sides
 def test_s4_a_record_with_more_than_16_kib_in_it_is_error_and_then_close(loop, tcp, side, version):
-    context = client_context(version) if side is tls_accepted else server_context(version)
+    context = context_of(side, version)
     recorder = hushed()
     with keylog(context) as keys:
         _socket, peer = side(loop, tcp, recorder, context)

@@ -17,12 +17,12 @@ from support_tls_peer import (
     HANDSHAKE,
     Sealer,
     client_context,
+    context_of,
     dialling,
     hello,
     keylog,
     record,
     records,
-    server_context,
     tls_accepted,
     tls_connected,
     tls_sides,
@@ -38,7 +38,7 @@ class Crafted:
     """A socket of ours and a peer whose records the test makes by hand."""
 
     def __init__(self, loop, tcp, side, version=None, **options):
-        self.context = client_context(version) if side is tls_accepted else server_context(version)
+        self.context = context_of(side, version)
         self.recorder = Recorder(error=ignore)
         self._parts = loop, tcp, side, options
 
@@ -185,7 +185,7 @@ def test_s4_of_a_stream_changed_at_random_only_the_good_beginning_is_delivered(l
     dice, data = random.Random(4), pattern(5000)
     for _ in range(25):
         recorder = Recorder(error=ignore)
-        context = client_context(version) if side is tls_accepted else server_context(version)
+        context = context_of(side, version)
         _socket, peer = side(loop, tcp, recorder, context)
         sealed = b"".join(peer.seal(data[at : at + 500]).result() for at in range(0, 5000, 500))
         whole = sealed + peer.sealed_notify().result()

@@ -19,6 +19,7 @@ from support_tls_peer import (
     Sealer,
     accepting,
     client_context,
+    context_of,
     dialling,
     keylog,
     record,
@@ -34,10 +35,6 @@ pytestmark = pytest.mark.standalone("what the bytes mean is the engine's to say,
 NAMED = {**CLIENT_TLS, "server_name": "localhost"}
 GCM = 24  # bytes that AES-GCM adds to a record of TLS 1.2
 TLSv1_2 = ssl.TLSVersion.TLSv1_2
-
-
-def context_of(side, version=None):
-    return client_context(version) if side is tls_accepted else server_context(version)
 
 
 def orderly(recorder, data):

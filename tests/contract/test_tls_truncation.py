@@ -14,6 +14,7 @@ from support_tls import SERVER_TLS, TLSRecorder
 from support_tls_peer import (
     accepting,
     client_context,
+    context_of,
     dialling,
     server_context,
     tls_accepted,
@@ -62,7 +63,7 @@ def test_s4_close_notify_and_then_fin_is_an_orderly_end(loop, tcp, side):
 @tls_sides
 def test_s4_bytes_before_the_truncation_are_delivered_first(loop, tcp, side, version):
     recorder = Recorder()
-    context = client_context(version) if side is tls_accepted else server_context(version)
+    context = context_of(side, version)
     _socket, peer = side(loop, tcp, recorder, context)
     peer.write(pattern(200_000))
     peer.shutdown()

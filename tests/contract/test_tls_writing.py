@@ -14,6 +14,7 @@ from support_tls_peer import (
     DATA,
     accepting,
     client_context,
+    context_of,
     dialling,
     records,
     server_context,
@@ -199,7 +200,7 @@ def records_of(peer):
 def answering(loop, tcp, side, handler, version=None, **options):
     """What the peer gets from a handler that is called once: (bytes, the sizes of its records, system calls)."""
     recorder = Recorder(data=handler)
-    context = client_context(version) if side is tls_accepted else server_context(version)
+    context = context_of(side, version)
     socket, peer = side(loop, tcp, recorder, context, **options)
     listening(loop, socket, peer)
     before = pybuntcp.stats()["writes"]
