@@ -345,13 +345,13 @@ class ServerConfig(OptionsConfig):
         self.limits = [name for name in OF_THE_BORROWED_IN_SNI if getattr(options, name) is not None]
         self.identity = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
         self.hosts = hosts_of(options.sni)
-        _tls.keep_sessions_apart(self)
         _tls.choose_by_name(self)
 
     def prepare(self, secured: Any) -> None:
         super().prepare(secured)
         if secured.borrowed:
             secured.set_verify(self.asking, self.refusing)
+            secured.set_identity(self.identity)
 
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""

@@ -44,7 +44,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Tests that share what a session builds go to one process, when there are several."""
+    """Some pairs are left out. Tests that share what a session builds go to one process, when there are several."""
+    axis.leave_out(config, items)
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             folder = item.path.relative_to(os.path.dirname(__file__)).parts[0]

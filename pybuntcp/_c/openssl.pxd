@@ -72,7 +72,7 @@ cdef extern from * nogil:
       R(int, X509_check_ip_asc, (void*, const char*, unsigned int)) \\
       R(void, X509_free, (void*)) \\
       R(int, i2d_X509, (const void*, unsigned char**)) \\
-      R(int, SSL_CTX_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
+      R(int, SSL_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
       R(int, SSL_CTX_set_ciphersuites, (void*, const char*)) \\
       R(void, SSL_CTX_set_client_hello_cb, (void*, int (*)(void*, int*, void*), void*)) \\
       R(int, SSL_client_hello_get0_ext, (void*, unsigned int, const unsigned char**, size_t*)) \\
@@ -177,7 +177,7 @@ cdef extern from * nogil:
         int (*X509_check_ip_asc)(void*, const char*, unsigned int) noexcept nogil
         void (*X509_free)(void*) noexcept nogil
         int (*i2d_X509)(const void*, unsigned char**) noexcept nogil
-        int (*SSL_CTX_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
+        int (*SSL_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
         int (*SSL_CTX_set_ciphersuites)(void*, const char*) noexcept nogil
         void (*SSL_CTX_set_client_hello_cb)(void*, int (*)(void*, int*, void*) noexcept, void*) noexcept nogil
         int (*SSL_client_hello_get0_ext)(void*, unsigned int, const unsigned char**, size_t*) noexcept nogil

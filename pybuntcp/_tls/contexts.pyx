@@ -52,14 +52,6 @@ def set_groups(context, str names):
     return True
 
 
-def keep_sessions_apart(config):
-    """A session made under one configuration cannot be resumed under another."""
-    cdef void* pointer = context_pointer(config.context)
-    cdef bytes name = config.identity
-    if pointer != NULL:
-        api.SSL_CTX_set_session_id_context(pointer, <const unsigned char*><const char*>name, <unsigned int>len(name))
-
-
 def choose_by_name(config):
     """Have clients get the certificate, and meet the policy, of the name they ask for."""
     cdef void* pointer = context_pointer(config.context)

@@ -278,6 +278,11 @@ cdef class Secured:
         """Whom to accept, of this connection alone. What verification found is there in any case."""
         connection_verify(self.c.ssl, self.server, asked, refusing)
 
+    def set_identity(self, bytes identity):
+        """A session made under one configuration cannot be resumed under another. Of this connection and not of its
+        context, whose identity `_ssl` gives no connection from CPython 3.13 on."""
+        api.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>identity, <unsigned int>len(identity))
+
     def check_name(self, str name):
         """Have verification look at the name, too."""
         cdef void* param = api.SSL_get0_param(self.c.ssl)

@@ -7,7 +7,8 @@ PYBUNTCP_TEST_LOOPS.
 
 Tests of the contract and of units run over every transport; others over plain ones. A test that
 means plain ones alone says why, with `plain`. Which there are in this run is `--transports tcp,tls`,
-or PYBUNTCP_TEST_TRANSPORTS.
+or PYBUNTCP_TEST_TRANSPORTS. Of loops times transports a run leaves out what `LEFT_OUT` says: each of
+the two runs with tcp, or on the other loops. `--product` leaves out nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .loops import Loop, StandaloneLoop
 from .transports import TRANSPORTS
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (StandaloneLoop, AsyncioLoop, UvloopLoop, NativeLoop)}
+
+LEFT_OUT = {("uvloop", "unix"), ("native", "unix"), ("native", "tls")}
 
 MARKERS = (
     "every_loop: runs on the standalone loop and in asyncio loops, as the tests of the contract do",
@@ -45,6 +48,7 @@ def add_options(parser: pytest.Parser) -> None:
             default=os.environ.get(variable) or ",".join(table),
             help=f"the {what} that tests run on, with commas; default: {variable}, else %(default)s",
         )
+    parser.addoption("--product", action="store_true", help="every loop with every transport")
 
 
 def chosen(config: pytest.Config) -> list[str]:
@@ -79,6 +83,20 @@ def transports_of(definition: Any, names: list[str], among: Sequence[str] = tupl
     among = [name for name in among if sealed or not TRANSPORTS[name].sealed]
     here = [_parameter(name, "") for name in names if name in among]
     return here or [_parameter(among[0], f"over {' or '.join(among)} alone")]
+
+
+def leave_out(config: pytest.Config, items: list[Any]) -> None:
+    """Take those tests out of the run that `LEFT_OUT` names; pytest counts them as deselected."""
+    if config.getoption("--product") or "tcp" not in chosen_transports(config):
+        return
+    left_out = [item for item in items if _pair(item) in LEFT_OUT]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _pair(item) not in LEFT_OUT]
+
+
+def _pair(item: Any) -> tuple[Any, Any]:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("loop_name"), parameters.get("transport")
 
 
 def _parameter(name: str, missing: str) -> Any:
