@@ -7,6 +7,7 @@
 
    Conversation: one JSON object a line on stdout, and one line read from stdin before it goes on (end of file ends it):
      echo, churn   ready | measured window | done
+     fixed         ready | measured window | done    messages are due at a fixed rate; latency counts from when they were due (no coordinated omission)
      idle          ready (base connections open) | open N more | open | hold until stdin ends
    Latency in a closed loop is not latency at a fixed rate: a slow reply delays the next question (coordinated omission). */
 
@@ -15,17 +16,13 @@
 
 #include <arpa/inet.h>
 #include <getopt.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-enum { EVENTS = 256, READ_SIZE = 1 << 18, STALL_MS = 10000, OPENING_AT_ONCE = 64, PORTS_PER_SOURCE = 4000 };
-enum mode { ECHO, CHURN, IDLE };
+enum { READ_SIZE = 1 << 18 };
+enum mode { ECHO, CHURN, FIXED, IDLE };
 enum state { CLOSED, OPENING, OPEN, ENDING };
 
 struct connection {
@@ -45,16 +42,13 @@ static struct {
     bool touch;
     unsigned depth;
     size_t size;
-    double warmup, seconds;
-} want = {.mode = ECHO, .host = "127.0.0.1", .connections = 50, .base = 0, .sources = 0, .limit = 300, .depth = 1, .size = 100, .warmup = 0.3, .seconds = 2.0};
+    double warmup, seconds, rate;
+} want = {.mode = ECHO, .host = "127.0.0.1", .connections = 50, .base = 0, .sources = 0, .limit = 300, .depth = 1, .size = 100, .warmup = 0.3, .seconds = 2.0, .rate = 1000};
 
-static int poller;
-static struct connection *all;
+#include "phases.h"
+
 static char *pattern, input[READ_SIZE];
 static size_t pattern_length;
-static bool sending;            /* a finished message is followed by another */
-static int opening, open_now, active; /* active: connections with something in flight */
-static uint64_t deadline, attempts;
 
 /* --- one connection --- */
 
@@ -69,20 +63,15 @@ static void send_owed(struct connection *c) {
     }
 }
 
-static void ask(struct connection *c, unsigned count, uint64_t now) {
+static void ask_several(struct connection *c, unsigned count, uint64_t now) {
+    if (c->in_flight + count > want.depth) die("a connection has %u messages in flight: the server cannot keep this rate", c->in_flight);
     if (c->in_flight == 0) active++;
     for (unsigned i = 0; i < count; i++) c->sent[(c->oldest + c->in_flight++) % want.depth] = now;
     c->to_send += count * want.size;
     send_owed(c);
 }
 
-static void bind_source(int fd) {
-    if (want.path || want.sources < 2) return;
-    int yes = 1;
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(attempts % (uint64_t)want.sources))};
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
-    if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) die("bind source address: %s", strerror(errno));
-}
+static void ask(struct connection *c, uint64_t when) { ask_several(c, 1, when); }
 
 static void dial(struct connection *c) {
     struct sockaddr_un local = {.sun_family = AF_UNIX};
@@ -95,27 +84,21 @@ static void dial(struct connection *c) {
     c->fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) die("socket: %s", strerror(errno));
     if (!want.path) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    bind_source(c->fd);
+    if (!want.path) bind_source(c->fd);
     attempts++;
     c->born = clock_ns();
     c->state = OPENING;
     c->in_flight = c->oldest = 0;
     c->to_send = c->send_at = c->receive_at = 0;
-    opening++;
-    if (connect(c->fd, to, length) < 0 && errno != EINPROGRESS) die("connect: %s", strerror(errno));
-    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e) < 0) die("epoll_ctl: %s", strerror(errno));
+    begin_connect(c, to, length);
 }
 
 static void opened(struct connection *c) {
-    int error = 0;
-    socklen_t length = sizeof error;
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-    if (error) die("connect: %s", strerror(error));
+    check_connected(c);
     c->state = OPEN;
     opening--;
     open_now++;
-    if (want.mode == CHURN) ask(c, 1, c->born);
+    if (want.mode == CHURN) ask(c, c->born);
 }
 
 static void closed_by_server(struct connection *c) {
@@ -145,8 +128,9 @@ static void replied(struct connection *c, unsigned count, uint64_t now) {
     c->oldest = (c->oldest + count) % want.depth;
     c->in_flight -= count;
     if (c->in_flight == 0) active--;
+    if (want.mode == FIXED) return;
     if (now >= deadline) sending = false;
-    if (sending) ask(c, count, now);
+    if (sending) ask_several(c, count, now);
 }
 
 static void receive(struct connection *c) {
@@ -172,41 +156,16 @@ static void on_event(struct connection *c, uint32_t events) {
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) receive(c);
 }
 
-static void turn(void) {
-    struct epoll_event events[EVENTS];
-    int n = epoll_wait(poller, events, EVENTS, STALL_MS);
-    if (n < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
-    if (n == 0) die("nothing moved for %d s: %d opening, %d open, %d waiting for a reply", STALL_MS / 1000, opening, open_now, active);
-    for (int i = 0; i < n; i++) on_event(events[i].data.ptr, events[i].events);
-}
-
 /* --- phases --- */
 
-static void open_range(int from, int to) {
-    for (int next = from; next < to || opening > 0;) {
-        while (next < to && opening < OPENING_AT_ONCE) dial(&all[next++]);
-        turn();
-    }
+static void start(struct connection *c) {
+    if (want.mode == CHURN) dial(c);
+    else ask_several(c, want.depth, clock_ns());
 }
 
 static void run_for(double seconds) {
     forget_messages();
-    sending = true;
-    deadline = clock_ns() + (uint64_t)(seconds * 1e9);
-    for (int i = 0; i < want.connections; i++) {
-        if (want.mode == CHURN) dial(&all[i]);
-        else ask(&all[i], want.depth, clock_ns());
-    }
-    while (active > 0 || opening > 0) turn();
-}
-
-static void touch_range(int from, int to) {
-    sending = false;
-    for (int i = from; i < to; i++) {
-        ask(&all[i], 1, clock_ns());
-        while (active >= OPENING_AT_ONCE) turn();
-    }
-    while (active > 0) turn();
+    (want.mode == FIXED ? run_at_rate : run_closed)(seconds);
 }
 
 static void measure(void) {
@@ -221,17 +180,6 @@ static void measure(void) {
     wait_for_line();
 }
 
-static void hold(void) {
-    open_range(0, want.base);
-    if (want.touch) touch_range(0, want.base);
-    printf("{\"event\": \"ready\", \"connections\": %d}\n", want.base);
-    if (!wait_for_line()) return;
-    open_range(want.base, want.base + want.connections);
-    if (want.touch) touch_range(want.base, want.base + want.connections);
-    printf("{\"event\": \"open\", \"connections\": %d}\n", want.base + want.connections);
-    while (wait_for_line()) {}
-}
-
 /* --- setting up --- */
 
 static void make_pattern(void) {
@@ -242,16 +190,10 @@ static void make_pattern(void) {
     for (size_t i = 0; i < pattern_length; i++) pattern[i] = (char)('!' + (i % want.size) * 7 % 89);
 }
 
-static void make_connections(int count) {
-    all = calloc((size_t)count, sizeof *all);
-    uint64_t *times = calloc((size_t)count * want.depth, sizeof *times);
-    if (!all || !times) die("out of memory");
-    for (int i = 0; i < count; i++) all[i].sent = times + (size_t)i * want.depth;
-}
-
 static enum mode parse_mode(const char *word) {
     if (!strcmp(word, "echo") || !strcmp(word, "five")) return ECHO;  /* five: the reply is as long as the message; only the server's writes differ */
     if (!strcmp(word, "churn")) return CHURN;
+    if (!strcmp(word, "fixed")) return FIXED;
     if (!strcmp(word, "idle")) return IDLE;
     die("unknown mode %s", word);
 }
@@ -259,7 +201,7 @@ static enum mode parse_mode(const char *word) {
 static void parse(int argc, char **argv) {
     static const struct option options[] = {
         {"mode", 1, 0, 'm'}, {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"connections", 1, 0, 'c'}, {"base", 1, 0, 'b'}, {"size", 1, 0, 's'},
-        {"depth", 1, 0, 'd'}, {"warmup", 1, 0, 'w'}, {"seconds", 1, 0, 't'}, {"sources", 1, 0, 'a'}, {"limit", 1, 0, 'l'}, {"touch", 0, 0, 'T'}, {0, 0, 0, 0}};
+        {"depth", 1, 0, 'd'}, {"warmup", 1, 0, 'w'}, {"seconds", 1, 0, 't'}, {"sources", 1, 0, 'a'}, {"limit", 1, 0, 'l'}, {"rate", 1, 0, 'f'}, {"touch", 0, 0, 'T'}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
         case 'm': want.mode = parse_mode(optarg); break;
         case 'h': want.host = optarg; break;
@@ -273,14 +215,16 @@ static void parse(int argc, char **argv) {
         case 't': want.seconds = atof(optarg); break;
         case 'a': want.sources = atoi(optarg); break;
         case 'l': want.limit = atoi(optarg); break;
+        case 'f': want.rate = atof(optarg); break;
         case 'T': want.touch = true; break;
-        default: die("usage: load --mode echo|churn|idle (--host H --port P | --unix PATH) --connections N --size BYTES --depth N --warmup S --seconds S "
-                     "[--base N] [--touch] [--sources N] [--limit S]");
+        default: die("usage: load --mode echo|churn|fixed|idle (--host H --port P | --unix PATH) --connections N --size BYTES --depth N --warmup S --seconds S "
+                     "[--rate MESSAGES] [--base N] [--touch] [--sources N] [--limit S]");
         }
-    if (want.connections < 1 || want.base < 0 || want.size < 1 || want.depth < 1 || want.seconds <= 0) die("connections, size, depth and seconds must be positive");
+    if (want.connections < 1 || want.base < 0 || want.size < 1 || want.depth < 1 || want.seconds <= 0 || want.rate <= 0) die("connections, size, depth, seconds and rate must be positive");
     if (!want.path && (want.port < 1 || want.port > 65535)) die("--port or --unix is needed");
     if (want.mode == CHURN) want.depth = 1;
-    if (want.sources == 0) want.sources = want.mode == CHURN ? 200 : 1 + (want.base + want.connections) / PORTS_PER_SOURCE;
+    if (want.mode == FIXED) want.depth = DUE_AT_MOST;
+    if (want.sources == 0) want.sources = want.mode == CHURN ? SOURCES_OF_MANY : 1 + (want.base + want.connections) / PORTS_PER_SOURCE;
     if (want.sources > 250) want.sources = 250;
     if (strncmp(want.host, "127.", 4)) die("loopback only");
 }
@@ -291,10 +235,9 @@ int main(int argc, char **argv) {
     raise_descriptor_limit(want.base + want.connections);
     make_pattern();
     make_connections(want.base + want.connections);
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    if (poller < 0) die("epoll_create1: %s", strerror(errno));
-    if (want.mode == ECHO) open_range(0, want.connections);
-    if (want.mode == IDLE) hold();
+    if (want.mode == FIXED) prepare_clockwork();
+    if (want.mode == ECHO || want.mode == FIXED) open_range(0, want.connections);
+    if (want.mode == IDLE) hold("");
     else measure();
     return 0;
 }

@@ -18,16 +18,10 @@
 
 #include <arpa/inet.h>
 #include <getopt.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
-enum { EVENTS = 256, STALL_MS = 10000, OPENING_AT_ONCE = 64, PORTS_PER_SOURCE = 4000, SOURCES_OF_MANY = 200, DUE_AT_MOST = 1 << 14 };
 enum mode { ECHO, HANDSHAKE, FIXED, IDLE };
 enum state { CLOSED, DIALLING, SHAKING, OPEN, ENDING };
 
@@ -53,13 +47,11 @@ static struct {
     double warmup, seconds, rate;
 } want = {.mode = ECHO, .connections = 50, .limit = 300, .version = OSSL_TLS1_3, .depth = 1, .size = 100, .warmup = 0.3, .seconds = 2.0, .rate = 1000};
 
-static int poller, clockwork;   /* clockwork: the timer of `fixed` */
-static struct connection *all;
+#include "phases.h"
+
 static char *pattern;           /* period bytes repeated, as long as a message or a read, and a period more */
-static char told[256];          /* version and suite of the last handshake */
-static bool sending;            /* a finished message is followed by another */
-static int opening, open_now, active; /* active: connections with something in flight */
-static uint64_t deadline, attempts, resumed, first_due, dues;
+static char told[256];          /* version and suite of the last handshake, as more of a JSON object */
+static uint64_t resumed;
 
 /* --- one connection --- */
 
@@ -98,14 +90,6 @@ static void ask(struct connection *c, uint64_t when) {
     send_output(c);
 }
 
-static void bind_source(int fd) {
-    if (want.sources < 2) return;
-    int yes = 1;
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(attempts % (uint64_t)want.sources))};
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
-    if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) die("bind source address: %s", strerror(errno));
-}
-
 static void dial(struct connection *c) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)want.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int yes = 1;
@@ -119,10 +103,7 @@ static void dial(struct connection *c) {
     c->in_flight = c->oldest = 0;
     c->receive_at = 0;
     c->ssl = seal_begin(want.resume ? c->session : NULL);
-    opening++;
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) die("connect: %s", strerror(errno));
-    struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e) < 0) die("epoll_ctl: %s", strerror(errno));
+    begin_connect(c, (struct sockaddr *)&to, sizeof to);
 }
 
 static void shake(struct connection *c) {
@@ -134,17 +115,14 @@ static void shake(struct connection *c) {
         open_now++;
         resumed += (uint64_t)ossl.SSL_session_reused(c->ssl);
         const void *suite = ossl.SSL_get_current_cipher(c->ssl);
-        snprintf(told, sizeof told, "\"version\": \"%s\", \"suite\": \"%s\"", ossl.SSL_get_version(c->ssl), ossl.SSL_CIPHER_get_name(suite));
+        snprintf(told, sizeof told, ", \"version\": \"%s\", \"suite\": \"%s\"", ossl.SSL_get_version(c->ssl), ossl.SSL_CIPHER_get_name(suite));
     }
     if (rc == 1 && want.mode == HANDSHAKE) ask(c, c->born);  /* goes out with the end of the handshake */
     else send_output(c);
 }
 
 static void dialled(struct connection *c) {
-    int error = 0;
-    socklen_t length = sizeof error;
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-    if (error) die("connect: %s", strerror(error));
+    check_connected(c);
     c->state = SHAKING;
     shake(c);
 }
@@ -242,78 +220,24 @@ static void on_event(struct connection *c, uint32_t events) {
     if (c->state > DIALLING && events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) receive(c);
 }
 
-/* --- the fixed rate --- */
-
-static uint64_t due_at(uint64_t number) { return first_due + (uint64_t)((double)number * 1e9 / want.rate); }
-
-static void ask_what_is_due(void) {
-    uint64_t expired, now = clock_ns();
-    if (read(clockwork, &expired, sizeof expired) < 0 && errno != EAGAIN) die("timer: %s", strerror(errno));
-    for (; due_at(dues) <= now && due_at(dues) < deadline; dues++) ask(&all[dues % (uint64_t)want.connections], due_at(dues));
-    uint64_t next = due_at(dues);
-    sending = next < deadline;
-    struct itimerspec at = {.it_value = {.tv_sec = (time_t)(next / 1000000000u), .tv_nsec = (long)(next % 1000000000u)}};
-    if (sending && timerfd_settime(clockwork, TFD_TIMER_ABSTIME, &at, NULL) < 0) die("timer: %s", strerror(errno));
-}
-
-static void prepare_clockwork(void) {
-    clockwork = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
-    if (clockwork < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, clockwork, &e) < 0) die("timer: %s", strerror(errno));
-}
-
-static void turn(void) {
-    struct epoll_event events[EVENTS];
-    int n = epoll_wait(poller, events, EVENTS, STALL_MS);
-    if (n < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
-    if (n == 0) die("nothing moved for %d s: %d opening, %d open, %d waiting for a reply", STALL_MS / 1000, opening, open_now, active);
-    for (int i = 0; i < n; i++)
-        if (events[i].data.ptr) on_event(events[i].data.ptr, events[i].events);
-        else ask_what_is_due();
-}
-
 /* --- phases --- */
 
-static void open_range(int from, int to) {
-    for (int next = from; next < to || opening > 0;) {
-        while (next < to && opening < OPENING_AT_ONCE) dial(&all[next++]);
-        turn();
-    }
+static void start(struct connection *c) {
+    if (want.mode == HANDSHAKE) dial(c);
+    else ask(c, clock_ns());
 }
 
 static void run_for(double seconds) {
     forget_messages();
     attempts = resumed = 0;
-    sending = true;
-    deadline = clock_ns() + (uint64_t)(seconds * 1e9);
-    if (want.mode == FIXED) {
-        first_due = clock_ns();
-        dues = 0;
-        ask_what_is_due();
-        while (sending || active > 0) turn();
-        return;
-    }
-    for (int i = 0; i < want.connections; i++) {
-        if (want.mode == HANDSHAKE) dial(&all[i]);
-        else ask(&all[i], clock_ns());
-    }
-    while (active > 0 || opening > 0) turn();
-}
-
-static void touch_range(int from, int to) {
-    sending = false;
-    for (int i = from; i < to; i++) {
-        ask(&all[i], clock_ns());
-        while (active >= OPENING_AT_ONCE) turn();
-    }
-    while (active > 0) turn();
+    (want.mode == FIXED ? run_at_rate : run_closed)(seconds);
 }
 
 static void measure(void) {
     struct rusage before;
     char extra[128];
     run_for(want.warmup);
-    printf("{\"event\": \"ready\", \"connections\": %d, \"openssl\": \"%s\", %s}\n", want.connections, ossl.OpenSSL_version(0), told);
+    printf("{\"event\": \"ready\", \"connections\": %d, \"openssl\": \"%s\"%s}\n", want.connections, ossl.OpenSSL_version(0), told);
     if (!wait_for_line()) return;
     getrusage(RUSAGE_SELF, &before);
     uint64_t start = clock_ns();
@@ -323,17 +247,6 @@ static void measure(void) {
     wait_for_line();
 }
 
-static void hold(void) {
-    open_range(0, want.base);
-    if (want.touch) touch_range(0, want.base);
-    printf("{\"event\": \"ready\", \"connections\": %d}\n", want.base);
-    if (!wait_for_line()) return;
-    open_range(want.base, want.base + want.connections);
-    if (want.touch) touch_range(want.base, want.base + want.connections);
-    printf("{\"event\": \"open\", \"connections\": %d, %s}\n", want.base + want.connections, told);
-    while (wait_for_line()) {}
-}
-
 /* --- setting up --- */
 
 static void make_pattern(void) {
@@ -341,13 +254,6 @@ static void make_pattern(void) {
     pattern = malloc(length);
     if (!pattern) die("out of memory");
     for (size_t i = 0; i < length; i++) pattern[i] = (char)('!' + (i % want.period) * 7 % 89);
-}
-
-static void make_connections(int count) {
-    all = calloc((size_t)count, sizeof *all);
-    uint64_t *times = calloc((size_t)count * want.depth, sizeof *times);
-    if (!all || !times) die("out of memory");
-    for (int i = 0; i < count; i++) all[i].sent = times + (size_t)i * want.depth;
 }
 
 /* Run only when nobody else wants this core: whoever measures latency beside this load is not kept waiting by it. */
@@ -419,11 +325,9 @@ int main(int argc, char **argv) {
     make_pattern();
     make_connections(want.base + want.connections);
     if (want.meek) be_meek();
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    if (poller < 0) die("epoll_create1: %s", strerror(errno));
     if (want.mode == FIXED) prepare_clockwork();
     if (want.mode == ECHO || want.mode == FIXED) open_range(0, want.connections);
-    if (want.mode == IDLE) hold();
+    if (want.mode == IDLE) hold(told);
     else measure();
     return 0;
 }
