@@ -343,7 +343,7 @@ class ServerConfig(OptionsConfig):
                 raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
         self.curve = options.ecdh_curve
         self.limits = [name for name in OF_THE_BORROWED_IN_SNI if getattr(options, name) is not None]
-        self.identity = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
+        self.session_id_context = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
         self.hosts = hosts_of(options.sni)
         _tls.choose_by_name(self)
 
@@ -351,7 +351,7 @@ class ServerConfig(OptionsConfig):
         super().prepare(secured)
         if secured.borrowed:
             secured.set_verify(self.asking, self.refusing)
-            secured.set_identity(self.identity)
+            secured.set_session_id_context(self.session_id_context)
 
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""

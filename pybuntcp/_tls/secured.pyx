@@ -278,10 +278,10 @@ cdef class Secured:
         """Whom to accept, of this connection alone. What verification found is there in any case."""
         connection_verify(self.c.ssl, self.server, asked, refusing)
 
-    def set_identity(self, bytes identity):
-        """A session made under one configuration cannot be resumed under another. Of this connection and not of its
-        context, whose identity `_ssl` gives no connection from CPython 3.13 on."""
-        api.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>identity, <unsigned int>len(identity))
+    def set_session_id_context(self, bytes name):
+        """A session made under one configuration cannot be resumed under another. It is this connection's and not its
+        context's, since from CPython 3.13 on `_ssl` gives each connection one that is the same for all."""
+        api.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>name, <unsigned int>len(name))
 
     def check_name(self, str name):
         """Have verification look at the name, too."""
