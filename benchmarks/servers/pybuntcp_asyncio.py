@@ -58,7 +58,7 @@ async def serve(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """In the loop that is asked for."""
-    parser = make_parser("Echo with pybuntcp inside an asyncio event loop.")
+    parser = make_parser("Echo with pybuntcp inside an asyncio event loop.", tls=True)
     parser.add_argument("--loop", choices=EVENT_LOOPS, default="asyncio")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--reader", action="store_true", help="a task for each connection, with socket.reader()")
