@@ -10,7 +10,7 @@ BUILD_OPTIONS ?=
 ARGS   ?=
 # tests wait more than they compute: several at a time, those that share what they built in one process
 WORKERS ?= 4
-PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0  # loadgroup never ends after a restart
 
 SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])
 

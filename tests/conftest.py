@@ -98,7 +98,7 @@ def no_leaks(request):
 def _last_net(item):
     """Seconds until a test that holds the GIL is shot; pytest-timeout had its chance before."""
     marker = item.get_closest_marker("timeout")
-    return 20.0 + (marker.args[0] if marker and marker.args else 60.0)
+    return 20.0 + float(marker.args[0] if marker and marker.args else item.config.getini("timeout"))
 
 
 @pytest.fixture

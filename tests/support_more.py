@@ -214,6 +214,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         self._unread = b""
 
@@ -244,14 +245,17 @@ class Program:
         return [json.loads(line) for line in (self._unread + out).splitlines()]
 
     def _fail(self, what: str) -> None:
-        self.process.kill()
-        _, err = self.process.communicate()
+        err = self._kill()
         pytest.fail(f"the program {what}; it wrote: {err.decode(errors='replace')[-2000:]}")
 
+    def _kill(self) -> bytes:
+        """End it and the children that it forked, which may hold its outputs open; what it wrote on stderr."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.communicate(timeout=TIMEOUT)[1]
+
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+        if self.process.returncode is None:
+            self._kill()
 
     def __enter__(self) -> Program:
         return self

@@ -274,7 +274,7 @@ FORKING = """
     def fork(socket, *args):
         child = os.fork()
         if child == 0:
-            signal.alarm(8)
+            signal.alarm(15)
             return
         _, status = os.waitpid(child, 0)
         said.set_result(status)
