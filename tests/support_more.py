@@ -26,10 +26,12 @@ from typing import Any
 import pytest
 from support import TIMEOUT, descriptors
 from support import unraisable as unraisable
+from support_programs import end_family
 
 import pybuntcp
 
 TESTS = Path(__file__).parent
+PATIENCE = 2 * TIMEOUT  # with a program, which starts an interpreter first
 
 
 def ignore(socket: Any, *args: Any) -> None:
@@ -218,7 +220,7 @@ class Program:
         )
         self._unread = b""
 
-    def hear(self, timeout: float = TIMEOUT) -> Any:
+    def hear(self, timeout: float = PATIENCE) -> Any:
         """The next thing it says."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._unread:
@@ -234,7 +236,7 @@ class Program:
     def signal(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
-    def finish(self, timeout: float = TIMEOUT, status: int = 0) -> list[Any]:
+    def finish(self, timeout: float = PATIENCE, status: int = 0) -> list[Any]:
         """Wait for its end; what else it said."""
         try:
             out, err = self.process.communicate(timeout=timeout)
@@ -245,17 +247,11 @@ class Program:
         return [json.loads(line) for line in (self._unread + out).splitlines()]
 
     def _fail(self, what: str) -> None:
-        err = self._kill()
+        _, err = end_family(self.process)
         pytest.fail(f"the program {what}; it wrote: {err.decode(errors='replace')[-2000:]}")
 
-    def _kill(self) -> bytes:
-        """End it and the children that it forked, which may hold its outputs open; what it wrote on stderr."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.communicate(timeout=TIMEOUT)[1]
-
     def close(self) -> None:
-        if self.process.returncode is None:
-            self._kill()
+        end_family(self.process)
 
     def __enter__(self) -> Program:
         return self
@@ -264,7 +260,7 @@ class Program:
         self.close()
 
 
-def run_program(source: str, *args: Any, timeout: float = TIMEOUT, status: int = 0) -> list[Any]:
+def run_program(source: str, *args: Any, timeout: float = PATIENCE, status: int = 0) -> list[Any]:
     """What the program said until it ended by itself with this exit status."""
     with Program(source, *args) as program:
         return program.finish(timeout, status)

@@ -8,13 +8,16 @@ not know what is tested.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import TIMEOUT, Job, Peer
@@ -133,6 +136,15 @@ class Dialogue(Peer):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.said.decode(errors='replace')[-2000:]}"
+
+
+def end_family(process: subprocess.Popen[Any]) -> tuple[Any, Any]:
+    """End a program that began a session of its own, with the children it forked, which may hold its outputs open; the
+    rest of what it wrote on both."""
+    if process.returncode is None:  # it has not been waited for: the number is still its group's
+        with contextlib.suppress(PermissionError):  # of macOS, when all of them have ended
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate(timeout=TIMEOUT)
 
 
 def environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support_programs import find_bun
+from support_programs import end_family, find_bun
 
 HERE = Path(__file__).parent / "bun"
 ROOT = Path(__file__).parents[2]
@@ -336,6 +336,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def log(self) -> dict[str, list[str]]:
@@ -343,8 +344,7 @@ class Program:
         try:
             out, err = self._process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            out, err = self._process.communicate()
+            out, err = end_family(self._process)
             pytest.fail(f"{self._process.args} still ran after {SECONDS} s: {out}{err}")
         lines = [line for line in out.splitlines() if line.startswith("{")]
         assert lines, f"{self._process.args} printed no log: {out}{err}"

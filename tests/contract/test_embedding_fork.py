@@ -48,7 +48,7 @@ FORKING = """
     }
 
     def in_child(conn, writer):
-        signal.alarm(15)
+        signal.alarm(8)
         try:
             answer = BODIES[sys.argv[2]](conn)
         except BaseException as error:

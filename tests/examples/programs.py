@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from support import TIMEOUT
-from support_programs import HOST, free_port, installed, tool
+from support_programs import HOST, end_family, free_port, installed, tool
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MEGABYTE = 1 << 20
@@ -57,6 +57,7 @@ class Program:
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             pass_fds=pass_fds,
+            start_new_session=True,
         )
 
     @property
@@ -91,8 +92,7 @@ class Program:
             try:
                 rest, _ = self._process.communicate(timeout=TIMEOUT)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
+                end_family(self._process)
                 raise AssertionError(f"{self} did not end at SIGINT") from None
             self._said += rest
         return self._said.decode(errors="replace")

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-TIMEOUT = 20.0  # seconds; every wait of the harness ends after it
+TIMEOUT = 10.0  # seconds; every wait of the harness ends after it
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:

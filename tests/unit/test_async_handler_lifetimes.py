@@ -12,6 +12,7 @@ from support_hosts import HOSTS, until
 from support_more import Boom, Program, dialled, ignore, unraisable
 
 BIG = 8 << 20  # bytes, more than a kernel takes of a peer that does not read
+ENOUGH = 1 << 20  # the same when both buffers are small
 SMALL = 4096  # a receive buffer
 RING = 0.02  # seconds of a timeout
 
@@ -119,7 +120,7 @@ async def with_error_beside(transport, event, *, first, **options):
 
     def opened(socket):
         shrink_send_buffer(socket)
-        socket.sink().write(pattern(BIG))
+        socket.sink().write(pattern(ENOUGH))
         socket.sink().add_drain_callback(boom)
 
     def boom(error):
@@ -139,7 +140,7 @@ async def with_error_beside(transport, event, *, first, **options):
     else:
         socket.timeout(RING)
     await until(lambda: notes.count(event))
-    got = peer.recv_exactly(BIG)
+    got = peer.recv_exactly(ENOUGH)
     await until(lambda: notes.count("error"))
     await done(got)
     second = "error" if first == event else event
@@ -230,7 +231,7 @@ async def test_h1_a_task_that_cannot_be_made_does_not_end_the_wait_for_one_that_
     def first(socket, chunk):
         if chunk == b"1":
             shrink_send_buffer(socket)
-            socket.sink().write(pattern(BIG))
+            socket.sink().write(pattern(ENOUGH))
             socket.sink().add_drain_callback(boom)
 
     notes = Held("data", data=first)
@@ -243,7 +244,7 @@ async def test_h1_a_task_that_cannot_be_made_does_not_end_the_wait_for_one_that_
     with told_to_loop() as told:
         loop.set_task_factory(refuse)
         try:
-            got = peer.call(peer._recv_exactly, BIG)
+            got = peer.call(peer._recv_exactly, ENOUGH)
             while not told:
                 await asyncio.sleep(0.001)
         finally:
@@ -274,7 +275,7 @@ FORKING = """
     def fork(socket, *args):
         child = os.fork()
         if child == 0:
-            signal.alarm(15)
+            signal.alarm(8)
             return
         _, status = os.waitpid(child, 0)
         said.set_result(status)

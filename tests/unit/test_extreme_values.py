@@ -18,7 +18,7 @@ from support_more import Program, run_program
 FAR = """
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(15)
+    signal.alarm(8)
     rung, sockets = [], []
 
     def opened(socket):

@@ -24,7 +24,7 @@ FAMILY = """
         "The exit status of a child that calls `body` and leaves; -14: it had to be stopped."
         child = os.fork()
         if child == 0:
-            signal.alarm(15)
+            signal.alarm(5)
             code = 1
             try:
                 body and body()
@@ -132,7 +132,7 @@ BETWEEN_RUNS = """
     client = socket.create_connection(("127.0.0.1", listener.port))
     run_and_stop()
     in_thread(lambda: say(fork()))
-    signal.alarm(15)
+    signal.alarm(5)
 """
 
 
@@ -211,7 +211,7 @@ def test_a_child_that_falls_off_the_end_ends_in_order_though_the_parent_resolved
         resolve_a_name()
         child = os.fork()
         if child == 0:
-            signal.alarm(15)
+            signal.alarm(5)
         else:
             say(reap(child))
     """)
@@ -234,7 +234,7 @@ def test_in_a_child_forked_while_a_name_is_looked_up_run_returns(lookups):
             spin(0.02)  # by now none can be taken back from the resolver
             told.append(os.fork())
             if told[0] == 0:
-                signal.alarm(15)
+                signal.alarm(5)
             one.terminate()
 
         ours, theirs = socket.socketpair()
@@ -275,7 +275,7 @@ def test_a_child_forked_in_a_handler_is_told_to_return_from_it_first(verb):
         def data(one, chunk):
             children.append(os.fork())
             if children[0] == 0:
-                signal.alarm(15)
+                signal.alarm(5)
                 try:
                     {verb}
                 except RuntimeError as error:

@@ -33,6 +33,7 @@ from support import (
     wait_for,
     wire_size,
 )
+from support_more import Program
 
 import pybuntcp
 
@@ -275,6 +276,21 @@ def test_a_raw_peer_of_tls_that_closes_with_bytes_unread_resets():
         wait_for(lambda: unread_bytes(other.sock) == wire_size(other.sock, 6), "what is left unread")
         other.close()
         assert peer.recv_until_reset().result() == b""
+
+
+SILENT = """
+    child = os.fork()
+    if child:
+        say("forked")
+    time.sleep(60)
+"""
+
+
+def test_a_program_that_is_silent_is_ended_with_the_child_that_holds_its_outputs():
+    with Program(SILENT) as program:
+        assert program.hear() == "forked"
+        with pytest.raises(pytest.fail.Exception, match=r"was silent for 0\.5 s"):  # and no TimeoutExpired
+            program.hear(timeout=0.5)
 
 
 def test_a_pattern_shows_every_lost_or_moved_byte():
