@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True, embedsignature=False, binding=True, always_allow_keywords=True
+# cython: cdivision=True, embedsignature=True, embedsignature.format=clinic, binding=False, always_allow_keywords=True
 # cython: freethreading_compatible=True
 """_core: the one module that touches libuv. This page is its table of contents.
 
