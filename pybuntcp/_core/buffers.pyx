@@ -2,6 +2,7 @@
 
 Owns `slice_t`, a borrowed look at the caller's str or buffer for the length of one call, and
 `Slab`, the memory that the kernel reads into, with `Lease`, a piece of it lent to a user.
+That memory is inside of a `bytes`, so that a large chunk is given away as it lies there.
 Promises that nothing of the caller's buffer is referenced after `slice_release`, and that a
 leased piece of a slab stays valid and unchanged for as long as anybody holds it.
 Does not know sockets or the loop.
@@ -21,9 +22,11 @@ from cpython.bytes cimport (
     PyBytes_GET_SIZE,
 )
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.stdlib cimport free, malloc
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 
 cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
@@ -32,6 +35,7 @@ cdef extern from "Python.h":
 cdef enum:
     SLAB_SIZE = 81920
     READ_MOST = 65536       # ... of it for one read; all of it for what is sealed, which is longer
+    GIVEN_LEAST = 16384     # a `bytes` of that many is the slab's own; smaller ones are copied out
     LEASE_LEAST = 8192      # smaller chunks are copied: a kept view must not pin a whole slab
 
 
@@ -104,15 +108,30 @@ cdef inline void slice_release(slice_t* self) noexcept:
 @cython.internal
 cdef class Slab:
     """The memory one loop reads into. Owned by the loop, and by every lease of it."""
+    cdef bytes block        # None after `slab_give`, until it is filled
     cdef char* memory
 
     def __cinit__(self):
-        self.memory = <char*>malloc(SLAB_SIZE)
-        if self.memory == NULL:
-            raise MemoryError()
+        slab_fill(self)
 
-    def __dealloc__(self):
-        free(self.memory)
+
+cdef int slab_fill(Slab self) except -1:
+    self.block = PyBytes_FromStringAndSize(NULL, SLAB_SIZE)
+    self.memory = PyBytes_AS_STRING(self.block)
+    return 0
+
+
+cdef bytes slab_give(Slab self, size_t size):
+    """The first `size` bytes as an object of the user's. Nobody may have a lease of this slab."""
+    cdef bytes given
+    cdef PyObject* block = <PyObject*>self.block
+    Py_INCREF(self.block)
+    self.block = None
+    self.memory = NULL
+    _PyBytes_Resize(&block, size)       # nobody else has a reference: it is cut where it lies
+    given = <bytes>block
+    Py_DECREF(given)
+    return given
 
 
 @cython.final

@@ -239,7 +239,7 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
     cdef object lent = None
     try:
         if table.binary_type == BYTES:
-            result = handler(socket_face(s), PyBytes_FromStringAndSize(at, size))
+            result = handler(socket_face(s), chunk_bytes_object(loop_of(s), at, size))
         elif table.binary_type == BYTEARRAY:
             result = handler(socket_face(s), PyByteArray_FromStringAndSize(at, size))
         else:
@@ -249,9 +249,9 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
             handler_returned(s, E_DATA, handler, result)
     except BaseException as error:
         handler_raised(s, E_DATA, handler, error)
-    if lent is not None and size >= LEASE_LEAST:
+    if size >= LEASE_LEAST:
         lent = None
-        slab_renew_if_kept(loop_of(s))
+        slab_renew(loop_of(s))
 
 
 cdef void call_handshake(socket_t* s, int success) noexcept:
@@ -274,6 +274,14 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
         handler_raised(s, E_CLOSE, handler, error)
 
 
+cdef inline bytes chunk_bytes_object(loop_t* loop, const char* at, size_t size):
+    """A large chunk without a copy, where it can be had."""
+    if size < GIVEN_LEAST or at != loop.slab or Py_REFCNT(loop.slab_owner) != 1:
+        return PyBytes_FromStringAndSize(at, size)
+    loop.slab = NULL
+    return slab_give(<Slab>loop.slab_owner, size)
+
+
 cdef object chunk_view(loop_t* loop, const char* at, size_t size):
     """Without a copy where it can be had: what an engine opened lies in a room that is used again."""
     if size < LEASE_LEAST or not loop.slab <= at < loop.slab + SLAB_SIZE:
@@ -281,12 +289,16 @@ cdef object chunk_view(loop_t* loop, const char* at, size_t size):
     return slab_lease(<Slab>loop.slab_owner, at, size)
 
 
-cdef void slab_renew_if_kept(loop_t* loop) noexcept:
-    """Somebody still holds a view of the slab: it is theirs, and the loop takes a new one."""
+cdef void slab_renew(loop_t* loop) noexcept:
+    """The memory that was read into was given away, or somebody holds a view of it: take other."""
     cdef Slab slab
-    if Py_REFCNT(loop.slab_owner) == 1:
+    if loop.slab != NULL and Py_REFCNT(loop.slab_owner) == 1:
         return
     try:
+        if loop.slab == NULL:
+            slab_fill(<Slab>loop.slab_owner)
+            loop.slab = (<Slab>loop.slab_owner).memory
+            return
         slab = Slab()
     except MemoryError as error:
         loop_fail(loop, error)      # reading on would change what the user holds

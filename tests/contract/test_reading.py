@@ -60,8 +60,9 @@ def test_r1_a_memoryview_is_of_plain_bytes(loop, transport):
     assert view.tobytes() == b"abc"
 
 
-@pytest.mark.parametrize("size", [1, 100, 3000, 60_000])
-def test_r1_a_kept_memoryview_stays_valid_and_unchanged(loop, transport, size):
+@pytest.mark.parametrize("binary_type", ["bytes", "memoryview"])
+@pytest.mark.parametrize("size", [1, 100, 3000, 16_383, 16_384, 60_000])
+def test_r1_a_kept_chunk_stays_valid_and_unchanged(loop, transport, size, binary_type):
     kept, copies = [], []
 
     def data(socket, chunk):
@@ -69,7 +70,7 @@ def test_r1_a_kept_memoryview_stays_valid_and_unchanged(loop, transport, size):
         copies.append(bytes(chunk))
         socket.write(b".")
 
-    recorder = Recorder(data=data, binary_type="memoryview")
+    recorder = Recorder(data=data, binary_type=binary_type)
     _socket, peer = accepted(loop, transport, recorder)
     for number in range(20):  # each answered before the next: many events over the same buffer
         peer.send(bytes([number]) * size)
@@ -81,6 +82,20 @@ def test_r1_a_kept_memoryview_stays_valid_and_unchanged(loop, transport, size):
     gc.collect()
     assert list(map(bytes, kept)) == copies
     assert b"".join(copies) == b"".join(bytes([number]) * size for number in range(20))
+
+
+def test_r1_a_kept_view_is_not_touched_by_large_bytes_on_the_same_loop(loop, transport):
+    first, second = Recorder(binary_type="memoryview"), Recorder()
+    _socket, viewed = accepted(loop, transport, first)
+    _socket, other = accepted(loop, transport, second)
+    for number in range(6):
+        viewed.send(bytes([number]) * 50_000)
+        other.send(bytes([100 + number]) * 50_000)
+        loop.run_until(lambda n=number: all(len(r.received()) == (n + 1) * 50_000 for r in (first, second)))
+    views = b"".join(bytes(chunk) for (chunk,) in first.args("data"))
+    chunks = b"".join(chunk for (chunk,) in second.args("data"))
+    assert views == b"".join(bytes([number]) * 50_000 for number in range(6))
+    assert chunks == b"".join(bytes([100 + number]) * 50_000 for number in range(6))
 
 
 def test_r1_a_kept_slice_of_a_memoryview_stays_valid_without_it(loop, transport):
