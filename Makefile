@@ -24,10 +24,10 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types asan coverage annotate bench sdist wheel clean
+.PHONY: help demo test lint format types asan coverage annotate bench instructions sdist wheel clean
 
 help:       ## this menu
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio's, print what was measured
 	$(PY) benchmarks/demo.py $(ARGS)
@@ -64,6 +64,9 @@ annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/
 
 bench: $(VENV)/.bench  ## every benchmark (minutes)
 	$(PY) benchmarks/run.py $(ARGS)
+
+instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
+	$(PY) benchmarks/instructions.py $(ARGS)
 
 sdist: $(VENV)/.dev    ## dist/*.tar.gz, libuv's source inside
 	$(PY) -m build --sdist

@@ -1,4 +1,4 @@
-"""connections: does a message cost more when there are more connections? The echo of bench_echo.py on 50 and on 5,000, all of them busy.
+"""connections: does a message cost more when there are more connections? The echo of bench_echo.py on 10 to 10,000, all of them busy.
 
 Part of the growth is the kernel's and the cache's and nobody escapes it: the limit's own growth is the measure.
 """
@@ -9,7 +9,12 @@ from bench_echo import ECHO_50
 from harness.peers import LIMIT, OURS
 from harness.rows import Goal, Medians, Question, Row
 
-ECHO_5000 = Row("echo-5000", "echo, 100 B, 5,000 connections", connections=5000)
+
+def busy(count: int) -> Row:
+    return Row(f"echo-{count}", f"echo, 100 B, {count:,} connections", connections=count, among="series")
+
+
+ROWS = (busy(10), ECHO_50, busy(200), busy(1000), busy(5000), busy(10000))
 
 
 def growth(medians: Medians, peer: str) -> float | None:
@@ -24,8 +29,9 @@ def growth_over_limit(medians: Medians) -> float | None:
 
 QUESTION = Question(
     name="connections",
-    about="the same echo on 50 and on 5,000 busy connections",
-    rows=(ECHO_50, ECHO_5000),
-    quick=(ECHO_50, ECHO_5000),
+    about="the same echo on 10 to 10,000 busy connections",
+    rows=ROWS,
+    quick=(ECHO_50, busy(5000)),
     goals=(Goal(f"connections: growth from 50 to 5,000, times {LIMIT}'s growth", growth_over_limit, 1.05),),
+    series="connections",
 )

@@ -2,8 +2,8 @@
 
     python benchmarks/run.py                  all questions
     python benchmarks/run.py echo five        these
-    python benchmarks/run.py --quick          about two minutes, for a look only
-    python benchmarks/run.py --show FILE      the tables of a result file again
+    python benchmarks/run.py --quick          less than two minutes, for a look only
+    python benchmarks/run.py --show FILE      the tables of a result file again; --plots FOLDER, --page PAGE: plots, or a Markdown page's tables, made of it
 
 Promises: a round asks every peer before the next round begins, in an order that turns each time; all figures of all rounds are in the file; it ends by itself.
 It does not know: how a row is measured (harness/rows.py), who the peers are (harness/peers.py), what is asked (bench_*.py).
@@ -25,18 +25,27 @@ from typing import Any
 import bench_churn
 import bench_connections
 import bench_echo
+import bench_fanout
 import bench_five
+import bench_http
 import bench_idle
+import bench_latency
+import bench_layers
 import bench_loops
+import bench_pipelining
 import bench_resp
+import bench_sizes
 import bench_threads
+import bench_throughput
 import bench_tls_echo
 import bench_tls_flood
 import bench_tls_handshake
 import bench_tls_idle
 from harness import machine, tls
 from harness.build import HERE, CannotBuildError, compile_program
-from harness.peers import Peer, all_peers
+from harness.page import PageError, fill
+from harness.peers import LEFT_OUT_WHEN_QUICK, Peer, all_peers
+from harness.plots import can_draw, draw
 from harness.report import Result, print_report
 from harness.rows import Plan, Question, Row, measure
 from rich.console import Console
@@ -47,10 +56,17 @@ QUESTIONS = {
     for q in (
         bench_echo.QUESTION,
         bench_five.QUESTION,
+        bench_layers.QUESTION,
         bench_connections.QUESTION,
+        bench_sizes.QUESTION,
+        bench_pipelining.QUESTION,
+        bench_throughput.QUESTION,
+        bench_fanout.QUESTION,
+        bench_latency.QUESTION,
         bench_churn.QUESTION,
         bench_idle.QUESTION,
         bench_resp.QUESTION,
+        bench_http.QUESTION,
         bench_threads.QUESTION,
         bench_loops.QUESTION,
         bench_tls_echo.QUESTION,
@@ -61,6 +77,8 @@ QUESTIONS = {
 }
 STEADY_MODES = ("idle", "wakeups")
 STEADY_ROUNDS = 2  # these hardly vary; more rounds would only take time
+QUICK = (1, 0.1, 0.25)  # rounds, and seconds before and in the window
+FULL = (5, 0.4, 2.0)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,7 +88,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("questions", nargs="*", metavar="question", help=f"{', '.join(QUESTIONS)} (all)")
     parser.add_argument(
-        "--quick", action="store_true", help="two short rounds, about two minutes: for a look, not for quoting"
+        "--quick",
+        action="store_true",
+        help="one short round, fewer rows and peers, under two minutes: for a look, not for quoting",
     )
     parser.add_argument("--rounds", type=int, default=None, help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, default=None, help="measured window of a sample (2.0)")
@@ -86,7 +106,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--show", type=Path, default=None, metavar="FILE", help="print the tables of a result file and stop"
     )
+    parser.add_argument(
+        "--plots", type=Path, default=None, metavar="FOLDER", help="where the plots go (beside the result file)"
+    )
+    parser.add_argument(
+        "--page", type=Path, default=None, metavar="PAGE", help="with --show: fill the tables of this Markdown page"
+    )
     arguments = parser.parse_args()
+    if arguments.page is not None and arguments.show is None:
+        parser.error("--page needs --show FILE")
     if unknown := [q for q in arguments.questions if q not in QUESTIONS]:
         parser.error(f"no question {', '.join(unknown)}: there are {', '.join(QUESTIONS)}")
     for name in ("rounds", "seconds"):
@@ -105,6 +133,16 @@ def chosen_rows(arguments: argparse.Namespace) -> list[Row]:
     return list({row.key: row for row in rows}.values())
 
 
+def say_what_is_left_out(console: Console, arguments: argparse.Namespace) -> None:
+    """A quick look asks less; what, is said."""
+    if not arguments.quick:
+        return
+    asked = {row.key for row in chosen_rows(arguments)}
+    rows = [row.title for q in chosen_questions(arguments) for row in q.rows if row.key not in asked]
+    peers = [] if arguments.peers else sorted(LEFT_OUT_WHEN_QUICK)
+    console.print(f"[dim]--quick leaves out the peers {', '.join(peers) or 'none'}; the rows {'; '.join(dict.fromkeys(rows)) or 'none'}[/dim]", highlight=False)
+
+
 def able_rows(console: Console, rows: list[Row], python: str) -> tuple[list[Row], str]:
     """Those that can be measured here, and the libssl for those over TLS; "" = there are none."""
     if not any(row.tls for row in rows):
@@ -120,7 +158,7 @@ def able_rows(console: Console, rows: list[Row], python: str) -> tuple[list[Row]
 def chosen_peers(arguments: argparse.Namespace) -> list[Peer]:
     peers = all_peers(arguments.python)
     if arguments.peers is None:
-        return peers
+        return [p for p in peers if p.name not in LEFT_OUT_WHEN_QUICK] if arguments.quick else peers
     wanted = arguments.peers.split(",")
     if unknown := set(wanted) - {p.name for p in peers}:
         raise SystemExit(f"no peer {', '.join(sorted(unknown))}: there are {', '.join(p.name for p in peers)}")
@@ -128,7 +166,7 @@ def chosen_peers(arguments: argparse.Namespace) -> list[Peer]:
 
 
 def make_plan(arguments: argparse.Namespace, libssl: str) -> Plan:
-    rounds, warmup, seconds = (2, 0.15, 0.4) if arguments.quick else (5, 0.4, 2.0)
+    rounds, warmup, seconds = QUICK if arguments.quick else FULL
     return Plan(
         rounds=rounds if arguments.rounds is None else arguments.rounds,
         warmup=warmup if arguments.warmup is None else arguments.warmup,
@@ -202,16 +240,33 @@ def write_result(result: Result, path: Path | None) -> Path:
     return target
 
 
-def show(console: Console, path: Path) -> None:
-    result = json.loads(path.read_text())
-    print_report(console, result, [g for q in QUESTIONS.values() for g in q.goals])
+def show(console: Console, arguments: argparse.Namespace) -> None:
+    """An old result: its tables, or plots, or a page filled with it."""
+    result = json.loads(arguments.show.read_text())
+    goals = [g for q in QUESTIONS.values() for g in q.goals]
+    if arguments.page is not None:
+        try:
+            unused = fill(arguments.page, result, goals)
+        except PageError as error:
+            raise SystemExit(str(error)) from None
+        console.print(f"{arguments.page} is filled" + (f"; rows not on it: {', '.join(unused)}" if unused else ""))
+    if arguments.plots is not None:
+        save_plots(console, result, arguments.plots)
+    if arguments.page is None and arguments.plots is None:
+        print_report(console, result, goals)
+
+
+def save_plots(console: Console, result: Result, folder: Path) -> None:
+    draw(result, folder, QUESTIONS.values())
+    words = f"plots: {os.path.relpath(folder)}" if can_draw() else "no plots: matplotlib is not installed"
+    console.print(f"[dim]{words}[/dim]", highlight=False)
 
 
 def main() -> int:
     arguments = parse_arguments()
     console = Console(width=None if sys.stdout.isatty() else 200)
     if arguments.show is not None:
-        show(console, arguments.show)
+        show(console, arguments)
         return 0
     try:
         compile_program("load/load.c")
@@ -230,6 +285,8 @@ def main() -> int:
     result = as_result(rows, peers, plan, told, samples, time.monotonic() - began)
     path = write_result(result, arguments.output)
     print_report(console, result, [g for q in chosen_questions(arguments) for g in q.goals])
+    say_what_is_left_out(console, arguments)
+    save_plots(console, result, arguments.plots or path.with_suffix(""))
     console.print(
         f"[dim]{result['took_seconds']} s; every round's figures: {os.path.relpath(path)}[/dim]", highlight=False
     )

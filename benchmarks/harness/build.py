@@ -19,12 +19,12 @@ class CannotBuildError(Exception):
     """No compiler, or it refused."""
 
 
-def compile_program(source: str) -> Path:
-    """`load/load.c` -> build/load, ready to run."""
+def compile_program(source: str, options: tuple[str, ...] = ()) -> Path:
+    """`load/load.c` -> build/load, ready to run. `options` come last: libraries are among them."""
     origin = HERE / source
     target = BUILD / origin.stem
     if not all(is_built(target, part) for part in (origin, *origin.parent.glob("*.h"))):
-        compile_to(target, origin, ["-std=gnu11", "-Wall", "-Wextra", "-pthread"])
+        compile_to(target, origin, ["-std=gnu11", "-Wall", "-Wextra", "-pthread"], options)
     return target
 
 
@@ -72,20 +72,21 @@ def is_built(target: Path, origin: Path) -> bool:
     return target.exists() and target.stat().st_mtime >= origin.stat().st_mtime
 
 
-def compile_to(target: Path, origin: Path, options: list[str]) -> None:
+def compile_to(target: Path, origin: Path, options: list[str], last: tuple[str, ...] = ()) -> None:
     compiler = os.environ.get("CC", "cc").split()
     if shutil.which(compiler[0]) is None:
         raise CannotBuildError(f"no C compiler ({compiler[0]})")
     BUILD.mkdir(exist_ok=True)
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    run([*compiler, "-O2", *options, "-o", str(unfinished), str(origin), "-ldl"])
+    run([*compiler, "-O2", *options, "-o", str(unfinished), str(origin), *last, "-ldl"])
     unfinished.replace(target)
 
 
 def run(command: list[str], declarations: Path | None = None) -> str:
     """Its output; its last words are the error. `declarations`: where Cython finds pybuntcp when it is installed editable."""
     environment = None if declarations is None else {**os.environ, "PYTHONPATH": str(declarations)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    # not where the caller is: beside the sources Python would import them, unbuilt
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=HERE)
     if done.returncode != 0:
         raise CannotBuildError(f"{' '.join(command[-1:])}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     return done.stdout

@@ -10,7 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.build import BUILD, HERE, CannotBuildError, compile_extension, compile_program, install_package
@@ -24,6 +24,7 @@ FALLBACK = "pybuntcp-fallback"  # the engine for a Python whose OpenSSL cannot b
 REDIS = "redis-server"
 REDIS_SLOTS = "pybuntcp-redis-slots"
 REDIS_PYTHON = "pybuntcp-redis"
+HTTP_EXAMPLE = "pybuntcp-http"
 EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names them; `native` is ours
 EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
 READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
@@ -31,18 +32,41 @@ ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
 PROTOCOL = {"native": "asyncio-native", "uvloop": "uvloop", "asyncio": "asyncio"}
 STREAMS = {loop: f"{PROTOCOL[loop]}-streams" for loop in EVENT_LOOPS}
 OUR_OWN = frozenset(
-    {OURS, SINK, SLOTS, FALLBACK, REDIS_SLOTS, REDIS_PYTHON, *EMBEDDED.values(), *READER.values(), *ASYNC.values()}
+    {
+        OURS,
+        SINK,
+        SLOTS,
+        FALLBACK,
+        REDIS_SLOTS,
+        REDIS_PYTHON,
+        HTTP_EXAMPLE,
+        *EMBEDDED.values(),
+        *READER.values(),
+        *ASYNC.values(),
+    }
 )
 ANY_MODE = frozenset({"echo", "five"})
 THREADS = frozenset({"threads"})
 LOOPS = frozenset({"loops"})  # a handler or a Protocol on an asyncio event loop
 AWAITS = frozenset({"awaits"})  # the same with `await`
 RESP = frozenset({"resp"})
+HTTP = frozenset({"http"})
+SERIES = frozenset({"series"})  # who is asked the rows of a curve: one of each kind
+LAYERS = frozenset({"layers"})  # who is a layer of ours, or the limit below
+STREAM = frozenset({"upload", "download"})
+CHURN = frozenset({"churn"})  # who closes when the client has ended
+MANY = ANY_MODE | STREAM | HTTP | {"fanout"}  # what a server of everybody's can
 FIVE_ONLY = frozenset({"five"})
 TLS = frozenset({"tls", "tls-fifty"})
 TLS_FOLDER = BUILD / "tls"  # the certificate; see tls.py
+LEFT_OUT_WHEN_QUICK = frozenset(
+    {"asyncio-buffered", "uvloop-buffered", "asyncio-streams", "uvloop-streams", "gevent", "aiofastnet", "node", "c-libuv", FALLBACK}
+    | {READER[loop] for loop in ("uvloop", "asyncio")}
+    | set(ASYNC.values())
+)  # variations of others that are asked
 SAYS_OPENSSL = "import ssl; print(ssl.OPENSSL_VERSION)"
 SAYS_ENGINE = "import pybuntcp; i = pybuntcp.tls_engine_info(); print(i['openssl'] + ', engine ' + i['engine'], i['reason'] or '')"
+ASKED = {"tls-fifty": "fifty"} | {mode: mode for mode in MANY | RESP}  # as a server is told
 FORCE_FALLBACK = ("env", "PYBUNTCP_TLS_ENGINE=stdlib")
 
 
@@ -62,8 +86,23 @@ class Peer:
     def start_command(self, mode: str, threads: int = 0) -> list[str]:
         several = ["--threads", str(threads)] if threads else []
         secured = ["--tls", str(TLS_FOLDER)] if mode in TLS else []
-        asked = {"tls-fifty": "fifty", "five": "five", "resp": "resp"}.get(mode, "echo")
-        return [*self.command, "--mode", asked, "--host", "127.0.0.1", "--port", "0", *self.options, *several, *secured]
+        return [
+            *self.command,
+            "--mode",
+            ASKED.get(mode, "echo"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            *self.options,
+            *several,
+            *secured,
+        ]
+
+
+def is_limit(name: str) -> bool:
+    """Bare C: what the others are measured by."""
+    return name.startswith("c-")
 
 
 def server(file: str) -> str:
@@ -78,6 +117,19 @@ def c_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozenset
     return Peer(
         name, what, (str(program),), first_line(os.environ.get("CC", "cc"), "--version"), options=options, modes=modes
     )
+
+
+def libuv_peer(name: str, what: str) -> Peer:
+    """Needs the libuv that was built with pybuntcp in this work tree."""
+    modes = frozenset({"echo"}) | CHURN | SERIES | LAYERS
+    built = sorted(HERE.parent.glob("build/*/libuv/libuv.a"), key=lambda file: file.stat().st_mtime)
+    if not built:
+        return Peer(name, what, missing="no libuv.a under build/: install pybuntcp from this work tree", modes=modes)
+    try:
+        program = compile_program("servers/c_libuv.c", (f"-I{HERE.parent / 'vendor/libuv/include'}", str(built[-1])))
+    except CannotBuildError as error:
+        return Peer(name, what, missing=str(error), modes=modes)
+    return Peer(name, what, (str(program),), first_line(os.environ.get("CC", "cc"), "--version"), modes=modes)
 
 
 def python_peer(
@@ -136,6 +188,13 @@ def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozens
     return Peer(name, what, command, first_line(bun, "--version"), options=options, modes=modes, openssl=said)
 
 
+def node_peer(name: str, what: str, file: str, modes: frozenset[str]) -> Peer:
+    version = first_line("node", "--version")
+    said = ("node", "-p", "'OpenSSL ' + process.versions.openssl")
+    missing = None if version else "no node on the path"
+    return Peer(name, what, ("node", server(file)), version, missing, modes=modes, openssl=said)
+
+
 def slots_peer(python: str, version: str) -> Peer:
     """C functions as handlers: they are compiled for the interpreter that will run them."""
     what = "Cython slots on pybuntcp: no GIL, no objects"
@@ -143,7 +202,7 @@ def slots_peer(python: str, version: str) -> Peer:
         options = ("--slots", str(compile_extension("servers/slots/slots_echo.pyx", python)))
     except (CannotBuildError, OSError, subprocess.TimeoutExpired) as error:
         return Peer(SLOTS, what, missing=str(error))
-    modes = ANY_MODE | THREADS | {"tls"}
+    modes = ANY_MODE | CHURN | THREADS | SERIES | LAYERS | {"tls"}
     return python_peer(
         SLOTS, what, "pybuntcp_handler.py", python, "pybuntcp", version, options=options, modes=modes, says=SAYS_ENGINE
     )
@@ -156,15 +215,36 @@ def redis_peers(python: str, version: str) -> list[Peer]:
     what = "the example in Cython slots"
     try:
         options = ("--package", str(install_package("examples/cython_redis", python)))
-        slots = python_peer(REDIS_SLOTS, what, "pybuntcp_redis.py", python, "pybuntcp", version, options, RESP)
+        slots = python_peer(REDIS_SLOTS, what, "pybuntcp_examples.py", python, "pybuntcp", version, options, RESP)
     except (CannotBuildError, OSError, subprocess.TimeoutExpired) as error:
         slots = Peer(REDIS_SLOTS, what, missing=str(error), modes=RESP)
     return [
         Peer(REDIS, "Redis itself", (python, server("redis_server.py")), redis, missing, modes=RESP),
         slots,
         python_peer(
-            REDIS_PYTHON, "the example in Python", "pybuntcp_redis.py", python, "pybuntcp", version, modes=RESP
+            REDIS_PYTHON, "the example in Python", "pybuntcp_examples.py", python, "pybuntcp", version, modes=RESP
         ),
+    ]
+
+
+def http_peers(python: str, version: str) -> list[Peer]:
+    """Servers that speak all of HTTP, beside those that answer each blank line."""
+    nginx = first_line("sh", "-c", "nginx -v 2>&1")
+    bun = bun_peer("bun-http", "Bun.serve", modes=HTTP)
+    return [
+        python_peer(
+            HTTP_EXAMPLE, "the example in Python", "pybuntcp_examples.py", python, "pybuntcp", version, modes=HTTP
+        ),
+        Peer(
+            "nginx",
+            "nginx, one process",
+            (python, server("nginx_server.py")),
+            nginx,
+            None if nginx else "no nginx",
+            modes=HTTP,
+        ),
+        replace(bun, command=(*bun.command[:-1], server("bun_http.ts"))) if bun.command else bun,
+        node_peer("node-http", "Node's http server", "node_http.mjs", HTTP),
     ]
 
 
@@ -184,10 +264,18 @@ def loop_peers(loop: str, python: str, ours: str) -> list[Peer]:
 
     what = f"asyncio's streams, event loop {loop}"
     return [
-        inside(EMBEDDED[loop], "Python handlers", LOOPS),
-        inside(READER[loop], "socket.reader()", AWAITS, "--reader"),
+        inside(EMBEDDED[loop], "Python handlers", LOOPS | LAYERS),
+        inside(READER[loop], "socket.reader()", AWAITS | (LAYERS if loop == "native" else frozenset()), "--reader"),
         inside(ASYNC[loop], "async def handlers", AWAITS, "--async-handlers"),
-        python_peer(STREAMS[loop], what, "asyncio_streams.py", python, *its_own, chosen, AWAITS),
+        python_peer(
+            STREAMS[loop],
+            what,
+            "asyncio_streams.py",
+            python,
+            *its_own,
+            chosen,
+            AWAITS | ({"echo"} if loop != "native" else frozenset()),
+        ),
     ]
 
 
@@ -195,7 +283,8 @@ def all_peers(python: str) -> list[Peer]:
     """Everybody, in the order of the tables; the limit first."""
     ours = "pybuntcp.__version__, 'libuv', pybuntcp.libuv_version"
     return [
-        c_peer(LIMIT, "bare C on epoll: one read, one write", modes=ANY_MODE | THREADS),
+        c_peer(LIMIT, "bare C on epoll: one read, one write", modes=MANY | CHURN | THREADS | SERIES | LAYERS),
+        libuv_peer("c-libuv", "bare C on libuv: one read, one uv_try_write"),
         c_peer("c-epoll-gathered", "the same, pieces gathered by hand", options=("--gather",), modes=FIVE_ONLY),
         python_peer(
             OURS,
@@ -204,7 +293,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "pybuntcp",
             ours,
-            modes=ANY_MODE | THREADS | LOOPS | AWAITS | TLS,
+            modes=MANY | CHURN | THREADS | LOOPS | AWAITS | TLS | SERIES | LAYERS,
             says=SAYS_ENGINE,
         ),
         python_peer(
@@ -226,7 +315,7 @@ def all_peers(python: str) -> list[Peer]:
             "pybuntcp",
             ours,
             options=("--sink",),
-            modes=FIVE_ONLY,
+            modes=FIVE_ONLY | LAYERS,
         ),
         slots_peer(python, ours),
         *(peer for loop in EVENT_LOOPS for peer in loop_peers(loop, python, ours)),
@@ -246,7 +335,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "uvloop",
             "uvloop.__version__",
-            modes=ANY_MODE | LOOPS | TLS,
+            modes=MANY | CHURN | LOOPS | TLS | SERIES,
         ),
         python_peer(
             PROTOCOL["asyncio"],
@@ -255,7 +344,41 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "platform",
             "platform.python_version()",
-            modes=ANY_MODE | LOOPS | TLS,
+            modes=MANY | CHURN | LOOPS | TLS | SERIES,
+        ),
+        *(
+            python_peer(
+                f"{loop}-buffered",
+                f"asyncio.BufferedProtocol, event loop {loop}",
+                "asyncio_buffered.py",
+                python,
+                module,
+                version,
+                ("--loop", loop),
+                frozenset({"echo", "tls"}),
+            )
+            for loop, module, version in (
+                ("uvloop", "uvloop", "uvloop.__version__"),
+                ("asyncio", "platform", "platform.python_version()"),
+            )
+        ),
+        python_peer(
+            "rloop",
+            "asyncio.Protocol on rloop",
+            "rloop_protocol.py",
+            python,
+            "rloop",
+            "rloop.__version__",
+            modes=MANY | SERIES,  # not CHURN: 0.5 tells the Protocol that the connection is lost, and leaves it open
+        ),
+        python_peer(
+            "gevent",
+            "a greenlet a connection",
+            "gevent_echo.py",
+            python,
+            "gevent",
+            "gevent.__version__",
+            modes=ANY_MODE | CHURN,
         ),
         python_peer(
             "aiofastnet",
@@ -264,7 +387,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "aiofastnet",
             "aiofastnet.__version__",
-            modes=ANY_MODE | TLS,
+            modes=MANY | CHURN | TLS,
         ),
         python_peer(
             "aiofastnet-uvloop",
@@ -274,14 +397,16 @@ def all_peers(python: str) -> list[Peer]:
             "aiofastnet, uvloop",
             "aiofastnet.__version__, 'uvloop', uvloop.__version__",
             options=("--uvloop",),
-            modes=ANY_MODE | TLS,
+            modes=MANY | CHURN | TLS | SERIES,
         ),
-        bun_peer("bun", "Bun.listen", modes=ANY_MODE | TLS),
+        bun_peer("bun", "Bun.listen", modes=MANY | CHURN | TLS | SERIES),
         bun_peer(
             "bun-sink",
             "Bun.listen with an ArrayBufferSink",
             options=("--sink",),
             modes=FIVE_ONLY | {"tls-fifty"},
         ),
+        node_peer("node", "Node's net and tls", "node_echo.mjs", MANY | CHURN | TLS | SERIES),
         *redis_peers(python, ours),
+        *http_peers(python, ours),
     ]

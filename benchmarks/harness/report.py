@@ -13,9 +13,10 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS
+from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS, is_limit
 from harness.rows import Goal, Medians
 
 Result = dict[str, Any]
@@ -42,7 +43,7 @@ FIGURES = (
 )
 BEHIND = {  # figure -> (its name, +1 when less is better)
     "cpu_us": ("server CPU", 1),
-    "rate": ("{}s/s", -1),
+    "rate": ("{}/s", -1),
     "p50_us": ("p50 latency", 1),
     "p99_us": ("p99 latency", 1),
     "private_bytes": ("memory", 1),
@@ -51,6 +52,10 @@ LATENCIES = (("p50 us", "p50_us"), ("p99 us", "p99_us"), ("p99.9 us", "p999_us")
 WAKEUPS = (("server CPU ms", "idle_cpu_ms", 3), ("wake-ups", "wakeups", 0), ("in seconds", "seconds", 1))
 CAPPED_ABOVE = 0.95
 DISTURBED_ABOVE = 0.05
+
+
+def plural(unit: str) -> str:
+    return unit if unit == "MiB" else f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
 
 
 def good(samples: Samples) -> Samples:
@@ -113,7 +118,7 @@ def errors(samples: Samples) -> list[str]:
 
 
 def style(peer: str) -> str | None:
-    return "bold" if peer in OUR_OWN else "dim" if peer.startswith(LIMIT) else None
+    return "bold" if peer in OUR_OWN else "dim" if is_limit(peer) else None
 
 
 def cpu_table(row: dict[str, Any]) -> Table:
@@ -125,7 +130,7 @@ def cpu_table(row: dict[str, Any]) -> Table:
         "user",
         "system",
         f"x {against}",
-        f"{unit}s/s",
+        f"{plural(unit)}/s",
         "p50 us",
         "p99 us",
         "busy: server",
@@ -157,9 +162,11 @@ def remarks(row: dict[str, Any]) -> str | None:
     """What the marks of a table say."""
     unit, said = row.get("unit", "message"), []
     if any(is_capped(samples) for samples in row["samples"].values()):
-        said.append(f"* the load generator was the limit: more {unit}s/s may be possible, and latency is the load's.")
+        said.append(
+            f"* the load generator was the limit: more {plural(unit)}/s may be possible, and latency is the load's."
+        )
     if any(disturbed(samples) for samples in row["samples"].values()):
-        said.append(f"! other programs took over 5 % of a core in some rounds: {unit}s/s and p99 suffer first.")
+        said.append(f"! other programs took over 5 % of a core in some rounds: {plural(unit)}/s and p99 suffer first.")
     return "\n".join(said) or None
 
 
@@ -198,22 +205,27 @@ def wakeups_table(row: dict[str, Any]) -> Table:
 
 
 def latency_table(row: dict[str, Any]) -> Table:
-    """At a fixed rate."""
+    """At a fixed rate; with a flood, how much of that was served, too."""
     table = Table(title=row["title"], title_justify="left", caption=remarks(row), caption_justify="left")
     table.add_column("peer")
-    for heading in (*(heading for heading, _ in LATENCIES), "handshakes/s", "busy: server", "load", "flood"):
+    flooded = ("handshakes/s", "flood's load") if row.get("flood") else ()
+    for heading in (*(heading for heading, _ in LATENCIES), "busy: server", "load", *flooded):
         table.add_column(heading, justify="right")
     for peer, samples in row["samples"].items():
-        shares = [s["flood_generator"]["share"] for s in good(samples) if "flood_generator" in s]
-        loads = [s["generator"]["share"] for s in good(samples)]
-        table.add_row(
-            peer + ("!" if disturbed(samples) else ""),
-            *(with_spread(values(samples, figure), 0) for _, figure in LATENCIES),
-            with_spread(values(samples, "flood"), 0),
-            *(f"{median(v):.0%}" if v else "-" for v in (values(samples, "server_share"), loads, shares)),
-            style=style(peer),
-        )
+        cells = [with_spread(values(samples, figure), 0) for _, figure in LATENCIES]
+        cells += [as_share(values(samples, "server_share")), as_share(generator_shares(samples, "generator"))]
+        if flooded:
+            cells += [with_spread(values(samples, "flood"), 0), as_share(generator_shares(samples, "flood_generator"))]
+        table.add_row(peer + ("!" if disturbed(samples) else ""), *cells, style=style(peer))
     return table
+
+
+def generator_shares(samples: Samples, which: str) -> list[float]:
+    return [s[which]["share"] for s in good(samples) if which in s]
+
+
+def as_share(numbers: list[float]) -> str:
+    return f"{median(numbers):.0%}" if numbers else "-"
 
 
 TABLES = {  # by the row's mode; else the table of CPU
@@ -261,8 +273,12 @@ def behind(row: dict[str, Any], own: str, peer: str) -> Iterable[str]:
         a, b = median(mine), median(other)
         if (a - b) * sign <= 0:
             continue
-        far = f"{abs(a / b - 1):.0%}" if figure != "private_bytes" else f"{a - b:.0f} bytes"
-        yield f"{name.format(unit)} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
+        far = f"{a - b:.0f} bytes" if figure == "private_bytes" else in_percent(abs(a / b - 1))
+        yield f"{name.format(plural(unit))} {far} {'more' if sign > 0 else 'fewer'}{' (the spreads overlap)' if spreads_touch(mine, other) else ''}"
+
+
+def in_percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "less than 1 %"
 
 
 def compared(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -302,13 +318,13 @@ def print_goals(console: Console, medians: Medians, goals: Iterable[Goal]) -> No
 def print_missing(console: Console, result: Result) -> None:
     for name, peer in result["peers"].items():
         if peer["missing"]:
-            console.print(f"[yellow]missing:[/] {name} ({peer['what']}): {peer['missing']}", highlight=False)
+            console.print(f"[yellow]missing:[/] {name} ({peer['what']}): {escape(peer['missing'])}", highlight=False)
     for row in result["rows"]:
         for peer, samples in row["samples"].items():
             for error in errors(samples):
                 failed = sum(s.get("error") == error for s in samples)
                 console.print(
-                    f"[red]failed:[/] {peer}, {row['title']}, {failed} of {len(samples)}: {error}",
+                    f"[red]failed:[/] {peer}, {row['title']}, {failed} of {len(samples)}: {escape(error)}",
                     highlight=False,
                     markup=True,
                 )

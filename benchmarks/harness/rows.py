@@ -15,15 +15,16 @@ from typing import Any
 from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads, read_wakeups
 from harness.build import compile_program
 from harness.machine import Cores
-from harness.peers import LIMIT, Peer
+from harness.peers import ASKED, LIMIT, Peer
 from harness.processes import Load, MeasurementError, Server
-from harness.requests import redis_benchmark
-from harness.tls import flood_command, tls_command
+from harness.requests import redis_benchmark, wrk
+from harness.tls import flood_command, options, tls_command
 
 Sample = dict[str, Any]
 Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
+LOAD_MODES = {"wakeups": "idle", "upload": "echo", "download": "echo"}  # where the load has another word
 IDLE_TIMES = 2.5  # an idle server is watched for that many windows
 REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; makes a sample last as long as others
 
@@ -31,7 +32,7 @@ REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; ma
 @dataclass(frozen=True)
 class Row:
     """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
-    `handshake`, and `fixed` with its messages a second (`rate`), are of the load that speaks TLS."""
+    `upload` and `download` are the load's `echo` with a reply of another length; `handshake` is of the load that speaks TLS; `http` is asked by wrk."""
 
     key: str
     title: str
@@ -50,7 +51,9 @@ class Row:
     tls: str = ""  # the version, "1.2" or "1.3"; "" = none
     pieces: bool = False  # over TLS: the server answers with fifty writes of 20 bytes
     resume: bool = False  # each connection resumes the session of the one before it
-    rate: float = 0
+    reply: int = 0  # bytes of a reply; 0 = as many as were sent
+    stalled: int = 0  # fan-out: subscribers beside `connections` that never read
+    rate: float = 0  # `fixed`: messages a second
     flood: int = 0  # so many clients do nothing but handshakes meanwhile
 
     @property
@@ -59,7 +62,7 @@ class Row:
             return "tls-fifty" if self.pieces else "tls"
         if self.threads or self.among:
             return self.among or "threads"
-        return self.mode if self.mode in ("five", "resp") else "echo"
+        return self.mode if self.mode in ASKED else "echo"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Question:
     rows: tuple[Row, ...]
     quick: tuple[Row, ...]
     goals: tuple[Goal, ...] = field(default=())
+    series: str = ""  # what grows from row to row, as `Row` calls it: then the plot is a curve
 
 
 @dataclass(frozen=True)
@@ -97,28 +101,18 @@ class Plan:
 def load_command(row: Row, port: int, plan: Plan) -> list[str]:
     if row.tls:
         return tls_command(row, port, plan)
-    command = [
-        str(compile_program("load/load.c")),
-        "--mode",
-        "idle" if row.mode == "wakeups" else row.mode,
-        "--port",
-        str(port),
-        "--connections",
-        str(row.connections),
-        "--size",
-        str(row.size),
-    ]
-    command += [
-        "--depth",
-        str(row.depth),
-        "--base",
-        str(row.base),
-        "--warmup",
-        str(plan.warmup),
-        "--seconds",
-        str(plan.seconds),
-    ]
-    return [*command, "--touch"] if row.touch else command
+    asked = {
+        "mode": LOAD_MODES.get(row.mode, row.mode),
+        "port": port,
+        "connections": row.connections,
+        "size": row.size,
+        "depth": row.depth,
+        "base": row.base,
+        "warmup": plan.warmup,
+        "seconds": plan.seconds,
+    }
+    asked |= {name: value for name in ("reply", "rate", "stalled") if (value := getattr(row, name))}
+    return [str(compile_program("load/load.c")), *options(asked), *(["--touch"] if row.touch else [])]
 
 
 def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
@@ -128,6 +122,8 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
         with Server(peer.name, peer.start_command(row.server_mode, row.threads), cores) as server:
             if row.mode == "resp":
                 return measure_requests(row, server, plan)
+            if row.mode == "http":
+                return measure_http(row, server, plan)
             with Load("load", load_command(row, server.port, plan), cores if row.threads else plan.cores.load) as load:
                 if row.mode == "wakeups":
                     return measure_wakeups(row, server, load, plan)
@@ -207,6 +203,16 @@ def measure_requests(row: Row, server: Server, plan: Plan) -> Sample:
         "waited_share": used.waited_ns / 1e9 / done["seconds"],
         **done,
     }
+
+
+def measure_http(row: Row, server: Server, plan: Plan) -> Sample:
+    """The load is wrk; what it has in flight when it stops is answered, and not counted: at most one request a connection."""
+    wrk(row, server.port, plan.warmup, plan.cores.load)
+    before = read_cpu(server.pid)
+    done = wrk(row, server.port, plan.seconds, plan.cores.load)
+    used = read_cpu(server.pid).since(before)
+    share = {"waited_share": used.waited_ns / 1e9 / done["seconds"]}
+    return cpu_figures(used, done["messages"], done["seconds"]) | share | done
 
 
 def await_accepted(server: Server, connections: int) -> None:

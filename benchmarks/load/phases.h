@@ -1,6 +1,6 @@
 /* What both loads do with their connections: open them, have each ask, turn the poller until nothing is in flight, or ask at a fixed rate.
 
-   Included once `struct connection` and `want` are declared: needs the members `fd` and `sent`, and the wishes `connections`, `base`, `sources`, `touch`, `depth` and `rate`.
+   Included once `struct connection` and `want` are declared: needs the members `fd` and `sent`, and the wishes `connections`, `base`, `sources`, `touch`, `depth`, `rate` and `messages`.
    The program gives dial, ask, start and on_event. Promises: a load that stops moving for ten seconds is an error, never a hang; `active` and `opening` are nought when a run returns. */
 
 #include <netinet/in.h>
@@ -94,6 +94,9 @@ static void touch_range(int from, int to) {
     }
     while (active > 0) turn();
 }
+
+/* A run ends with its seconds, or with so many messages exactly (each connection has one at least): what is in flight counts. */
+static bool run_ended(uint64_t now) { return want.messages ? messages + (uint64_t)active >= want.messages : now >= deadline; }
 
 static void run_closed(double seconds) {
     sending = true;

@@ -45,6 +45,7 @@ static struct {
     unsigned depth;
     size_t size, reply, period;
     double warmup, seconds, rate;
+    uint64_t messages;           /* of a run, instead of seconds; 0 = seconds */
 } want = {.mode = ECHO, .connections = 50, .limit = 300, .version = OSSL_TLS1_3, .depth = 1, .size = 100, .warmup = 0.3, .seconds = 2.0, .rate = 1000};
 
 #include "phases.h"
@@ -148,7 +149,7 @@ static void closed_by_server(struct connection *c) {
     open_now--;
     active--;
     count_message(now - c->born);
-    if (now >= deadline) sending = false;
+    if (run_ended(now)) sending = false;
     if (sending) dial(c);
 }
 
@@ -164,7 +165,7 @@ static void replied(struct connection *c, uint64_t now) {
     c->oldest = (c->oldest + 1) % want.depth;
     if (--c->in_flight == 0) active--;
     if (want.mode == FIXED) return;
-    if (now >= deadline) sending = false;
+    if (run_ended(now)) sending = false;
     if (sending) ask(c, now);
 }
 
@@ -281,6 +282,7 @@ static void complete_wishes(void) {
     if (want.period == 0) want.period = want.size;
     want.depth = want.mode == FIXED ? DUE_AT_MOST : 1;
     if (want.sources == 0) want.sources = want.mode == HANDSHAKE ? SOURCES_OF_MANY : 1 + (want.base + want.connections) / PORTS_PER_SOURCE;
+    if (want.messages && want.mode > HANDSHAKE) die("--messages is for echo and handshake");
     if (!want.library) die("--openssl is needed: the path of libssl");
     if (want.connections < 1 || want.base < 0 || want.size < 1 || want.seconds <= 0 || want.rate <= 0) die("connections, size, seconds and rate must be positive");
     if (want.port < 1 || want.port > 65535) die("--port is needed");
@@ -290,7 +292,7 @@ static void complete_wishes(void) {
 static void parse(int argc, char **argv) {
     static const struct option options[] = {
         {"mode", 1, 0, 'm'}, {"openssl", 1, 0, 'o'}, {"port", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"base", 1, 0, 'b'}, {"size", 1, 0, 's'}, {"reply", 1, 0, 'r'},
-        {"period", 1, 0, 'q'}, {"rate", 1, 0, 'f'}, {"warmup", 1, 0, 'w'}, {"seconds", 1, 0, 't'}, {"limit", 1, 0, 'l'}, {"suite", 1, 0, 'x'}, {"version", 1, 0, 'v'},
+        {"period", 1, 0, 'q'}, {"rate", 1, 0, 'f'}, {"messages", 1, 0, 'n'}, {"warmup", 1, 0, 'w'}, {"seconds", 1, 0, 't'}, {"limit", 1, 0, 'l'}, {"suite", 1, 0, 'x'}, {"version", 1, 0, 'v'},
         {"touch", 0, 0, 'T'}, {"resume", 0, 0, 'R'}, {"meek", 0, 0, 'M'}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
         case 'm': want.mode = parse_mode(optarg); break;
@@ -302,6 +304,7 @@ static void parse(int argc, char **argv) {
         case 'r': want.reply = strtoul(optarg, NULL, 10); break;
         case 'q': want.period = strtoul(optarg, NULL, 10); break;
         case 'f': want.rate = atof(optarg); break;
+        case 'n': want.messages = strtoull(optarg, NULL, 10); break;
         case 'w': want.warmup = atof(optarg); break;
         case 't': want.seconds = atof(optarg); break;
         case 'l': want.limit = atoi(optarg); break;
@@ -311,7 +314,7 @@ static void parse(int argc, char **argv) {
         case 'R': want.resume = true; break;
         case 'M': want.meek = true; break;
         default: die("usage: tls_load --mode echo|handshake|fixed|idle --openssl LIBSSL --port P --connections N --size BYTES --warmup S --seconds S "
-                     "[--reply BYTES] [--period BYTES] [--rate MESSAGES] [--base N] [--touch] [--resume] [--suite NAME] [--version 1.2|1.3] [--meek] [--limit S]");
+                     "[--reply BYTES] [--period BYTES] [--rate MESSAGES] [--messages N] [--base N] [--touch] [--resume] [--suite NAME] [--version 1.2|1.3] [--meek] [--limit S]");
         }
     complete_wishes();
 }

@@ -3,15 +3,19 @@
 // Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 // Bun keeps nothing that the kernel did not take, so the tail is kept here and sent from `drain`; the load compares every byte.
 // `--mode five` writes pieces of 20 bytes; with `--sink` it gathers them in an ArrayBufferSink, as Bun's documentation advises for many small writes.
+// `upload`, `download`, `fanout` and `http` are those of README.md: a download goes on in `drain` from the block itself, a fan-out leaves out whom it cannot reach.
 // `--mode fifty` answers with fifty pieces of 20 bytes; `--tls FOLDER` is TLS with the certificate that lies there.
 
 import { ArrayBufferSink, type Socket } from "bun";
 import { parseArgs } from "node:util";
 
-type State = { tail: Buffer[] | null };
+type State = { tail: Buffer[] | null; unsent: number; count: number }; // count: bytes of a block that came, or went
 
 const PIECE = 20;
 const PIECES = 50;
+const BLOCK = Buffer.alloc(1 << 20, "!");
+const UNSENT_AT_MOST = 1 << 16;
+const HTTP_REPLY = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
 const { values: options } = parseArgs({
   args: Bun.argv.slice(2),
   options: {
@@ -28,16 +32,21 @@ function put(socket: Socket<State>, bytes: Uint8Array): void {
   const state = socket.data;
   if (state.tail !== null) {
     state.tail.push(Buffer.from(bytes)); // a copy: the chunk is Bun's
+    state.unsent += bytes.length;
     return;
   }
   const taken = socket.write(bytes);
-  if (taken >= 0 && taken < bytes.length) state.tail = [Buffer.from(bytes.subarray(taken))];
+  if (taken >= 0 && taken < bytes.length) {
+    state.tail = [Buffer.from(bytes.subarray(taken))];
+    state.unsent = bytes.length - taken;
+  }
 }
 
 function drain(socket: Socket<State>): void {
   const waiting = socket.data.tail;
   if (waiting === null) return;
   socket.data.tail = null;
+  socket.data.unsent = 0;
   put(socket, Buffer.concat(waiting));
 }
 
@@ -47,6 +56,34 @@ function echo(socket: Socket<State>, chunk: Buffer): void {
 
 function five(socket: Socket<State>, chunk: Buffer): void {
   for (let at = 0; at < chunk.length; at += PIECE) put(socket, chunk.subarray(at, at + PIECE));
+}
+
+function upload(socket: Socket<State>, chunk: Buffer): void {
+  const state = socket.data;
+  state.count += chunk.length;
+  for (; state.count >= BLOCK.length; state.count -= BLOCK.length) put(socket, BLOCK.subarray(0, 1));
+}
+
+function download(socket: Socket<State>, _: Buffer): void {
+  socket.data.count = Math.max(0, socket.write(BLOCK));
+}
+
+function downloadOn(socket: Socket<State>): void {
+  const state = socket.data;
+  if (state.count < BLOCK.length) state.count += Math.max(0, socket.write(BLOCK.subarray(state.count)));
+}
+
+const everybody = new Set<Socket<State>>();
+
+function fanout(socket: Socket<State>, chunk: Buffer): void {
+  for (const other of everybody)
+    if (other !== socket && other.data.unsent + chunk.length <= UNSENT_AT_MOST) put(other, chunk);
+}
+
+function http(socket: Socket<State>, chunk: Buffer): void {
+  let heads = 0;
+  for (let at = chunk.indexOf("\r\n\r\n"); at >= 0; at = chunk.indexOf("\r\n\r\n", at + 4)) heads++;
+  put(socket, Buffer.from(HTTP_REPLY.repeat(heads)));
 }
 
 const sink = new ArrayBufferSink();
@@ -72,14 +109,22 @@ const answers = {
   echo: [echo, echo],
   five: [five, fiveGathered],
   fifty: [fifty, fiftyGathered],
+  upload: [upload, upload],
+  download: [download, download],
+  fanout: [fanout, fanout],
+  http: [http, http],
 };
 
 const handlers = {
   open(socket: Socket<State>) {
-    socket.data = { tail: null };
+    socket.data = { tail: null, unsent: 0, count: 0 };
+    everybody.add(socket);
+  },
+  close(socket: Socket<State>) {
+    everybody.delete(socket);
   },
   data: answers[options.mode as keyof typeof answers][options.sink ? 1 : 0],
-  drain,
+  drain: options.mode === "download" ? downloadOn : drain,
 };
 
 const tls =

@@ -2,7 +2,8 @@
 
    Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended; loses no byte
    when the kernel takes a write in part (the tail is kept, reading stops until it has left).
-   `--mode five` makes five 20-byte system calls of a 100-byte message, as the words say; `--gather` is what a C programmer would do instead: one write for all of them. */
+   `--mode five` makes five 20-byte system calls of a 100-byte message, as the words say; `--gather` is what a C programmer would do instead: one write for all of them.
+   `upload`, `download`, `fanout` and `http` are those of README.md. What belongs to nobody in particular, the block of a download, is sent from where it lies. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,18 +23,24 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { EVENTS = 1024, READ_SIZE = 1 << 16, PIECE = 20, BACKLOG = 4096 };
+enum { EVENTS = 1024, READ_SIZE = 1 << 16, PIECE = 20, BACKLOG = 4096, BLOCK = 1 << 20, UNSENT_AT_MOST = 1 << 16 };
 
-struct tail {
-    char *bytes;  /* owned; NULL when nothing waits */
-    size_t length;
+struct connection {
+    bool open;
+    char *kept;         /* owned; NULL when nothing waits, or what waits is the block's */
+    const char *tail;   /* what waits, inside of `kept` or of the block */
+    size_t length;      /* ... so much of it */
+    size_t received;    /* upload: of the message that is coming */
 };
+
+typedef void answer_t(int fd, size_t length);
 
 static _Thread_local int poller, listener;
 static _Thread_local char input[READ_SIZE], output[READ_SIZE];
-static bool five, gather;
-static struct tail *tails;  /* by descriptor */
-static int descriptors;
+static char block[BLOCK];
+static answer_t *answer;
+static struct connection *connections;  /* by descriptor */
+static int descriptors, highest;        /* highest: the largest descriptor that was ever open */
 
 static _Noreturn void die(const char *what) {
     perror(what);
@@ -46,58 +53,105 @@ static void watch(int operation, int fd, uint32_t events) {
 }
 
 static void drop(int fd) {
-    free(tails[fd].bytes);
-    tails[fd] = (struct tail){0};
+    free(connections[fd].kept);
+    connections[fd] = (struct connection){0};
     close(fd);
 }
 
-static void keep(int fd, const char *bytes, size_t length) {
-    struct tail *t = &tails[fd];
-    if (!t->bytes) watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
-    t->bytes = realloc(t->bytes, t->length + length);
-    if (!t->bytes) die("realloc");
-    memcpy(t->bytes + t->length, bytes, length);
-    t->length += length;
+/* --- writing --- */
+
+/* Wait for room. `owned`: the bytes are gone when this returns. */
+static void keep(int fd, const char *bytes, size_t length, bool owned) {
+    struct connection *c = &connections[fd];
+    if (c->length == 0) watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
+    if (owned) {
+        char *kept = malloc(c->length + length);
+        if (!kept) die("malloc");
+        if (c->length) memcpy(kept, c->tail, c->length);
+        memcpy(kept + c->length, bytes, length);
+        free(c->kept);
+        c->kept = kept;
+    }
+    c->tail = owned ? c->kept : bytes;
+    c->length += length;
 }
 
-static void put(int fd, const char *bytes, size_t length) {
-    ssize_t n = tails[fd].bytes ? 0 : send(fd, bytes, length, MSG_NOSIGNAL);
+static void put_some(int fd, const char *bytes, size_t length, bool owned) {
+    ssize_t n = connections[fd].length ? 0 : send(fd, bytes, length, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) return;  /* the next read tells the same */
     if (n < 0) n = 0;
-    if ((size_t)n < length) keep(fd, bytes + n, length - (size_t)n);
+    if ((size_t)n < length) keep(fd, bytes + n, length - (size_t)n, owned);
 }
 
-static void put_pieces(int fd, size_t length) {
+static void put(int fd, const char *bytes, size_t length) { put_some(fd, bytes, length, true); }
+
+/* --- the answers --- */
+
+static void echo(int fd, size_t length) { put(fd, input, length); }
+
+static void five(int fd, size_t length) {
     for (size_t at = 0; at < length; at += PIECE) put(fd, input + at, length - at < PIECE ? length - at : PIECE);
 }
 
-static void put_gathered(int fd, size_t length) {
+static void five_gathered(int fd, size_t length) {
     for (size_t at = 0; at < length; at += PIECE) memcpy(output + at, input + at, length - at < PIECE ? length - at : PIECE);
     put(fd, output, length);
 }
+
+static void upload(int fd, size_t length) {
+    struct connection *c = &connections[fd];
+    c->received += length;
+    for (; c->received >= BLOCK; c->received -= BLOCK) put(fd, block, 1);
+}
+
+/* One block for what came: the load waits for it before it asks again. */
+static void download(int fd, size_t length) {
+    if (length == 1) put_some(fd, block, BLOCK, false);
+    else drop(fd);
+}
+
+static void fanout(int from, size_t length) {
+    for (int fd = 0; fd <= highest; fd++)
+        if (connections[fd].open && fd != from && connections[fd].length + length <= UNSENT_AT_MOST) put(fd, input, length);
+}
+
+static void http(int fd, size_t length) {
+    static const char reply[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+    for (const char *at = input, *end; (end = memmem(at, length - (size_t)(at - input), "\r\n\r\n", 4)); at = end + 4) put(fd, reply, sizeof reply - 1);
+}
+
+static answer_t *answer_of(const char *mode, bool gather) {
+    static const struct { const char *mode; answer_t *answer; } answers[] = {
+        {"echo", echo}, {"five", five}, {"upload", upload}, {"download", download}, {"fanout", fanout}, {"http", http}};
+    if (gather && !strcmp(mode, "five")) return five_gathered;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+        if (!strcmp(mode, answers[i].mode)) return answers[i].answer;
+    fprintf(stderr, "no mode %s\n", mode);
+    exit(2);
+}
+
+/* --- events --- */
 
 static void on_readable(int fd) {
     ssize_t n = recv(fd, input, READ_SIZE, 0);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) drop(fd);
-    else if (!five) put(fd, input, (size_t)n);
-    else if (gather) put_gathered(fd, (size_t)n);
-    else put_pieces(fd, (size_t)n);
+    else answer(fd, (size_t)n);
 }
 
 static void on_writable(int fd) {
-    struct tail t = tails[fd];
-    ssize_t n = send(fd, t.bytes, t.length, MSG_NOSIGNAL);
+    struct connection *c = &connections[fd];
+    ssize_t n = send(fd, c->tail, c->length, MSG_NOSIGNAL);
     if (n < 0 && errno == EAGAIN) return;
     if (n < 0) {
         drop(fd);
         return;
     }
-    tails[fd].length -= (size_t)n;
-    memmove(t.bytes, t.bytes + n, tails[fd].length);
-    if (tails[fd].length > 0) return;
-    free(t.bytes);
-    tails[fd].bytes = NULL;
+    c->tail += n;
+    c->length -= (size_t)n;
+    if (c->length > 0) return;
+    free(c->kept);
+    c->kept = NULL;
     watch(EPOLL_CTL_MOD, fd, EPOLLIN);
 }
 
@@ -107,6 +161,8 @@ static void on_connections(void) {
         if (fd >= descriptors) die("more connections than descriptors");
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         watch(EPOLL_CTL_ADD, fd, EPOLLIN);
+        connections[fd].open = true;
+        if (fd > highest) highest = fd;
     }
 }
 
@@ -130,14 +186,15 @@ static void listen_unix(const char *path) {
     printf("LISTENING %s\n", path);
 }
 
-static void make_tails(void) {
+static void make_connections(void) {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     descriptors = limit.rlim_cur < 1 << 20 ? (int)limit.rlim_cur : 1 << 20;
-    tails = calloc((size_t)descriptors, sizeof *tails);
-    if (!tails) die("calloc");
+    connections = calloc((size_t)descriptors, sizeof *connections);
+    if (!connections) die("calloc");
+    memset(block, '!', BLOCK);
 }
 
 static void *serve(void *kept) {
@@ -150,7 +207,7 @@ static void *serve(void *kept) {
         for (int i = 0; i < n; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) on_connections();
-            else if (tails[fd].bytes) on_writable(fd);
+            else if (connections[fd].length) on_writable(fd);
             else on_readable(fd);
         }
     }
@@ -159,11 +216,12 @@ static void *serve(void *kept) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {{"mode", 1, 0, 'm'}, {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"gather", 0, 0, 'g'}, {"threads", 1, 0, 't'}, {0, 0, 0, 0}};
-    const char *host = "127.0.0.1", *path = NULL;
+    const char *host = "127.0.0.1", *path = NULL, *mode = "echo";
+    bool gather = false;
     int port = 0, threads = 1;
     pthread_t thread;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (o) {
-        case 'm': five = !strcmp(optarg, "five"); break;
+        case 'm': mode = optarg; break;
         case 'h': host = optarg; break;
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
@@ -171,7 +229,8 @@ int main(int argc, char **argv) {
         case 't': threads = atoi(optarg); break;
         default: return 2;
         }
-    make_tails();
+    answer = answer_of(mode, gather);
+    make_connections();
     if (path) listen_unix(path);
     for (int i = 0; i < threads && !path; i++) {
         port = listen_tcp(host, port, threads > 1);

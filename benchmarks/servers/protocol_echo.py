@@ -2,6 +2,7 @@
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 `five` answers each chunk in 20-byte writes, `fifty` with fifty writes of its first 20 bytes, the handler everybody writes first: no gathering by hand.
+`upload`, `download`, `fanout` and `http` are those of README.md.
 With `--tls FOLDER` all of it over TLS, with the certificate that lies there.
 It does not know: which loop it runs on.
 """
@@ -14,11 +15,15 @@ import resource
 import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 PIECE = 20
 PIECES = 50
 BACKLOG = 4096
+BLOCK = b"!" * (1 << 20)  # what an upload is long, and what a download brings
+UNSENT_AT_MOST = 1 << 16  # of one subscriber of a fan-out; what would pass it is left out
+HTTP_END = b"\r\n\r\n"
+HTTP_REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
 
 
 class Echo(asyncio.Protocol):
@@ -56,7 +61,86 @@ class Fifty(Echo):
             write(piece)
 
 
-PROTOCOLS = {"echo": Echo, "five": Five, "fifty": Fifty}
+class Upload(Echo):
+    """One connection: a byte for each block that has come."""
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        while self.received >= len(BLOCK):
+            self.received -= len(BLOCK)
+            self.transport.write(BLOCK[:1])
+
+
+class Download(Echo):
+    """One connection: a block for each byte. The load asks for one at a time, so that is all a transport holds."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        for _ in data:
+            self.transport.write(BLOCK)
+
+
+class Fanout(Echo):
+    """One connection: what comes from it goes to all others."""
+
+    __slots__ = ()
+    everybody: ClassVar[set[Fanout]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.everybody.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.everybody.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        for other in self.everybody:
+            transport = other.transport
+            if other is not self and transport.get_write_buffer_size() + len(data) <= UNSENT_AT_MOST:
+                transport.write(data)
+
+
+class Http(Echo):
+    """One connection: the same reply for each head that ends in a chunk."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(HTTP_REPLY * data.count(HTTP_END))
+
+
+PROTOCOLS = {
+    "echo": Echo,
+    "five": Five,
+    "fifty": Fifty,
+    "upload": Upload,
+    "download": Download,
+    "fanout": Fanout,
+    "http": Http,
+}
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """One connection: `Echo` for transports that read into the protocol's memory. The copy is the transport's to keep."""
+
+    __slots__ = ("buffer", "transport", "view")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.WriteTransport, transport)
+        self.buffer = bytearray(1 << 16)
+        self.view = memoryview(self.buffer)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.transport.write(bytes(self.view[:nbytes]))
 
 
 def make_parser(
@@ -99,10 +183,10 @@ def tls_context(folder: str | None) -> ssl.SSLContext | None:
     return context
 
 
-async def serve(arguments: argparse.Namespace) -> None:
+async def serve(arguments: argparse.Namespace, buffered: bool = False) -> None:
     """Listen, say so, serve for ever."""
     loop = asyncio.get_running_loop()
-    protocol, context = PROTOCOLS[arguments.mode], tls_context(arguments.tls)
+    protocol, context = Buffered if buffered else PROTOCOLS[arguments.mode], tls_context(arguments.tls)
     if arguments.unix is not None:
         server = await loop.create_unix_server(protocol, arguments.unix, backlog=BACKLOG, ssl=context)
         where = arguments.unix
@@ -110,7 +194,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         server = await loop.create_server(protocol, arguments.host, arguments.port, backlog=BACKLOG, ssl=context)
         where = server.sockets[0].getsockname()[1]
     print(f"LISTENING {where}", flush=True)
-    await server.serve_forever()
+    await loop.create_future()  # nobody sets it; rloop 0.5 stops accepting in serve_forever()
 
 
 def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> None:

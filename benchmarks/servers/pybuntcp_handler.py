@@ -1,8 +1,8 @@
 """The peers `pybuntcp`: Python handlers on pybuntcp's own loop, written as the first page of its documentation would.
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
-`data` may ignore what `write` returns because no question here keeps more bytes in flight than `high_water_mark`, so nothing can be refused;
-the load compares every byte, so a loss would be an error and never a good figure. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
+Most handlers may ignore what `write` returns because no question that they answer keeps more bytes in flight than `high_water_mark` here, so nothing can be refused;
+the load compares every byte, so a loss would be an error and never a good figure. A download writes on in `drain`, and a fan-out leaves out whom it cannot reach. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
 handlers are the C functions of slots/slots_echo.pyx, compiled there; with `--threads N` as many loops share the port; with `--tls FOLDER` it speaks TLS.
 It does not know: anything private of pybuntcp.
 """
@@ -14,7 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from protocol_echo import BACKLOG, PIECE, PIECES, make_parser, raise_descriptor_limit
+from protocol_echo import (
+    BACKLOG,
+    BLOCK,
+    HTTP_END,
+    HTTP_REPLY,
+    PIECE,
+    PIECES,
+    UNSENT_AT_MOST,
+    make_parser,
+    raise_descriptor_limit,
+)
 
 import pybuntcp
 
@@ -39,6 +49,50 @@ def fifty(socket: pybuntcp.Socket, chunk: bytes) -> None:
         write(piece)
 
 
+def start_upload(socket: pybuntcp.Socket[int]) -> None:
+    """How much of a block has come."""
+    socket.data = 0
+
+
+def upload(socket: pybuntcp.Socket[int], chunk: bytes) -> None:
+    """A byte for each block that has come."""
+    received = socket.data + len(chunk)
+    if received >= len(BLOCK):
+        socket.write(BLOCK[:1] * (received // len(BLOCK)))
+        received %= len(BLOCK)
+    socket.data = received
+
+
+def download(socket: pybuntcp.Socket[int], chunk: bytes) -> None:
+    """A block for a byte; the load asks for one at a time. What is not taken goes on in `drain`."""
+    socket.data = socket.write(BLOCK)
+
+
+def download_on(socket: pybuntcp.Socket[int]) -> None:
+    """The rest, from where it lies."""
+    if socket.data < len(BLOCK):
+        socket.data += socket.write(memoryview(BLOCK)[socket.data :])
+
+
+everybody: set[pybuntcp.Socket[None]] = set()
+
+
+def fanout(socket: pybuntcp.Socket[None], chunk: bytes) -> None:
+    """What comes from one goes to all others."""
+    for other in everybody:
+        if other is not socket and other.pending + len(chunk) <= UNSENT_AT_MOST:
+            other.write(chunk)
+
+
+def leave(socket: pybuntcp.Socket[None], error: OSError | None) -> None:
+    everybody.discard(socket)
+
+
+def http(socket: pybuntcp.Socket[None], chunk: bytes) -> None:
+    """The same reply for each head that ends in a chunk."""
+    socket.write(HTTP_REPLY * chunk.count(HTTP_END))
+
+
 def join_sink(socket: pybuntcp.Socket[pybuntcp.SocketSink]) -> None:
     """A sink for the life of the connection."""
     socket.data = socket.sink()
@@ -51,15 +105,33 @@ def five_in_sink(socket: pybuntcp.Socket[pybuntcp.SocketSink], chunk: bytes) -> 
         write(chunk[at : at + PIECE])
 
 
+def echo_in_sink(socket: pybuntcp.Socket[pybuntcp.SocketSink], chunk: bytes) -> None:
+    """As `echo`, into the sink."""
+    socket.data.write(chunk)
+
+
+HANDLERS: dict[str, dict[str, Any]] = {
+    "echo": {"data": echo},
+    "five": {"data": five},
+    "fifty": {"data": fifty},
+    "upload": {"open": start_upload, "data": upload},
+    "download": {"data": download, "drain": download_on},
+    "fanout": {"open": everybody.add, "data": fanout, "close": leave},
+    "http": {"data": http},
+}
+MARKS = {"download": 1 << 16}  # high_water_mark, where the tail is not to be large
+MARK = 1 << 22  # elsewhere: more than a question keeps in flight on one connection
+
+
 def handlers_for(mode: str, sink: bool, slots: str | None) -> Any:
     if slots is not None:
         sys.path.insert(0, slots)
         import slots_echo
 
         return slots_echo.handlers(mode == "five")
-    if mode != "five":
-        return {"data": fifty if mode == "fifty" else echo}
-    return {"open": join_sink, "data": five_in_sink} if sink else {"data": five}
+    if sink:
+        return {"open": join_sink, "data": five_in_sink if mode == "five" else echo_in_sink}
+    return HANDLERS[mode]
 
 
 def serve_in_threads(count: int, **options: Any) -> None:
@@ -80,7 +152,10 @@ def listen_as_told(handlers: Any, arguments: argparse.Namespace) -> pybuntcp.Lis
         where: dict[str, Any] = {"unix": arguments.unix}
     else:
         where = {"hostname": arguments.host, "port": arguments.port}
-    listener = pybuntcp.listen(socket=handlers, backlog=BACKLOG, tls=tls_options(arguments.tls), **where)
+    mark = MARKS.get(arguments.mode, MARK)
+    listener = pybuntcp.listen(
+        socket=handlers, backlog=BACKLOG, high_water_mark=mark, tls=tls_options(arguments.tls), **where
+    )
     print(f"LISTENING {arguments.unix or listener.port}", flush=True)
     return listener
 

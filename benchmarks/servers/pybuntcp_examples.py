@@ -1,7 +1,7 @@
-"""The peers `pybuntcp-redis`: the RESP servers of this project's examples, as they are there.
+"""The peers `pybuntcp-redis`, `pybuntcp-redis-slots` and `pybuntcp-http`: servers of this project's examples, as they are there.
 
-Promises: the protocol of this folder: `LISTENING <port>` when ready. `--package FOLDER` takes examples/cython_redis, built there;
-without it, it is examples/redis_server, in Python. It does not know how either works.
+Promises: the protocol of this folder: `LISTENING <port>` when ready. For `resp`, `--package FOLDER` takes examples/cython_redis, built there;
+without it, it is examples/redis_server, in Python. For `http` it is examples/http_server.py. It does not know how any of them works.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import pybuntcp
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def handlers_from(package: str | None) -> Any:
+def handlers_for(mode: str, package: str | None) -> Any:
+    if mode == "http":
+        return runpy.run_path(str(EXAMPLES / "http_server.py"))["HttpServer"]()
     if package is None:
         sys.path.insert(0, str(EXAMPLES / "redis_server"))
         return runpy.run_path(str(EXAMPLES / "redis_server" / "__main__.py"))["RedisServer"]()
@@ -32,12 +34,12 @@ def handlers_from(package: str | None) -> Any:
 def main() -> None:
     """Listen, say so, serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mode", choices=["resp"], required=True)
+    parser.add_argument("--mode", choices=["resp", "http"], required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--package", metavar="FOLDER")
     arguments = parser.parse_args()
-    handlers = handlers_from(arguments.package)
+    handlers = handlers_for(arguments.mode, arguments.package)
     with pybuntcp.listen(socket=handlers, hostname=arguments.host, port=arguments.port, backlog=BACKLOG) as listener:
         print(f"LISTENING {listener.port}", flush=True)
         pybuntcp.run()

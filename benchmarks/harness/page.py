@@ -1,0 +1,232 @@
+"""A Markdown page filled from a result file: each block between `<!-- row KEY -->` and `<!-- end -->` is the table of that row.
+
+    <!-- row KEY -->      the row's table            <!-- beside KEY -->   its second ratios
+    <!-- goals -->        goals, and what was met    <!-- behind -->       where ours is behind, in sentences
+    <!-- missing -->      peers and samples without  <!-- machine -->      machine, versions, commit, plan, date
+    <!-- tls -->          who has which library
+
+Promises: what stands outside the blocks is kept to the letter; filling twice gives the same page; a marker that cannot be filled is an error that names it, and the page is then
+not written; a row that no marker asks for is named to the caller. A table's columns and words are report.py's: they are read out of its rich tables.
+It does not know: what the rows mean, where a page lies, what its author says around the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import report
+from harness.peers import OUR_OWN, OURS
+from harness.report import Result
+from harness.rows import Goal
+
+MARKER = re.compile(r"<!-- (?:(row|beside) (\S+)|(goals|behind|missing|machine|tls)) -->")
+END = "<!-- end -->"
+SPECIAL = re.compile(r"([\\`*|<])")
+
+
+class PageError(ValueError):
+    """The page asks for what is not there, or a block of it does not end."""
+
+
+class Keeper(Console):
+    """A console that keeps what is printed, for what report.py only prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        self.kept += objects
+
+
+def fill(page: Path, result: Result, goals: Iterable[Goal]) -> list[str]:
+    """Writes the page anew; returns the keys of the rows that it has no block for."""
+    text = page.read_text()
+    try:
+        filled = "".join(line + "\n" for line in fill_lines(text.splitlines(), blocks_of(result, list(goals))))
+    except PageError as error:
+        raise PageError(f"{page}: {error}") from None
+    if filled != text:
+        page.write_text(filled)
+    asked = {key for kind, key, _ in MARKER.findall(text) if kind == "row"}
+    return [row["key"] for row in result["rows"] if row["key"] not in asked]
+
+
+def fill_lines(lines: list[str], blocks: Callable[[str, str], list[str]]) -> Iterator[str]:
+    """The page's own lines as they are, each block's replaced."""
+    opened = ""
+    for number, line in enumerate(lines, 1):
+        found = MARKER.fullmatch(line.strip())
+        if found and opened:
+            raise PageError(f"line {number}: {opened} has no {END}")
+        if line.strip() == END:
+            if not opened:
+                raise PageError(f"line {number}: {END}, and no block is open")
+            opened = ""
+        if not opened:
+            yield line
+        if found:
+            opened = line.strip()
+            yield from ("", *blocks(found[1] or found[3], found[2] or ""), "")
+    if opened:
+        raise PageError(f"{opened} has no {END}")
+
+
+def blocks_of(result: Result, goals: list[Goal]) -> Callable[[str, str], list[str]]:
+    """What fills a block: of its kind, and for a row of its key."""
+    rows = {row["key"]: row for row in result["rows"]}
+    whole: dict[str, Callable[[], list[str]]] = {
+        "goals": lambda: goal_lines(result, goals),
+        "behind": lambda: behind_lines(result),
+        "missing": lambda: missing_lines(result),
+        "machine": lambda: bullets(machine_words(result)),
+        "tls": lambda: tls_lines(result),
+    }
+
+    def block(kind: str, key: str) -> list[str]:
+        if kind in whole:
+            return whole[kind]()
+        if key not in rows:
+            raise PageError(f"the result has no row {key}")
+        return row_lines(rows[key]) if kind == "row" else beside_lines(rows[key])
+
+    return block
+
+
+# --- blocks ---
+
+
+def row_lines(row: dict[str, Any]) -> list[str]:
+    return table_lines(report.TABLES.get(row["mode"], report.cpu_table)(row))
+
+
+def beside_lines(row: dict[str, Any]) -> list[str]:
+    if not row.get("beside"):
+        raise PageError(f"row {row['key']} sets nobody beside another")
+    table = report.beside_table(row)
+    return table_lines(table) if table.rows else ["Not measured."]
+
+
+def goal_lines(result: Result, goals: list[Goal]) -> list[str]:
+    keeper = Keeper()
+    report.print_goals(keeper, report.medians_of(result), goals)
+    return kept_lines(keeper) or ["No goal was measured."]
+
+
+def missing_lines(result: Result) -> list[str]:
+    keeper = Keeper()
+    report.print_missing(keeper, result)
+    return kept_lines(keeper) or ["Nothing: every peer was there, and every sample gave its figures."]
+
+
+def tls_lines(result: Result) -> list[str]:
+    return table_lines(report.tls_table(result)) if result.get("tls") else ["Nothing was measured over TLS."]
+
+
+def behind_lines(result: Result) -> list[str]:
+    measured = {peer for row in result["rows"] for peer, samples in row["samples"].items() if report.good(samples)}
+    if not OUR_OWN & measured:
+        return [f"{OURS} was not measured."]
+    return bullets(report.sentences(result)) or [f"{OURS} is behind nobody in this run."]
+
+
+def kept_lines(keeper: Keeper) -> list[str]:
+    """Tables as tables, the rest as a list."""
+    lines: list[str] = []
+    for thing in keeper.kept:
+        lines += table_lines(thing) if isinstance(thing, Table) else bullets([plain(thing)])
+    return lines
+
+
+# --- Markdown ---
+
+
+def plain(cell: Any) -> str:
+    """Without rich's markup: `[dim]`, `[/]` and the like."""
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+
+
+def escaped(words: str) -> str:
+    return SPECIAL.sub(r"\\\1", " ".join(words.split()))
+
+
+def bullets(sentences: Iterable[str]) -> list[str]:
+    return [f"- {escaped(sentence)}" for sentence in sentences]
+
+
+def table_lines(table: Table) -> list[str]:
+    """What a rich table says, its title above and its caption below."""
+    heads = [escaped(plain(column.header)) for column in table.columns]
+    rules = ["---:" if column.justify == "right" else "---" for column in table.columns]
+    cells = zip(*([escaped(plain(cell)) for cell in column.cells] for column in table.columns), strict=True)
+    rows = [emphasized(list(line), row.style == "bold") for line, row in zip(cells, table.rows, strict=True)]
+    title = [f"**{escaped(plain(table.title))}**", ""] if table.title else []
+    return [*title, *("| " + " | ".join(line) + " |" for line in (heads, rules, *rows)), *caption_lines(table)]
+
+
+def emphasized(cells: list[str], ours: bool) -> list[str]:
+    """Of ours, who it is and the main figure."""
+    return [f"**{cell}**" if ours and cell and place < 2 else cell for place, cell in enumerate(cells)]
+
+
+def caption_lines(table: Table) -> list[str]:
+    said = plain(table.caption or "").splitlines()
+    return [line for words in said for line in ("", escaped(words))]
+
+
+# --- the machine and the run ---
+
+
+def machine_words(result: Result) -> list[str]:
+    """All that somebody who repeats the run will want to compare, a fact a line."""
+    facts, plan = result["machine"], result["plan"]
+    suite = f", TLS 1.3 with {plan.get('suite') or 'any suite'}" if result.get("tls") else ""
+    software = (f"Python {facts['python']}", facts.get("compiler"))
+    said = [
+        f"machine: {computer(result)}",
+        f"kernel: {system(result)}",
+        f"built with: {', '.join(str(s) for s in software if s)}",
+        f"cores: {result['cores']['words']}",
+        f"source: {source(result)}",
+        f"date: {result['finished'][:10]}, took {result['took_seconds'] / 60:.1f} min",
+        f"plan: {plan['rounds']} interleaved rounds, windows of {plan['seconds']} s after {plan['warmup']} s{suite}",
+    ]
+    return said + [f"{', '.join(peers)}: {version}" for version, peers in versions(result).items()]
+
+
+def computer(result: Result) -> str:
+    facts = result["machine"]
+    memory = f"{facts['memory_kib'] / 2**20:.0f} GiB" if facts.get("memory_kib") else None
+    virtual = "virtual machine" if facts.get("hypervisor") else None
+    governor = f"governor {facts['governor']}" if facts.get("governor") else None
+    parts = (facts.get("cpu"), f"{facts.get('cores')} cores", memory, facts.get("machine"), virtual, governor)
+    return ", ".join(str(part) for part in parts if part)
+
+
+def system(result: Result) -> str:
+    facts = result["machine"]
+    return ", ".join(part for part in (f"{facts['system']} {facts['kernel']}", facts.get("libc")) if part)
+
+
+def source(result: Result) -> str:
+    """The commit, short, and whether what ran was more than the commit."""
+    commit = result["machine"].get("commit")
+    if not commit:
+        return "no commit known"
+    return f"commit {commit['revision'][:10]}{' with uncommitted changes' if commit['changed'] else ''}"
+
+
+def versions(result: Result) -> dict[str, list[str]]:
+    """version -> the peers that were there with it."""
+    found: dict[str, list[str]] = {}
+    for name, peer in result["peers"].items():
+        if not peer["missing"]:
+            found.setdefault(peer["version"] or "version unknown", []).append(name)
+    return found
