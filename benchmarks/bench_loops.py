@@ -47,7 +47,7 @@ QUESTION = Question(
     name="loops",
     about="the echo inside event loops, beside their Protocols and streams; CPU while idle",
     rows=(LOOPS_1, LOOPS_50, AWAITS_1, AWAITS_50, IDLE),
-    quick=(LOOPS_50,),
+    quick=(),
     goals=(
         *(
             Goal(

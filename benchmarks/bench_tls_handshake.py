@@ -42,7 +42,7 @@ QUESTION = Question(
     name="tls_handshake",
     about="server CPU for a TLS handshake: full and resumed, TLS 1.3 and 1.2",
     rows=(FULL, RESUMED, FULL_1_2, RESUMED_1_2),
-    quick=(FULL, RESUMED),
+    quick=(FULL,),
     goals=(
         Goal("TLS 1.3 handshake: server CPU, times uvloop", times_uvloop(FULL), 0.85),
         Goal("TLS 1.3 resumed: server CPU, times a full one", times_full(RESUMED, FULL), 0.5),

@@ -140,7 +140,10 @@ def say_what_is_left_out(console: Console, arguments: argparse.Namespace) -> Non
     asked = {row.key for row in chosen_rows(arguments)}
     rows = [row.title for q in chosen_questions(arguments) for row in q.rows if row.key not in asked]
     peers = [] if arguments.peers else sorted(LEFT_OUT_WHEN_QUICK)
-    console.print(f"[dim]--quick leaves out the peers {', '.join(peers) or 'none'}; the rows {'; '.join(dict.fromkeys(rows)) or 'none'}[/dim]", highlight=False)
+    console.print(
+        f"[dim]--quick leaves out the peers {', '.join(peers) or 'none'}; the rows {'; '.join(dict.fromkeys(rows)) or 'none'}[/dim]",
+        highlight=False,
+    )
 
 
 def able_rows(console: Console, rows: list[Row], python: str) -> tuple[list[Row], str]:

@@ -60,7 +60,17 @@ FIVE_ONLY = frozenset({"five"})
 TLS = frozenset({"tls", "tls-fifty"})
 TLS_FOLDER = BUILD / "tls"  # the certificate; see tls.py
 LEFT_OUT_WHEN_QUICK = frozenset(
-    {"asyncio-buffered", "uvloop-buffered", "asyncio-streams", "uvloop-streams", "gevent", "aiofastnet", "node", "c-libuv", FALLBACK}
+    {
+        "asyncio-buffered",
+        "uvloop-buffered",
+        "asyncio-streams",
+        "uvloop-streams",
+        "gevent",
+        "aiofastnet",
+        "node",
+        "c-libuv",
+        FALLBACK,
+    }
     | {READER[loop] for loop in ("uvloop", "asyncio")}
     | set(ASYNC.values())
 )  # variations of others that are asked

@@ -1,0 +1,251 @@
+"""benchmarks/: every server answers every kind of question with nothing lost, the load tells what is wrong, the report says who is behind.
+
+Windows are as short as they can be: what is tested is that a figure can be had, and is told truly, never how large it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+pytest.importorskip("rich", reason="the benchmarks print with rich")
+if sys.platform != "linux":
+    pytest.skip("the benchmarks read Linux's accounts", allow_module_level=True)
+
+import run as runner  # noqa: E402
+from harness import report, tls  # noqa: E402
+from harness.build import CannotBuildError, compile_program  # noqa: E402
+from harness.machine import Cores  # noqa: E402
+from harness.peers import LEFT_OUT_WHEN_QUICK, OUR_OWN, all_peers  # noqa: E402
+from harness.rows import Plan, Row, load_command, measure  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("benchmarks")  # they compile into one folder
+ROWS = {row.key: row for question in runner.QUESTIONS.values() for row in question.rows}
+SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads"}  # other words for who is asked
+SECONDS = 0.05
+
+
+@pytest.fixture(scope="module")
+def peers():
+    try:
+        compile_program("load/load.c")
+    except CannotBuildError as error:
+        pytest.skip(str(error))
+    return {peer.name: peer for peer in all_peers(sys.executable)}
+
+
+@pytest.fixture(scope="module")
+def plan():
+    try:
+        tls.prepare(sys.executable)
+        libssl = tls.libssl(sys.executable)
+    except CannotBuildError:
+        libssl = ""
+    return Plan(1, 0.02, SECONDS, Cores(None, None), libssl, tls.PINNED)
+
+
+def small(row: Row) -> Row:
+    return dataclasses.replace(row, connections=min(row.connections, 4), base=min(row.base, 4), rate=min(row.rate, 200))
+
+
+def kinds() -> dict[str, Row]:
+    """One row for each kind of server, and for each kind of load."""
+    found: dict[tuple[str, str], Row] = {}
+    for row in ROWS.values():
+        if row.server_mode not in SAME_AS_ECHO or row.mode in ("fixed", "wakeups"):
+            found.setdefault((row.server_mode, row.mode), small(row))
+    return {f"{mode}-{load}": row for (mode, load), row in found.items()}
+
+
+KINDS = kinds()
+SLOW = {"wakeups", "idle"}  # they wait until a server has come to rest; c-epoll and ours are asked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_server_answers_and_loses_nothing(peers, plan, kind):
+    row = KINDS[kind]
+    if row.tls and not plan.libssl:
+        pytest.skip("no shared OpenSSL, or no trustme")
+    able = [p for p in peers.values() if not p.missing and row.server_mode in p.modes]
+    if row.mode in SLOW:
+        able = [p for p in able if p.name in ("c-epoll", "pybuntcp", "pybuntcp-native")]
+    if not able:
+        pytest.skip(f"nobody here answers {row.server_mode}")
+    samples = {peer.name: measure(row, peer, plan) for peer in able}
+    assert {name: s["error"] for name, s in samples.items() if "error" in s} == {}
+    if row.mode not in SLOW:
+        assert all(s["messages"] > 0 for s in samples.values())
+
+
+def test_our_own_servers_and_the_limits_are_all_there(peers):
+    """In a checkout with its tests' packages, only what others install may be missing."""
+    theirs = {"pybuntcp-redis-slots"}  # built by pip, with setuptools
+    missing = {name: peer.missing for name, peer in peers.items() if peer.missing}
+    assert {name: why for name, why in missing.items() if name in OUR_OWN - theirs or name == "c-epoll"} == {}
+
+
+def test_a_missing_peer_says_why_and_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("BUN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    missing = {peer.name: peer.missing for peer in all_peers(sys.executable) if peer.missing}
+    assert "no node" in missing["node"]
+    assert "redis" in missing["redis-server"]
+    assert "nginx" in missing["nginx"]
+
+
+def test_names_of_peers_and_rows_are_one_each(peers):
+    assert len(peers) == len(all_peers(sys.executable))
+    assert set(peers) >= LEFT_OUT_WHEN_QUICK
+    seen: dict[str, Row] = {}
+    for question in runner.QUESTIONS.values():
+        for row in (*question.rows, *question.quick):
+            assert seen.setdefault(row.key, row) == row
+
+
+# ---------------------------------------------------------------- the load
+
+
+class Falsifier:
+    """A server of one connection that sends back what `change` makes of it."""
+
+    def __init__(self, change) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.change = change
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection:
+            connection.settimeout(10)
+            while chunk := connection.recv(65536):
+                connection.sendall(self.change(chunk))
+
+    def close(self) -> None:
+        self.thread.join(10)
+        self.listener.close()
+
+
+def told_by_load(plan: Plan, change: Any) -> str:
+    server = Falsifier(change)
+    row = Row("one", "one connection", connections=1)
+    done = subprocess.run(
+        load_command(row, server.port, plan), input="\n\n", capture_output=True, text=True, timeout=30, check=False
+    )
+    server.close()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda chunk: chunk, ""),
+        (lambda chunk: chunk[:-1] + b"\0", "not what was sent"),
+        (lambda chunk: chunk + chunk[:1], "not what was sent"),
+        (lambda chunk: chunk * 2, "more replies than messages"),
+    ],
+)
+def test_the_load_compares_every_byte(peers, plan, change, words):
+    assert words in told_by_load(plan, change)
+    assert bool(told_by_load(plan, change)) == bool(words)
+
+
+# ---------------------------------------------------------------- the report
+
+
+def sample(number: int, cpu: float, **more: Any) -> dict[str, Any]:
+    return {"round": number, "cpu_us": cpu, **more}
+
+
+def row_of(**peers: list[float]) -> dict[str, Any]:
+    samples = {
+        name.replace("_", "-"): [sample(i, cpu) for i, cpu in enumerate(figures)] for name, figures in peers.items()
+    }
+    return {**dataclasses.asdict(Row("some", "some row")), "samples": samples}
+
+
+def test_a_row_in_which_a_peer_is_ahead_is_told_in_words():
+    row = row_of(c_epoll=[4.0, 4.0], pybuntcp=[5.0, 5.0], uvloop=[6.0, 6.0], bun=[4.0, 5.1])
+    said = report.sentences({"rows": [row]})
+    assert said == [
+        "some row: pybuntcp is behind c-epoll: server CPU 25% more.",
+        "some row: pybuntcp is behind bun: server CPU 10% more (the spreads overlap).",
+    ]
+
+
+def test_what_is_less_than_a_percent_is_told_as_that():
+    said = report.sentences({"rows": [row_of(pybuntcp=[100.2], bun=[100.0])]})
+    assert said == [
+        "some row: pybuntcp is behind bun: server CPU less than 1 % more (the spreads overlap)."
+    ] or said == ["some row: pybuntcp is behind bun: server CPU less than 1 % more."]
+
+
+def test_a_ratio_is_the_median_of_the_ratios_inside_the_rounds():
+    row = row_of(c_epoll=[1.0, 10.0, 100.0], pybuntcp=[2.0, 10.0, 300.0])
+    figures = report.medians_of({"rows": [row]})["some"]
+    assert figures["pybuntcp"]["ratio"] == 2.0
+    assert figures["pybuntcp"]["cpu_us"] == 10.0
+
+
+@pytest.mark.parametrize(("unit", "many"), [("message", "messages"), ("delivery", "deliveries"), ("MiB", "MiB")])
+def test_units_have_their_plural(unit, many):
+    assert report.plural(unit) == many
+
+
+# ---------------------------------------------------------------- the command
+
+
+def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / "run.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_a_run_writes_every_rounds_figures_and_shows_them_again(peers, tmp_path):
+    file = tmp_path / "result.json"
+    words = ("echo", "--rounds", "2", "--seconds", "0.1", "--warmup", "0.05", "--peers", "c-epoll,pybuntcp")
+    done = command(*words, "--output", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(file.read_text())
+    (row,) = result["rows"]
+    assert {name: [s["round"] for s in samples] for name, samples in row["samples"].items()} == {
+        "c-epoll": [0, 1],
+        "pybuntcp": [0, 1],
+    }
+    assert result["machine"]["kernel"]
+    assert result["peers"]["pybuntcp"]["version"].startswith("0.")
+    shown = command("--show", str(file)).stdout
+    assert row["title"] in shown
+    assert shown.strip() in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nonsense",), "no question nonsense"),
+        (("echo", "--peers", "nobody"), "no peer nobody"),
+        (("--rounds", "0"), "--rounds must be more than 0"),
+        (("--page", "x.md"), "--page needs --show"),
+    ],
+)
+def test_what_cannot_be_asked_is_an_error_that_says_so(words, told):
+    done = command(*words)
+    assert done.returncode != 0
+    assert told in done.stderr
