@@ -19,10 +19,10 @@ from cpython.buffer cimport (
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
 from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 
 cdef extern from "Python.h":
@@ -30,7 +30,7 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
-# 64 KiB: one read takes what a default socket buffer holds, and a `bytes` of it stays under
+# 64 KiB, READ_MOST: one read takes what a default socket buffer holds, and a `bytes` of it stays under
 # the allocator's mmap threshold, so that a full read costs no page faults.
 cdef enum:
     SLAB_SIZE = 81920
@@ -108,21 +108,16 @@ cdef inline void slice_release(slice_t* self) noexcept:
 @cython.internal
 cdef class Slab:
     """The memory one loop reads into. Owned by the loop, and by every lease of it."""
-    cdef bytes block        # None after `slab_give`, until it is filled
+    cdef bytes block        # None after `slab_give`
     cdef char* memory
 
     def __cinit__(self):
-        slab_fill(self)
-
-
-cdef int slab_fill(Slab self) except -1:
-    self.block = PyBytes_FromStringAndSize(NULL, SLAB_SIZE)
-    self.memory = PyBytes_AS_STRING(self.block)
-    return 0
+        self.block = PyBytes_FromStringAndSize(NULL, SLAB_SIZE)
+        self.memory = PyBytes_AS_STRING(self.block)
 
 
 cdef bytes slab_give(Slab self, size_t size):
-    """The first `size` bytes as an object of the user's. Nobody may have a lease of this slab."""
+    """The first `size` bytes as an object of the user's, the end of this slab. Nobody has a lease of it."""
     cdef bytes given
     cdef PyObject* block = <PyObject*>self.block
     Py_INCREF(self.block)

@@ -18,13 +18,9 @@ which stop the loop.
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF, Py_XDECREF, Py_XINCREF
+from cpython.ref cimport PyObject, Py_CLEAR, Py_XINCREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
-
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(PyObject*)
-
 
 ctypedef void (*event_slot)(socket_t*) noexcept nogil
 
@@ -239,7 +235,7 @@ cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
     cdef object lent = None
     try:
         if table.binary_type == BYTES:
-            result = handler(socket_face(s), chunk_bytes_object(loop_of(s), at, size))
+            result = handler(socket_face(s), chunk_object(loop_of(s), at, size))
         elif table.binary_type == BYTEARRAY:
             result = handler(socket_face(s), PyByteArray_FromStringAndSize(at, size))
         else:
@@ -274,7 +270,7 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
         handler_raised(s, E_CLOSE, handler, error)
 
 
-cdef inline bytes chunk_bytes_object(loop_t* loop, const char* at, size_t size):
+cdef inline bytes chunk_object(loop_t* loop, const char* at, size_t size):
     """A large chunk without a copy, where it can be had."""
     if size < GIVEN_LEAST or at != loop.slab or Py_REFCNT(loop.slab_owner) != 1:
         return PyBytes_FromStringAndSize(at, size)
@@ -287,26 +283,6 @@ cdef object chunk_view(loop_t* loop, const char* at, size_t size):
     if size < LEASE_LEAST or not loop.slab <= at < loop.slab + SLAB_SIZE:
         return PyMemoryView_FromObject(PyBytes_FromStringAndSize(at, size))
     return slab_lease(<Slab>loop.slab_owner, at, size)
-
-
-cdef void slab_renew(loop_t* loop) noexcept:
-    """The memory that was read into was given away, or somebody holds a view of it: take other."""
-    cdef Slab slab
-    if loop.slab != NULL and Py_REFCNT(loop.slab_owner) == 1:
-        return
-    try:
-        if loop.slab == NULL:
-            slab_fill(<Slab>loop.slab_owner)
-            loop.slab = (<Slab>loop.slab_owner).memory
-            return
-        slab = Slab()
-    except MemoryError as error:
-        loop_fail(loop, error)      # reading on would change what the user holds
-        return
-    Py_INCREF(slab)
-    Py_XDECREF(loop.slab_owner)
-    loop.slab_owner = <PyObject*>slab
-    loop.slab = slab.memory
 
 
 # ---------------------------------------------------------------------------- exceptions

@@ -15,11 +15,14 @@ handle is 16 bytes smaller than a `uv_pipe_t`.
 Promises one read system call per event and no allocation. Does not know handlers: what
 happens is told upward through `up`, the table of stream events.
 """
-from cpython.ref cimport PyObject
+from cpython.ref cimport PyObject, Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from pybuntcp._c cimport net, uv
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject*)
 
 
 cdef enum:
@@ -215,8 +218,33 @@ cdef void stream_close(socket_t* self) noexcept nogil:
     loop_kick(loop)
 
 
+cdef inline char* loop_slab(loop_t* loop) noexcept nogil:
+    """What to read into. NULL: there was no memory for it, and is none; libuv then says UV_ENOBUFS."""
+    if loop.slab == NULL:
+        gil_take(loop)
+        (<loop_slot><void*>slab_renew)(loop)
+    return loop.slab
+
+
+cdef void slab_renew(loop_t* loop) noexcept:
+    """Take other memory to read into, if that was given away or somebody holds a view of it."""
+    cdef Slab slab
+    if loop.slab != NULL and Py_REFCNT(loop.slab_owner) == 1:
+        return
+    loop.slab = NULL        # reading on would change what the user holds
+    try:
+        slab = Slab()
+    except MemoryError as error:
+        loop_fail(loop, error)
+        return
+    Py_INCREF(slab)
+    Py_XDECREF(loop.slab_owner)
+    loop.slab_owner = <PyObject*>slab
+    loop.slab = slab.memory
+
+
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
-    buffer.base = loop_of(handle).slab
+    buffer.base = loop_slab(loop_of(handle))
     buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_SECURE else READ_MOST
 
 

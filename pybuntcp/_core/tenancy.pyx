@@ -170,6 +170,7 @@ cdef int loop_close(Loop owner) except -1:
         pass
     gil_take(self)
     owner.leaving.clear()
+    self.slab = NULL
     Py_CLEAR(self.slab_owner)
     for i in range(self.spares):
         free(self.spare[i])
