@@ -10,6 +10,7 @@ BUILD_OPTIONS ?=
 ARGS   ?=
 # tests wait more than they compute: several at a time, those that share what they built in one process
 WORKERS ?= 4
+BUN_VERSION ?= 1.4.5
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0  # loadgroup never ends after a restart
 
 SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])
@@ -62,7 +63,7 @@ annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/
 	  --config-settings=cmake.define.PYBUNTCP_ANNOTATE=ON
 	@ls build/annotate/*.html
 
-bench: $(VENV)/.bench  ## every benchmark (minutes)
+bench: $(VENV)/.bench $(VENV)/.peers  ## every benchmark: two hours; a look: ARGS=--quick
 	$(PY) benchmarks/run.py $(ARGS)
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
@@ -83,6 +84,12 @@ $(VENV)/bin/python:
 # .venv/.EXTRA: the package, editable, with that extra
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet --editable '.[$*]' $(BUILD_OPTIONS)
+	@touch $@
+
+# the peers that a machine may not be able to have: the report names those that are missing
+$(VENV)/.peers: | $(VENV)/.bench
+	-for peer in rloop gevent; do $(PIP) install --quiet --only-binary :all: $$peer; done
+	-if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix build/peers bun@$(BUN_VERSION); fi
 	@touch $@
 
 $(VENV)-%/.built: $(SOURCES)

@@ -1,6 +1,6 @@
 """fanout: what does one delivery cost when a message goes to everybody? One connection sends 200 bytes, 100 others get them; then the same with one more that never reads.
 
-Each server may hold 64 KiB for one that does not read, and leaves out what would pass that. The next message is sent when all that read have the last one, so nothing is left out for them.
+Each server may hold 64 KiB for one that does not read, and leaves out what would pass that; 8 MiB are published before anything is measured, so that it does. The next message is sent when all that read have the last one, so nothing is left out for them.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ HTTP (nginx, bun-http, node-http, and pybuntcp-http, the example of this project
 
 from __future__ import annotations
 
-from harness.peers import HTTP_EXAMPLE, OURS
+from harness.peers import HTTP_EXAMPLE, OURS, SPEAK_HTTP
 from harness.rows import Question, Row
 
-BESIDE = ((OURS, "uvloop"), (OURS, "bun"), (HTTP_EXAMPLE, "node-http"), (HTTP_EXAMPLE, "bun-http"))
+BESIDE = ((OURS, "uvloop"), (OURS, "bun"), *((HTTP_EXAMPLE, peer) for peer in SPEAK_HTTP))
 GET = Row("http", "GET / by wrk, 50 connections", "http", unit="request", beside=BESIDE)
 QUESTION = Question(name="http", about="a tiny HTTP reply, asked by wrk", rows=(GET,), quick=(GET,))

@@ -1,5 +1,7 @@
 """throughput: what does a mebibyte cost in one direction? Uploads: 1 MiB comes, one byte goes back. Downloads: one byte comes, 1 MiB goes back. Eight connections.
 
+Protocols hand the whole MiB to their transport, whose business it is what becomes of the part that the kernel does not take; pybuntcp, Bun and bare C go on when there is room.
+
 The kernel's copy is most of it. In an upload a server chooses how much it reads at once, in a download whether it keeps what the kernel did not take or writes on from where it lies.
 """
 

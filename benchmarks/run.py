@@ -221,13 +221,14 @@ def as_result(
     plan: Plan,
     told: dict[str, dict[str, Any]],
     samples: dict[str, dict[str, list[dict[str, Any]]]],
+    facts: machine.Facts,
     took: float,
 ) -> Result:
     return {
         "format": 1,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "took_seconds": round(took, 1),
-        "machine": machine.facts(HERE.parent),
+        "machine": facts,
         "cores": {"server": plan.cores.server, "load": plan.cores.load, "words": plan.cores.describe()},
         "plan": {"rounds": plan.rounds, "warmup": plan.warmup, "seconds": plan.seconds, "suite": plan.suite},
         "peers": {p.name: {"what": p.what, "version": p.version, "missing": p.missing} for p in peers},
@@ -282,10 +283,10 @@ def main() -> int:
     plan, peers = make_plan(arguments, libssl), chosen_peers(arguments)
     if plan.cores.load is not None:
         os.sched_setaffinity(0, {plan.cores.load})  # this process keeps off the server's core
-    began = time.monotonic()
+    began, facts = time.monotonic(), machine.facts(HERE.parent)  # now: what is measured, not what is there when it ends
     told = tls.ask_all(peers, plan) if libssl else {}
     samples = run(console, rows, peers, plan, arguments.quick)
-    result = as_result(rows, peers, plan, told, samples, time.monotonic() - began)
+    result = as_result(rows, peers, plan, told, samples, facts, time.monotonic() - began)
     path = write_result(result, arguments.output)
     print_report(console, result, [g for q in chosen_questions(arguments) for g in q.goals])
     say_what_is_left_out(console, arguments)

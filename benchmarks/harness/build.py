@@ -23,7 +23,8 @@ def compile_program(source: str, options: tuple[str, ...] = ()) -> Path:
     """`load/load.c` -> build/load, ready to run. `options` come last: libraries are among them."""
     origin = HERE / source
     target = BUILD / origin.stem
-    if not all(is_built(target, part) for part in (origin, *origin.parent.glob("*.h"))):
+    libraries = (Path(option) for option in options if option.endswith(".a"))
+    if not all(is_built(target, part) for part in (origin, *origin.parent.glob("*.h"), *libraries)):
         compile_to(target, origin, ["-std=gnu11", "-Wall", "-Wextra", "-pthread"], options)
     return target
 

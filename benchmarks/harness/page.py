@@ -1,6 +1,7 @@
 """A Markdown page filled from a result file: each block between `<!-- row KEY -->` and `<!-- end -->` is the table of that row.
 
     <!-- row KEY -->      the row's table            <!-- beside KEY -->   its second ratios
+    <!-- series FIELD KEY KEY ... -->   rows that differ in that field, side by side
     <!-- goals -->        goals, and what was met    <!-- behind -->       where ours is behind, in sentences
     <!-- missing -->      peers and samples without  <!-- machine -->      machine, versions, commit, plan, date
     <!-- tls -->          who has which library
@@ -26,7 +27,7 @@ from harness.peers import OUR_OWN, OURS
 from harness.report import Result
 from harness.rows import Goal
 
-MARKER = re.compile(r"<!-- (?:(row|beside) (\S+)|(goals|behind|missing|machine|tls)) -->")
+MARKER = re.compile(r"<!-- (?:(row|beside) (\S+)|(series) (\w+(?: \S+)+)|(goals|behind|missing|machine|tls)) -->")
 END = "<!-- end -->"
 SPECIAL = re.compile(r"([\\`*|<])")
 
@@ -55,7 +56,7 @@ def fill(page: Path, result: Result, goals: Iterable[Goal]) -> list[str]:
         raise PageError(f"{page}: {error}") from None
     if filled != text:
         page.write_text(filled)
-    asked = {key for kind, key, _ in MARKER.findall(text) if kind == "row"}
+    asked = {key for found in MARKER.finditer(text) for key in (found[2] or found[4] or "").split()}
     return [row["key"] for row in result["rows"] if row["key"] not in asked]
 
 
@@ -74,7 +75,8 @@ def fill_lines(lines: list[str], blocks: Callable[[str, str], list[str]]) -> Ite
             yield line
         if found:
             opened = line.strip()
-            yield from ("", *blocks(found[1] or found[3], found[2] or ""), "")
+            kind, _, words = found[0][len("<!-- ") : -len(" -->")].partition(" ")
+            yield from ("", *blocks(kind, words), "")
     if opened:
         raise PageError(f"{opened} has no {END}")
 
@@ -93,8 +95,12 @@ def blocks_of(result: Result, goals: list[Goal]) -> Callable[[str, str], list[st
     def block(kind: str, key: str) -> list[str]:
         if kind in whole:
             return whole[kind]()
-        if key not in rows:
-            raise PageError(f"the result has no row {key}")
+        field, *several = key.split()
+        asked = several if kind == "series" else [key]
+        if missing := [each for each in asked if each not in rows]:
+            raise PageError(f"the result has no row {', '.join(missing)}")
+        if kind == "series":
+            return series_lines([rows[each] for each in asked], field)
         return row_lines(rows[key]) if kind == "row" else beside_lines(rows[key])
 
     return block
@@ -105,6 +111,12 @@ def blocks_of(result: Result, goals: list[Goal]) -> Callable[[str, str], list[st
 
 def row_lines(row: dict[str, Any]) -> list[str]:
     return table_lines(report.TABLES.get(row["mode"], report.cpu_table)(row))
+
+
+def series_lines(rows: list[dict[str, Any]], field: str) -> list[str]:
+    if field not in rows[0]:
+        raise PageError(f"rows have no {field}")
+    return table_lines(report.series_table(rows, field))
 
 
 def beside_lines(row: dict[str, Any]) -> list[str]:

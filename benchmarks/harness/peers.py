@@ -25,6 +25,7 @@ REDIS = "redis-server"
 REDIS_SLOTS = "pybuntcp-redis-slots"
 REDIS_PYTHON = "pybuntcp-redis"
 HTTP_EXAMPLE = "pybuntcp-http"
+SPEAK_HTTP = ("nginx", "bun-http", "node-http")  # all of it, as the example does
 EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names them; `native` is ours
 EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
 READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
@@ -132,7 +133,7 @@ def c_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozenset
 def libuv_peer(name: str, what: str) -> Peer:
     """Needs the libuv that was built with pybuntcp in this work tree."""
     modes = frozenset({"echo"}) | CHURN | SERIES | LAYERS
-    built = sorted(HERE.parent.glob("build/*/libuv/libuv.a"), key=lambda file: file.stat().st_mtime)
+    built = sorted(HERE.parent.glob("build/cp*/libuv/libuv.a"), key=lambda file: file.stat().st_mtime)
     if not built:
         return Peer(name, what, missing="no libuv.a under build/: install pybuntcp from this work tree", modes=modes)
     try:
@@ -179,7 +180,10 @@ def ask_version(python: str, module: str, version: str) -> tuple[str | None, str
 def find_bun() -> str | None:
     """$BUN, the path, or a node_modules beside us."""
     candidates = [os.environ.get("BUN"), shutil.which("bun")]
-    candidates += [str(folder / "node_modules" / ".bin" / "bun") for folder in (HERE, HERE.parent, Path.cwd())]
+    candidates += [
+        str(folder / "node_modules" / ".bin" / "bun")
+        for folder in (HERE, HERE.parent, HERE.parent / "build" / "peers", Path.cwd())
+    ]
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
 
 
@@ -189,7 +193,7 @@ def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozens
         return Peer(
             name,
             what,
-            missing="no bun: not in $BUN, not on the path, not in node_modules (npm install bun)",
+            missing="no bun: not in $BUN, not on the path, not in node_modules (make bench installs it, if there is npm)",
             options=options,
             modes=modes,
         )
@@ -365,7 +369,7 @@ def all_peers(python: str) -> list[Peer]:
                 module,
                 version,
                 ("--loop", loop),
-                frozenset({"echo", "tls"}),
+                frozenset({"echo", "upload", "tls"}),
             )
             for loop, module, version in (
                 ("uvloop", "uvloop", "uvloop.__version__"),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS, is_limit
+from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS, SPEAK_HTTP, is_limit
 from harness.rows import Goal, Medians
 
 Result = dict[str, Any]
@@ -46,6 +46,9 @@ BEHIND = {  # figure -> (its name, +1 when less is better)
     "rate": ("{}/s", -1),
     "p50_us": ("p50 latency", 1),
     "p99_us": ("p99 latency", 1),
+    "p999_us": ("p99.9 latency", 1),
+    "flood": ("handshakes/s", -1),
+    "idle_cpu_ms": ("CPU while idle", 1),
     "private_bytes": ("memory", 1),
 }
 LATENCIES = (("p50 us", "p50_us"), ("p99 us", "p99_us"), ("p99.9 us", "p999_us"), ("max us", "max_us"))
@@ -212,12 +215,39 @@ def latency_table(row: dict[str, Any]) -> Table:
     for heading in (*(heading for heading, _ in LATENCIES), "busy: server", "load", *flooded):
         table.add_column(heading, justify="right")
     for peer, samples in row["samples"].items():
-        cells = [with_spread(values(samples, figure), 0) for _, figure in LATENCIES]
+        mark = "*" if is_capped(samples) else ""
+        cells = [with_spread(values(samples, figure), 0) + mark for _, figure in LATENCIES]
         cells += [as_share(values(samples, "server_share")), as_share(generator_shares(samples, "generator"))]
         if flooded:
             cells += [with_spread(values(samples, "flood"), 0), as_share(generator_shares(samples, "flood_generator"))]
         table.add_row(peer + ("!" if disturbed(samples) else ""), *cells, style=style(peer))
     return table
+
+
+def series_table(rows: list[dict[str, Any]], series: str) -> Table:
+    """Rows that differ in one number, side by side: median CPU, and how many times that of whom the row is against."""
+    against, unit = rows[0].get("against", LIMIT), rows[0].get("unit", "message")
+    words = f"server CPU us/{unit} (x {against})"
+    table = Table(
+        title=words, title_justify="left", caption="\n".join(filter(None, {remarks(r) for r in rows})) or None
+    )
+    table.add_column(f"{series}:")
+    for row in rows:
+        table.add_column(f"{row[series]:,}", justify="right")
+    for peer in dict.fromkeys(peer for row in rows for peer in row["samples"]):
+        if any(not row["samples"].get(peer) for row in rows):
+            continue  # not asked everywhere
+        table.add_row(peer, *(series_cell(row, peer, against) for row in rows), style=style(peer))
+    return table
+
+
+def series_cell(row: dict[str, Any], peer: str, against: str) -> str:
+    samples = row["samples"][peer]
+    found, times = values(samples, "cpu_us"), ratios(samples, row["samples"].get(against, []))
+    if not found:
+        return "-"
+    mark = ("*" if is_capped(samples) else "") + ("!" if disturbed(samples) else "")
+    return f"{median(found):,.2f}{mark}" + (f" ({median(times):.2f} x)" if times else "")
 
 
 def generator_shares(samples: Samples, which: str) -> list[float]:
@@ -284,8 +314,8 @@ def in_percent(share: float) -> str:
 def compared(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """(ours, theirs): the first of ours with everybody's, and who is set beside whom."""
     own = next((peer for peer in (OURS, REDIS_SLOTS) if peer in row["samples"]), OURS)
-    yield from ((own, peer) for peer in row["samples"] if peer not in OUR_OWN)
-    yield from row.get("beside", ())
+    pairs = [(own, peer) for peer in row["samples"] if peer not in OUR_OWN and peer not in SPEAK_HTTP]
+    yield from dict.fromkeys([*pairs, *map(tuple, row.get("beside", ()))])
 
 
 def sentences(result: Result) -> list[str]:

@@ -7,7 +7,7 @@
 
    Conversation: one JSON object a line on stdout, and one line read from stdin before it goes on (end of file ends it):
      echo, churn   ready | measured window | done
-     fanout        the same; the first connection asks, and a message counts for each of `connections` others when it has come there; `stalled` more never read
+     fanout        the same; the first connection asks, and a message counts for each of `connections` others when it has come there; `stalled` more never read, and are full before it begins
      fixed         ready | measured window | done    messages are due at a fixed rate; latency counts from when they were due (no coordinated omission)
      idle          ready (base connections open) | open N more | open | hold until stdin ends
    Latency in a closed loop is not latency at a fixed rate: a slow reply delays the next question (coordinated omission). */
@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <sys/un.h>
 
-enum { READ_SIZE = 1 << 18 };
+enum { READ_SIZE = 1 << 18, FILLING_SIZE = 1 << 15, FILLINGS = 256 };
 enum mode { ECHO, CHURN, FIXED, FANOUT, IDLE };
 enum state { CLOSED, OPENING, OPEN, ENDING };
 
@@ -135,7 +135,7 @@ static void publish(uint64_t now) {
 static void delivered(const struct connection *c, unsigned count, uint64_t now) {
     if (c == all || count > 1 || active == 0) die("a message came that was not sent to this connection");
     count_message(now - published);
-    if (now >= deadline) sending = false;
+    if (run_ended(now)) sending = false;
     if (--active == 0 && sending) publish(now);
 }
 
@@ -213,6 +213,7 @@ static void measure(void) {
 
 /* `expected`: a reply is the message cut, or repeated, to its length. */
 static void make_patterns(void) {
+    free(pattern), free(expected);
     size_t repeats = (want.size + READ_SIZE) / want.size + 1, most = want.reply + READ_SIZE;
     pattern_length = repeats * want.size;
     pattern = malloc(pattern_length);
@@ -259,12 +260,24 @@ static void parse(int argc, char **argv) {
     if (want.connections < 1 || want.base < 0 || want.size < 1 || want.depth < 1 || want.seconds <= 0 || want.rate <= 0) die("connections, size, depth, seconds and rate must be positive");
     if (!want.path && (want.port < 1 || want.port > 65535)) die("--port or --unix is needed");
     if (want.mode == CHURN) want.depth = 1;
+    if (want.stalled && want.mode != FANOUT) die("--stalled is for fanout");
     if (want.messages && (want.depth > 1 || want.mode > CHURN)) die("--messages is for echo and churn with one message in flight");
     if (want.mode == FIXED) want.depth = DUE_AT_MOST;
     if (want.reply == 0) want.reply = want.size;
     if (want.sources == 0) want.sources = want.mode == CHURN ? SOURCES_OF_MANY : 1 + (want.base + want.connections) / PORTS_PER_SOURCE;
     if (want.sources > 250) want.sources = 250;
     if (strncmp(want.host, "127.", 4)) die("loopback only");
+}
+
+/* Publish until whoever does not read is full: 8 MiB, twice what Linux keeps for one connection. */
+static void fill_stalled(void) {
+    size_t size = want.size, reply = want.reply;
+    want.size = want.reply = FILLING_SIZE;
+    want.messages = (uint64_t)FILLINGS * (uint64_t)want.connections;
+    make_patterns();
+    run_for(0);
+    want.size = size, want.reply = reply, want.messages = 0;
+    make_patterns();
 }
 
 /* The first of a fan-out comes last: what it asks finds all others with the server. */
@@ -282,6 +295,7 @@ int main(int argc, char **argv) {
     make_connections(count);
     if (want.mode == FIXED) prepare_clockwork();
     if (want.mode == ECHO || want.mode == FIXED || want.mode == FANOUT) open_all(count);
+    if (want.stalled) fill_stalled();
     if (want.mode == IDLE) hold("");
     else measure();
     return 0;

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 from event_loops import EVENT_LOOPS, factory_of
-from protocol_echo import make_parser, serve, serve_with
+from protocol_echo import BUFFERED, make_parser, serve, serve_with
 
 if __name__ == "__main__":
-    parser = make_parser("Echo with asyncio.BufferedProtocol.", modes=("echo",), tls=True)
+    parser = make_parser("Echo with asyncio.BufferedProtocol.", modes=tuple(BUFFERED), tls=True)
     parser.add_argument("--loop", choices=EVENT_LOOPS, default="asyncio")
     arguments = parser.parse_args()
-    serve_with(factory_of(arguments.loop), arguments, functools.partial(serve, buffered=True))
+    serve_with(factory_of(arguments.loop), arguments, functools.partial(serve, protocols=BUFFERED))

@@ -15,7 +15,8 @@ const PIECE = 20;
 const PIECES = 50;
 const BLOCK = Buffer.alloc(1 << 20, "!");
 const UNSENT_AT_MOST = 1 << 16;
-const HTTP_REPLY = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+const HTTP_END = Buffer.from("\r\n\r\n");
+const HTTP_REPLY = Buffer.from("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!");
 const { values: options } = parseArgs({
   args: Bun.argv.slice(2),
   options: {
@@ -81,9 +82,7 @@ function fanout(socket: Socket<State>, chunk: Buffer): void {
 }
 
 function http(socket: Socket<State>, chunk: Buffer): void {
-  let heads = 0;
-  for (let at = chunk.indexOf("\r\n\r\n"); at >= 0; at = chunk.indexOf("\r\n\r\n", at + 4)) heads++;
-  put(socket, Buffer.from(HTTP_REPLY.repeat(heads)));
+  for (let at = chunk.indexOf(HTTP_END); at >= 0; at = chunk.indexOf(HTTP_END, at + 4)) put(socket, HTTP_REPLY);
 }
 
 const sink = new ArrayBufferSink();
@@ -118,11 +117,9 @@ const answers = {
 const handlers = {
   open(socket: Socket<State>) {
     socket.data = { tail: null, unsent: 0, count: 0 };
-    everybody.add(socket);
+    if (options.mode === "fanout") everybody.add(socket);
   },
-  close(socket: Socket<State>) {
-    everybody.delete(socket);
-  },
+  ...(options.mode === "fanout" && { close: (socket: Socket<State>) => void everybody.delete(socket) }),
   data: answers[options.mode as keyof typeof answers][options.sink ? 1 : 0],
   drain: options.mode === "download" ? downloadOn : drain,
 };

@@ -13,7 +13,8 @@ const PIECES = 50;
 const BACKLOG = 4096;
 const BLOCK = Buffer.alloc(1 << 20, "!");
 const UNSENT_AT_MOST = 1 << 16;
-const HTTP_REPLY = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+const HTTP_END = Buffer.from("\r\n\r\n");
+const HTTP_REPLY = Buffer.from("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!");
 
 const { values: options } = parseArgs({
   options: {
@@ -38,9 +39,7 @@ function fanout(socket, chunk) {
 }
 
 function http(socket, chunk) {
-  let heads = 0;
-  for (let at = chunk.indexOf("\r\n\r\n"); at >= 0; at = chunk.indexOf("\r\n\r\n", at + 4)) heads++;
-  socket.write(HTTP_REPLY.repeat(heads));
+  for (let at = chunk.indexOf(HTTP_END); at >= 0; at = chunk.indexOf(HTTP_END, at + 4)) socket.write(HTTP_REPLY);
 }
 
 const answers = {
@@ -62,9 +61,11 @@ const answer = answers[options.mode];
 
 function serve(socket) {
   socket.setNoDelay(true);
-  everybody.add(socket);
   socket.on("data", (chunk) => answer(socket, chunk));
-  socket.on("close", () => everybody.delete(socket));
+  if (options.mode === "fanout") {
+    everybody.add(socket);
+    socket.on("close", () => everybody.delete(socket));
+  }
   socket.on("error", () => {});
 }
 

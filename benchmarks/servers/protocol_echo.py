@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import resource
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -127,20 +127,37 @@ PROTOCOLS = {
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """One connection: `Echo` for transports that read into the protocol's memory. The copy is the transport's to keep."""
+    """One connection: `Echo` for transports that read into the protocol's memory. All share it: what was read is copied at once."""
 
-    __slots__ = ("buffer", "transport", "view")
+    __slots__ = ("transport",)
+    view: ClassVar[memoryview] = memoryview(bytearray(1 << 18))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.WriteTransport, transport)
-        self.buffer = bytearray(1 << 16)
-        self.view = memoryview(self.buffer)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self.buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.view
 
     def buffer_updated(self, nbytes: int) -> None:
         self.transport.write(bytes(self.view[:nbytes]))
+
+
+class BufferedUpload(Buffered):
+    """One connection: `Upload` without a copy."""
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received += nbytes
+        while self.received >= len(BLOCK):
+            self.received -= len(BLOCK)
+            self.transport.write(BLOCK[:1])
+
+
+BUFFERED = {"echo": Buffered, "upload": BufferedUpload}
 
 
 def make_parser(
@@ -183,10 +200,12 @@ def tls_context(folder: str | None) -> ssl.SSLContext | None:
     return context
 
 
-async def serve(arguments: argparse.Namespace, buffered: bool = False) -> None:
+async def serve(
+    arguments: argparse.Namespace, protocols: Mapping[str, Callable[[], asyncio.BaseProtocol]] = PROTOCOLS
+) -> None:
     """Listen, say so, serve for ever."""
     loop = asyncio.get_running_loop()
-    protocol, context = Buffered if buffered else PROTOCOLS[arguments.mode], tls_context(arguments.tls)
+    protocol, context = protocols[arguments.mode], tls_context(arguments.tls)
     if arguments.unix is not None:
         server = await loop.create_unix_server(protocol, arguments.unix, backlog=BACKLOG, ssl=context)
         where = arguments.unix

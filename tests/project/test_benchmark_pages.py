@@ -279,6 +279,18 @@ def test_every_block_is_filled_without_markup(target: Path) -> None:
     assert not re.search(r"\[/?(dim|bold|red|yellow)?\]", text)
 
 
+def test_rows_of_a_series_stand_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("<!-- series size a b -->\n<!-- end -->\n")
+    rows = row("a", 1, 2, 3, size=16), row("b", 10, 30, 20, 40, size=1024)
+    assert page.fill(path, result(*rows), []) == []
+    title, _, heads, _, *peers = block(path.read_text(), "series size a b")
+    assert title == "**server CPU us/message (x c-epoll)**"
+    assert heads == "| size: | 16 | 1,024 |"
+    assert peers[1] == "| **pybuntcp** | **2.00 (2.00 x)** | 30.00 (3.00 x) |"
+    assert not any("asyncio" in peer for peer in peers)  # not asked for the first
+
+
 def test_rows_that_no_marker_asks_for_are_named(target: Path) -> None:
     assert page.fill(target, full(), []) == ["b"]
 
@@ -306,6 +318,8 @@ def test_without_ours_nobody_is_said_to_be_behind(target: Path) -> None:
     [
         ("<!-- row unknown -->\n<!-- end -->\n", "the result has no row unknown"),
         ("<!-- beside b -->\n<!-- end -->\n", "row b sets nobody beside another"),
+        ("<!-- series size a x -->\n<!-- end -->\n", "the result has no row x"),
+        ("<!-- series colour a b -->\n<!-- end -->\n", "rows have no colour"),
         ("<!-- row a -->\n", "<!-- row a --> has no <!-- end -->"),
         ("<!-- row a -->\n<!-- row b -->\n<!-- end -->\n", "line 2: <!-- row a --> has no <!-- end -->"),
         ("words\n<!-- rows a -->\n<!-- end -->\n", "line 3: <!-- end -->, and no block is open"),

@@ -27,6 +27,7 @@ from harness import report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
 from harness.machine import Cores  # noqa: E402
 from harness.peers import LEFT_OUT_WHEN_QUICK, OUR_OWN, all_peers  # noqa: E402
+from harness.processes import Load, Server  # noqa: E402
 from harness.rows import Plan, Row, load_command, measure  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("benchmarks")  # they compile into one folder
@@ -160,6 +161,31 @@ def told_by_load(plan: Plan, change: Any) -> str:
 def test_the_load_compares_every_byte(peers, plan, change, words):
     assert words in told_by_load(plan, change)
     assert bool(told_by_load(plan, change)) == bool(words)
+
+
+def unsent(port: int) -> list[int]:
+    """Bytes in the kernel's send queue of each connection that is open at that port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[3] == "01"]
+    return sorted(int(row[4].partition(":")[0], 16) for row in established)
+
+
+def test_the_stalled_reader_of_a_fan_out_is_full_before_anything_is_measured(peers, plan):
+    row = Row("fan", "fan-out", "fanout", 3, 200, stalled=1)
+    with (
+        Server("c-epoll", peers["c-epoll"].start_command("fanout"), None) as server,
+        Load("load", load_command(row, server.port, plan), None) as load,
+    ):
+        load.await_event("ready", 20)
+        before = unsent(server.port)
+        load.say("measure")
+        done = load.await_event("done", 20)
+        after = unsent(server.port)
+    assert done["messages"] > 0
+    assert before == after
+    assert len(before) == 5
+    assert before[:4] == [0, 0, 0, 0]
+    assert before[4] > 0
 
 
 # ---------------------------------------------------------------- the report
