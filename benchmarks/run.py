@@ -104,7 +104,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=None, help="result file (benchmarks/results/<time>.json)")
     parser.add_argument(
-        "--show", type=Path, default=None, metavar="FILE", help="print the tables of a result file and stop"
+        "--show",
+        type=Path,
+        nargs="+",
+        default=None,
+        metavar="FILE",
+        help="print the tables of a result file and stop; rows of further files take the place of the first one's",
     )
     parser.add_argument(
         "--plots", type=Path, default=None, metavar="FOLDER", help="where the plots go (beside the result file)"
@@ -244,9 +249,25 @@ def write_result(result: Result, path: Path | None) -> Path:
     return target
 
 
+def merged(results: list[Result]) -> Result:
+    """The first, with the rows that later runs have measured again in their place; rows that nobody asks any more are left out."""
+    known = {row.key for q in QUESTIONS.values() for row in (*q.rows, *q.quick)}
+    result, later = results[0], results[1:]
+    for run in later:
+        rows = {row["key"]: row for row in (*result["rows"], *run["rows"])}
+        result["rows"] = [row for row in rows.values() if row["key"] in known]
+        told = {
+            "finished": run["finished"],
+            "commit": run["machine"]["commit"],
+            "rows": [r["key"] for r in run["rows"]],
+        }
+        result.setdefault("later", []).append(told)
+    return result
+
+
 def show(console: Console, arguments: argparse.Namespace) -> None:
     """An old result: its tables, or plots, or a page filled with it."""
-    result = json.loads(arguments.show.read_text())
+    result = merged([json.loads(path.read_text()) for path in arguments.show])
     goals = [g for q in QUESTIONS.values() for g in q.goals]
     if arguments.page is not None:
         try:

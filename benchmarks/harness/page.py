@@ -210,6 +210,9 @@ def machine_words(result: Result) -> list[str]:
         f"date: {result['finished'][:10]}, took {result['took_seconds'] / 60:.1f} min",
         f"plan: {plan['rounds']} interleaved rounds, windows of {plan['seconds']} s after {plan['warmup']} s{suite}",
     ]
+    said += [
+        f"measured again, {run['finished'][:10]}: the rows {', '.join(run['rows'])}" for run in result.get("later", ())
+    ]
     return said + [f"{', '.join(peers)}: {version}" for version, peers in versions(result).items()]
 
 

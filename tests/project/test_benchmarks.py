@@ -225,6 +225,16 @@ def test_a_ratio_is_the_median_of_the_ratios_inside_the_rounds():
     assert figures["pybuntcp"]["cpu_us"] == 10.0
 
 
+def test_rows_of_a_later_run_take_the_place_of_the_first_ones():
+    def run_of(day: int, *keys: str) -> dict[str, Any]:
+        rows = [{"key": key, "day": day} for key in keys]
+        return {"finished": f"2031-01-0{day}", "machine": {"commit": None}, "rows": rows}
+
+    result = runner.merged([run_of(1, "echo-50", "churn", "forgotten"), run_of(2, "churn", "http")])
+    assert {row["key"]: row["day"] for row in result["rows"]} == {"echo-50": 1, "churn": 2, "http": 2}
+    assert [(told["finished"], told["rows"]) for told in result["later"]] == [("2031-01-02", ["churn", "http"])]
+
+
 @pytest.mark.parametrize(("unit", "many"), [("message", "messages"), ("delivery", "deliveries"), ("MiB", "MiB")])
 def test_units_have_their_plural(unit, many):
     assert report.plural(unit) == many
