@@ -8,6 +8,7 @@ transports a test runs on is `support.axis`.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(config, items):
             folder = item.path.relative_to(os.path.dirname(__file__)).parts[0]
             if folder in ("capi", "examples"):
                 item.add_marker(pytest.mark.xdist_group(folder if folder == "capi" else item.path.stem))
+
+
+def pytest_collection_finish():
+    """Thousands of collected tests stay to the end: a collection, which many tests ask for, need not look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
