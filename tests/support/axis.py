@@ -25,7 +25,7 @@ from .transports import TRANSPORTS
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (StandaloneLoop, AsyncioLoop, UvloopLoop, NativeLoop)}
 
-LEFT_OUT = {("asyncio", "unix"), ("uvloop", "unix"), ("native", "unix"), ("native", "tls")}
+LEFT_OUT = {("asyncio", "unix"), ("uvloop", "unix"), ("native", "unix"), ("asyncio", "tls"), ("native", "tls")}
 
 MARKERS = (
     "every_loop: runs on the standalone loop and in asyncio loops, as the tests of the contract do",
