@@ -81,9 +81,11 @@ clean:      ## remove what was built and the virtual environments
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# .venv/.EXTRA: the package, editable, with that extra
+# .venv/.EXTRA: the package, editable, with that extra. What builds it lies in the environment: a build goes on where
+# the last one ended.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
-	$(PIP) install --quiet --editable '.[$*]' $(BUILD_OPTIONS)
+	$(PIP) install --quiet cmake ninja $$(sed -n '/^requires = /{s/.*\[//; s/\].*//; s/", "/" "/g; s/"//g; p}' pyproject.toml)
+	$(PIP) install --quiet --no-build-isolation --editable '.[$*]' $(BUILD_OPTIONS)
 	@touch $@
 
 # the peers that a machine may not be able to have: the report names those that are missing
