@@ -54,10 +54,15 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.xdist_group(folder if folder == "capi" else item.path.stem))
 
 
+def pytest_collection():
+    gc.disable()
+
+
 def pytest_collection_finish():
-    """Thousands of collected tests stay to the end: a collection, which many tests ask for, need not look at them."""
+    """Thousands of collected tests stay to the end: no collection of garbage, which many tests ask for, need look at them."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
