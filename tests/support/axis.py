@@ -7,8 +7,8 @@ PYBUNTCP_TEST_LOOPS.
 
 Tests of the contract and of units run over every transport; others over plain ones. A test that
 means plain ones alone says why, with `plain`. Which there are in this run is `--transports tcp,tls`,
-or PYBUNTCP_TEST_TRANSPORTS. Of loops times transports a run leaves out what `LEFT_OUT` says: each of
-the two runs with tcp, or on the other loops. `--product` leaves out nothing.
+or PYBUNTCP_TEST_TRANSPORTS. A run that names neither leaves out what `LEFT_OUT` says: the standalone
+loop has every transport, asyncio and the native loop tcp, uvloop TLS. `--product` leaves out nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from .transports import TRANSPORTS
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (StandaloneLoop, AsyncioLoop, UvloopLoop, NativeLoop)}
 
-LEFT_OUT = {("asyncio", "unix"), ("uvloop", "unix"), ("native", "unix"), ("asyncio", "tls"), ("native", "tls")}
+LEFT_OUT = {(loop, "unix") for loop in LOOPS if loop != "standalone"}
+LEFT_OUT |= {("asyncio", "tls"), ("uvloop", "tcp"), ("native", "tls")}
 
 MARKERS = (
     "every_loop: runs on the standalone loop and in asyncio loops, as the tests of the contract do",
@@ -87,7 +88,7 @@ def transports_of(definition: Any, names: list[str], among: Sequence[str] = tupl
 
 def leave_out(config: pytest.Config, items: list[Any]) -> None:
     """Take those tests out of the run that `LEFT_OUT` names; pytest counts them as deselected."""
-    if config.getoption("--product") or "tcp" not in chosen_transports(config):
+    if config.getoption("--product") or {*chosen(config)} < {*LOOPS} or {*chosen_transports(config)} < {*TRANSPORTS}:
         return
     left_out = [item for item in items if _pair(item) in LEFT_OUT]
     config.hook.pytest_deselected(items=left_out)
