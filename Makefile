@@ -25,7 +25,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types asan coverage annotate bench instructions sdist wheel clean
+.PHONY: help demo test lint format types asan matrix coverage annotate bench instructions sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
 	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python $(PYTEST) $(ARGS)
+
+matrix:     ## the tests on every interpreter at hand, from the source distribution
+	.ci/run matrix
 
 coverage: $(VENV)-coverage/.built  ## which lines of the .pyx files the tests execute
 	find build/coverage -name '*.gcda' -delete
