@@ -130,7 +130,7 @@ class Buffered(asyncio.BufferedProtocol):
     """One connection: `Echo` for transports that read into the protocol's memory. All share it: what was read is copied at once."""
 
     __slots__ = ("transport",)
-    view: ClassVar[memoryview] = memoryview(bytearray(1 << 18))
+    view: ClassVar[memoryview] = memoryview(bytearray(1 << 18))  # over TLS asyncio reads into slices of it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.WriteTransport, transport)
