@@ -6,7 +6,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/pip --disable-pip-version-check
-BUILD_OPTIONS ?=
 ARGS   ?=
 # tests wait more than they compute: several at a time, those that share what they built in one process
 WORKERS ?= 4
@@ -88,7 +87,7 @@ $(VENV)/bin/python:
 # the last one ended.
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet cmake ninja $$(sed -n '/^requires = /{s/.*\[//; s/\].*//; s/", "/" "/g; s/"//g; p}' pyproject.toml)
-	$(PIP) install --quiet --no-build-isolation --editable '.[$*]' $(BUILD_OPTIONS)
+	$(PIP) install --quiet --no-build-isolation --editable '.[$*]'
 	@touch $@
 
 # the peers that a machine may not be able to have: the report names those that are missing
