@@ -109,7 +109,8 @@ class TLSOptions:
     list; names of TLS 1.3 suites may be among them. ecdh_curve: one name, or several with colons.
     min_version, max_version: `ssl.TLSVersion` or "TLSv1.2"; at least 1.2 unless asked for. secure_options: `ssl.OP_*`
     to add. session: bytes of `Socket.get_session`, to resume. keylog_file: path for the keys, for Wireshark.
-    low_memory_mode: accepted, and always on. sni: on a server, `{name: TLSOptions}`; a name may begin with "*.".
+    low_memory_mode: accepted, and always on. sni: on a server, `{name: TLSOptions}`; a name may begin with "*.". What an
+    entry does not say has its default there, whatever the listener says for itself.
 
     Errors, at the call: TypeError, ValueError and ssl.SSLError naming the option; FileNotFoundError.
     """

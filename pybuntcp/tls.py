@@ -29,7 +29,6 @@ OF_A_CONNECTION = ("server_name", "session")
 FILES = ("key_file", "cert_file", "ca_file", "dh_params_file", "keylog_file")
 CONTEXTS_KEPT = 32
 HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
-OF_THE_BORROWED_IN_SNI = ("min_version", "max_version", "secure_options", "ecdh_curve")
 
 _contexts: dict[bytes, tuple[ssl.SSLContext, bytes | None]] = {}  # the one used last comes last
 
@@ -210,7 +209,7 @@ def set_suites(context: ssl.SSLContext, options: TLSOptions) -> None:
     curve = text("ecdh_curve", options.ecdh_curve)
     if curve is not None:
         with naming("ecdh_curve"):
-            set_curves(context, curve)
+            set_curves(ssl.SSLContext(context.protocol) if options.sni and _tls.borrowing else context, curve)
 
 
 def suites(names: str) -> tuple[str, str]:
@@ -342,21 +341,32 @@ class ServerConfig(OptionsConfig):
             if not self.refusing and not _tls.borrowing:
                 raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
         self.curve = options.ecdh_curve
-        self.limits = [name for name in OF_THE_BORROWED_IN_SNI if getattr(options, name) is not None]
+        self.limits = limits_of(self.context, self.curve)
         self.session_id_context = hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
         self.hosts = hosts_of(options.sni)
         _tls.choose_by_name(self)
 
     def prepare(self, secured: Any) -> None:
-        super().prepare(secured)
+        if not secured.decided:
+            super().prepare(secured)
         if secured.borrowed:
-            secured.set_verify(self.asking, self.refusing)
+            secured.set_verify(secured.asking, secured.refusing)
             secured.set_session_id_context(self.session_id_context)
 
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""
         name = name.lower().rstrip(".")
         return self.hosts.get(name) or self.hosts.get("*." + name.partition(".")[2]) or self
+
+
+def limits_of(context: ssl.SSLContext, curve: str | None) -> dict[str, Any]:
+    """What the standard library cannot change with the name that a client asks for."""
+    return {
+        "min_version": context.minimum_version,
+        "max_version": context.maximum_version,
+        "secure_options": context.options,
+        "ecdh_curve": curve,
+    }
 
 
 def hosts_of(sni: Any) -> dict[str, ServerConfig]:

@@ -29,6 +29,7 @@ cdef extern from * nogil:
       R(long, SSL_ctrl, (void*, int, long, void*)) \\
       R(long, SSL_CTX_ctrl, (void*, int, long, void*)) \\
       R(uint64_t, SSL_set_options, (void*, uint64_t)) \\
+      R(uint64_t, SSL_clear_options, (void*, uint64_t)) \\
       R(uint64_t, SSL_CTX_get_options, (const void*)) \\
       R(void*, BIO_new, (const void*)) \\
       R(void, BIO_set_flags, (void*, int)) \\
@@ -49,6 +50,10 @@ cdef extern from * nogil:
       R(long, SSL_get_verify_result, (const void*)) \\
       R(const char*, X509_verify_cert_error_string, (long)) \\
       R(void*, SSL_get0_param, (void*)) \\
+      R(void*, SSL_CTX_get0_param, (void*)) \\
+      R(int, X509_VERIFY_PARAM_set1, (void*, const void*)) \\
+      R(int, X509_VERIFY_PARAM_set_inh_flags, (void*, uint32_t)) \\
+      R(uint32_t, X509_VERIFY_PARAM_get_inh_flags, (const void*)) \\
       R(int, X509_VERIFY_PARAM_set1_host, (void*, const char*, size_t)) \\
       R(int, X509_VERIFY_PARAM_set1_ip_asc, (void*, const char*)) \\
       R(int, X509_VERIFY_PARAM_set1_ip, (void*, const unsigned char*, size_t)) \\
@@ -134,6 +139,7 @@ cdef extern from * nogil:
         long (*SSL_ctrl)(void*, int, long, void*) noexcept nogil
         long (*SSL_CTX_ctrl)(void*, int, long, void*) noexcept nogil
         unsigned long (*SSL_set_options)(void*, unsigned long) noexcept nogil
+        unsigned long (*SSL_clear_options)(void*, unsigned long) noexcept nogil
         unsigned long (*SSL_CTX_get_options)(const void*) noexcept nogil
         void* (*BIO_new)(const void*) noexcept nogil
         void (*BIO_set_flags)(void*, int) noexcept nogil
@@ -154,6 +160,10 @@ cdef extern from * nogil:
         long (*SSL_get_verify_result)(const void*) noexcept nogil
         const char* (*X509_verify_cert_error_string)(long) noexcept nogil
         void* (*SSL_get0_param)(void*) noexcept nogil
+        void* (*SSL_CTX_get0_param)(void*) noexcept nogil
+        int (*X509_VERIFY_PARAM_set1)(void*, const void*) noexcept nogil
+        int (*X509_VERIFY_PARAM_set_inh_flags)(void*, unsigned int) noexcept nogil
+        unsigned int (*X509_VERIFY_PARAM_get_inh_flags)(const void*) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_host)(void*, const char*, size_t) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_ip_asc)(void*, const char*) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_ip)(void*, const unsigned char*, size_t) noexcept nogil
@@ -216,6 +226,8 @@ cdef extern from * nogil:
         SSL_VERIFY_PEER "1"
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT "2"
         NO_PARTIAL_WILDCARDS "4"
+        PARAM_OVERWRITE "0x2"
+        PARAM_RESET_FLAGS "0x4"
         CTRL_SET_MAX_SEND_FRAGMENT "52"
         CTRL_SET_TLSEXT_HOSTNAME "55"
         CTRL_SET_GROUPS_LIST "92"

@@ -59,8 +59,8 @@ def choose_by_name(config):
         for name, host in config.hosts.items():
             if config.asking or host.asking:
                 raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
-            for option in host.limits:
-                raise NotImplementedError(f"sni[{name!r}]: {option} {borrowed_alone()}")
+            for option in [option for option in host.limits if host.limits[option] != config.limits[option]]:
+                raise NotImplementedError(f"sni[{name!r}]: {option} other than the listener's {borrowed_alone()}")
         config.context.sni_callback = choose_by_object
     elif config.hosts:
         for each in (config, *config.hosts.values()):       # a second hello comes to what the first led to
@@ -94,6 +94,7 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
         face_of(self).chosen = chosen
         if chosen is not config:
             connection_become(connection, self, chosen)
+        connection_set_groups(connection, chosen)
         return 1
     except (KeyboardInterrupt, SystemExit) as stop:
         secured_note(face_of(self), stop)
@@ -104,16 +105,44 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
 
 
 cdef int connection_become(void* connection, secured_t* self, object chosen) except -1:
-    """OpenSSL changes the certificate, the suites, whom it trusts and whose sessions it takes, and nothing else."""
-    cdef bytes groups
+    """All that the chosen one says holds from here on, and nothing that the listener says.
+
+    OpenSSL changes the certificate, the suites, the protocols, whom it trusts and whose sessions it takes. The rest is
+    what a connection copies from its context when it is made, and is copied again here.
+    """
+    cdef void* context
     face_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log
-    api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL)
-    api.SSL_ctrl(connection, c.CTRL_SET_MAX_PROTO_VERSION, chosen.context.maximum_version, NULL)
-    api.SSL_set_options(connection, chosen.context.options)
-    if chosen.curve is not None:
-        groups = chosen.curve.encode()
-        api.SSL_ctrl(connection, c.CTRL_SET_GROUPS_LIST, 0, <char*>groups)
+    context = api.SSL_get_SSL_CTX(connection)
+    connection_check_as(connection, context)
+    api.SSL_clear_options(connection, ~<unsigned long>0)
+    api.SSL_set_options(connection, api.SSL_CTX_get_options(context))
+    if (api.SSL_ctrl(connection, c.CTRL_SET_MIN_PROTO_VERSION, chosen.context.minimum_version, NULL) != 1
+            or api.SSL_ctrl(connection, c.CTRL_SET_MAX_PROTO_VERSION, chosen.context.maximum_version, NULL) != 1):
+        raise refused("OpenSSL does not take the versions of a name in sni")
     chosen.prepare(face_of(self))
+    return 0
+
+
+cdef int connection_check_as(void* connection, void* context) except -1:
+    """Verify as the context says: flags (CRLs among them), depth and purpose, none of which is left as it was."""
+    cdef void* own = api.SSL_get0_param(connection)
+    cdef unsigned int before = api.X509_VERIFY_PARAM_get_inh_flags(own)
+    api.X509_VERIFY_PARAM_set_inh_flags(own, c.PARAM_OVERWRITE | c.PARAM_RESET_FLAGS)
+    taken = api.X509_VERIFY_PARAM_set1(own, api.SSL_CTX_get0_param(context))
+    api.X509_VERIFY_PARAM_set_inh_flags(own, before)
+    if taken != 1:
+        raise MemoryError()
+    return 0
+
+
+cdef int connection_set_groups(void* connection, object chosen) except -1:
+    """A connection's groups cannot be taken back: a listener with several names has none in its context."""
+    cdef bytes groups
+    if chosen.curve is None:
+        return 0
+    groups = chosen.curve.encode()
+    if api.SSL_ctrl(connection, c.CTRL_SET_GROUPS_LIST, 0, <char*>groups) != 1:
+        raise refused(f"OpenSSL does not take ecdh_curve {chosen.curve!r}")
     return 0
 
 

@@ -70,6 +70,7 @@ cdef class Secured:
     cdef public object expected         # the name that the peer's certificate must be for
     cdef public bint asking             # is the peer's certificate looked at?
     cdef public bint refusing           # ... and a peer refused whose is not good?
+    cdef readonly bint decided          # ... by `set_verify_mode`, and by no configuration any more
     cdef public object chosen           # the configuration that the client's name led to; None: `config`
     cdef public object asked            # ... that name, where OpenSSL cannot be asked
     cdef readonly bint server
@@ -268,6 +269,7 @@ cdef class Secured:
         secured_need(self, "set_verify_mode")
         if not self.c.shaking:
             return False
+        self.decided = True
         self.asking, self.refusing = request_cert, request_cert and reject_unauthorized
         self.set_verify(request_cert, reject_unauthorized)
         return True
