@@ -97,8 +97,8 @@ class TLSOptions:
     """The options of `tls=`; a mapping with the same keys will do. Source: Bun's `tls` option.
 
     key, cert: our private key and our certificate, with what leads to its root behind it. Required on a server.
-    ca: what the peer's certificate must lead to; None = what the system trusts. crl: revoked certificates.
-    Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
+    ca: what the peer's certificate must lead to; None = what the system trusts. crl: lists of revoked certificates, and
+    nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
     key_file, cert_file, ca_file, dh_params_file: paths instead.
 
     server_name: what a client asks for and what the certificate must be for; None = the host connected to. On a server

@@ -18,7 +18,10 @@ from typing import Any
 from .options import TLSOptions
 
 PIPE_MOST = 65536
+BEGIN = re.compile(rb"^-----BEGIN ([^\r\n]+?)-----[ \t\r]*$", re.MULTILINE)
+BLOCK = re.compile(rb"^-----BEGIN ([^\r\n]+?)-----[ \t\r]*$(.*?)^-----END \1-----", re.MULTILINE | re.DOTALL)
 CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+CRL = "X509 CRL"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,21 @@ class PEM:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.option}: a certificate in it has no end")
         with naming(self.option):
             return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
+
+    def lists(self) -> bytes:
+        """Lists of revoked certificates, and nothing else: OpenSSL would believe a certificate that is among them."""
+        for label in BEGIN.findall(self.pem):
+            if label != CRL.encode():
+                words = f"{self.option}: a {label.decode('ascii', 'replace')} is in it, which is no {CRL}"
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, words)
+        found = BLOCK.findall(self.pem)
+        if len(found) != len(BEGIN.findall(self.pem)) or not found:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.option}: a list of revoked certificates in it has no end")
+        return b"".join(armoured(CRL.encode(), body) for _, body in found)
+
+
+def armoured(label: bytes, body: bytes) -> bytes:
+    return b"-----BEGIN " + label + b"-----" + body + b"-----END " + label + b"-----\n"
 
 
 def material(option: str, what: str, value: Any, path: Any = None) -> PEM | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from . import _tls
 from .options import TLSOption, TLSOptions, boolean, integer
-from .pem import Identity, alpn_names, identity_of, material, nameless, naming, path_of, set_identity
+from .pem import CRL, Identity, alpn_names, identity_of, material, nameless, naming, path_of, set_identity
 
 DEFAULT_CIPHERS = (
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
@@ -232,7 +232,7 @@ def set_curves(context: ssl.SSLContext, names: str) -> None:
 def set_trust(context: ssl.SSLContext, options: TLSOptions) -> None:
     """Whose certificates are believed. What the system trusts is for checking servers alone."""
     ca = material("ca", "CERTIFICATE", options.ca, options.ca_file)
-    crl = material("crl", "X509 CRL", options.crl)
+    crl = material("crl", CRL, options.crl)
     if ca is not None:
         ca.certificates()
         with naming(ca.option):
@@ -240,7 +240,7 @@ def set_trust(context: ssl.SSLContext, options: TLSOptions) -> None:
     elif context.protocol == ssl.PROTOCOL_TLS_CLIENT:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if crl is not None:
-        with naming("crl"), nameless(crl.pem) as path:
+        with naming("crl"), nameless(crl.lists()) as path:
             context.load_verify_locations(cafile=path)
         context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
