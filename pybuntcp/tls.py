@@ -150,11 +150,20 @@ def client_context(options: TLSOptions) -> tuple[ssl.SSLContext, bytes | None]:
     if not all(map(is_constant, given.values())) or any(given[name] for name in FILES):
         return new_client_context(options)
     digest = hashlib.sha256(repr(given).encode("utf-8", "surrogatepass")).digest()
-    found = _contexts.pop(digest, None) or new_client_context(options)
-    _contexts[digest] = found
-    while len(_contexts) > CONTEXTS_KEPT:
-        _contexts.pop(next(iter(_contexts), b""), None)
+    found = _contexts.get(digest) or new_client_context(options)
+    keep_context(digest, found)
     return found
+
+
+def keep_context(digest: bytes, found: tuple[ssl.SSLContext, bytes | None]) -> None:
+    """Every thread's clients share them: each step here is one that no other thread can be in the middle of.
+
+    Not a lock, which a child that is forked meanwhile would find taken for ever.
+    """
+    _contexts.pop(digest, None)
+    _contexts[digest] = found
+    for oldest in list(_contexts)[:-CONTEXTS_KEPT]:
+        _contexts.pop(oldest, None)
 
 
 def is_constant(value: Any) -> bool:

@@ -90,10 +90,10 @@ cdef object host_running():
     global _get_running_loop, _Future
     if _get_running_loop is None:
         asyncio = sys.modules.get("asyncio")
-        _Future = getattr(asyncio, "Future", None)
-        _get_running_loop = getattr(asyncio, "_get_running_loop", None)
-        if _get_running_loop is None:
-            return None
+        if getattr(asyncio, "Future", None) is None or getattr(asyncio, "_get_running_loop", None) is None:
+            return None             # another thread imports it just now: no loop runs yet
+        _Future = asyncio.Future
+        _get_running_loop = asyncio._get_running_loop
     return _get_running_loop()
 
 

@@ -1,0 +1,134 @@
+"""What threads share is safe: each cache and each global, with threads switched as often as an interpreter can."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from support import TIMEOUT
+from support_tls import CLIENT_TLS
+
+import pybuntcp
+from pybuntcp import tls
+
+THREADS = 6
+ROUNDS = 30
+
+
+@pytest.fixture
+def switching():
+    """Threads are switched every microsecond."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(work):
+    """`work(number)` in several threads at once; what they raised."""
+    raised = []
+    together = threading.Barrier(THREADS)
+
+    def begin(number):
+        together.wait(TIMEOUT)
+        try:
+            work(number)
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert not [thread for thread in threads if thread.is_alive()]
+    return raised
+
+
+def attempt(options):
+    """A connection of this thread's loop that is given up before it begins."""
+    connecting = pybuntcp.connect(hostname="127.0.0.1", port=1, tls=options)
+    connecting.cancel()
+    pybuntcp.run()
+
+
+def test_connections_with_many_configurations_in_several_threads(switching):
+    """More of them than are kept."""
+
+    def work(number):
+        for turn in range(ROUNDS):
+            attempt({**CLIENT_TLS, "alpn_protocols": [f"{number}/{turn}"]})
+            attempt({**CLIENT_TLS, "alpn_protocols": [f"shared/{turn}"]})
+
+    assert in_threads(work) == []
+    assert len(tls._contexts) <= tls.CONTEXTS_KEPT
+
+
+def test_the_cache_of_contexts_in_several_threads(switching):
+    """The cache alone, thousands of times: what it keeps is bounded, and nobody finds it changing."""
+
+    def work(number):
+        for turn in range(3000):
+            tls.keep_context(b"%d/%d" % (number, turn % 50), (object(), None))
+
+    kept = dict(tls._contexts)
+    try:
+        assert in_threads(work) == []
+        assert 0 < len(tls._contexts) <= tls.CONTEXTS_KEPT
+    finally:
+        tls._contexts.clear()
+        tls._contexts.update(kept)
+
+
+def test_loops_are_made_and_end_in_several_threads(switching):
+    def work(number):
+        for _ in range(ROUNDS):
+            host = pybuntcp.new_event_loop()
+            host.call_soon(pybuntcp.stats)
+            host.call_soon(host.stop)
+            host.run_forever()
+            host.close()
+
+    assert in_threads(work) == []
+
+
+def test_listeners_of_unix_files_in_several_threads(switching, tmp_path):
+    def work(number):
+        for turn in range(ROUNDS):
+            path = tmp_path / f"{number}-{turn}"
+            pybuntcp.listen(socket={"data": print}, unix=str(path)).stop()
+            pybuntcp.run()
+            assert not path.exists()
+
+    assert in_threads(work) == []
+
+
+WHILE_ASYNCIO_IS_IMPORTED = """
+import sys, types
+import pybuntcp
+
+halfway = types.ModuleType("asyncio")           # as another thread finds it: `events` is there, `futures` is not
+halfway._get_running_loop = lambda: None
+sys.modules["asyncio"] = halfway
+pybuntcp.stats()
+del sys.modules["asyncio"]
+
+import asyncio
+
+async def main():
+    with pybuntcp.listen(socket={"data": print}, hostname="127.0.0.1", port=0) as listener:
+        socket = await pybuntcp.connect(socket={"data": print}, hostname="127.0.0.1", port=listener.port)
+        socket.terminate()
+
+asyncio.run(main())
+print("connected")
+"""
+
+
+def test_asyncio_may_be_imported_by_another_thread_meanwhile():
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_ASYNCIO_IS_IMPORTED], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.stdout, done.stderr) == ("connected\n", "")
