@@ -5,7 +5,7 @@ Only struct members that we read or write are declared. Everything needs libuv >
 """
 from libc.stdint cimport int64_t, uint64_t
 
-from pybuntcp._c.net cimport addrinfo, sockaddr
+from pybuntcp._c.net cimport sockaddr
 
 cdef extern from "uv.h" nogil:
     cdef enum:
@@ -68,9 +68,6 @@ cdef extern from "uv.h" nogil:
         void* data
         uv_loop_t* loop
 
-    ctypedef struct uv_req_t:
-        void* data
-
     ctypedef struct uv_write_t:
         void* data
         uv_stream_t* handle
@@ -79,10 +76,15 @@ cdef extern from "uv.h" nogil:
         void* data
         uv_stream_t* handle
 
-    ctypedef struct uv_getaddrinfo_t:
+    ctypedef struct uv_async_t:
         void* data
         uv_loop_t* loop
-        addrinfo* addrinfo
+
+    ctypedef struct uv_mutex_t:
+        pass
+
+    ctypedef struct uv_cond_t:
+        pass
 
     ctypedef void (*uv_alloc_cb)(uv_handle_t*, size_t, uv_buf_t*) noexcept nogil
     ctypedef void (*uv_read_cb)(uv_stream_t*, ssize_t, const uv_buf_t*) noexcept nogil
@@ -95,7 +97,7 @@ cdef extern from "uv.h" nogil:
     ctypedef void (*uv_idle_cb)(uv_idle_t*) noexcept nogil
     ctypedef void (*uv_timer_cb)(uv_timer_t*) noexcept nogil
     ctypedef void (*uv_poll_cb)(uv_poll_t*, int, int) noexcept nogil
-    ctypedef void (*uv_getaddrinfo_cb)(uv_getaddrinfo_t*, int, addrinfo*) noexcept nogil
+    ctypedef void (*uv_async_cb)(uv_async_t*) noexcept nogil
 
     const char* uv_version_string()
     const char* uv_strerror(int)
@@ -143,10 +145,15 @@ cdef extern from "uv.h" nogil:
     int uv_write(uv_write_t*, uv_stream_t*, const uv_buf_t*, unsigned int, uv_write_cb)
     size_t uv_stream_get_write_queue_size(const uv_stream_t*)
 
-    int uv_getaddrinfo(uv_loop_t*, uv_getaddrinfo_t*, uv_getaddrinfo_cb,
-                       const char*, const char*, const addrinfo*)
-    void uv_freeaddrinfo(addrinfo*)
-    int uv_cancel(uv_req_t*)
+    int uv_async_init(uv_loop_t*, uv_async_t*, uv_async_cb)
+    int uv_async_send(uv_async_t*)
+    int uv_mutex_init(uv_mutex_t*)
+    void uv_mutex_lock(uv_mutex_t*)
+    void uv_mutex_unlock(uv_mutex_t*)
+    int uv_cond_init(uv_cond_t*)
+    void uv_cond_signal(uv_cond_t*)
+    int uv_cond_timedwait(uv_cond_t*, uv_mutex_t*, uint64_t)
+
     int uv_ip4_addr(const char*, int, void*)
     int uv_ip6_addr(const char*, int, void*)
     int uv_inet_ntop(int, const void*, char*, size_t)

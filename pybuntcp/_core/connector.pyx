@@ -4,22 +4,21 @@ The caller may cancel at any moment; the outcome must be told once, from the loo
 `connect()` has returned. With TLS the outcome is that of the handshake: until then the connector
 keeps the socket that won (see dialing), whose context knows it as its `dialer`.
 
-Owns `connector_t`, alive until its outcome is told and nothing of it (lookup, attempts) is out any
-more. Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
+Owns `connector_t`, alive until its outcome is told and none of its attempts is out any more; a lookup
+is abandoned at once. Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
 unix path) are posted to the loop.
 """
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 from libc.math cimport isinf
 from libc.stdlib cimport calloc, free
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport net, resolver, uv
 
 cdef enum:
     BACKLOG_FULL_MILLISECONDS = 5
 
 
 cdef struct connector_t:
-    uv.uv_getaddrinfo_t lookup  # first: libuv's pointer is ours
     loop_t* loop
     PyObject* face              # owned until the outcome is told: the Connecting
     context_t* context
@@ -34,7 +33,7 @@ cdef struct connector_t:
     address_t local             # where to connect from; size 0 = anywhere
     int local_port              # ... but from this port; 0 = any
     bint starting               # inside connect(): outcomes are posted
-    bint looking                # a lookup is out
+    lookup_t* lookup            # that is out; NULL: none
     bint posted
     bint telling                # its outcome is being told
     bint settled                # nothing more will be started
@@ -80,7 +79,7 @@ cdef int connector_start(connector_t* self, options) except -1:
         elif names_from_literal(&self.names, options.host, options.port):
             connector_dial_next(self)
         else:
-            connector_look_up(self, options.host, b"%d" % options.port)
+            connector_look_up(self, options.host, options.port)
     finally:
         self.starting = False
     return 0
@@ -127,30 +126,21 @@ cdef void connector_dial_unix(connector_t* self) noexcept nogil:
         connector_settle(self, rc)
 
 
-cdef void connector_look_up(connector_t* self, bytes host, bytes service) noexcept:
-    cdef net.addrinfo hints
-    cdef int rc
-    lookup_hints(&hints)
-    rc = uv.uv_getaddrinfo(&self.loop.uv, &self.lookup, on_looked_up, host, service, &hints)
+cdef void connector_look_up(connector_t* self, bytes host, int port) noexcept:
+    cdef int rc = lookup_start(&self.lookup, &self.loop.lookups, host, len(host), port, on_looked_up, self)
     if rc < 0:
-        connector_settle(self, lookup_code(rc))
+        connector_settle(self, rc)
         return
-    self.looking = True
-    self.loop.lookups += 1
     loop_kick(self.loop)
 
 
-cdef void on_looked_up(uv.uv_getaddrinfo_t* request, int status, net.addrinfo* answer) noexcept nogil:
-    cdef connector_t* self = <connector_t*>request
-    self.looking = False
-    self.loop.lookups -= 1
-    if self.settled:
-        uv.uv_freeaddrinfo(answer)
-        connector_free_if_idle(self)
-        return
+cdef void on_looked_up(void* owner, int status, net.addrinfo* answer) noexcept nogil:
+    cdef connector_t* self = <connector_t*>owner
+    self.lookup = NULL
     if status == 0 and not names_from_answer(&self.names, answer):
         status = uv.UV_ENOMEM
-    uv.uv_freeaddrinfo(answer)
+    if answer != NULL:
+        resolver.freeaddrinfo(answer)
     if status < 0:
         self.failed = self.names.count
         connector_settle(self, status)
@@ -176,8 +166,9 @@ cdef void connector_stop(connector_t* self) noexcept nogil:
     self.settled = True
     alarm_disarm(self.loop, &self.stagger)
     alarm_disarm(self.loop, &self.deadline)
-    if self.looking:
-        uv.uv_cancel(<uv.uv_req_t*>&self.lookup)
+    if self.lookup != NULL:
+        lookup_abandon(self.lookup)
+        self.lookup = NULL
     while each != NULL:
         stream_close(each.s)
         each = each.next
@@ -384,7 +375,7 @@ cdef void connector_abandon(connector_t* self) noexcept:
 
 cdef void connector_free_if_idle(connector_t* self) noexcept nogil:
     """Freed when nobody will call back and nobody waits for the outcome."""
-    if self.face != NULL or self.looking or self.posted or self.telling or self.attempts != NULL:
+    if self.face != NULL or self.posted or self.telling or self.attempts != NULL:
         return
     context_release(self.loop, self.context)
     names_free(&self.names)

@@ -81,7 +81,7 @@ cdef struct loop_t:
     size_t spares
     connector_t* connectors     # every attempt in progress
     connector_t* posted         # those whose outcome is to be told from the loop
-    size_t lookups              # names being resolved
+    mailbox_t lookups           # of names that were asked for
     wheel_t wheel
     stats_t count
 
@@ -155,6 +155,7 @@ cdef void loop_init_handles(loop_t* self) noexcept:
     uv.uv_idle_init(&self.uv, &self.again)
     uv.uv_timer_init(&self.uv, &self.alarm)
     uv.uv_unref(<uv.uv_handle_t*>&self.alarm)
+    mailbox_init(&self.lookups, &self.uv)
     self.wakeup[0] = self.wakeup[1] = -1
     if net.pbt_pipe(self.wakeup) == 0:
         uv.uv_poll_init(&self.uv, &self.interrupt, self.wakeup[0])
@@ -170,7 +171,7 @@ cdef inline bint loop_owns(loop_t* self, const void* handle) noexcept nogil:
 cdef inline bint loop_is_empty(loop_t* self) noexcept nogil:
     """Nothing of a user's is open, or being opened."""
     return (self.count.open_sockets == 0 and self.count.open_listeners == 0
-            and self.count.connecting == 0 and self.lookups == 0)
+            and self.count.connecting == 0)
 
 
 # ---------------------------------------------------------------------------- turning

@@ -6,9 +6,9 @@ addresses, whatever the hosts file says.
 Does not connect.
 """
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport net, resolver
 
 
 cdef struct names_t:
@@ -88,32 +88,17 @@ cdef void names_add(names_t* self, const net.addrinfo* answer) noexcept nogil:
     self.count += 1
 
 
-cdef inline int lookup_code(int code) noexcept nogil:
-    """libuv refuses names that cannot exist (too long, say) with EINVAL: no such name."""
-    return uv.UV_EAI_NONAME if code == uv.UV_EINVAL or code == uv.UV_ENAMETOOLONG else code
-
-
-cdef void lookup_hints(net.addrinfo* hints) noexcept nogil:
-    memset(hints, 0, sizeof(net.addrinfo))
-    hints.ai_family = net.AF_UNSPEC
-    hints.ai_socktype = net.SOCK_STREAM
-
-
 cdef int resolve_now(address_t* name, bytes host, int port) except -1:
-    """The resolver's first answer, waited for (the GIL is not held meanwhile)."""
-    cdef uv.uv_getaddrinfo_t request
-    cdef net.addrinfo hints
-    cdef loop_t* loop = loop_here().c
-    cdef const char* node = host
-    cdef bytes service = b"%d" % port
-    cdef const char* service_at = service
-    cdef int rc
-    lookup_hints(&hints)
-    with nogil:
-        rc = uv.uv_getaddrinfo(&loop.uv, &request, NULL, node, service_at, &hints)
+    """The resolver's first answer, waited for in this thread (the GIL is not held meanwhile)."""
+    cdef lookup_t lookup
+    cdef int rc = lookup_fill(&lookup, host, len(host), port)
+    if rc == 0:
+        with nogil:
+            lookup_ask(&lookup)
+        rc = lookup.status
     if rc < 0:
-        raise error_from_code(lookup_code(rc), "getaddrinfo", host.decode(), port)
-    name.size = request.addrinfo.ai_addrlen
-    memcpy(&name.name, request.addrinfo.ai_addr, name.size)
-    uv.uv_freeaddrinfo(request.addrinfo)
+        raise error_from_code(rc, "getaddrinfo", host.decode(), port)
+    name.size = lookup.answer.ai_addrlen
+    memcpy(&name.name, lookup.answer.ai_addr, name.size)
+    resolver.freeaddrinfo(lookup.answer)
     return 0

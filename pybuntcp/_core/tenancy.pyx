@@ -17,7 +17,7 @@ import warnings
 from atexit import register as _at_exit
 
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_CLEAR, Py_INCREF
+from cpython.ref cimport Py_CLEAR
 from libc.stdlib cimport free
 
 from pybuntcp._c cimport net, uv
@@ -166,7 +166,7 @@ cdef int loop_close(Loop owner) except -1:
     embed_forget(owner, self.process == net.getpid())
     loop_own_after_fork(self)
     loop_abandon(self)
-    while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0 and self.lookups == 0:
+    while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0:
         pass
     gil_take(self)
     owner.leaving.clear()
@@ -184,8 +184,7 @@ cdef int loop_close(Loop owner) except -1:
         if self.wakeup[i] >= 0:
             net.close(self.wakeup[i])
     self.closed = True
-    if uv.uv_loop_close(&self.uv) != 0:
-        Py_INCREF(owner)    # a name is still being resolved in libuv's pool: leave it the memory
+    uv.uv_loop_close(&self.uv)
     return 0
 
 
@@ -209,7 +208,7 @@ def _abandon_after_fork():
             loop_own_after_fork(loop.c)
             loop_abandon(loop.c)
             if loop.c.running or loop.c.handling != 0:
-                uv.uv_stop(&loop.c.uv)      # a lookup under way would never end here
+                uv.uv_stop(&loop.c.uv)
                 turning = True
     if not turning:
         _local.tenancy = None

@@ -18,7 +18,7 @@ CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
     ("errors", "buffers", "address", "stats", "files", "sink"),
-    ("loop", "timers", "resolve", "selector", "embed", "tenancy"),
+    ("loop", "timers", "lookups", "resolve", "selector", "embed", "tenancy"),
     ("stream", "output", "sealing"),
     (
         "handlers",
