@@ -19,6 +19,7 @@ include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
 include "_core/timers.pyx"      # one wheel for all deadlines
 include "_core/lookups.pyx"     # the threads that ask the system's resolver
 include "_core/loop.pyx"        # the turn, and who holds the GIL
+include "_core/signals.pyx"     # ... and who is told of Ctrl-C
 include "_core/resolve.pyx"     # names to addresses
 include "_core/selector.pyx"    # what a native asyncio loop selects with
 include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks
@@ -26,7 +27,8 @@ include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
 
 # one connection, without its user
 include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed
-include "_core/output.pyx"      # cork, try, tail, drain
+include "_core/output.pyx"      # cork, try, drain
+include "_core/tail.pyx"        # ... and what the kernel refused
 include "_core/sealing.pyx"     # ... where an engine seals what goes out
 
 # what users see

@@ -12,6 +12,7 @@ cdef extern from * nogil:
     #include <netdb.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
+    #include <poll.h>
     #include <stddef.h>
     #ifdef __linux__
     #include <linux/sockios.h>
@@ -21,6 +22,11 @@ cdef extern from * nogil:
     #include <sys/stat.h>
     #include <sys/uio.h>
     #include <sys/un.h>
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #else
+    #include <sys/event.h>
+    #endif
     #include <unistd.h>
 
     /* accept4, pipe2 and SOCK_CLOEXEC are not on macOS. */
@@ -61,7 +67,7 @@ cdef extern from * nogil:
         struct msghdr message = {0};
         ssize_t sent;
     #ifndef MSG_NOSIGNAL
-        enum { MSG_NOSIGNAL = 0 };      /* libuv has set SO_NOSIGPIPE */
+        enum { MSG_NOSIGNAL = 0 };      /* see pbt_no_sigpipe */
     #endif
         message.msg_iov = (struct iovec*)parts;
         message.msg_iovlen = count;
@@ -71,6 +77,81 @@ cdef extern from * nogil:
         } while (sent < 0 && errno == EINTR);
         if (sent >= 0) return sent;
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : -errno;
+    }
+    /* What the wakeup descriptor of somebody else would have been told. It may be a socket or a
+       pipe, and nobody may be left who reads it. */
+    static void pbt_pass_on(int fd, const void* bytes, size_t size) {
+        struct pollfd end = {.fd = fd};
+    #ifdef MSG_NOSIGNAL
+        if (send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != ENOTSOCK) return;
+    #endif
+        if (poll(&end, 1, 0) >= 0 && !(end.revents & (POLLERR | POLLHUP | POLLNVAL)))
+            (void)!write(fd, bytes, size);
+    }
+    /* macOS has no MSG_NOSIGNAL: there the descriptor itself is told. */
+    static void pbt_no_sigpipe(int fd) {
+    #ifdef SO_NOSIGPIPE
+        int on = 1;
+        setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+    #endif
+        (void)fd;
+    }
+    /* A watch: a descriptor that is readable while one of those that were added is writable. */
+    #ifdef __linux__
+    static int pbt_watch_new(void) { return epoll_create1(EPOLL_CLOEXEC); }
+    static int pbt_watch_add(int watch, int fd, void* owner) {
+        struct epoll_event event = {.events = EPOLLOUT, .data = {.ptr = owner}};
+        return epoll_ctl(watch, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+    }
+    static void pbt_watch_remove(int watch, int fd) {
+        struct epoll_event event = {0};
+        epoll_ctl(watch, EPOLL_CTL_DEL, fd, &event);
+    }
+    /* The owners of those that are writable now, at most 64, and whether both directions have
+       ended; how many. */
+    static int pbt_watch_ready(int watch, void** owners, int* gone) {
+        struct epoll_event events[64];
+        int count = epoll_wait(watch, events, 64, 0);
+        for (int i = 0; i < count; i++) {
+            owners[i] = events[i].data.ptr;
+            gone[i] = (events[i].events & EPOLLHUP) != 0;
+        }
+        return count;
+    }
+    #else
+    static int pbt_watch_new(void) {
+        int fd = kqueue();
+        if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
+        return fd;
+    }
+    static int pbt_watch_add(int watch, int fd, void* owner) {
+        struct kevent event;
+        EV_SET(&event, fd, EVFILT_WRITE, EV_ADD, 0, 0, owner);
+        return kevent(watch, &event, 1, NULL, 0, NULL) ? -errno : 0;
+    }
+    static void pbt_watch_remove(int watch, int fd) {
+        struct kevent event;
+        EV_SET(&event, fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
+        kevent(watch, &event, 1, NULL, 0, NULL);
+    }
+    static int pbt_watch_ready(int watch, void** owners, int* gone) {
+        struct kevent events[64];
+        struct timespec now = {0, 0};
+        int count = kevent(watch, NULL, 0, events, 64, &now);
+        for (int i = 0; i < count; i++) {
+            owners[i] = (void*)events[i].udata;
+            gone[i] = (events[i].flags & EV_EOF) != 0;
+        }
+        return count;
+    }
+    #endif
+    /* In a forked child: an empty one under the same number. The parent's is left alone. */
+    static void pbt_watch_renew(int watch) {
+        int fresh = pbt_watch_new();
+        if (fresh < 0 || fresh == watch) return;
+        dup2(fresh, watch);
+        fcntl(watch, F_SETFD, FD_CLOEXEC);
+        close(fresh);
     }
     /* getpeername() says ENOTCONN once the peer has reset the connection; Linux still
        tells the name through SO_PEERNAME, which wants the exact length. */
@@ -170,6 +251,13 @@ cdef extern from * nogil:
 
     int errno
     ssize_t pbt_send(int, const iovec*, int)
+    void pbt_no_sigpipe(int)
+    void pbt_pass_on(int, const void*, size_t)
+    int pbt_watch_new()
+    int pbt_watch_add(int, int, void*)
+    void pbt_watch_remove(int, int)
+    int pbt_watch_ready(int, void**, int*)
+    void pbt_watch_renew(int)
     int pbt_accept(int)
     int pbt_socket(int)
     int pbt_duplicate(int fd)
@@ -185,7 +273,6 @@ cdef extern from * nogil:
     int getpid()
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)
-    ssize_t write(int, const void*, size_t)
     int getsockname(int, sockaddr*, socklen_t*)
     int getpeername(int, sockaddr*, socklen_t*)
     int setsockopt(int, int, int, const void*, socklen_t)

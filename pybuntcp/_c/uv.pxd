@@ -68,10 +68,6 @@ cdef extern from "uv.h" nogil:
         void* data
         uv_loop_t* loop
 
-    ctypedef struct uv_write_t:
-        void* data
-        uv_stream_t* handle
-
     ctypedef struct uv_connect_t:
         void* data
         uv_stream_t* handle
@@ -88,7 +84,6 @@ cdef extern from "uv.h" nogil:
 
     ctypedef void (*uv_alloc_cb)(uv_handle_t*, size_t, uv_buf_t*) noexcept nogil
     ctypedef void (*uv_read_cb)(uv_stream_t*, ssize_t, const uv_buf_t*) noexcept nogil
-    ctypedef void (*uv_write_cb)(uv_write_t*, int) noexcept nogil
     ctypedef void (*uv_connect_cb)(uv_connect_t*, int) noexcept nogil
     ctypedef void (*uv_close_cb)(uv_handle_t*) noexcept nogil
     ctypedef void (*uv_walk_cb)(uv_handle_t*, void*) noexcept nogil
@@ -117,6 +112,7 @@ cdef extern from "uv.h" nogil:
 
     void uv_close(uv_handle_t*, uv_close_cb)
     int uv_is_closing(const uv_handle_t*)
+    int uv_is_active(const uv_handle_t*)
     void uv_ref(uv_handle_t*)
     void uv_unref(uv_handle_t*)
     int uv_fileno(const uv_handle_t*, int*)
@@ -142,8 +138,6 @@ cdef extern from "uv.h" nogil:
 
     int uv_read_start(uv_stream_t*, uv_alloc_cb, uv_read_cb)
     int uv_read_stop(uv_stream_t*)
-    int uv_write(uv_write_t*, uv_stream_t*, const uv_buf_t*, unsigned int, uv_write_cb)
-    size_t uv_stream_get_write_queue_size(const uv_stream_t*)
 
     int uv_async_init(uv_loop_t*, uv_async_t*, uv_async_cb)
     int uv_async_send(uv_async_t*)

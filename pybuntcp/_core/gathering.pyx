@@ -5,7 +5,7 @@ a sink is given waits for the end of the turn in the same chunk that corked writ
 in, so that order is kept however they are mixed; see output.
 
 Owns also who waits for a sink's drain. They are kept by the loop, by socket, and told once: from
-`output_flush_late` or libuv's write callback when everything has reached the kernel, or before
+`output_flush_late` or `tail_shift` when everything has reached the kernel, or before
 `close` when it never will.
 Promises that nobody is called inside a verb.
 """

@@ -15,7 +15,6 @@ wakeup descriptor is polled by the loop); handlers never run inside one another.
 Does not know sockets: `loop_abandon` closes them through `up.abandoned`.
 """
 cimport cython
-import signal
 import threading
 import weakref
 
@@ -53,8 +52,12 @@ cdef struct loop_t:
     uv.uv_idle_t again          # runs while something waits for the next turn: it comes at once
     uv.uv_timer_t alarm         # the wheel's one timer
     uv.uv_poll_t interrupt      # the read end of Python's signal wakeup
+    uv.uv_poll_t writable       # the watch: sockets that the kernel takes no more of; see tail
     uv.uv_poll_t guests         # asyncio's own descriptors, of a native loop; see selector
     uv.uv_timer_t limit         # ... and how long asyncio wants to wait
+    int watch
+    bint watching               # libuv looks at it
+    size_t blocked              # sockets in it
     int wakeup[2]
     bint wakeup_taken           # Python's signal wakeup is ours until the loop closes
     unsigned long thread
@@ -117,7 +120,7 @@ cdef Loop loop_new():
     cdef int rc
     if c == NULL:
         raise MemoryError()
-    rc = uv.uv_loop_init(&c.uv)
+    rc = loop_init(c)
     if rc != 0:
         free(c)
         raise error_from_code(rc, "epoll_create")
@@ -145,7 +148,24 @@ cdef int loop_belong_here(Loop self) except -1:
     return 0
 
 
+cdef int loop_init(loop_t* self) noexcept:
+    """The two descriptors that it cannot do without. A negative code: there is nothing of it."""
+    cdef int rc = uv.uv_loop_init(&self.uv)
+    if rc < 0:
+        return rc
+    self.watch = net.pbt_watch_new()
+    rc = -net.errno
+    if self.watch >= 0:
+        rc = uv.uv_poll_init(&self.uv, &self.writable, self.watch)
+        if rc == 0:
+            return 0
+        net.close(self.watch)
+    uv.uv_loop_close(&self.uv)
+    return rc
+
+
 cdef void loop_init_handles(loop_t* self) noexcept:
+    uv.uv_unref(<uv.uv_handle_t*>&self.writable)
     uv.uv_prepare_init(&self.uv, &self.park)
     uv.uv_prepare_start(&self.park, on_park)
     uv.uv_unref(<uv.uv_handle_t*>&self.park)
@@ -249,6 +269,24 @@ cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
     """After the poll's callbacks, and after the closing ones and the timers."""
     if self.late.count != 0:
         up.turned(self)
+    loop_rest_watch(self)
+
+
+cdef void loop_watch(loop_t* self) noexcept nogil:
+    """Look at the watch until a turn ends in which it is empty."""
+    self.watching = True
+    uv.uv_poll_start(&self.writable, uv.UV_READABLE, on_writable)
+    loop_kick(self)
+
+
+cdef inline void loop_rest_watch(loop_t* self) noexcept nogil:
+    if self.watching and self.blocked == 0:
+        self.watching = False
+        uv.uv_poll_stop(&self.writable)
+
+
+cdef void on_writable(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
+    up.writable(loop_of(handle))
 
 
 cdef void loop_again(loop_t* self) noexcept nogil:
@@ -321,6 +359,7 @@ cdef int loop_run(Loop self) except -1:
             uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)     # ... and what comes of it; or forget the stop
         gil_take(c)
         loop_let_go(c)
+        loop_rest_watch(c)
         c.running = False
         PyErr_CheckSignals()
     except BaseException:
@@ -338,6 +377,7 @@ cdef void loop_stopped(Loop self) noexcept:
         loop_let_go(self.c)
     if self.failure is not None:
         loop_end_turn(self.c)
+    loop_rest_watch(self.c)
 
 
 cdef void loop_fail(loop_t* self, object error) noexcept:
@@ -370,74 +410,3 @@ cdef int raise_wrong_thread(loop_t* self) except -1:
         f"this belongs to the loop of thread {(<Loop>self.owner).thread_name!r} "
         f"({self.thread}) and was used from thread {here.name!r} ({here.ident})"
     )
-
-
-# ---------------------------------------------------------------------------- Ctrl-C
-
-# libuv waits again when a signal interrupts epoll_wait, so Python would not notice Ctrl-C
-# before the next event. Python can write a byte to a descriptor for every signal: ours.
-
-cdef object loop_watch_signals(loop_t* self):
-    """Point the wakeup descriptor at this loop (main thread only); gives what to put back."""
-    if self.wakeup[1] < 0 or threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
-
-
-cdef int loop_forget_signals(object previous) except -1:
-    if previous is not None:
-        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
-    return 0
-
-
-cdef int wakeup_take(loop_t* self) except -2:
-    """As a native loop does: ours until it closes, unless it is somebody's: gives whose, or -1."""
-    cdef int previous
-    cdef char signals[64]
-    cdef ssize_t count
-    previous = signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
-    self.wakeup_taken = previous == -1 or previous == self.wakeup[1] or not wakeup_set(previous)
-    if self.wakeup_taken:
-        return -1
-    count = net.read(self.wakeup[0], signals, sizeof(signals))
-    if count > 0:               # what came in between
-        net.write(previous, signals, count)
-    return previous
-
-
-cdef bint wakeup_set(int fd) except -1:
-    """False: it will not do, having been closed, say."""
-    try:
-        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-cdef void wakeup_give_back(loop_t* self) noexcept:
-    """Before its pipe is closed: a signal must not write to whoever gets that number next."""
-    cdef int current
-    if not self.wakeup_taken:
-        return
-    if threading.current_thread() is not threading.main_thread():
-        self.wakeup[0] = self.wakeup[1] = -1        # only that thread may: the pipe stays open
-        return
-    current = signal.set_wakeup_fd(-1)
-    if current != self.wakeup[1] and current != -1:
-        wakeup_set(current)
-
-
-cdef void on_interrupt(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
-    cdef loop_t* self = loop_of(handle)
-    cdef char scrap[64]
-    while net.read(self.wakeup[0], scrap, sizeof(scrap)) > 0:
-        pass
-    gil_take(self)
-    (<loop_slot><void*>signals_deliver)(self)
-
-
-cdef void signals_deliver(loop_t* self) noexcept:
-    try:
-        PyErr_CheckSignals()
-    except BaseException as error:
-        loop_fail(self, error)

@@ -86,6 +86,7 @@ up.received = socket_received
 up.ended = socket_ended
 up.flushed = socket_flushed
 up.broken = socket_broken
+up.writable = tails_go_on
 up.moved = clocks_touch
 up.closing = socket_closing
 up.closed = socket_closed

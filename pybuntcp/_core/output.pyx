@@ -1,14 +1,13 @@
 """output: what was accepted and is on its way to the kernel.
 
-Owns the one way out of a socket. At most two chunks (see sink) belong to it: the one libuv is
-sending (`uv_write`), and `gather`, which takes what comes meanwhile. A corked write is
-gathered until the handler or the cork ends, a sink's until the turn ends; any other goes to
-the kernel at once from the caller's own memory, with what was gathered before it in front.
-What the kernel refuses is copied once, up to the mark, and queued; libuv's write callback is
-the drain event, since libuv has no writable event of its own.
+Owns the one way out of a socket. A corked write is gathered (`gather`, a chunk: see sink) until
+the handler or the cork ends, a sink's until the turn ends; any other goes to the kernel at once
+from the caller's own memory, with what was gathered before it in front. What the kernel refuses
+is copied once, up to the mark, and is the tail, which is sent as the kernel takes it; `gather`
+takes what comes meanwhile.
 
 Promises order; that accepted bytes not yet with the kernel never exceed the mark, or the
-sink's limit; that a chunk is never moved or reused while libuv sends from it.
+sink's limit; that no write raises SIGPIPE.
 Does not know handlers or why somebody wants to write.
 """
 from libc.stdint cimport SIZE_MAX, uint64_t
@@ -51,13 +50,11 @@ cdef void chunk_free(loop_t* loop, chunk_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- accounting
 
 cdef inline size_t output_sending(socket_t* self) noexcept nogil:
-    return uv.uv_stream_get_write_queue_size(<uv.uv_stream_t*>self)
+    return tail_size(self.sending) if self.sending != NULL else 0
 
 
 cdef inline size_t output_pending(socket_t* self) noexcept nogil:
-    """Bytes accepted and not yet with the kernel. After close there is nothing to wait for."""
-    if self.flags & S_CLOSED:
-        return 0        # libuv counts its chunk until its callback has run
+    """Bytes accepted and not yet with the kernel."""
     return output_sending(self) + chunk_length(self.gather)
 
 
@@ -78,7 +75,7 @@ cdef inline uint64_t output_gone(socket_t* self) noexcept nogil:
 
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
     """What is written now follows by itself: the kernel is full, or the handshake not done."""
-    return output_sending(self) != 0 or self.flags & S_SECURING != 0
+    return self.sending != NULL or self.flags & S_SECURING != 0
 
 
 cdef inline bint output_corked(socket_t* self) noexcept nogil:
@@ -91,7 +88,7 @@ cdef ssize_t output_write(socket_t* self, const char* at, size_t size, size_t ma
     """Accept up to `size` bytes, holding at most `mark` unsent; the count, or a negative code.
 
     A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and one
-    byte at most is kept, to learn from its write callback when the kernel takes more.
+    byte at most is kept, to learn when the kernel takes more.
     """
     cdef size_t limit = max(mark, <size_t>1)
     if size == 0:
@@ -261,26 +258,21 @@ cdef inline void output_advance(socket_t* self, size_t sent) noexcept nogil:
 
 
 cdef void output_queue(socket_t* self) noexcept nogil:
-    """Hand what is gathered to libuv, which sends it as the kernel takes it."""
-    cdef uv.uv_buf_t part
+    """What is gathered follows as the kernel takes it."""
     cdef chunk_t* chunk = self.gather
+    cdef size_t size = chunk_length(chunk)
     cdef int rc
     if chunk == NULL:
         return
     self.gather = NULL
-    chunk = chunk_trim(chunk)
-    part.base = chunk_bytes(chunk)
-    part.len = chunk_length(chunk)
-    rc = uv.uv_write(&chunk.request, <uv.uv_stream_t*>self, &part, 1, on_written)
+    rc = tail_add(self, chunk_trim(chunk))
     if rc < 0:
-        self.accepted -= part.len
-        chunk_free(loop_of(self), chunk)
+        self.accepted -= size
         output_break(self, rc)
-    loop_kick(loop_of(self))
 
 
 cdef void output_flush(socket_t* self) noexcept nogil:
-    """Send what is gathered, unless libuv is still sending: then it follows by itself."""
+    """Send what is gathered, unless there is a tail: then it follows by itself."""
     cdef uv.uv_buf_t part
     cdef ssize_t sent
     if self.gather == NULL or output_blocked(self) or self.flags & (S_BROKEN | S_CLOSED):
@@ -305,29 +297,6 @@ cdef inline void output_emptied(socket_t* self) noexcept nogil:
     """Nothing is pending; who waits for that is told from the loop."""
     if self.flags & S_AWAITED:
         output_mark(self, &loop_of(self).late, S_LATE)
-
-
-cdef void on_written(uv.uv_write_t* request, int status) noexcept nogil:
-    cdef socket_t* self = <socket_t*>request.handle
-    cdef chunk_t* chunk = <chunk_t*>request
-    cdef loop_t* loop = loop_of(self)
-    cdef size_t size = chunk_length(chunk)
-    cdef size_t plain = sealing_left(self, chunk) if self.flags & S_SECURE else size
-    chunk_free(loop, chunk)
-    if self.flags & S_CLOSED:
-        return
-    if status < 0:
-        # Some of it may have left; nobody will ever know how much.
-        self.accepted -= plain
-        output_break(self, status)
-        return
-    loop.count.bytes_written += plain
-    output_moved(self)
-    output_flush(self)
-    if output_pending(self) == 0 and not self.flags & S_BROKEN:
-        up.flushed(self)
-        if output_is_told(self):
-            up.drained(self)
 
 
 # ---------------------------------------------------------------------------- corks and turns
@@ -435,8 +404,8 @@ cdef void output_forget(socket_t* self) noexcept nogil:
 
 
 cdef void output_drop(socket_t* self) noexcept nogil:
-    """Forget everything unsent; libuv gives its chunk back through `on_written`."""
-    self.accepted -= sealing_dropped(self) if self.flags & S_SECURE else output_sending(self)
+    """Forget everything unsent."""
+    tail_drop(self)
     output_forget(self)
 
 

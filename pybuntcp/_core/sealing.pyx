@@ -7,7 +7,7 @@ refuses of that is copied and queued like anything else, and counts as it is; th
 plaintext, under the mark.
 
 The engine has words of its own: a handshake, an alert, the answer to a key update. They go out
-as soon as it returns, behind what libuv is sending.
+as soon as it returns, behind the tail.
 
 Promises: what one socket sealed has left the room before anything else can run. Does not know
 what an engine does.
@@ -40,9 +40,7 @@ cdef inline size_t sealing_pending(socket_t* self) noexcept nogil:
 
 
 cdef inline size_t sealing_left(socket_t* self, chunk_t* chunk) noexcept nogil:
-    """libuv is done with a chunk: the plaintext that it stands for."""
-    if self.flags & S_CLOSED:
-        return chunk.plain      # see sealing_dropped
+    """A chunk of the tail has left: the plaintext that it stands for."""
     secure_of(self).sealed -= chunk.plain
     if chunk.plain == 0:
         secure_of(self).words -= chunk_length(chunk)
@@ -156,24 +154,18 @@ cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
 
 
 cdef void sealing_queue(socket_t* self, const char* at, size_t size, size_t plain) noexcept nogil:
-    """Hand a copy to libuv, which sends it as the kernel takes it, in order."""
-    cdef uv.uv_buf_t part
+    """A copy follows as the kernel takes it, in order."""
     cdef chunk_t* chunk = chunk_make(size)
     cdef int rc = uv.UV_ENOMEM
     if chunk != NULL:
         chunk_append(chunk, at, size)
         chunk.plain = plain
-        part.base = chunk_bytes(chunk)
-        part.len = size
-        rc = uv.uv_write(&chunk.request, <uv.uv_stream_t*>self, &part, 1, on_written)
+        rc = tail_add(self, chunk)
     if rc == 0:
         secure_of(self).sealed += plain
-        loop_kick(loop_of(self))
         if plain == 0:
             sealing_unread(self, size)
         return
-    if chunk != NULL:
-        chunk_free(loop_of(self), chunk)
     self.accepted -= plain
     output_break(self, rc)
 

@@ -20,8 +20,6 @@ from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
-from pybuntcp._c cimport uv
-
 
 cdef enum:
     CHUNK_LEAST = 1024
@@ -32,7 +30,7 @@ cdef size_t BYTES_MOST = <size_t>1 << 40     # a larger mark or limit is a mista
 
 
 cdef struct chunk_t:
-    uv.uv_write_t request       # first: libuv's pointer is ours while it sends
+    chunk_t* next               # the one that is sent after this; see tail
     size_t start                # the bytes are start..end
     size_t end
     size_t size

@@ -40,6 +40,7 @@ cdef int socket_adopt(loop_t* loop, context_t* context, int fd, socket_t** made)
     if rc < 0:
         stream_close(s)
         return rc
+    net.pbt_no_sigpipe(fd)
     made[0] = s
     return 0
 

@@ -26,6 +26,7 @@ cdef extern from "Python.h":
 
 
 cdef enum:
+    S_BLOCKED = 1           # the kernel takes no more for now: in the loop's watch, see tail
     S_OPENED = 2            # `open` was told, so `close` will be
     S_ENDED = 4             # our side takes no more writes
     S_FIN_SENT = 8
@@ -64,7 +65,8 @@ cdef enum:
 cdef struct socket_t:
     uv.uv_tcp_t tcp             # first: libuv's pointer is ours; .data is the context_t
     PyObject* face              # owned: the Socket, made when first needed
-    chunk_t* gather             # bytes accepted and not yet given to the kernel
+    chunk_t* sending            # what the kernel has refused, in order; see tail
+    chunk_t* gather             # ... and bytes accepted that it was not given yet
     clocks_t* clocks            # its deadlines, made when first needed
     uint64_t bytes_read
     uint64_t accepted           # bytes taken from the user; less pending = bytes written
@@ -80,6 +82,7 @@ cdef struct stream_events_t:
     void (*flushed)(socket_t*) noexcept nogil           # nothing is pending any more
     void (*drained)(socket_t*) noexcept nogil           # ... or ever will be: who waits is told
     void (*broken)(socket_t*) noexcept nogil            # a write failed for good
+    void (*writable)(loop_t*) noexcept nogil            # the kernel takes more of somebody's
     void (*moved)(socket_t*) noexcept nogil             # bytes left, and there are clocks
     void (*closing)(socket_t*) noexcept nogil           # the descriptor is about to go
     bint (*closed)(socket_t*) noexcept nogil            # the last event; True: it may be freed

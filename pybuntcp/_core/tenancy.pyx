@@ -154,6 +154,7 @@ cdef void loop_own_after_fork(loop_t* self) noexcept:
     if self.process != net.getpid():
         self.process = net.getpid()
         uv.uv_loop_fork(&self.uv)
+        net.pbt_watch_renew(self.watch)
 
 
 cdef int loop_close(Loop owner) except -1:
@@ -183,6 +184,7 @@ cdef int loop_close(Loop owner) except -1:
     for i in range(2):
         if self.wakeup[i] >= 0:
             net.close(self.wakeup[i])
+    net.close(self.watch)
     self.closed = True
     uv.uv_loop_close(&self.uv)
     return 0

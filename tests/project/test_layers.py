@@ -18,8 +18,8 @@ CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
     ("errors", "buffers", "address", "stats", "files", "sink"),
-    ("loop", "timers", "lookups", "resolve", "selector", "embed", "tenancy"),
-    ("stream", "output", "sealing"),
+    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "tenancy"),
+    ("stream", "output", "tail", "sealing"),
     (
         "handlers",
         "compiling",
