@@ -119,6 +119,10 @@ cdef struct secure_t:           # first in what an engine has of a secured socke
     bint success
     long verify_result
 
+cdef enum:
+    SEALED = 0
+    SEAL_LATER = 1              # the peer's message between two records of data is half there
+
 cdef struct room_t:             # a loop's, where engines work
     char* out                   # sealed, to be sent by the core before anything else happens
     size_t out_size
@@ -130,8 +134,9 @@ cdef struct room_t:             # a loop's, where engines work
 cdef struct filter_t:
     # Bytes consumed of what came; it tells what it found by `secure_opened` and the like.
     size_t (*feed)(secure_t*, socket_t*, const char*, size_t) noexcept nogil
-    int (*seal)(secure_t*, socket_t*, const char*, size_t) noexcept nogil     # all of it, into the room; -1: broken
-    void (*notify)(secure_t*, socket_t*) noexcept nogil                       # "nothing more comes", into the room
+    # All of it, into the room: SEALED; or nothing, until more has come: SEAL_LATER; -1: broken.
+    int (*seal)(secure_t*, socket_t*, const char*, size_t) noexcept nogil
+    int (*notify)(secure_t*, socket_t*) noexcept nogil                        # "nothing more comes", likewise
     void (*cut)(secure_t*, socket_t*) noexcept nogil                          # the peer's FIN came
     void (*forget)(secure_t*, socket_t*) noexcept nogil                       # the descriptor is gone
 
@@ -139,6 +144,7 @@ cdef void secure_register(const filter_t* engine, object begin) noexcept
 cdef room_t* secure_room(socket_t* s) noexcept nogil                          # NULL: no memory
 cdef bint secure_reserve(room_t* room, size_t more) noexcept nogil            # False: no memory
 cdef bint secure_may_tell(socket_t* s) noexcept nogil                         # ... data, and its end
+cdef bint secure_is_mute(socket_t* s) noexcept nogil                          # did `seal` or `notify` say SEAL_LATER?
 cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil
 cdef void secure_ended(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
 cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept nogil

@@ -392,9 +392,13 @@ class Sealer:
     def key_update(self) -> bytes:
         """A KeyUpdate that asks for one in return; what follows is sealed with the new keys."""
         made = self.seal(KEY_UPDATE, HANDSHAKE)
+        self.update_keys()
+        return made
+
+    def update_keys(self) -> None:
+        """The last piece of a KeyUpdate was sealed."""
         self._secret = self._expand_label(self._secret, "traffic upd", self._hash().digest_size)
         self._turn_keys()
-        return made
 
     def _turn_keys(self) -> None:
         self._aead = AESGCM(self._expand_label(self._secret, "key", self._size))
@@ -416,3 +420,35 @@ class Sealer:
             block += hmac.new(master, link + seed, self._hash).digest()
         key, iv = server * self._size, 2 * self._size + server * 4
         self._aead, self._iv = AESGCM(block[key : key + self._size]), block[iv : iv + 4]
+
+
+class Crafted:
+    """A socket of ours and a peer whose records the test makes by hand.
+
+    `functions` are handlers of the `recorder`; `error` is expected. A block makes the connection, and is in its middle.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        transport: Transport,
+        side: Any,
+        version: ssl.TLSVersion | None = None,
+        functions: dict[str, Callable[..., Any]] | None = None,
+        **options: Any,
+    ) -> None:
+        self.context = context_of(side, version)
+        self.recorder = Recorder(**{"error": lambda socket, error: None, **(functions or {})})
+        self._parts = loop, transport, side, options
+
+    def __enter__(self) -> Crafted:
+        loop, transport, side, options = self._parts
+        self._keys = keylog(self.context)
+        path = self._keys.__enter__()
+        self.socket, self.peer = side(loop, transport, self.recorder, self.context, **options)
+        self.sealer = Sealer(self.peer, path)
+        self.seal = self.sealer.seal
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._keys.__exit__(None, None, None)

@@ -21,9 +21,10 @@ cdef extern from * nogil:
       R(void, SSL_set_bio, (void*, void*, void*)) \\
       R(int, SSL_read, (void*, void*, int)) \\
       R(int, SSL_write, (void*, const void*, int)) \\
+      R(int, SSL_do_handshake, (void*)) \\
       R(int, SSL_pending, (const void*)) \\
       R(int, SSL_in_init, (const void*)) \\
-      R(int, SSL_want, (const void*)) \\
+      R(const char*, SSL_state_string, (const void*)) \\
       R(int, SSL_get_shutdown, (const void*)) \\
       R(int, SSL_shutdown, (void*)) \\
       R(long, SSL_ctrl, (void*, int, long, void*)) \\
@@ -131,9 +132,10 @@ cdef extern from * nogil:
         void (*SSL_set_bio)(void*, void*, void*) noexcept nogil
         int (*SSL_read)(void*, void*, int) noexcept nogil
         int (*SSL_write)(void*, const void*, int) noexcept nogil
+        int (*SSL_do_handshake)(void*) noexcept nogil
         int (*SSL_pending)(const void*) noexcept nogil
         int (*SSL_in_init)(const void*) noexcept nogil
-        int (*SSL_want)(const void*) noexcept nogil
+        const char* (*SSL_state_string)(const void*) noexcept nogil
         int (*SSL_get_shutdown)(const void*) noexcept nogil
         int (*SSL_shutdown)(void*) noexcept nogil
         long (*SSL_ctrl)(void*, int, long, void*) noexcept nogil
@@ -214,7 +216,6 @@ cdef extern from * nogil:
     int RTLD_NOLOAD
 
     enum:
-        SSL_READING "3"
         SSL_RECEIVED_SHUTDOWN "2"
         BIO_FLAGS_READ_RETRY "0x9"
         BIO_FLAGS_RETRY "0xF"

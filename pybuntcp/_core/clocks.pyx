@@ -127,6 +127,14 @@ cdef void clocks_start_linger(socket_t* s) noexcept nogil:
     clocks_arm(s)
 
 
+cdef void clocks_linger_for_farewell(socket_t* s) noexcept nogil:
+    """It could not be said yet. To ask a mute engine again is no progress; `shutdown` has no clock."""
+    if s.flags & (S_SECURING | S_CLOSED) or not s.flags & (S_LINGER | S_CLOSING):
+        return
+    if not s.flags & S_MUTE or s.clocks == NULL or s.clocks.linger_at == 0:
+        clocks_start_linger(s)
+
+
 cdef void clocks_forget_user(socket_t* s) noexcept nogil:
     """It closes: `timeout` is not told any more, and only the linger time may cut it short."""
     s.flags &= ~S_OVERDUE

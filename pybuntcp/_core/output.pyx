@@ -74,8 +74,8 @@ cdef inline uint64_t output_gone(socket_t* self) noexcept nogil:
 
 
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
-    """What is written now follows by itself: the kernel is full, or the handshake not done."""
-    return self.sending != NULL or self.flags & S_SECURING != 0
+    """What is written now follows by itself: the kernel is full, the handshake not done, or the engine mute."""
+    return self.sending != NULL or self.flags & (S_SECURING | S_MUTE) != 0
 
 
 cdef inline bint output_corked(socket_t* self) noexcept nogil:

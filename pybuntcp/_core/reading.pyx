@@ -301,7 +301,7 @@ cdef int reader_waited(SocketReader self) except -1:
     if not self.c.ended and not self.c.full and reader_room(&self.c) == 0:
         self.c.full = True
         if self.socket.s != NULL:
-            stream_stop(self.socket.s)
+            stream_rest(self.socket.s)
     return 0
 
 

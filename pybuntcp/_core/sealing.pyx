@@ -9,6 +9,11 @@ plaintext, under the mark.
 The engine has words of its own: a handshake, an alert, the answer to a key update. They go out
 as soon as it returns, behind the tail.
 
+While a message of the peer's between two records of data is half there, an engine can seal
+nothing (SEAL_LATER), and the socket is mute (`S_MUTE`). It then takes and keeps what is written as
+it does for a kernel that is full. It is read whatever its user does, or the rest might never come;
+with each piece that came it tries again (`sealing_try_again`).
+
 Promises: what one socket sealed has left the room before anything else can run. Does not know
 what an engine does.
 """
@@ -59,13 +64,19 @@ cdef ssize_t sealing_send(socket_t* self, const char* at, size_t size, size_t li
     """As `output_send`: what is gathered, then the caller's bytes; keep what is refused."""
     cdef size_t taken = 0
     cdef size_t piece
+    cdef int rc
     if not sealing_flush(self):
         return self.error
-    while taken < size and output_sending(self) == 0 and not sealing_taken(self):
+    while taken < size and not output_blocked(self) and not sealing_taken(self):
         piece = min(size - taken, sealing_size(self, limit))
-        if not sealing_some(self, at + taken, piece):
+        rc = sealing_some(self, at + taken, piece)
+        if rc == SEALED:
+            self.accepted += piece
+            sealing_emit(self, piece)
+        if rc < 0 or self.flags & (S_BROKEN | S_CLOSED):
             return taken if taken != 0 else self.error
-        taken += piece
+        if rc == SEALED:
+            taken += piece
     if taken < size:
         taken += output_keep(self, at + taken, size - taken, limit)
         if sealing_taken(self):
@@ -92,40 +103,62 @@ cdef inline size_t sealing_size(socket_t* self, size_t limit) noexcept nogil:
     return min(min(room, <size_t>SEALED_AT_ONCE) + SEALED_OVER, <size_t>SEALED_AT_ONCE)
 
 
-cdef bint sealing_some(socket_t* self, const char* at, size_t size) noexcept nogil:
-    """Seal and send. False: the socket is broken."""
-    if engine.seal(secure_of(self), self, at, size) < 0:
+cdef int sealing_some(socket_t* self, const char* at, size_t size) noexcept nogil:
+    """Seal it, to be emitted: SEALED. SEAL_LATER: the socket is mute from here on. -1: it is broken."""
+    cdef int rc = engine.seal(secure_of(self), self, at, size)
+    if rc < 0:
         loop_of(self).room.out_size = 0
         output_break(self, uv.UV_EPROTO)
         self.flags |= S_HELD                # told by a turn: see secure_go_on
         stream_read(self)
-        return False
+        return -1
     if self.flags & (S_BROKEN | S_CLOSED):      # the user's own code may run in an engine
         loop_of(self).room.out_size = 0
-        return False
-    self.accepted += size
-    sealing_emit(self, size)
-    return not self.flags & (S_BROKEN | S_CLOSED)
+        return -1
+    if rc == SEAL_LATER:
+        sealing_mute(self)
+    return rc
+
+
+cdef void sealing_mute(socket_t* self) noexcept nogil:
+    """Wait for the rest of the peer's message."""
+    sealing_emit(self, 0)           # the engine may have said something to what it found whole
+    self.flags |= S_MUTE
+    stream_read(self)
 
 
 cdef bint sealing_flush(socket_t* self) noexcept nogil:
     """Send what is gathered, as far as the kernel takes it. False: the socket is broken."""
-    cdef chunk_t* chunk
     cdef size_t piece
+    cdef int rc
     if self.gather != NULL and sealing_taken(self):
         sealing_later(self)
         return True
-    while self.gather != NULL and output_sending(self) == 0:
-        chunk = self.gather
-        piece = min(chunk_length(chunk), <size_t>SEALED_AT_ONCE)
-        self.accepted -= piece          # it is counted again
-        chunk.start += piece
-        if not sealing_some(self, chunk_bytes(chunk) - piece, piece):
+    while self.gather != NULL and not output_blocked(self):
+        piece = min(chunk_length(self.gather), <size_t>SEALED_AT_ONCE)
+        rc = sealing_some(self, chunk_bytes(self.gather), piece)
+        if rc == SEALED:
+            output_advance(self, piece)
+            sealing_emit(self, piece)
+        if rc < 0 or self.flags & (S_BROKEN | S_CLOSED):
             return False
-        output_advance(self, 0)
     if self.gather == NULL and output_sending(self) == 0:
         output_emptied(self)
     return True
+
+
+cdef void sealing_try_again(socket_t* self) noexcept nogil:
+    """More has come, and the engine has looked at it: go on with what waited, the farewell last of all."""
+    self.flags &= ~S_MUTE
+    output_flush(self)
+    if self.flags & (S_CLOSING | S_ENDED) and output_pending(self) == 0:
+        sealing_farewell(self)
+    if self.flags & (S_MUTE | S_CLOSED):
+        return
+    stream_stop(self)               # as the user wants it again
+    stream_read(self)
+    if output_pending(self) == 0 and not self.flags & S_BROKEN:
+        up.flushed(self)
 
 
 cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
@@ -180,14 +213,14 @@ cdef void sealing_unread(socket_t* self, size_t size) noexcept nogil:
 
 cdef bint sealing_farewell(socket_t* self) noexcept nogil:
     """Tell the peer that nothing more comes. True: that, and all before it, is with the kernel."""
-    if self.flags & S_SECURING:
-        return False                # when its handshake is done
+    if self.flags & (S_SECURING | S_MUTE):
+        return False                # when its handshake is done, or it may speak again
     if not self.flags & (S_NOTIFIED | S_BROKEN | S_CLOSED):
         if sealing_taken(self):
             sealing_later(self)
             return False
         sealing_say_farewell(self)
-    return output_pending(self) == 0
+    return output_pending(self) == 0 and not self.flags & S_MUTE
 
 
 cdef void sealing_say_farewell(socket_t* self) noexcept nogil:
@@ -195,7 +228,10 @@ cdef void sealing_say_farewell(socket_t* self) noexcept nogil:
     cdef short error = self.error
     cdef unsigned int lost = self.flags & S_LOST
     self.flags |= S_NOTIFIED
-    engine.notify(secure_of(self), self)
+    if engine.notify(secure_of(self), self) == SEAL_LATER:
+        self.flags &= ~S_NOTIFIED
+        sealing_mute(self)
+        return
     sealing_emit(self, 0)
     if self.flags & S_BROKEN and self.flags & S_EOF:
         self.error = error

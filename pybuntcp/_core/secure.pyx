@@ -124,7 +124,7 @@ cdef void secure_free(socket_t* s) noexcept nogil:
 cdef void secure_received(socket_t* s, const char* at, size_t size) noexcept nogil:
     s.bytes_read -= size            # it counts when it is opened
     loop_of(s).count.bytes_read -= size
-    if s.flags & (S_CLOSING | S_SECURING) == S_CLOSING:
+    if s.flags & (S_CLOSING | S_SECURING | S_MUTE) == S_CLOSING:
         return
     if s.flags & (S_SECURING | S_HELD):
         secure_keep(s, at, size)
@@ -169,6 +169,8 @@ cdef void secure_feed(socket_t* s, const char* at, size_t size) noexcept nogil:
         secure_keep(s, at + taken, size - taken)
         s.flags |= S_HELD
         stream_stop(s)
+    if s.flags & S_MUTE:
+        sealing_try_again(s)
 
 
 cdef void secure_forget(socket_t* s) noexcept nogil:
@@ -241,6 +243,10 @@ cdef bint secure_may_tell(socket_t* s) noexcept nogil:
     if s.flags & S_READER:
         return reader_room(reader_at(s)) != 0
     return not s.flags & S_BUSY
+
+
+cdef bint secure_is_mute(socket_t* s) noexcept nogil:
+    return s.flags & S_MUTE != 0
 
 
 cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil:
@@ -323,6 +329,9 @@ cdef void secure_broken(socket_t* s) noexcept nogil:
     sealing_emit(s, 0)
     if s.flags & S_CLOSED:
         return
+    if secure_is_leaving(s):
+        secure_close(s)
+        return
     socket_fail(s, uv.UV_EPROTO)
     output_forget(s)
     s.flags |= S_ENDED | S_BROKEN | S_LOST
@@ -332,6 +341,14 @@ cdef void secure_broken(socket_t* s) noexcept nogil:
         secure_close(s)
 
 
+cdef void secure_cut(socket_t* s) noexcept nogil:
+    """The peer's FIN, with or without a word before it."""
+    if secure_is_leaving(s):
+        stream_close(s)
+    else:
+        engine.cut(secure_of(s), s)
+
+
 cdef void secure_truncated(socket_t* s) noexcept nogil:
     socket_fail(s, uv.UV_EPROTO)
     stream_close(s)
@@ -339,6 +356,11 @@ cdef void secure_truncated(socket_t* s) noexcept nogil:
 
 cdef void secure_stopped(socket_t* s, object error) noexcept:
     loop_fail(loop_of(s), error)
+
+
+cdef inline bint secure_is_leaving(socket_t* s) noexcept nogil:
+    """Its user has closed it, and nothing but our farewell waits: what becomes of the peer is no news."""
+    return s.flags & (S_CLOSING | S_MUTE) == S_CLOSING | S_MUTE and output_pending(s) == 0
 
 
 cdef void secure_take_gil(socket_t* s) noexcept nogil:
@@ -353,7 +375,7 @@ cdef void secure_close(socket_t* s) noexcept nogil:
 
 cdef void secure_tell_error(socket_t* s) noexcept:
     cdef PyObject* report = context_of(s).table.callable[E_ERROR]
-    if report == NULL or loop_of(s).dead or not s.flags & S_OPENED:
+    if report == NULL or loop_of(s).dead or s.flags & (S_OPENED | S_CLOSING) != S_OPENED:
         return
     handler_enter(loop_of(s))
     handler_raised(s, E_DATA, <object>report, (<object>secure_of(s).face).error)

@@ -131,8 +131,7 @@ cdef void socket_leave(socket_t* s) noexcept nogil:
         stream_close(s)         # there was nothing yet to lose
         return
     if s.flags & S_SECURE and not s.flags & S_BROKEN and not sealing_farewell(s):
-        if not s.flags & S_CLOSED:
-            clocks_start_linger(s)
+        clocks_linger_for_farewell(s)
         return
     if s.flags & (S_EOF | S_BROKEN) or not stream_would_lose(s):
         stream_close(s)
@@ -269,7 +268,10 @@ cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
 
 cdef void socket_send_fin(socket_t* s) noexcept nogil:
     """Everything is with the kernel: FIN, and the end if the peer had ended."""
-    if s.flags & S_FIN_SENT or (s.flags & S_SECURE and not sealing_farewell(s)):
+    if s.flags & S_FIN_SENT:
+        return
+    if s.flags & S_SECURE and not sealing_farewell(s):
+        clocks_linger_for_farewell(s)
         return
     stream_fin(s)
     if s.flags & (S_EOF | S_DEAF):
@@ -296,7 +298,7 @@ cdef void socket_ended(socket_t* s, int code) noexcept nogil:
         socket_fail(s, code)
         stream_close(s)
     elif s.flags & (S_SECURE | S_DEAF | S_BROKEN) == S_SECURE:
-        engine.cut(secure_of(s), s)
+        secure_cut(s)
     else:
         socket_eof(s)
 

@@ -57,6 +57,7 @@ cdef enum:
     S_HELD = 268435456      # ... something came, or is to be told, that has to wait: not read
     S_QUEUED = 536870912    # ... and it is in the loop's list for that
     S_NOTIFIED = 1073741824     # ... and the peer was told that nothing more comes
+    S_MUTE = 2147483648        # ... and the engine seals nothing until more has come: see sealing
 
 cdef enum:
     EXT_ALIGNMENT = 16      # of the user's bytes behind a socket_t: any C type's
@@ -127,7 +128,7 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 cdef void stream_read(socket_t* self) noexcept nogil:
     """Read, or go on reading."""
-    if self.flags & (S_SECURING | S_HELD):
+    if self.flags & (S_SECURING | S_HELD | S_MUTE):
         stream_read_secured(self)
         return
     if self.flags & (S_PAUSED | S_EOF | S_CLOSED):
@@ -145,7 +146,10 @@ cdef void stream_read(socket_t* self) noexcept nogil:
 
 
 cdef void stream_read_secured(socket_t* self) noexcept nogil:
-    """What is held comes first, and not in here. A handshake goes on whatever the user does."""
+    """What is held comes first, and not in here.
+
+    A handshake goes on whatever the user does, and so does a message that sealing waits for.
+    """
     if self.flags & S_CLOSED:
         return
     if self.flags & S_HELD:
@@ -168,7 +172,7 @@ cdef void stream_queue(socket_t* self) noexcept nogil:
 
 cdef inline void stream_rest(socket_t* self) noexcept nogil:
     """The user wants no more for now."""
-    if not self.flags & S_SECURING:
+    if not self.flags & (S_SECURING | S_MUTE):
         stream_stop(self)
 
 

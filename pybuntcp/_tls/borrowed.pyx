@@ -4,12 +4,16 @@ One BIO serves both directions. It reads from where the bytes that came are, in 
 writes to the loop's room; so each byte is copied once by us on its way in, and once on its way out,
 and a connection that is idle holds no buffer.
 
+OpenSSL seals nothing while a message of the peer's between two records of data (a key update, a
+session ticket) is half there: it looks for the rest of that first, and asks the BIO for it. Who
+has to seal then is told SEAL_LATER.
+
 Promises: no function of Python's is called. What other code left in this thread's error queue does
 no harm, and costs nothing to avoid: the queue is looked at when something has failed.
 """
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strcmp
 
-from pybuntcp._core cimport room_t, secure_reserve
+from pybuntcp._core cimport SEAL_LATER, SEALED, room_t, secure_reserve
 
 from pybuntcp._c cimport openssl as c
 
@@ -54,6 +58,7 @@ cdef int on_bio_read(void* bio, char* at, int size) noexcept nogil:
     cdef int count = <int>min(<size_t>size, <size_t>(self.end - self.at))
     api.BIO_clear_flags(bio, c.BIO_FLAGS_RETRY)
     if count == 0:
+        self.starved = True
         api.BIO_set_flags(bio, c.BIO_FLAGS_READ_RETRY)
         return -1
     memcpy(at, self.at, count)
@@ -103,41 +108,66 @@ cdef size_t borrowed_open(secured_t* self, room_t* room) noexcept nogil:
         if self.at == self.end and api.SSL_pending(self.ssl) == 0:
             self.outcome = DRY          # it would only say so, after a look at everything
             break
+        self.starved = False
         count = api.SSL_read(self.ssl, room.plain + total, <int>(room.plain_room - total))
         if count > 0:
             total += count
             continue
-        self.outcome = DRY if api.SSL_want(self.ssl) == c.SSL_READING else borrowed_why(self)
+        self.outcome = DRY if self.starved else borrowed_why(self)
         break
     borrowed_end(self)
     return total
 
 
 cdef int borrowed_why(secured_t* self) noexcept nogil:
-    """Why nothing is to be had. What is in the queue may be of other code; the newest is what has just happened."""
+    """Why nothing is to be had. What is in the queue may be of other code; the newest is what has just happened.
+
+    A fatal alert counts as a farewell, too, and leaves the connection in its state of error.
+    """
     self.code = api.ERR_peek_last_error()
     api.ERR_clear_error()
-    if api.SSL_get_shutdown(self.ssl) & c.SSL_RECEIVED_SHUTDOWN and not api.SSL_in_init(self.ssl):
-        return FINISHED         # a fatal alert has it begin anew, and fail
+    if api.SSL_get_shutdown(self.ssl) & c.SSL_RECEIVED_SHUTDOWN and not borrowed_has_failed(self):
+        return FINISHED
     return FAILED
 
 
 cdef int borrowed_seal(secured_t* self, room_t* room, const char* at, size_t size) noexcept nogil:
     cdef int count
+    self.starved = False
     borrowed_begin(self, room)
     count = api.SSL_write(self.ssl, at, <int>size)
-    if count != <int>size:
+    if count != <int>size and not self.starved:
         self.code = api.ERR_peek_last_error()
         api.ERR_clear_error()
     borrowed_end(self)
-    return 0 if count == <int>size else -1
+    if count == <int>size:
+        return SEALED
+    return SEAL_LATER if self.starved else -1
 
 
-cdef void borrowed_notify(secured_t* self, room_t* room) noexcept nogil:
+cdef int borrowed_notify(secured_t* self, room_t* room) noexcept nogil:
+    """A connection that has failed says nothing more, and is not waited for."""
+    if api.SSL_in_init(self.ssl) and not borrowed_has_failed(self):
+        return SEAL_LATER
     borrowed_begin(self, room)
     if api.SSL_shutdown(self.ssl) < 0:
         api.ERR_clear_error()
     borrowed_end(self)
+    return SEALED
+
+
+cdef void borrowed_step(secured_t* self, room_t* room) noexcept nogil:
+    """With what came go on with the half message, and no further. DRY: half of it is still to come."""
+    borrowed_begin(self, room)
+    self.outcome = MORE
+    self.starved = False
+    if api.SSL_do_handshake(self.ssl) <= 0:
+        self.outcome = DRY if self.starved else borrowed_why(self)
+    borrowed_end(self)
+
+
+cdef inline bint borrowed_has_failed(secured_t* self) noexcept nogil:
+    return strcmp(api.SSL_state_string(self.ssl), "SSLERR") == 0
 
 
 cdef object borrowed_error(secured_t* self):

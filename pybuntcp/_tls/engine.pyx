@@ -10,10 +10,13 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove
 
 from pybuntcp._core cimport (
+    SEAL_LATER,
+    SEALED,
     filter_t,
     room_t,
     secure_broken,
     secure_ended,
+    secure_is_mute,
     secure_may_tell,
     secure_opened,
     secure_register,
@@ -137,7 +140,7 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
     if self.shaking:
         secure_take_gil(s)
         (<shake_slot><void*>secured_shake)(self, s)
-    if not self.shaking:
+    if not self.shaking and engine_may_open(self, s):
         engine_open(self, s)
         if self.finished:
             self.at = self.end      # nothing more may come
@@ -151,6 +154,40 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
 
 ctypedef void (*shake_slot)(secured_t*, socket_t*) noexcept nogil
 ctypedef size_t (*open_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
+ctypedef void (*step_slot)(secured_t*, socket_t*, room_t*) noexcept nogil
+
+
+cdef bint engine_may_open(secured_t* self, socket_t* s) noexcept nogil:
+    """Data that may not be told stays sealed; a half message that it waits behind is gone on with all the same.
+
+    False: half of it is still to come, or the connection has failed.
+    """
+    cdef room_t* room
+    if not secure_is_mute(s) or secure_may_tell(s):
+        return True
+    room = secure_room(s)
+    if room == NULL:
+        return True
+    if self.ssl != NULL:
+        borrowed_step(self, room)
+    else:
+        secure_take_gil(s)
+        (<step_slot><void*>step_by_object)(self, s, room)
+    self.finished = self.outcome == FINISHED
+    if self.outcome == FAILED:
+        engine_break(self, s)
+    return self.outcome == MORE or self.finished
+
+
+cdef void step_by_object(secured_t* self, socket_t* s, room_t* room) noexcept:
+    fallback_step(face_of(self), room)
+    secured_stop(face_of(self), s)
+
+
+cdef void engine_break(secured_t* self, socket_t* s) noexcept nogil:
+    self.at = self.end
+    engine_blame(self)
+    secure_broken(s)
 
 
 cdef void engine_open(secured_t* self, socket_t* s) noexcept nogil:
@@ -192,14 +229,20 @@ cdef size_t open_by_object(secured_t* self, socket_t* s, room_t* room) noexcept:
 cdef int engine_seal(secure_t* core, socket_t* s, const char* at, size_t size) noexcept nogil:
     cdef secured_t* self = <secured_t*>core
     cdef room_t* room = secure_room(s)
+    cdef int rc
     if room == NULL:
         return -1
     flight_leave(self, room)
     if self.ssl == NULL:
-        return seal_by_object(self, s, room, at, size)
-    if borrowed_seal(self, room, at, size) == 0:
-        return 0
-    engine_blame(self)
+        rc = seal_by_object(self, s, room, at, size)
+    else:
+        rc = borrowed_seal(self, room, at, size)
+    if rc == SEALED or rc == SEAL_LATER and not self.finished:
+        return rc
+    if rc == SEAL_LATER:
+        engine_blame_peer(self)
+    else:
+        engine_blame(self)
     return -1
 
 
@@ -209,27 +252,35 @@ cdef void engine_blame(secured_t* self) noexcept with gil:
         secured_note(face_of(self), borrowed_error(self))
 
 
+cdef void engine_blame_peer(secured_t* self) noexcept with gil:
+    """Its farewell came in the middle of its message, for which OpenSSL would wait for ever."""
+    secured_note(face_of(self), ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer ended in the middle of a message"))
+
+
 cdef int seal_by_object(secured_t* self, socket_t* s, room_t* room, const char* at, size_t size) noexcept with gil:
     cdef int rc = fallback_seal(face_of(self), room, at, size)
     secured_stop(face_of(self), s)
     return rc
 
 
-cdef void engine_notify(secure_t* core, socket_t* s) noexcept nogil:
+cdef int engine_notify(secure_t* core, socket_t* s) noexcept nogil:
     cdef secured_t* self = <secured_t*>core
     cdef room_t* room = secure_room(s)
+    cdef int rc
     if room == NULL:
-        return
+        return SEALED
     flight_leave(self, room)
     if self.ssl != NULL:
-        borrowed_notify(self, room)
+        rc = borrowed_notify(self, room)
     else:
-        notify_by_object(self, s, room)
+        rc = notify_by_object(self, s, room)
+    return SEALED if self.finished else rc
 
 
-cdef void notify_by_object(secured_t* self, socket_t* s, room_t* room) noexcept with gil:
-    fallback_notify(face_of(self), room)
+cdef int notify_by_object(secured_t* self, socket_t* s, room_t* room) noexcept with gil:
+    cdef int rc = fallback_notify(face_of(self), room)
     secured_stop(face_of(self), s)
+    return rc
 
 
 cdef void secured_stop(Secured self, socket_t* s) noexcept:

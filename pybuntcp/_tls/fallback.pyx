@@ -8,7 +8,7 @@ import ssl
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
-from pybuntcp._core cimport room_t, secure_reserve
+from pybuntcp._core cimport SEAL_LATER, SEALED, room_t, secure_reserve
 
 
 cdef int fallback_take_in(Secured self, Py_ssize_t most) except -1:
@@ -78,30 +78,69 @@ cdef bytes fallback_read(Secured self):
 cdef int fallback_seal(Secured self, room_t* room, const char* at, size_t size) noexcept:
     cdef bytes data
     cdef size_t done = 0
+    cdef bint later = False
     room.busy = True
     try:
         data = PyBytes_FromStringAndSize(at, size)
         while done < size:
             done += fallback_again(self.object.write, data[done:done + RECORD] if size > RECORD else data)
             fallback_take_out(self, room)
+    except ssl.SSLWantReadError as error:
+        later = done == 0       # it is asked before the first record alone
+        if not later:
+            secured_note(self, error)
     except BaseException as error:
         secured_note(self, error)
     fallback_send(self, room)
-    return 0 if done == size else -1
+    if done == size:
+        return SEALED
+    return SEAL_LATER if later else -1
 
 
-cdef void fallback_notify(Secured self, room_t* room) noexcept:
+cdef int fallback_notify(Secured self, room_t* room) noexcept:
+    cdef int rc = SEALED
     room.busy = True
     held = b""
     try:
         held = self.incoming.read()     # it would look for the peer's farewell in there, and fail at data
         self.object.unwrap()
-    except ssl.SSLError:
-        pass                    # the peer has not said so yet, and is not waited for
+    except ssl.SSLError as error:
+        # else: the peer has not said so yet, and is not waited for
+        if self.error is None and getattr(error, "reason", None) == "SHUTDOWN_WHILE_IN_INIT":
+            rc = SEAL_LATER
     except BaseException as error:
         secured_note(self, error)
     fallback_put_back(self, held)
     fallback_send(self, room)
+    return rc
+
+
+cdef void fallback_step(Secured self, room_t* room) noexcept:
+    """As `borrowed_step`."""
+    room.busy = True
+    self.c.outcome = DRY
+    try:
+        while self.c.outcome == DRY:
+            if not self.incoming.pending and self.c.at == self.c.end:
+                break
+            fallback_take_in(self, RECORD)
+            self.c.outcome = fallback_go_on(self)
+            if self.c.at == self.c.end:
+                break
+    except BaseException as error:
+        self.c.outcome = FAILED
+        secured_note(self, error)
+    fallback_send(self, room)
+
+
+cdef int fallback_go_on(Secured self) except -1:
+    try:
+        self.object.do_handshake()
+    except ssl.SSLWantReadError:
+        return DRY
+    except ssl.SSLZeroReturnError:
+        return FINISHED
+    return MORE
 
 
 cdef object fallback_again(object step, object argument):

@@ -46,6 +46,7 @@ cdef struct secured_t:
     room_t flight               # ... during the handshake, in which anybody's code may run
     unsigned long code          # OpenSSL's, of what failed
     int outcome
+    bint starved                # OpenSSL asked for more than came
     bint begun                  # the handshake
     bint shaking                # ... goes on
     bint agreed                 # ... has succeeded

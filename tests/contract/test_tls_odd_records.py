@@ -15,12 +15,11 @@ from support_tls import SERVER_TLS, TLSRecorder, echo
 from support_tls_peer import (
     ALERT,
     HANDSHAKE,
-    Sealer,
+    Crafted,
     client_context,
     context_of,
     dialling,
     hello,
-    keylog,
     record,
     records,
     tls_accepted,
@@ -32,26 +31,6 @@ from support_tls_peer import (
 pytestmark = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 
 CLOSE_NOTIFY, USER_CANCELED = b"\1\0", b"\1\x5a"
-
-
-class Crafted:
-    """A socket of ours and a peer whose records the test makes by hand."""
-
-    def __init__(self, loop, tcp, side, version=None, **options):
-        self.context = context_of(side, version)
-        self.recorder = Recorder(error=ignore)
-        self._parts = loop, tcp, side, options
-
-    def __enter__(self):
-        loop, tcp, side, options = self._parts
-        self._keys = keylog(self.context)
-        path = self._keys.__enter__()
-        self.socket, self.peer = side(loop, tcp, self.recorder, self.context, **options)
-        self.seal = Sealer(self.peer, path).seal
-        return self
-
-    def __exit__(self, *exception):
-        self._keys.__exit__(None, None, None)
 
 
 @versions
