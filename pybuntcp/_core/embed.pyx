@@ -25,7 +25,7 @@ from libc.stdint cimport uint64_t
 from pybuntcp._c cimport uv
 
 cdef enum:
-    TURNS_AT_ONCE = 4           # then the asyncio loop looks at its own
+    TURNS_AT_ONCE = 4           # then the asyncio loop looks at its own; at once while work is left over: see secure
 
 
 @cython.final
@@ -39,7 +39,7 @@ cdef class Embedding:
     cdef object vars            # the context that turns are made in: nobody's
 
     def __call__(self):
-        if self.loop is not None:
+        if self.loop is not None and not (self.ring.due and self.loop.c.held.count != 0):
             embed_turn(self.loop)
 
     def __del__(self):
@@ -54,9 +54,12 @@ cdef class Embedding:
 cdef class Ring:
     """What it calls soon, or when a timer is due. It holds no Embedding."""
     cdef Loop loop
+    cdef bint due               # it will be called soon; what is left over has one turn for each of the asyncio loop's
 
     def __call__(self, timer=False):
         cdef Embedding embedding
+        if not timer:
+            self.due = False
         if self.loop.embedding != NULL:
             embedding = <Embedding>self.loop.embedding
             if embedding.ring is self:      # else it is of an asyncio loop that was left
@@ -149,7 +152,7 @@ cdef int embed_turn(Loop self) except -1:
         return 0
     c.asleep = False
     c.running = True
-    while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c) and self.failure is None):
+    while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c) and c.held.count == 0 and self.failure is None):
         uv.uv_run(&c.uv, uv.UV_RUN_NOWAIT)
         turns += 1
     loop_stopped(self)
@@ -191,8 +194,9 @@ cdef void embed_kick(loop_t* c) noexcept with gil:
     cdef Embedding embedding = <Embedding>(<Loop>c.owner).embedding
     cdef object host = loop_host(embedding.loop)
     try:
-        if host is not None and not host.is_closed():
+        if host is not None and not host.is_closed() and not embedding.ring.due:
             host.call_soon(embedding.ring, context=embedding.vars)
+            embedding.ring.due = True
     except BaseException as error:
         c.asleep = True
         report_unraisable(error, embedding)

@@ -21,6 +21,7 @@ import weakref
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject, Py_INCREF
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
 from pybuntcp._c cimport net, uv
@@ -79,6 +80,10 @@ cdef struct loop_t:
     roll_t dirty                # sockets with output gathered by the handler that runs
     roll_t late                 # ... and with output that sinks coalesce until the turn ends
     roll_t held                 # ... and that hold what came or is to be told, until a turn looks at them
+    uint64_t shook_at           # when handshakes last had their part of a turn, if something was left; 0: nothing; see secure
+    unsigned int long_turns     # ... that have followed one another, in which everything else took long
+    socket_t* reading           # borrowed: who was read last in this turn; NULL: nobody
+    unsigned int slabs          # ... and how often
     room_t room                 # where engines seal and open
     chunk_t* spare[8]           # chunks to gather in, warm
     size_t spares
@@ -238,6 +243,7 @@ cdef void gil_unpark(loop_t* self) noexcept nogil:
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
+    self.reading = NULL
     if self.holding:
         gil_take(self)
         (<loop_slot><void*>loop_let_go)(self)
@@ -350,6 +356,7 @@ cdef int loop_run(Loop self) except -1:
         # A signal that came before the descriptor was ours has left no byte in it.
         PyErr_CheckSignals()
         c.running = True
+        c.shook_at = 0          # nothing was kept waiting by what was done before
         uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
         while c.late.count != 0 and not stopped:
             loop_end_turn(c)        # what was written last ...

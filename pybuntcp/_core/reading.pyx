@@ -194,6 +194,8 @@ cdef void reader_read_on(socket_t* s) noexcept nogil:
 
 cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     cdef socket_t* s = <socket_t*>handle
+    if not stream_has_turn(s):
+        return
     buffer.base = loop_slab(loop_of(handle))
     buffer.len = min(<size_t>READ_MOST, max(reader_room(reader_at(s)), <size_t>READ_LEAST if s.flags & S_SECURE else 1))
 

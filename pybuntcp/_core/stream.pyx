@@ -12,8 +12,9 @@ handler that was given it runs.
 All streams are `uv_tcp_t`, unix sockets too: libuv's stream code is one for both, and the
 handle is 16 bytes smaller than a `uv_pipe_t`.
 
-Promises one read system call per event and no allocation. Does not know handlers: what
-happens is told upward through `up`, the table of stream events.
+Promises one read system call per event and no allocation; `SLABS_A_TURN` while a peer sends faster
+than it is read, the rest in the next turn. Does not know handlers: what happens is told upward
+through `up`, the table of stream events.
 """
 from cpython.ref cimport PyObject, Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint64_t
@@ -61,6 +62,7 @@ cdef enum:
 
 cdef enum:
     EXT_ALIGNMENT = 16      # of the user's bytes behind a socket_t: any C type's
+    SLABS_A_TURN = 2        # of one socket: libuv would read up to 32 for one event
 
 
 cdef struct socket_t:
@@ -250,7 +252,20 @@ cdef void slab_renew(loop_t* loop) noexcept:
     loop.slab = slab.memory
 
 
+cdef inline bint stream_has_turn(socket_t* self) noexcept nogil:
+    """May it be read once more? False: others go first, and libuv looks again in the next turn."""
+    cdef loop_t* loop = loop_of(self)
+    if loop.reading != self:
+        loop.reading = self
+        loop.slabs = 0
+    loop.slabs += 1
+    return loop.slabs <= SLABS_A_TURN
+
+
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
+    if not stream_has_turn(<socket_t*>handle):
+        return
     buffer.base = loop_slab(loop_of(handle))
     buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_SECURE else READ_MOST
 
@@ -263,7 +278,7 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
         loop.count.bytes_read += n
         loop.count.reads += 1
         up.received(self, buffer.base, n)
-    elif n < 0:
+    elif n < 0 and (n != uv.UV_ENOBUFS or loop.slabs <= SLABS_A_TURN):
         stream_stop(self)
         up.ended(self, <int>n)
 

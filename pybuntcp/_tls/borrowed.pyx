@@ -57,12 +57,13 @@ cdef int on_bio_read(void* bio, char* at, int size) noexcept nogil:
     cdef secured_t* self = <secured_t*>api.BIO_get_data(bio)
     cdef int count = <int>min(<size_t>size, <size_t>(self.end - self.at))
     api.BIO_clear_flags(bio, c.BIO_FLAGS_RETRY)
-    if count == 0:
+    if count == 0 or self.silent >= SILENT_READS:
         self.starved = True
         api.BIO_set_flags(bio, c.BIO_FLAGS_READ_RETRY)
         return -1
     memcpy(at, self.at, count)
     self.at += count
+    self.silent += 1
     return count
 
 
@@ -99,7 +100,7 @@ cdef inline void borrowed_end(secured_t* self) noexcept nogil:
 
 
 cdef size_t borrowed_open(secured_t* self, room_t* room) noexcept nogil:
-    """Open what is there, as far as there is room; how many bytes it was. See `outcome`."""
+    """Open what is there, as far as there is room, and others need not wait; how many bytes it was. See `outcome`."""
     cdef size_t total = 0
     cdef int count
     borrowed_begin(self, room)
@@ -109,6 +110,7 @@ cdef size_t borrowed_open(secured_t* self, room_t* room) noexcept nogil:
             self.outcome = DRY          # it would only say so, after a look at everything
             break
         self.starved = False
+        self.silent -= 2                # a header and what follows it: that of data is not counted
         count = api.SSL_read(self.ssl, room.plain + total, <int>(room.plain_room - total))
         if count > 0:
             total += count

@@ -6,6 +6,7 @@ errors are Python's, and a context's callbacks run in it. They may use other soc
 handshake has to send is kept apart until it returns.
 """
 from cpython.ref cimport PyObject, Py_DECREF
+from libc.limits cimport INT_MIN
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove
 
@@ -138,8 +139,11 @@ cdef size_t engine_feed(secure_t* core, socket_t* s, const char* at, size_t size
     cdef secured_t* self = <secured_t*>core
     self.at, self.end = at, at + size
     if self.shaking:
+        self.silent = INT_MIN       # a step takes all that came
         secure_take_gil(s)
         (<shake_slot><void*>secured_shake)(self, s)
+    if not self.shaking:
+        self.silent = 0
     if not self.shaking and engine_may_open(self, s):
         engine_open(self, s)
         if self.finished:

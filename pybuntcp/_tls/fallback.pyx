@@ -45,7 +45,8 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
                 fallback_take_in(self, RECORD)
             piece = fallback_read(self)
             if piece is None:
-                if self.c.at != self.c.end:
+                self.c.silent += 1
+                if self.c.at != self.c.end and self.c.silent < SILENT_PORTIONS:
                     continue
                 self.c.outcome = DRY
                 break
@@ -56,6 +57,7 @@ cdef size_t fallback_open(Secured self, room_t* room) noexcept:
                 raise ValueError(f"read() gave more than the {RECORD} bytes that were asked for")
             memcpy(room.plain + total, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             total += PyBytes_GET_SIZE(piece)
+            self.c.silent = 0
     except ssl.SSLZeroReturnError:
         self.c.outcome = FINISHED
     except BaseException as error:

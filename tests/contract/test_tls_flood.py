@@ -1,4 +1,4 @@
-"""CONTRACT.md, "TLS": S8, handshakes never starve open connections: at most five steps a turn, after those; and they time out."""
+"""CONTRACT.md, "TLS": S8, handshakes never starve open connections: at most five steps a turn unless turns take long, after those; and they time out."""
 
 from __future__ import annotations
 
