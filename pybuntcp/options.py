@@ -96,8 +96,9 @@ Material = str | bytes | bytearray | memoryview | Path
 class TLSOptions:
     """The options of `tls=`; a mapping with the same keys will do. Source: Bun's `tls` option.
 
-    key, cert: our private key and our certificate, with what leads to its root behind it. Required on a server.
-    ca: what the peer's certificate must lead to; None = what the system trusts. crl: lists of revoked certificates, and
+    key, cert: our private key and our certificate, with what leads to its root behind it. Required on a server. Lists of
+    an RSA and an ECDSA one, in any order, are two identities; a peer is shown what it can verify.
+    ca: what the peer's certificate must lead to, or be; None = what the system trusts. crl: lists of revoked certificates, and
     nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
     key_file, cert_file, ca_file, dh_params_file: paths instead.
 
@@ -195,10 +196,11 @@ def read_common(given: dict[str, Any], *, server: bool) -> dict[str, Any]:
 
 def read_upgrade(value: Any, server: bool, hostname: str | None) -> Any:
     """As `read_tls`, of `upgrade_tls`. hostname: what the connection was made to, if it was made to a name."""
-    config = read_tls(value, server, hostname)
-    if config is None:
+    if value is None or value is False:
         raise TypeError("tls is required")
-    return config
+    from .tls import read_client, read_server_upgrade
+
+    return read_server_upgrade(value) if server else read_client(value, hostname)
 
 
 def read_tls(value: Any, server: bool, hostname: str | None) -> Any:
@@ -263,6 +265,14 @@ def integer(option: str, value: Any, least: int, most: int) -> int:
 def boolean(option: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{option} must be a bool, not {type(value).__name__!r}")
+    return value
+
+
+def text(option: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{option} must be a str, not {type(value).__name__!r}")
+    if value is not None and (not value or "\0" in value):
+        raise ValueError(f"{option} must not be empty and have no NUL character, not {value!r}")
     return value
 
 

@@ -1,90 +1,177 @@
-"""pem: keys and certificates, as users give them and as `ssl` takes them.
+"""pem: what is PEM, as users give it, and the way in for it.
 
-Owns the reading of what is PEM, in memory, in a file or in several; the way in for what is in memory, since the `ssl`
-module takes keys from files alone; names of protocols; and that an error says which option it is about.
+Owns the reading of PEM in memory, in a file or in several, under the name that it was given by; the places from which
+OpenSSL reads it, since the `ssl` module takes keys and lists of revoked certificates from files alone; names of
+protocols; and that an error says which option it is about.
+Promises that no key is put on a disk: what was given in memory stays there, and what was given as a file is read from it.
+Does not know which certificate belongs to which key (see identity.py), nor what is believed (see contexts.py).
 """
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import os
 import re
 import ssl
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from .options import TLSOptions
 
 PIPE_MOST = 65536
 BEGIN = re.compile(rb"^-----BEGIN ([^\r\n]+?)-----[ \t\r]*$", re.MULTILINE)
 BLOCK = re.compile(rb"^-----BEGIN ([^\r\n]+?)-----[ \t\r]*$(.*?)^-----END \1-----", re.MULTILINE | re.DOTALL)
-CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-CRL = "X509 CRL"
+CERTIFICATE, KEY, CRL = "CERTIFICATE", "PRIVATE KEY", "X509 CRL"
+TRUSTED = "TRUSTED CERTIFICATE"
+LABELS = {CERTIFICATE: (CERTIFICATE, "X509 CERTIFICATE", TRUSTED), CRL: (CRL,)}
+
+
+class Part(NamedTuple):
+    """One of what an option gave."""
+
+    name: str  # "key", "key_file" or "key[1]"
+    pem: bytes
+    path: str | None  # of the file that it came from
+
+
+class Block(NamedTuple):
+    """What is between a BEGIN and its END, and both."""
+
+    part: Part
+    label: str
+    body: bytes
+
+    @property
+    def text(self) -> bytes:
+        label = self.label.encode()
+        return b"-----BEGIN " + label + b"-----" + self.body + b"-----END " + label + b"-----\n"
+
+    @property
+    def der(self) -> bytes:
+        """Without what OpenSSL notes behind a TRUSTED CERTIFICATE."""
+        try:
+            return first_element(binascii.a2b_base64(self.body))
+        except binascii.Error as error:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.part.name}: {error} ({self.label})") from None
+
+
+def first_element(der: bytes) -> bytes:
+    """Of DER; all of it, for OpenSSL to judge, if it is none."""
+    if len(der) < 2 or der[1] == 0x80:
+        return der
+    if der[1] < 0x80:
+        return der[: 2 + der[1]]
+    count = der[1] & 0x7F
+    return der[: 2 + count + int.from_bytes(der[2 : 2 + count], "big")]
 
 
 @dataclass(frozen=True)
 class PEM:
-    """What an option gave, as one PEM text, under the name that it was given by."""
+    """What an option gave, under the name that it was given by."""
 
     option: str
-    pem: bytes
+    what: str  # what each part must contain
+    parts: tuple[Part, ...]
 
-    def certificates(self) -> list[bytes]:
-        """As DER; at least one."""
-        found = CERTIFICATE.findall(self.pem)
-        if not found:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.option}: a certificate in it has no end")
-        with naming(self.option):
-            return [ssl.PEM_cert_to_DER_cert(each.decode("ascii")) for each in found]
+    def blocks(self) -> list[Block]:
+        """What was asked for, in order: at least one in each part. What else is there is let pass."""
+        return [block for part in self.parts for block in blocks_of(part, self.what)]
 
-    def lists(self) -> bytes:
-        """Lists of revoked certificates, and nothing else: OpenSSL would believe a certificate that is among them."""
-        for label in BEGIN.findall(self.pem):
-            if label != CRL.encode():
-                words = f"{self.option}: a {label.decode('ascii', 'replace')} is in it, which is no {CRL}"
-                raise ssl.SSLError(ssl.SSL_ERROR_SSL, words)
-        found = BLOCK.findall(self.pem)
-        if len(found) != len(BEGIN.findall(self.pem)) or not found:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{self.option}: a list of revoked certificates in it has no end")
-        return b"".join(armoured(CRL.encode(), body) for _, body in found)
+    def only(self) -> list[Block]:
+        """As `blocks`, but that what else is there is refused."""
+        for part in self.parts:
+            for label in labels_of(part):
+                if not is_one(label, self.what):
+                    words = f"{part.name}: a {label} is in it, which is no {self.what}"
+                    raise ssl.SSLError(ssl.SSL_ERROR_SSL, words)
+        return self.blocks()
 
 
-def armoured(label: bytes, body: bytes) -> bytes:
-    return b"-----BEGIN " + label + b"-----" + body + b"-----END " + label + b"-----\n"
+def labels_of(part: Part) -> list[str]:
+    return [label.decode("ascii", "replace") for label in BEGIN.findall(part.pem)]
+
+
+def is_one(label: str, what: str) -> bool:
+    return label.endswith(KEY) if what == KEY else label in LABELS[what]
+
+
+def blocks_of(part: Part, what: str) -> list[Block]:
+    begun = sum(is_one(label, what) for label in labels_of(part))
+    found = [Block(part, label.decode("ascii", "replace"), body) for label, body in BLOCK.findall(part.pem)]
+    found = [block for block in found if is_one(block.label, what)]
+    if begun == 0:
+        raise nothing_in(part, what)
+    if begun != len(found):
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{part.name}: a {what} in it has no end")
+    return found
+
+
+def nothing_in(part: Part, what: str) -> ssl.SSLError:
+    hint = "PEM is expected; a path is given as a pathlib.Path"
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{part.name}: no {what} is in it ({hint})")
+
+
+# ---------------------------------------------------------------------------- what is given
+
+
+@dataclass(frozen=True)
+class Materials:
+    """All that options give as PEM, read once: files may change."""
+
+    cert: PEM | None
+    key: PEM | None
+    ca: PEM | None
+    crl: PEM | None
+
+
+def materials_of(options: TLSOptions) -> Materials:
+    return Materials(
+        cert=material("cert", CERTIFICATE, options.cert, options.cert_file),
+        key=material("key", KEY, options.key, options.key_file),
+        ca=material("ca", CERTIFICATE, options.ca, options.ca_file),
+        crl=material("crl", CRL, options.crl),
+    )
 
 
 def material(option: str, what: str, value: Any, path: Any = None) -> PEM | None:
-    """`value`, or what is in the file `path`. `what`: what every part of it must contain, as PEM names it."""
+    """`value`, or what is in the file `path`."""
     if value is not None and path is not None:
         raise TypeError(f"{option} and {option}_file exclude each other")
-    if path is not None:
-        option, parts = f"{option}_file", [contents(f"{option}_file", path)]
-    elif value is None:
+    if value is None and path is None:
         return None
+    if path is not None:
+        option = f"{option}_file"
+        parts = [Part(option, contents(option, path), path_of(option, path))]
     else:
-        parts = [part_of(option, part) for part in (value if isinstance(value, (list, tuple)) else [value])]
-    if not parts:
-        raise ValueError(f"{option} is an empty list")
+        parts = parts_of(option, value if isinstance(value, (list, tuple)) else [value])
     for part in parts:
-        if what.encode() not in part:
-            hint = "PEM is expected; a path is given as a pathlib.Path"
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"{option}: no {what} is in it ({hint})")
-    return PEM(option, b"\n".join(parts))
+        if what.encode() not in part.pem:
+            raise nothing_in(part, what)
+    return PEM(option, what, tuple(parts))
 
 
-def part_of(option: str, value: Any) -> bytes:
+def parts_of(option: str, values: Sequence[Any]) -> list[Part]:
+    if not values:
+        raise ValueError(f"{option} is an empty list")
+    names = [f"{option}[{number}]" if len(values) > 1 else option for number in range(len(values))]
+    return list(map(part_of, names, values))
+
+
+def part_of(name: str, value: Any) -> Part:
     if isinstance(value, Path):
-        return contents(option, value)
+        return Part(name, contents(name, value), os.fspath(value))
     if isinstance(value, str):
-        with naming(option):
-            return value.encode()
+        with naming(name):
+            return Part(name, value.encode(), None)
     try:
-        return bytes(memoryview(value))
+        return Part(name, bytes(memoryview(value)), None)
     except TypeError:
         kind = type(value).__name__
-        raise TypeError(f"{option} must be PEM as str or bytes, a Path, or a list of those, not {kind!r}") from None
+        raise TypeError(f"{name} must be PEM as str or bytes, a Path, or a list of those, not {kind!r}") from None
 
 
 def contents(option: str, path: Any) -> bytes:
@@ -98,75 +185,73 @@ def path_of(option: str, path: Any) -> str:
     return os.fsdecode(path)
 
 
-@dataclass(frozen=True)
-class Identity:
-    cert: PEM
-    key: PEM
-    own: bytes  # the certificate, DER
-
-
-def identity_of(options: TLSOptions) -> Identity | None:
-    """Our certificate and its key; both or none."""
-    cert = material("cert", "CERTIFICATE", options.cert, options.cert_file)
-    key = material("key", "PRIVATE KEY", options.key, options.key_file)
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
-    return Identity(cert, key, cert.certificates()[0])
-
-
-def set_identity(context: ssl.SSLContext, options: TLSOptions, identity: Identity | None) -> None:
-    passphrase = Passphrase(options.passphrase)
-    if identity is None:
-        return
-    cert, key = identity.cert, identity.key
-    with nameless(cert.pem) as cert_path, nameless(key.pem) as key_path:
-        try:
-            context.load_cert_chain(cert_path, key_path, passphrase)
-        except ssl.SSLError as error:
-            mismatch = "KEY_VALUES_MISMATCH" in str(error)
-            both = f"{key.option} {{}} {cert.option}"
-            option = both.format("and") if mismatch else "passphrase" if passphrase.asked else both.format("or")
-            raise renamed(error, option) from None
-        except ValueError as error:
-            raise ValueError(f"passphrase: {error}") from None
-
-
-class Passphrase:
-    """Asked only for a key that is encrypted; OpenSSL would ask the terminal."""
-
-    def __init__(self, value: Any) -> None:
-        if value is not None and not isinstance(value, (str, bytes, bytearray)):
-            raise TypeError(f"passphrase must be a str or bytes, not {type(value).__name__!r}")
-        self.value = value
-        self.asked = False
-
-    def __call__(self) -> Any:
-        self.asked = True
-        if self.value is None:
-            raise ValueError("required, since the key is encrypted")
-        return self.value
+# ---------------------------------------------------------------------------- where OpenSSL reads it
 
 
 @contextlib.contextmanager
 def nameless(data: bytes) -> Iterator[str]:
-    """A path under which the bytes can be read while this lasts: memory, and no file."""
-    if hasattr(os, "memfd_create"):
-        reader = os.memfd_create("pybuntcp", os.MFD_CLOEXEC)
-        writer = os.dup(reader)
-        path = f"/proc/self/fd/{reader}"
-    else:
-        reader, writer = os.pipe()
-        path = f"/dev/fd/{reader}"
-        if len(data) > PIPE_MOST:
-            raise ValueError(f"more than {PIPE_MOST} bytes of PEM; give its path")
+    """A path under which the bytes can be read while this lasts: memory, and no file. OSError: there is no such path."""
+    reader, file, path = memory_end()
     try:
-        with open(writer, "wb") as file:
+        with file:
+            if not os.path.exists(path):
+                raise OSError(f"memory has no path without /proc ({path} is not there)")
+            if not hasattr(os, "memfd_create") and len(data) > PIPE_MOST:
+                raise OSError(f"more than {PIPE_MOST} bytes of PEM; give its path")
             file.write(data)
         yield path
     finally:
         os.close(reader)
+
+
+def memory_end() -> tuple[int, IO[bytes], str]:
+    """A descriptor to read, a file to write, and the path of the first."""
+    if hasattr(os, "memfd_create"):
+        reader = os.memfd_create("pybuntcp", os.MFD_CLOEXEC)
+        return reader, open(reader, "wb", closefd=False), f"/proc/self/fd/{reader}"
+    reader, writer = os.pipe()
+    return reader, open(writer, "wb"), f"/dev/fd/{reader}"
+
+
+@contextlib.contextmanager
+def readable(public: bytes) -> Iterator[str]:
+    """A path under which what is no secret can be read while this lasts: in memory, or without /proc in a file that
+    nobody else may read, and that is gone afterwards."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(nameless(public))
+        except OSError as error:
+            path = stack.enter_context(temporary(public, error))
+        yield path
+
+
+@contextlib.contextmanager
+def temporary(data: bytes, why: OSError) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="pybuntcp-"))
+            file.write(data)
+            file.flush()
+        except OSError as error:
+            raise OSError(f"{why}, and no file can be made in its place: {error}") from None
+        yield file.name
+
+
+@contextlib.contextmanager
+def readable_key(key: Block) -> Iterator[str]:
+    """As `readable`, of a secret: without /proc it is read from the file that it came from, and from no other."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(nameless(key.text))
+        except OSError as error:
+            if key.part.path is None or len(blocks_of(key.part, KEY)) != 1:
+                advice = "give each key as a file of its own (key_file, or pathlib.Path)"
+                raise NotImplementedError(f"{key.part.name}: {error}; {advice}") from None
+            path = key.part.path
+        yield path
+
+
+# ---------------------------------------------------------------------------- errors
 
 
 @contextlib.contextmanager
@@ -191,6 +276,9 @@ def renamed(error: ssl.SSLError, option: str) -> ssl.SSLError:
     for name in ("library", "reason"):
         setattr(named, name, getattr(error, name, None))
     return named
+
+
+# ---------------------------------------------------------------------------- protocols
 
 
 def alpn_names(value: Any) -> list[str]:

@@ -64,10 +64,10 @@ cdef str trial():
 
 
 cdef tuple trial_contexts():
-    from pybuntcp.pem import nameless
+    from pybuntcp.pem import readable
 
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with nameless(TRIAL_CERT.encode()) as cert, nameless(TRIAL_KEY.encode()) as key:
+    with readable(TRIAL_CERT.encode()) as cert, readable(TRIAL_KEY.encode()) as key:
         server.load_cert_chain(cert, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False

@@ -11,7 +11,7 @@ from support import TIMEOUT
 from support_tls import CLIENT_TLS
 
 import pybuntcp
-from pybuntcp import tls
+from pybuntcp import contexts
 
 THREADS = 6
 ROUNDS = 30
@@ -63,23 +63,20 @@ def test_connections_with_many_configurations_in_several_threads(switching):
             attempt({**CLIENT_TLS, "alpn_protocols": [f"shared/{turn}"]})
 
     assert in_threads(work) == []
-    assert len(tls._contexts) <= tls.CONTEXTS_KEPT
+    assert len(contexts._clients.kept) <= contexts.KEPT
 
 
 def test_the_cache_of_contexts_in_several_threads(switching):
     """The cache alone, thousands of times: what it keeps is bounded, and nobody finds it changing."""
 
+    cache = contexts.Cache()
+
     def work(number):
         for turn in range(3000):
-            tls.keep_context(b"%d/%d" % (number, turn % 50), (object(), None))
+            assert cache.get(b"%d/%d" % (number, turn % 50), lambda turn=turn: turn % 50) == turn % 50
 
-    kept = dict(tls._contexts)
-    try:
-        assert in_threads(work) == []
-        assert 0 < len(tls._contexts) <= tls.CONTEXTS_KEPT
-    finally:
-        tls._contexts.clear()
-        tls._contexts.update(kept)
+    assert in_threads(work) == []
+    assert 0 < len(cache.kept) <= contexts.KEPT
 
 
 def test_loops_are_made_and_end_in_several_threads(switching):

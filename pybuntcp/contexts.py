@@ -1,0 +1,219 @@
+"""contexts: the `ssl.SSLContext`s that are made of `TLSOptions`.
+
+Owns what is set in them, by the standard library, so that both engines (see `tls_engine_info`) are configured alike;
+and which of them are kept. A context costs as much as a handshake, and with many authorities as a hundred, so that
+connections that are asked for alike share one. Alike means by content: what is in files is read each time, and a file
+that has changed makes another context.
+Promises that what is wrong is refused by an error that names the option. Does not know connections (see tls.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
+
+from . import _tls
+from .identity import Identity, identity_of, set_identity
+from .options import TLSOptions, boolean, integer, text
+from .pem import PEM, TRUSTED, Materials, alpn_names, contents, materials_of, naming, path_of, readable
+
+DEFAULT_CIPHERS = (
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
+    "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
+)
+NAMES = tuple(field.name for field in fields(TLSOptions))
+OF_A_CONNECTION = ("server_name", "session")
+READ = ("key", "cert", "ca", "crl", "key_file", "cert_file", "ca_file")  # as Materials
+APART = (*OF_A_CONNECTION, *READ, "dh_params_file", "sni")
+KEPT = 32
+
+Kept = TypeVar("Kept")
+
+
+# ---------------------------------------------------------------------------- what is kept
+
+
+class Cache(Generic[Kept]):
+    """The last few of what was made, by the digest of what it was made of.
+
+    Every thread's connections share it: each step here is one that no other thread can be in the middle of. There is no
+    lock, which a child that is forked meanwhile would find taken for ever.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Kept] = {}  # the one used last comes last
+
+    def get(self, digest: bytes | None, make: Callable[[], Kept]) -> Kept:
+        """What was made of this, or is made now. digest: None = it cannot be known again."""
+        if digest is None:
+            return make()
+        found = self.kept.get(digest)
+        if found is None:
+            found = make()
+        self.keep(digest, found)
+        return found
+
+    def keep(self, digest: bytes, made: Kept) -> None:
+        self.kept.pop(digest, None)
+        self.kept[digest] = made
+        for oldest in list(self.kept)[:-KEPT]:
+            self.kept.pop(oldest, None)
+
+
+def digest_of(options: TLSOptions, materials: Materials) -> bytes | None:
+    """Of all that a context is made of, files included; None: something has no words that say all of it, or has a
+    file that is written to."""
+    given = {name: getattr(options, name) for name in NAMES if name not in APART}
+    if options.keylog_file is not None or not all(map(is_constant, given.values())):
+        return None
+    made = hashlib.sha256(repr(given).encode("utf-8", "surrogatepass"))
+    if options.dh_params_file is not None:
+        made.update(contents("dh_params_file", options.dh_params_file))
+    for pem in (materials.cert, materials.key, materials.ca, materials.crl):
+        made.update(repr(None if pem is None else [(part.name, len(part.pem)) for part in pem.parts]).encode())
+        for part in pem.parts if pem is not None else ():
+            made.update(part.pem)
+    return made.digest()
+
+
+def is_constant(value: Any) -> bool:
+    """Does its repr say all of it?"""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(each, (str, bytes)) for each in value)
+    return value is None or isinstance(value, (str, bytes, int))
+
+
+# ---------------------------------------------------------------------------- contexts
+
+
+Client = tuple[ssl.SSLContext, tuple[bytes, ...]]  # and our certificates
+_clients: Cache[Client] = Cache()
+
+
+def client_context(options: TLSOptions) -> Client:
+    """One for all connections that are asked for alike. What the system trusts is read once."""
+    materials = materials_of(options)
+    return _clients.get(digest_of(options, materials), lambda: new_client_context(options, materials))
+
+
+def new_client_context(options: TLSOptions, materials: Materials) -> Client:
+    identity = identity_of(materials, options.passphrase)
+    context = context_of(ssl.PROTOCOL_TLS_CLIENT, options, materials, identity)
+    if options.reject_unauthorized:
+        context.check_hostname = True
+    elif not _tls.borrowing:
+        context.verify_mode = ssl.CERT_NONE
+    return context, () if identity is None else identity.own
+
+
+def context_of(protocol: int, options: TLSOptions, materials: Materials, identity: Identity | None) -> ssl.SSLContext:
+    """A context of ours."""
+    context = ssl.SSLContext(protocol)
+    context.check_hostname = False
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    boolean("low_memory_mode", options.low_memory_mode)
+    set_versions(context, options)
+    set_suites(context, options)
+    set_identity(context, identity, options.passphrase)
+    set_trust(context, materials)
+    if options.alpn_protocols is not None:
+        context.set_alpn_protocols(alpn_names(options.alpn_protocols))
+    if options.secure_options is not None:
+        added = integer("secure_options", options.secure_options, 0, 2**63 - 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # OP_NO_TLSv1_3 does what it says
+            context.options |= added
+    if options.dh_params_file is not None:
+        with naming("dh_params_file"):
+            context.load_dh_params(path_of("dh_params_file", options.dh_params_file))
+    if options.keylog_file is not None:
+        with naming("keylog_file"):
+            context.keylog_filename = path_of("keylog_file", options.keylog_file)
+    return context
+
+
+def set_versions(context: ssl.SSLContext, options: TLSOptions) -> None:
+    least = version("min_version", options.min_version, ssl.TLSVersion.TLSv1_2)
+    most = version("max_version", options.max_version, ssl.TLSVersion.TLSv1_3)
+    if least > most:
+        raise ValueError(f"min_version {least.name} is more than max_version {most.name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for TLS 1.0 knows
+        context.minimum_version, context.maximum_version = least, most
+
+
+def version(option: str, value: Any, default: ssl.TLSVersion) -> ssl.TLSVersion:
+    known = {str(each.name).replace("_", "."): each for each in ssl.TLSVersion if each > 0}
+    if value is None:
+        return default
+    if isinstance(value, ssl.TLSVersion):
+        return value if value > 0 else default  # MINIMUM_SUPPORTED, MAXIMUM_SUPPORTED
+    if not isinstance(value, str):
+        raise TypeError(f"{option} must be an ssl.TLSVersion or a str, not {type(value).__name__!r}")
+    if value not in known:
+        raise ValueError(f"{option} must be one of {', '.join(known)}, not {value!r}")
+    return known[value]
+
+
+def set_suites(context: ssl.SSLContext, options: TLSOptions) -> None:
+    """AES-128 before AES-256, unless told otherwise: as strong as is needed, and faster."""
+    given = text("ciphers", options.ciphers)
+    old, new = suites(given if given is not None else DEFAULT_CIPHERS)
+    with naming("ciphers"):
+        if old:
+            context.set_ciphers(old)
+        if new and not _tls.set_suites(context, new) and given is not None:
+            raise NotImplementedError(f"ciphers: {new} {_tls.borrowed_alone()}")
+    curve = text("ecdh_curve", options.ecdh_curve)
+    if curve is not None:
+        with naming("ecdh_curve"):
+            set_curves(ssl.SSLContext(context.protocol) if options.sni and _tls.borrowing else context, curve)
+
+
+def suites(names: str) -> tuple[str, str]:
+    """Those of TLS 1.2, and those of TLS 1.3."""
+    every = [name for name in names.replace(",", ":").split(":") if name]
+    return (
+        ":".join(name for name in every if not name.startswith("TLS_")),
+        ":".join(name for name in every if name.startswith("TLS_")),
+    )
+
+
+def set_curves(context: ssl.SSLContext, names: str) -> None:
+    if _tls.set_groups(context, names):
+        return
+    if ":" in names:
+        raise NotImplementedError(f"ecdh_curve: more than one {_tls.borrowed_alone()}")
+    context.set_ecdh_curve(names)
+
+
+def set_trust(context: ssl.SSLContext, materials: Materials) -> None:
+    """Whose certificates are believed, and which of them not. What the system trusts is for checking servers alone.
+
+    Each certificate in `ca` is one that is believed, an intermediate one or a peer's own as well as a root.
+    """
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if materials.ca is not None:
+        set_authorities(context, materials.ca)
+    elif context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if materials.crl is not None:
+        lists = b"".join(block.text for block in materials.crl.only())
+        with naming("crl"), readable(lists) as path:
+            context.load_verify_locations(cafile=path)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+
+
+def set_authorities(context: ssl.SSLContext, ca: PEM) -> None:
+    """What is noted behind a TRUSTED CERTIFICATE, for what it is trusted, is read from files alone."""
+    blocks = ca.blocks()
+    with naming(ca.option):
+        if all(block.label != TRUSTED for block in blocks):
+            context.load_verify_locations(cadata=b"".join(block.der for block in blocks))
+            return
+        with readable(b"".join(block.text for block in blocks)) as path:
+            context.load_verify_locations(cafile=path)
