@@ -24,7 +24,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types asan matrix coverage annotate bench instructions sdist wheel clean
+.PHONY: help demo test lint format types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: $(VENV)/.bench $(VENV)/.peers  ## every benchmark: two hours; a look: ARG
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
 	$(PY) benchmarks/instructions.py $(ARGS)
+
+tlsfuzzer: $(VENV)/.test  ## tlsfuzzer's scripts on ours and on Python's ssl (TLSFUZZER=/path of a clone, once)
+	TLSFUZZER="$(TLSFUZZER)" $(PY) tests/tlsfuzzer/run.py $(ARGS)
 
 sdist: $(VENV)/.dev    ## dist/*.tar.gz, libuv's source inside
 	$(PY) -m build --sdist
