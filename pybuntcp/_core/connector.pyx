@@ -293,7 +293,7 @@ cdef void connector_refuse(connector_t* self) noexcept:
 
 cdef void connector_tell_failure(connector_t* self) noexcept:
     cdef object error = connector_error(self)
-    cdef int code = net.EPROTO if self.failure != NULL else errno_of(error)
+    cdef int code = -self.error if self.failure != NULL else errno_of(error)
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
     cdef Connecting face = connector_let_go(self)
     face.telling = True

@@ -174,7 +174,8 @@ cdef object socket_error(socket_t* s, int code):
 cdef object face_error(Socket self, int code, str syscall):
     """The exception, with the peer's address."""
     cdef address_t name
-    if code == uv.UV_EPROTO and self.secure is not None and self.secure.error is not None:
-        return self.secure.error
+    error = None if self.secure is None else secure_error(self.secure, code)
+    if error is not None:
+        return error
     face_address(self, True, &name)
     return error_from_code(code, syscall, address_host(&name), address_port(&name))

@@ -362,6 +362,18 @@ cdef void secure_tell_owed(socket_t* s) noexcept nogil:
         emit_handshake(s, self.success, self.verify_result)
 
 
+cdef void secure_gone(socket_t* s) noexcept nogil:
+    """In the middle of its handshake, perhaps. One that its own user has closed has not failed."""
+    if s.flags & S_SECURING and s.error != 0:
+        s.flags &= ~S_SECURING
+        loop_of(s).count.handshake_failures += 1
+        if not s.flags & (S_OPENED | S_CLOSING) and context_of(s).table.slots.handshake != NULL:
+            socket_opened(s)        # an heir, which no turn has looked at
+        secure_of(s).owed = s.flags & S_OPENED != 0
+        secure_of(s).success = False
+    secure_tell_owed(s)
+
+
 cdef void secure_let_out(socket_t* s) noexcept nogil:
     """What was written before the handshake was done."""
     stream_stop(s)
@@ -373,8 +385,19 @@ cdef void secure_let_out(socket_t* s) noexcept nogil:
 
 cdef void secure_expired(socket_t* s) noexcept nogil:
     """`handshake_timeout`"""
+    if s.error == 0:
+        gil_take(loop_of(s))
+        (<event_slot><void*>secure_note_expired)(s)
     socket_fail(s, uv.UV_ETIMEDOUT)
     secure_settled(s, False, 0)
+
+
+cdef void secure_note_expired(socket_t* s) noexcept:
+    """The error says which of the timeouts it was."""
+    cdef address_t name
+    address_of_fd(&name, stream_fd(s), True)
+    error = error_from_code(uv.UV_ETIMEDOUT, "handshake", address_host(&name), address_port(&name))
+    (<object>secure_of(s).face).error = error
 
 
 cdef void secure_broken(socket_t* s) noexcept nogil:
@@ -444,6 +467,12 @@ cdef object secure_verdict(socket_t* s):
 
 cdef object secure_failure(socket_t* s):
     """What the engine has to say of a connection that is gone; None: nothing."""
-    if s.flags & S_SECURE and s.error == uv.UV_EPROTO:
-        return (<object>secure_of(s).face).error
+    return secure_error(<object>secure_of(s).face, s.error) if s.flags & S_SECURE else None
+
+
+cdef object secure_error(object engine_face, int code):
+    """The same of any code: it is the engine's, or that of `handshake_timeout`."""
+    error = engine_face.error
+    if code == uv.UV_EPROTO or code == uv.UV_ETIMEDOUT and isinstance(error, TimeoutError):
+        return error
     return None

@@ -388,6 +388,8 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
         secure_forget(s)
     if s.flags & S_AWAITED:
         sink_tell(s)
+    if s.flags & S_SECURE:
+        secure_gone(s)
     context = context_of(s)
     if context.heir != NULL:
         heir_orphan(s)
@@ -399,8 +401,6 @@ cdef bint socket_closed(socket_t* s) noexcept nogil:
         reader_closed(s)
     if s.flags & S_WATCHED:
         face_tell_closed(s)
-    if s.flags & S_SECURE:
-        secure_tell_owed(s)
     if s.flags & S_OPENED and not s.flags & (S_TOLD | S_BUSY):
         s.flags |= S_TOLD
         emit_close(s, s.error)
