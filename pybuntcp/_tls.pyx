@@ -12,6 +12,7 @@ connection's `SSL*` itself, "stdlib" on the Python object.
 """
 include "_tls/openssl.pyx"      # the functions of the interpreter's OpenSSL, and whether to trust them
 include "_tls/secured.pyx"      # Secured: what Python sees of a secured connection
+include "_tls/names.pyx"        # the host name that a client asks for
 include "_tls/contexts.pyx"     # what only OpenSSL can set; a certificate for each name
 include "_tls/borrowed.pyx"     # the engine that works on SSL*
 include "_tls/fallback.pyx"     # the engine that works on the standard library's object

@@ -28,6 +28,7 @@ cdef extern from * nogil:
       R(int, SSL_get_shutdown, (const void*)) \\
       R(int, SSL_shutdown, (void*)) \\
       R(long, SSL_ctrl, (void*, int, long, void*)) \\
+      R(long, SSL_callback_ctrl, (void*, int, void*)) \\
       R(long, SSL_CTX_ctrl, (void*, int, long, void*)) \\
       R(uint64_t, SSL_set_options, (void*, uint64_t)) \\
       R(uint64_t, SSL_clear_options, (void*, uint64_t)) \\
@@ -81,7 +82,6 @@ cdef extern from * nogil:
       R(int, SSL_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
       R(int, SSL_CTX_set_ciphersuites, (void*, const char*)) \\
       R(void, SSL_CTX_set_client_hello_cb, (void*, int (*)(void*, int*, void*), void*)) \\
-      R(int, SSL_client_hello_get0_ext, (void*, unsigned int, const unsigned char**, size_t*)) \\
       R(void, SSL_SESSION_get0_ticket, (const void*, const unsigned char**, size_t*)) \\
       R(int, SSL_get_shared_sigalgs, (void*, int, int*, int*, int*, unsigned char*, unsigned char*)) \\
       R(const char*, OBJ_nid2sn, (int)) \\
@@ -139,6 +139,7 @@ cdef extern from * nogil:
         int (*SSL_get_shutdown)(const void*) noexcept nogil
         int (*SSL_shutdown)(void*) noexcept nogil
         long (*SSL_ctrl)(void*, int, long, void*) noexcept nogil
+        long (*SSL_callback_ctrl)(void*, int, void*) noexcept nogil
         long (*SSL_CTX_ctrl)(void*, int, long, void*) noexcept nogil
         unsigned long (*SSL_set_options)(void*, unsigned long) noexcept nogil
         unsigned long (*SSL_clear_options)(void*, unsigned long) noexcept nogil
@@ -192,7 +193,6 @@ cdef extern from * nogil:
         int (*SSL_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
         int (*SSL_CTX_set_ciphersuites)(void*, const char*) noexcept nogil
         void (*SSL_CTX_set_client_hello_cb)(void*, int (*)(void*, int*, void*) noexcept, void*) noexcept nogil
-        int (*SSL_client_hello_get0_ext)(void*, unsigned int, const unsigned char**, size_t*) noexcept nogil
         void (*SSL_SESSION_get0_ticket)(const void*, const unsigned char**, size_t*) noexcept nogil
         int (*SSL_get_shared_sigalgs)(void*, int, int*, int*, int*, unsigned char*, unsigned char*) noexcept nogil
         const char* (*OBJ_nid2sn)(int) noexcept nogil
@@ -231,6 +231,7 @@ cdef extern from * nogil:
         PARAM_RESET_FLAGS "0x4"
         CTRL_SET_MAX_SEND_FRAGMENT "52"
         CTRL_SET_TLSEXT_HOSTNAME "55"
+        CTRL_SET_TLSEXT_DEBUG_CB "56"
         CTRL_SET_GROUPS_LIST "92"
         ALERT_ILLEGAL_PARAMETER "47"
         CTRL_SET_MIN_PROTO_VERSION "123"

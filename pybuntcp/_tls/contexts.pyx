@@ -14,10 +14,6 @@ from cpython.ref cimport PyObject
 
 from pybuntcp._c cimport openssl as c
 
-cdef enum:
-    EXTENSION_SERVER_NAME = 0
-
-
 cdef void* context_pointer(object context) except? NULL:
     """Its SSL_CTX*, which is valid as long as the context is; NULL: not to be had."""
     cdef list made = []
@@ -79,14 +75,10 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
     """1: go on."""
     cdef object config = <object><PyObject*>argument
     cdef secured_t* self = <secured_t*>api.SSL_get_ex_data(connection, _index)
-    cdef const unsigned char* at = NULL
-    cdef size_t size = 0
     try:
         if self == NULL:
             raise RuntimeError("a connection that is not ours")
-        asked = None
-        if api.SSL_client_hello_get0_ext(connection, EXTENSION_SERVER_NAME, &at, &size) == 1:
-            asked = name_asked_for((<const char*>at)[:size])
+        asked = name_asked_for(self)
         chosen = config.host(asked) if asked is not None else config
         if face_of(self).chosen is not None and face_of(self).chosen is not chosen:
             alert[0] = c.ALERT_ILLEGAL_PARAMETER    # another name in its second hello
@@ -147,19 +139,6 @@ cdef int connection_set_groups(void* connection, object chosen) except -1:
 
 
 Unraisable = collections.namedtuple("Unraisable", "exc_type exc_value exc_traceback err_msg object")
-
-
-cdef object name_asked_for(bytes extension):
-    """The host name in a server_name extension (RFC 6066, section 3); None: there is none, or it is malformed."""
-    if len(extension) < 5 or int.from_bytes(extension[:2], "big") != len(extension) - 2 or extension[2] != 0:
-        return None
-    size = int.from_bytes(extension[3:5], "big")
-    if size == 0 or len(extension) < 5 + size:
-        return None
-    try:
-        return extension[5:5 + size].decode("ascii")
-    except UnicodeDecodeError:
-        return None
 
 
 def borrowed_alone():

@@ -32,6 +32,9 @@ from pybuntcp._core cimport (
 )
 
 
+cdef unsigned long IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)     # OpenSSL 1.1.1 has none
+
+
 cdef inline Secured face_of(secured_t* self):
     return <Secured>self.core.face
 
@@ -69,6 +72,8 @@ cdef int secured_wrap(Secured self) except -1:
     self.object = made[0]
     if self.c.ssl != NULL and is_plain_object(self.object):
         borrowed_attach(&self.c)
+        if self.server:
+            name_watch(self.c.ssl)
     else:
         self.c.ssl = NULL
         self.incoming, self.outgoing = ends
@@ -302,12 +307,23 @@ cdef void engine_cut(secure_t* core, socket_t* s) noexcept nogil:
 cdef void secured_cut(secured_t* self, socket_t* s) noexcept:
     """The peer's FIN, without a word before it: what it sent may have been cut off by anybody."""
     cdef Secured face = face_of(self)
+    if not self.shaking and not secure_is_mute(s) and ignores_cut(face):
+        self.finished = self.told = True
+        secure_ended(s)
+        return
     face.error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol: the connection was cut off")
     if self.shaking:
         self.shaking = False
         secure_settled(s, False, 0)
     else:
         secure_truncated(s)
+
+
+cdef bint ignores_cut(Secured self) noexcept:
+    """OP_IGNORE_UNEXPECTED_EOF: the user takes it for a farewell."""
+    if self.c.ssl != NULL:
+        return api.SSL_set_options(self.c.ssl, 0) & IGNORE_UNEXPECTED_EOF != 0
+    return self.object.context.options & IGNORE_UNEXPECTED_EOF != 0
 
 
 cdef void engine_forget(secure_t* core, socket_t* s) noexcept nogil:

@@ -6,7 +6,6 @@ stay readable. `secured_t.ssl` is NULL where the engine works on the standard li
 what only OpenSSL itself can tell raises `NotImplementedError`.
 """
 cimport cython
-import ipaddress
 import operator
 import ssl
 
@@ -47,6 +46,7 @@ cdef struct secured_t:
     room_t* room                # where what is sealed goes, while an engine is at work
     room_t flight               # ... during the handshake, in which anybody's code may run
     unsigned long code          # OpenSSL's, of what failed
+    char* asked                 # on a server, the name that its client asks for; owned; NULL: none
     int outcome
     bint starved                # OpenSSL asked for more than came
     int silent                  # reads of what came that brought no data: see SILENT_READS
@@ -81,6 +81,7 @@ cdef class Secured:
 
     def __dealloc__(self):
         free(self.c.flight.out)
+        free(self.c.asked)
 
     @property
     def address(self):
@@ -118,11 +119,7 @@ cdef class Secured:
         return self.c.agreed and bool(self.object.session_reused)
 
     def get_servername(self):
-        cdef const char* name
-        if self.c.ssl == NULL:
-            return secured_name_without(self)
-        name = api.SSL_get_servername(self.c.ssl, 0)
-        return None if name == NULL else name.decode("ascii", "replace")
+        return secured_name(self)
 
     def get_shared_sigalgs(self):
         cdef int i, count
@@ -343,14 +340,6 @@ cdef int secured_need(Secured self, str what) except -1:
     return 0
 
 
-cdef object secured_name_without(Secured self):
-    """The name asked for, where OpenSSL cannot be asked."""
-    name = self.object.server_hostname
-    if self.server and not hasattr(self.config, "host"):
-        raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")
-    return self.asked if self.server else None if name is None or is_address(name) else name
-
-
 cdef object refused(str why):
     """What OpenSSL has noted of it shall not be taken for somebody else's error."""
     api.ERR_clear_error()
@@ -416,10 +405,6 @@ cdef object standard_name(str name):
     return name if name.startswith("TLS_") else None
 
 
-cdef bytes name_encoded(str name):
-    return name.encode() if is_address(name) else name.encode("idna")
-
-
 cdef void connection_verify(void* connection, bint server, bint asked, bint refusing) noexcept nogil:
     cdef int mode = c.SSL_VERIFY_PEER
     if not asked:
@@ -428,14 +413,6 @@ cdef void connection_verify(void* connection, bint server, bint asked, bint refu
     if server and refusing:
         mode |= c.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
     api.SSL_set_verify(connection, mode, NULL if refusing else <void*>c.accept_any)
-
-
-cdef bint is_address(str name) except -1:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 cdef str short_name(int nid):

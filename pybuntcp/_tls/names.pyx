@@ -1,0 +1,90 @@
+"""names: the host name that a client asks for (RFC 6066, section 3), and how names are given to OpenSSL.
+
+The problem: OpenSSL forgets what a client asked for when that resumes a session of TLS 1.2, and tells what was accepted
+when the session was made, which is nothing where nobody looks at names. So a server notes it where it is said: OpenSSL
+shows every extension of a hello to a hook for tracing, which is the connection's own and no part of its context's.
+Does not know who has which certificate; see contexts.
+"""
+import ipaddress
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcpy
+
+from pybuntcp._c cimport openssl as c
+
+cdef enum:
+    EXTENSION_SERVER_NAME = 0
+    NAME_HEADER = 5             # the length of a list, the type of its first entry, the length of that
+    NAME_MOST = 255
+
+
+cdef void name_watch(void* connection) noexcept nogil:
+    api.SSL_callback_ctrl(connection, c.CTRL_SET_TLSEXT_DEBUG_CB, <void*>on_extension)
+
+
+cdef void on_extension(
+    void* connection, int from_server, int kind, const unsigned char* at, int size, void* argument
+) noexcept nogil:
+    """An extension that came or went. A second hello has it again."""
+    cdef secured_t* self
+    if kind == EXTENSION_SERVER_NAME and not from_server:
+        self = <secured_t*>api.SSL_get_ex_data(connection, _index)
+        if self != NULL:
+            free(self.asked)
+            self.asked = name_in(at, size)
+
+
+cdef char* name_in(const unsigned char* at, size_t size) noexcept nogil:
+    """A copy of the host name in the extension, which its caller owns. NULL: none, malformed, or no memory."""
+    cdef size_t length
+    cdef char* name
+    if size < NAME_HEADER or at[0] * 256 + at[1] != <int>size - 2 or at[2] != 0:
+        return NULL
+    length = at[3] * 256 + at[4]
+    at += NAME_HEADER
+    if length == 0 or length > NAME_MOST or length > size - NAME_HEADER or memchr(at, 0, length) != NULL:
+        return NULL
+    name = <char*>malloc(length + 1)
+    if name != NULL:
+        memcpy(name, at, length)
+        name[length] = 0
+    return name
+
+
+cdef object name_asked_for(secured_t* self):
+    """None: for none, or one that is not ASCII."""
+    if self.asked == NULL:
+        return None
+    try:
+        return self.asked.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+cdef object secured_name(Secured self):
+    """What a client asks for, or was asked for by one."""
+    cdef const char* name
+    if self.c.ssl == NULL:
+        return secured_name_without(self)
+    name = self.c.asked if self.server else api.SSL_get_servername(self.c.ssl, 0)
+    return None if name == NULL else name.decode("ascii", "replace")
+
+
+cdef object secured_name_without(Secured self):
+    """The same, where OpenSSL cannot be asked."""
+    name = self.object.server_hostname
+    if self.server and not hasattr(self.config, "host"):
+        raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")
+    return self.asked if self.server else None if name is None or is_address(name) else name
+
+
+cdef bytes name_encoded(str name):
+    return name.encode() if is_address(name) else name.encode("idna")
+
+
+cdef bint is_address(str name) except -1:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
