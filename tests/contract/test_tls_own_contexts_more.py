@@ -10,6 +10,7 @@ import ssl
 
 import pytest
 from support import Recorder, pattern
+from support_awaits import done, on_every_loop, turns
 from support_tls import (
     BORROWED,
     CLIENT,
@@ -36,7 +37,7 @@ from support_tls_peer import (
 from pybuntcp.pem import nameless
 
 one_loop = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
-pytestmark = one_loop
+
 IGNORING = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", None)
 needs_option = pytest.mark.skipif(IGNORING is None, reason="an option of OpenSSL 3")
 given = pytest.mark.parametrize("given", ["secure_options", "a context"])
@@ -63,6 +64,7 @@ def ignoring(side, given):
     return context
 
 
+@one_loop
 @needs_option
 @versions
 @given
@@ -79,6 +81,7 @@ def test_s4_with_the_option_a_fin_without_a_farewell_is_an_orderly_end(loop, tcp
     assert peer.read_to_end().result() == (b"", "close_notify")
 
 
+@one_loop
 @needs_option
 @given
 @tls_sides
@@ -94,6 +97,7 @@ def test_s4_with_the_option_a_half_open_socket_stays_writable(loop, tcp, side, g
     assert recorder.close_error is None
 
 
+@one_loop
 @needs_option
 @tls_sides
 def test_s4_with_the_option_a_fin_after_our_end_closes_without_an_error(loop, tcp, side):
@@ -108,6 +112,27 @@ def test_s4_with_the_option_a_fin_after_our_end_closes_without_an_error(loop, tc
 
 
 @needs_option
+@on_every_loop
+async def test_with_the_option_a_reader_comes_to_its_end(tcp):
+    recorder = Recorder(without=("end",))
+    listener = tcp.listen(recorder, tls={**SERVER_TLS, "secure_options": IGNORING})
+    peer = dialling(tcp, listener, client_context())
+    await done(peer.handshake())
+    while not recorder.sockets:
+        await turns()
+    reader = recorder.socket.reader()
+    peer.write(b"all of it")
+    peer.shutdown()
+    assert await reader.read() == b"all of it"
+    assert reader.at_eof()
+    listener.stop()
+    while not recorder.count("close"):
+        await turns()
+    assert recorder.close_error is None
+
+
+@one_loop
+@needs_option
 @tls_sides
 def test_r3_with_the_option_a_reset_is_still_one(loop, tcp, side):
     recorder = Recorder()
@@ -118,6 +143,7 @@ def test_r3_with_the_option_a_reset_is_still_one(loop, tcp, side):
     assert type(recorder.close_error) is ConnectionResetError
 
 
+@one_loop
 @needs_option
 @given
 def test_s3_with_the_option_a_fin_in_the_handshake_is_still_an_error(loop, tcp, given):
@@ -131,6 +157,7 @@ def test_s3_with_the_option_a_fin_in_the_handshake_is_still_an_error(loop, tcp, 
     assert type(recorder.close_error) is ssl.SSLEOFError
 
 
+@one_loop
 @needs_option
 @pytest.mark.skipif(not BORROWED, reason="secure_options in an entry of sni is refused by the fallback engine")
 @pytest.mark.parametrize(("name", "told"), [("localhost", "cut off"), ("127.0.0.1", "truncated")])
@@ -159,6 +186,7 @@ def servers(which):
     return loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), SERVER)
 
 
+@one_loop
 @versions
 @pytest.mark.parametrize("which", ["options", "sni", "a context"])
 def test_get_servername_of_a_resumed_session_is_what_its_client_asked_for(loop, tcp, which, version):
@@ -182,6 +210,7 @@ def test_get_servername_of_a_resumed_session_is_what_its_client_asked_for(loop, 
     assert reused == [False, True]
 
 
+@one_loop
 @versions
 @pytest.mark.skipif(not BORROWED, reason="the fallback engine resumes no session")
 def test_get_servername_of_a_client_that_resumes_is_what_it_asked_for(loop, tcp, version):
@@ -203,6 +232,7 @@ def test_get_servername_of_a_client_that_resumes_is_what_it_asked_for(loop, tcp,
 # ---------------------------------------------------------------- by a context of one's own
 
 
+@one_loop
 @pytest.mark.skipif(not hasattr(ssl.SSLContext, "set_psk_client_callback"), reason="the callbacks are CPython 3.13's")
 @versions
 def test_s9_pre_shared_keys_work_by_the_callbacks_of_a_context(loop, tcp, version):
@@ -225,6 +255,7 @@ def test_s9_pre_shared_keys_work_by_the_callbacks_of_a_context(loop, tcp, versio
     assert ends.client.socket.get_peer_certificate() is None
 
 
+@one_loop
 @pytest.mark.parametrize("cut", [None, 4, 30], ids=["whole", "4", "30"])
 def test_s9_a_client_shows_its_certificate_to_a_server_that_asks_after_the_handshake(loop, tcp, cut):
     context = loaded(trusting(), CLIENT)

@@ -6,6 +6,7 @@ nothing meanwhile. What is written waits, as it does for a peer that does not re
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 import time
@@ -518,3 +519,26 @@ def test_a_loop_that_waits_for_the_rest_of_a_message_sleeps(loop, tcp, side, how
         assert time.process_time() - spent < 0.15
         made.socket.terminate()
         loop.run()
+
+
+@on_every_loop
+async def test_an_asyncio_loop_that_waits_for_the_rest_of_a_message_sleeps(tcp):
+    recorder = Recorder()
+    socket, peer, sealer = await halved(tcp, recorder)
+    sink = socket.sink()
+    peer.send(sealer.seal(b"data") + sealer.seal(KEY_UPDATE[:4], HANDSHAKE))
+    while not recorder.count("data"):
+        await turns()
+    sink.write(b"waits")
+    drained = asyncio.ensure_future(sink.drain())
+    await turns(20)
+    spent, turned = time.process_time(), pybuntcp.stats()["turns"]
+    await asyncio.sleep(0.3)
+    assert time.process_time() - spent < 0.15
+    assert pybuntcp.stats()["turns"] - turned < 10
+    assert not drained.done()
+    peer.send(end_of_message(sealer) + sealer.seal(CLOSE_NOTIFY, ALERT))
+    await drained
+    assert await done(peer.read(5)) == b"waits"
+    while not recorder.count("close"):
+        await turns()
