@@ -201,6 +201,20 @@ cdef extern from * nogil:
     #endif
         return bytes;
     }
+    /* A measure of what the peer has not taken: changes when it does. TCP: bytes sent and not
+       acknowledged; unix sockets: memory that what it has not read takes. */
+    static int pbt_untaken(int fd) {
+        int bytes = 0;
+    #if defined(SIOCOUTQ)
+        if (ioctl(fd, SIOCOUTQ, &bytes)) return 0;
+    #elif defined(SO_NWRITE)
+        socklen_t n = sizeof bytes;
+        if (getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &n)) return 0;
+    #elif defined(FIONWRITE)
+        if (ioctl(fd, FIONWRITE, &bytes)) return 0;
+    #endif
+        return bytes;
+    }
     #ifdef __APPLE__
     #define PBT_KEEPIDLE TCP_KEEPALIVE
     #else
@@ -270,6 +284,7 @@ cdef extern from * nogil:
     size_t pbt_discard(int)
     int pbt_check_connected(int)
     int pbt_under_way(int, int)
+    int pbt_untaken(int)
     int getpid()
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)

@@ -68,11 +68,6 @@ cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
     return self.accepted - output_unsent(self)
 
 
-cdef inline uint64_t output_gone(socket_t* self) noexcept nogil:
-    """What changes when bytes leave, and not when they are accepted."""
-    return self.accepted - output_pending(self)
-
-
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
     """What is written now follows by itself: the kernel is full, the handshake not done, or the engine mute."""
     return self.sending != NULL or self.flags & (S_SECURING | S_MUTE) != 0
@@ -220,7 +215,6 @@ cdef ssize_t output_send_plain(socket_t* self, const char* at, size_t size, size
     output_advance(self, min(<size_t>sent, gathered))
     sent -= min(<size_t>sent, gathered)
     self.accepted += sent
-    output_moved(self)
     if <size_t>sent == size:
         output_emptied(self)
         return sent
@@ -238,12 +232,12 @@ cdef inline ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, int count
         output_break(self, <int>sent)
     else:
         loop.count.bytes_written += sent
+        output_moved(self, sent)
     return sent
 
 
-cdef inline void output_moved(socket_t* self) noexcept nogil:
-    """Bytes may have left; the accounts are right again."""
-    if self.clocks != NULL:
+cdef inline void output_moved(socket_t* self, ssize_t sent) noexcept nogil:
+    if self.clocks != NULL and sent > 0:
         up.moved(self)
 
 
@@ -286,7 +280,6 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     if sent < 0:
         return
     output_advance(self, sent)
-    output_moved(self)
     if self.gather != NULL:
         output_queue(self)
     else:

@@ -182,8 +182,6 @@ cdef void sealing_emit(socket_t* self, size_t plain) noexcept nogil:
     loop_of(self).count.bytes_written += plain - left
     if <size_t>sent < part.len:
         sealing_queue(self, part.base + sent, part.len - sent, left)
-    if sent > 0:
-        output_moved(self)
 
 
 cdef void sealing_queue(socket_t* self, const char* at, size_t size, size_t plain) noexcept nogil:

@@ -3,9 +3,9 @@
 Owns the rules of CONTRACT's "Writing" and "Reading and closing": which verb may still do
 something, when FIN goes out, when the descriptor does.
 
-  end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN,
-             for at most linger_timeout from our FIN
-  close      takes and tells no more; sends what is pending for at most linger_timeout. Where
+  end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN, for as
+             long as the peer takes something in each linger_timeout (see clocks)
+  close      takes and tells no more; sends what is pending, for as long as that. Where
              close(2) would lose bytes under way (see stream_would_lose), FIN goes out first,
              and what comes is thrown away until the peer's FIN
   terminate  drops what is pending and resets
@@ -128,7 +128,8 @@ cdef int socket_close(socket_t* s) noexcept nogil:
 cdef void socket_leave(socket_t* s) noexcept nogil:
     """Closing, and nothing is pending: give the descriptor back as soon as that loses nothing."""
     if s.flags & S_SECURING:
-        stream_close(s)         # there was nothing yet to lose
+        if context_of(s).forebear == NULL:      # else that one has something to send: see heir_go
+            secure_close(s)
         return
     if s.flags & S_SECURE and not s.flags & S_BROKEN and not sealing_farewell(s):
         clocks_linger_for_farewell(s)
@@ -168,6 +169,7 @@ cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
     output_flush(s)
     s.flags |= S_ENDED
     s.flags &= ~S_SHORT
+    clocks_begin_ending(s)
     if output_pending(s) == 0:
         socket_send_fin(s)
     return 0
@@ -182,7 +184,7 @@ cdef int socket_deafen(socket_t* s) noexcept nogil:
         reader_stop(s)
         stream_stop(s)          # it is read into the slab from now on
     if s.flags & S_FIN_SENT:
-        stream_close(s)
+        socket_close(s)
         return 0
     s.flags &= ~S_PAUSED
     stream_read(s)
@@ -268,14 +270,16 @@ cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
 
 cdef void socket_send_fin(socket_t* s) noexcept nogil:
     """Everything is with the kernel: FIN, and the end if the peer had ended."""
-    if s.flags & S_FIN_SENT:
+    if s.flags & (S_FIN_SENT | S_CLOSED):
         return
     if s.flags & S_SECURE and not sealing_farewell(s):
         clocks_linger_for_farewell(s)
         return
     stream_fin(s)
-    if s.flags & (S_EOF | S_DEAF):
+    if s.flags & S_EOF:
         stream_close(s)
+    elif s.flags & S_DEAF:
+        socket_close(s)
     elif s.flags & S_LINGER:
         clocks_start_linger(s)
 

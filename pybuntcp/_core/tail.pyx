@@ -98,12 +98,11 @@ cdef void tail_send(socket_t* self) noexcept nogil:
         output_break(self, <int>sent)
         return
     chunk.start += sent
+    output_moved(self, sent)
     if not self.flags & S_SECURE:
         loop.count.bytes_written += sent
     if chunk_length(chunk) == 0:
         tail_shift(self)
-    elif sent != 0:
-        output_moved(self)
 
 
 cdef void tail_shift(socket_t* self) noexcept nogil:
@@ -114,7 +113,6 @@ cdef void tail_shift(socket_t* self) noexcept nogil:
     if self.flags & S_SECURE:
         loop.count.bytes_written += sealing_left(self, chunk)
     chunk_free(loop, chunk)
-    output_moved(self)
     output_flush(self)
     if self.sending == NULL:
         tail_unwatch(self)

@@ -147,6 +147,11 @@ cdef void heir_begin(socket_t* s) noexcept nogil:
 cdef void heir_go(socket_t* raw) noexcept nogil:
     """The plain socket has sent its last."""
     cdef socket_t* s = heir_part(raw)
+    if s.flags & S_CLOSING and output_pending(s) == 0:
+        stream_close(s)
+        raw.flags |= S_CLOSING
+        socket_leave(raw)           # that last may be lost still
+        return
     if not s.flags & S_CLOSED:
         heir_begin(s)
     stream_close(raw)
