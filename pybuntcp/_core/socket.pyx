@@ -125,34 +125,6 @@ cdef int socket_close(socket_t* s) noexcept nogil:
     return 0
 
 
-cdef void socket_leave(socket_t* s) noexcept nogil:
-    """Closing, and nothing is pending: give the descriptor back as soon as that loses nothing."""
-    if s.flags & S_SECURING:
-        if context_of(s).forebear == NULL:      # else that one has something to send: see heir_go
-            secure_close(s)
-        return
-    if s.flags & S_SECURE and not s.flags & S_BROKEN and not sealing_farewell(s):
-        clocks_linger_for_farewell(s)
-        return
-    if s.flags & (S_EOF | S_BROKEN) or not stream_would_lose(s):
-        stream_close(s)
-        return
-    stream_fin(s)
-    s.flags &= ~S_PAUSED
-    s.flags |= S_DEAF
-    stream_read(s)
-    clocks_start_linger(s)
-    clocks_look_again(s)
-
-
-cdef void socket_look_again(socket_t* s) noexcept nogil:
-    """The kernel has no event for "all is acknowledged", after which a reset loses nothing."""
-    if net.pbt_under_way(stream_fd(s), False) == 0:
-        stream_close(s)
-    else:
-        clocks_look_again(s)
-
-
 cdef int socket_terminate(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSED:
         return -1
@@ -268,22 +240,6 @@ cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
         s.error = code
 
 
-cdef void socket_send_fin(socket_t* s) noexcept nogil:
-    """Everything is with the kernel: FIN, and the end if the peer had ended."""
-    if s.flags & (S_FIN_SENT | S_CLOSED):
-        return
-    if s.flags & S_SECURE and not sealing_farewell(s):
-        clocks_linger_for_farewell(s)
-        return
-    stream_fin(s)
-    if s.flags & S_EOF:
-        stream_close(s)
-    elif s.flags & S_DEAF:
-        socket_close(s)
-    elif s.flags & S_LINGER:
-        clocks_start_linger(s)
-
-
 # ---------------------------------------------------------------------------- events
 
 cdef void socket_received(socket_t* s, const char* at, size_t size) noexcept nogil:
@@ -346,7 +302,7 @@ cdef void socket_peer_ended(socket_t* s) noexcept nogil:
 
 
 cdef void socket_flushed(socket_t* s) noexcept nogil:
-    if s.flags & S_ENDED and context_of(s).heir != NULL:
+    if s.flags & (S_ENDED | S_CLOSING) == S_ENDED and context_of(s).heir != NULL:
         heir_go(s)
         return
     if s.flags & S_CLOSING:

@@ -146,23 +146,25 @@ cdef void heir_begin(socket_t* s) noexcept nogil:
 
 cdef void heir_go(socket_t* raw) noexcept nogil:
     """The plain socket has sent its last."""
-    cdef socket_t* s = heir_part(raw)
+    cdef socket_t* s = context_of(raw).heir
     if s.flags & S_CLOSING and output_pending(s) == 0:
-        stream_close(s)
         raw.flags |= S_CLOSING
-        socket_leave(raw)           # that last may be lost still
+        socket_leave(raw)           # that last may be lost still; the heir closes with it
         return
+    heir_part(raw)
     if not s.flags & S_CLOSED:
         heir_begin(s)
     stream_close(raw)
 
 
 cdef void heir_orphan(socket_t* raw) noexcept nogil:
-    """The plain socket could not send its last."""
+    """The plain socket could not send its last, or that was all of the connection."""
     cdef socket_t* s = heir_part(raw)
-    if not s.flags & S_CLOSED:
+    if s.flags & S_CLOSED:
+        return
+    if raw.error != 0 or not s.flags & S_CLOSING:
         socket_fail(s, raw.error if raw.error != 0 else uv.UV_ECONNABORTED)
-        stream_close(s)
+    stream_close(s)
 
 
 cdef void heir_gone(socket_t* s) noexcept nogil:

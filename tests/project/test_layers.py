@@ -25,6 +25,7 @@ LAYERS = (
         "compiling",
         "clocks",
         "socket",
+        "leaving",
         "secure",
         "upgrading",
         "capi",
