@@ -10,6 +10,9 @@ from libc.string cimport memcpy
 
 from pybuntcp._core cimport SEAL_LATER, SEALED, room_t, secure_reserve
 
+cdef enum:
+    SILENT_PORTIONS = 2         # a turn, of RECORD bytes: whatever a record holds, it is in two of them
+
 
 cdef int fallback_take_in(Secured self, Py_ssize_t most) except -1:
     """Hand over what came. A MemoryBIO never gives back the room that it once needed."""

@@ -28,8 +28,6 @@ cdef enum:
     RECORD = 16384              # the most plaintext of one record
     FINISHED_MOST = 64          # bytes of a finished message
     EXPORT_MOST = 65535
-    SILENT_READS = 128          # a turn, two a record: a slab holds 3,000 key updates, of 25 microseconds each
-    SILENT_PORTIONS = 2         # ... where records cannot be counted, of RECORD bytes: one of them is shorter
 
 cdef enum:      # outcomes of opening
     MORE                        # there was no room for all of it
@@ -49,7 +47,7 @@ cdef struct secured_t:
     char* asked                 # on a server, the name that its client asks for; owned; NULL: none
     int outcome
     bint starved                # OpenSSL asked for more than came
-    int silent                  # reads of what came that brought no data: see SILENT_READS
+    int silent                  # reads of what came that brought no data
     bint begun                  # the handshake
     bint shaking                # ... goes on
     bint agreed                 # ... has succeeded
