@@ -45,6 +45,7 @@ def listen(
     handshake_timeout: float | None = 10.0,
     linger_timeout: float | None = 30.0,
     max_connections: int | None = None,
+    unlink: bool = True,
 ) -> _core.Listener:
     """Listen for stream connections; all of them share one set of handlers.
 
@@ -59,7 +60,9 @@ def listen(
     backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
     idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
     unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
-    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses there.
+    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses there. unlink:
+    remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
+    for who hands the socket over.
 
     Errors: TypeError or ValueError naming a wrong option, before any I/O; OSError with
     `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror` for a name.

@@ -79,6 +79,7 @@ class ListenOptions(Common):
     reuse_port: bool
     backlog: int
     max_connections: int | None
+    unlink: bool
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def read_listen(given: dict[str, Any]) -> ListenOptions:
         reuse_port=boolean("reuse_port", given["reuse_port"]),
         backlog=integer("backlog", given["backlog"], 0, 2**31 - 1),
         max_connections=None if most is None else integer("max_connections", most, 1, 2**63 - 1),
+        unlink=boolean("unlink", given["unlink"]),
     )
 
 

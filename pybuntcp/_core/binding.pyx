@@ -73,11 +73,12 @@ cdef int listener_bind(Listener face, options) except -1:
     if fd < 0:
         raise error_from_code(-net.errno, "listen", options.address, options.port)
     if listener_bind_fd(fd, &name, options) == 0:
-        if options.unix is not None and not options.unix.startswith("\0"):
-            face._file = unix_note(os.fsencode(options.unix))
+        if options.unlink and options.unix is not None and not options.unix.startswith("\0"):
+            face._file = unix_note(os.fsencode(options.unix), fd)
         if net.listen(fd, options.backlog) == 0:
             return fd
     rc = -net.errno
+    unix_unlink(face._file)
     net.close(fd)
     raise error_from_code(rc, "listen", options.address, options.port)
 

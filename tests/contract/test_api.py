@@ -37,6 +37,7 @@ LISTEN = {
     "pause_on_connect": False,
     "backlog": 512,
     "max_connections": None,
+    "unlink": True,
 }
 CONNECT = {**COMMON, "socket": None, "timeout": None, "local_address": None, "local_port": 0}
 

@@ -33,6 +33,7 @@ WRONG_LISTEN = {
     "pause_on_connect": WRONG_FLAGS,
     "backlog": (-1, 1.5, "512", None),
     "max_connections": (0, -1, 1.5, "5"),
+    "unlink": WRONG_FLAGS,
 }
 WRONG_CONNECT = {
     **WRONG_COMMON,

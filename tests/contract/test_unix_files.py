@@ -215,6 +215,48 @@ def test_l3_a_forked_child_does_not_remove_the_file(folder, leave):
     assert os.listdir(folder) == []
 
 
+# ---------------------------------------------------------------- handed over
+
+
+def test_l3_unlink_false_leaves_the_file_at_stop_and_to_who_was_given_the_socket(loop, unix, folder):
+    path = f"{folder}/socket"
+    first = quiet_listener(unix=path, unlink=False)
+    handed = os.dup(first.fd)
+    first.stop(True)
+    assert os.listdir(folder) == ["socket"]
+    second = pybuntcp.listen(fd=handed, socket=ECHO)
+    assert second.unix == path
+    assert answers(loop, unix, second)
+    second.stop()
+    assert os.listdir(folder) == ["socket"]  # it did not make it
+    os.unlink(path)
+
+
+@pytest.mark.parametrize("ending", ["", "listener.stop()"])
+def test_l3_unlink_false_leaves_the_file_at_exit(folder, ending):
+    run_program(
+        """
+        listener = pybuntcp.listen(unix=sys.argv[1], socket={"data": print}, unlink=False)
+        """
+        + ending,
+        f"{folder}/socket",
+    )
+    assert os.listdir(folder) == ["socket"]
+
+
+def test_l3_a_file_that_has_only_the_number_of_ours_is_not_removed(folder):
+    """Its socket is gone, and the file: the system gives the inode's number to the next one."""
+    path = f"{folder}/socket"
+    first = quiet_listener(unix=path)
+    with open(os.devnull) as file:
+        os.dup2(file.fileno(), first.fd)
+    os.unlink(path)
+    with stdlib.socket(stdlib.AF_UNIX) as other:
+        other.bind(path)
+        first.stop()
+        assert os.listdir(folder) == ["socket"]
+
+
 @pytest.mark.parametrize("kind", ["file", "stale socket", "live socket", "directory", "dangling link"])
 def test_l3_a_path_that_exists_is_eaddrinuse_and_left_alone(folder, kind):
     path = f"{folder}/taken"
