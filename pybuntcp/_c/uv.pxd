@@ -18,7 +18,7 @@ cdef extern from "uv.h" nogil:
         UV_TCP
 
     cdef enum uv_poll_event:
-        UV_READABLE
+        UV_READABLE, UV_DISCONNECT
 
     cdef enum:
         UV_EOF, UV_EAGAIN, UV_ECANCELED, UV_ENOMEM, UV_ETIMEDOUT, UV_EPIPE, UV_ENOBUFS, UV_EPROTO, UV_ECONNABORTED

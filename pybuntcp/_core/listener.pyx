@@ -3,7 +3,10 @@
 Owns `listener_t` and its Python face `Listener`. The listening descriptor is watched by a
 `uv_poll_t` and accepted from here, because libuv's own server takes one connection a turn and,
 at the descriptor limit, accepts and drops what waits. Here: at most 64 accepts a turn, what
-waits stays in the backlog, and at the limit the listener rests and looks again.
+waits stays in the backlog, and at the limit the listener rests and looks again. A listening socket
+has other owners, too, where it was handed over: what shuts it down there ends the listener here, after
+what waited was accepted, and is told once. (The kernel says EINVAL of a TCP socket then; of a unix one,
+asked without waiting, EAGAIN for ever, and that it is readable: there the poll's hang-up tells.)
 
 TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
 accepted one, so they cost no system call per connection.
@@ -33,6 +36,7 @@ cdef struct listener_t:
     int fd
     bint held
     bint open                   # listening
+    bint lost                   # somebody closed the descriptor: its number may be another's by now
     bint unreferenced
     bint awaited                # somebody waits until no socket is open
     uint64_t connections        # open sockets
@@ -46,12 +50,17 @@ cdef struct listener_t:
 cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
     cdef listener_t* self = <listener_t*>handle
     cdef int budget = ACCEPTS_A_TURN
-    while budget > 0 and self.open and listener_accept_one(self):
+    cdef bint hung_up = events & uv.UV_DISCONNECT != 0
+    if status < 0:
+        listener_rest(self)     # libuv watches no more
+        return
+    while budget > 0 and self.open and listener_accept_one(self, hung_up):
         budget -= 1
 
 
-cdef bint listener_accept_one(listener_t* self) noexcept nogil:
+cdef bint listener_accept_one(listener_t* self, bint hung_up) noexcept nogil:
     """Accept and open one connection. False: enough for this turn."""
+    cdef int code
     cdef int fd
     if self.connections >= self.most:
         uv.uv_poll_stop(&self.poll)         # until a socket closes
@@ -60,11 +69,26 @@ cdef bint listener_accept_one(listener_t* self) noexcept nogil:
     if fd >= 0:
         listener_open_socket(self, fd)
         return True
-    if net.errno == net.ECONNABORTED or net.errno == net.EINTR or net.errno == net.EPROTO:
+    code = net.errno
+    if code == net.ECONNABORTED or code == net.EINTR or code == net.EPROTO:
         return True
-    if net.errno != net.EAGAIN:
+    if code == net.EAGAIN and not hung_up:
+        return False
+    if code == net.EAGAIN or listener_is_lost(self, code):
+        listener_end(self, net.EINVAL if code == net.EAGAIN else code)
+    else:
         listener_rest(self)
     return False
+
+
+cdef bint listener_is_lost(listener_t* self, int code) noexcept nogil:
+    """Will accept(2) never succeed again? EOPNOTSUPP may be told of one connection, too."""
+    cdef int listening = 0
+    cdef net.socklen_t size = sizeof(listening)
+    if code == net.EOPNOTSUPP:
+        net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ACCEPTCONN, &listening, &size)
+        return not listening
+    return code == net.EINVAL or code == net.EBADF or code == net.ENOTSOCK
 
 
 cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
@@ -83,6 +107,9 @@ cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
 
 cdef void listener_rest(listener_t* self) noexcept nogil:
     """No descriptor or no memory: what waits stays in the backlog."""
+    cdef int error
+    cdef net.socklen_t size = sizeof(error)
+    net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # asked for, it is told no more
     self.accept_errors += 1
     loop_of(self).count.accept_errors += 1
     uv.uv_poll_stop(&self.poll)
@@ -95,7 +122,7 @@ cdef void on_rested(alarm_t* alarm) noexcept nogil:
 
 cdef void listener_watch(listener_t* self) noexcept nogil:
     if self.open:
-        uv.uv_poll_start(&self.poll, uv.UV_READABLE, on_acceptable)
+        uv.uv_poll_start(&self.poll, uv.UV_READABLE | uv.UV_DISCONNECT, on_acceptable)
         loop_kick(loop_of(self))
 
 
@@ -179,8 +206,36 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
         loop_unref(loop)
     loop.count.open_listeners -= 1
     uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
-    net.close(self.fd)
+    if not self.lost:
+        net.close(self.fd)
     loop_kick(loop)
+
+
+cdef void listener_end(listener_t* self, int code) noexcept nogil:
+    """The socket is lost: stop, and say so. A descriptor that is not the socket any more is left alone."""
+    self.accept_errors += 1
+    loop_of(self).count.accept_errors += 1
+    gil_take(loop_of(self))
+    self.lost = code == net.EBADF or code == net.ENOTSOCK
+    (<listener_slot><void*>listener_unlink)(self)
+    listener_stop(self)
+    (<lost_slot><void*>listener_tell_lost)(self, code)
+
+
+ctypedef void (*lost_slot)(listener_t*, int) noexcept nogil
+
+cdef void listener_tell_lost(listener_t* self, int code) noexcept:
+    """To the asyncio loop's exception handler, or else `sys.unraisablehook`."""
+    cdef Listener face = <Listener>self.face
+    where = face.path if face.path is not None else face.hostname
+    error = error_from_code(-code, "accept", where, face.port)
+    try:
+        if not host_report(face._loop, "A listener has ended: its socket was shut down elsewhere", error, face):
+            report_unraisable(error, face)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(loop_of(self), stop)
+    except BaseException as second:
+        report_unraisable(second, face)
 
 
 cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
