@@ -17,13 +17,13 @@ from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 from . import _tls
-from .identity import Identity, identity_of, set_identity
+from .identity import Identity, identity_of, is_root, set_identity
 from .options import TLSOptions, boolean, integer, text
 from .pem import PEM, TRUSTED, Materials, alpn_names, contents, materials_of, naming, path_of, readable
 
 DEFAULT_CIPHERS = (
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
-    "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:@SECLEVEL=2"
+    "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+aRSA+AESGCM:@SECLEVEL=2"
 )
 NAMES = tuple(field.name for field in fields(TLSOptions))
 OF_A_CONNECTION = ("server_name", "session")
@@ -127,6 +127,7 @@ def context_of(protocol: int, options: TLSOptions, materials: Materials, identit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # OP_NO_TLSv1_3 does what it says
             context.options |= added
+        check_versions(context)
     if options.dh_params_file is not None:
         with naming("dh_params_file"):
             context.load_dh_params(path_of("dh_params_file", options.dh_params_file))
@@ -146,17 +147,42 @@ def set_versions(context: ssl.SSLContext, options: TLSOptions) -> None:
         context.minimum_version, context.maximum_version = least, most
 
 
+OFF = {
+    ssl.TLSVersion.TLSv1: ssl.OP_NO_TLSv1,
+    ssl.TLSVersion.TLSv1_1: ssl.OP_NO_TLSv1_1,
+    ssl.TLSVersion.TLSv1_2: ssl.OP_NO_TLSv1_2,
+    ssl.TLSVersion.TLSv1_3: ssl.OP_NO_TLSv1_3,
+}
+
+
+def check_versions(context: ssl.SSLContext) -> None:
+    least, most = context.minimum_version, context.maximum_version
+    if not any(least <= version <= most and not context.options & off for version, off in OFF.items()):
+        raise ValueError(f"secure_options leaves no version of TLS from {least.name} to {most.name}")
+
+
 def version(option: str, value: Any, default: ssl.TLSVersion) -> ssl.TLSVersion:
     known = {str(each.name).replace("_", "."): each for each in ssl.TLSVersion if each > 0}
     if value is None:
         return default
     if isinstance(value, ssl.TLSVersion):
-        return value if value > 0 else default  # MINIMUM_SUPPORTED, MAXIMUM_SUPPORTED
+        return boundary(option, value, default)
     if not isinstance(value, str):
         raise TypeError(f"{option} must be an ssl.TLSVersion or a str, not {type(value).__name__!r}")
     if value not in known:
         raise ValueError(f"{option} must be one of {', '.join(known)}, not {value!r}")
     return known[value]
+
+
+def boundary(option: str, value: ssl.TLSVersion, default: ssl.TLSVersion) -> ssl.TLSVersion:
+    """MINIMUM_SUPPORTED and MAXIMUM_SUPPORTED are what is by default least and most."""
+    if value > 0:
+        return value
+    if value == ssl.TLSVersion.MAXIMUM_SUPPORTED:
+        return ssl.TLSVersion.TLSv1_3
+    if option == "max_version":
+        raise ValueError(f"{option} must not be {value.name}, which is older than TLS 1.2")
+    return default
 
 
 def set_suites(context: ssl.SSLContext, options: TLSOptions) -> None:
@@ -196,7 +222,7 @@ def set_trust(context: ssl.SSLContext, materials: Materials) -> None:
 
     Each certificate in `ca` is one that is believed, an intermediate one or a peer's own as well as a root.
     """
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= checks_of(context, materials)
     if materials.ca is not None:
         set_authorities(context, materials.ca)
     elif context.protocol == ssl.PROTOCOL_TLS_CLIENT:
@@ -205,7 +231,19 @@ def set_trust(context: ssl.SSLContext, materials: Materials) -> None:
         lists = b"".join(block.text for block in materials.crl.only())
         with naming("crl"), readable(lists) as path:
             context.load_verify_locations(cafile=path)
-        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+
+
+def checks_of(context: ssl.SSLContext, materials: Materials) -> ssl.VerifyFlags:
+    """A chain ends at the first certificate that is believed, whatever it is; where roots alone are, there is no need to
+    ask for that, and errors are the usual ones. With `crl` a chain goes on to a root, if one is believed: OpenSSL finds
+    no list for the last certificate of a chain unless that has issued itself."""
+    roots = [is_root(block) for block in materials.ca.blocks()] if materials.ca is not None else []
+    ours = bool(roots) or context.protocol == ssl.PROTOCOL_TLS_SERVER
+    if materials.crl is None:
+        return ssl.VerifyFlags(0) if ours and all(roots) else ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if any(roots) or not roots:
+        return ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
+    return ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
 
 def set_authorities(context: ssl.SSLContext, ca: PEM) -> None:

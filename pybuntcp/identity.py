@@ -42,6 +42,8 @@ def identity_of(materials: Materials, passphrase: Any) -> Identity | None:
     cert, key = materials.cert, materials.key
     Passphrase(passphrase)
     if cert is None and key is None:
+        if passphrase is not None:
+            raise ValueError("passphrase is for a key, and there is none")
         return None
     if cert is None or key is None:
         raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
@@ -134,6 +136,12 @@ def refuse_strangers(cert: PEM, pair: Pair) -> None:
 
 def no_owner(block: Block, why: str) -> ssl.SSLError:
     return ssl.SSLError(ssl.SSL_ERROR_SSL, f"key and cert: {block.part.name} does not match: {why}")
+
+
+def is_root(block: Block) -> bool:
+    """Has it issued itself?"""
+    facts = facts_of(block)
+    return facts.issuer == facts.subject
 
 
 class Facts(NamedTuple):

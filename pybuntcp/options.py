@@ -99,12 +99,12 @@ class TLSOptions:
 
     key, cert: our private key and our certificate, with what leads to its root behind it. Required on a server. Lists of
     an RSA and an ECDSA one, in any order, are two identities; a peer is shown what it can verify.
-    ca: what the peer's certificate must lead to, or be; None = what the system trusts. crl: lists of revoked certificates, and
-    nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
+    ca: what the peer's certificate must lead to, or be; None = what the system trusts. crl: lists of revoked
+    certificates, and nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
     key_file, cert_file, ca_file, dh_params_file: paths instead.
 
     server_name: what a client asks for and what the certificate must be for; None = the host connected to. On a server
-    it says nothing. request_cert: a server asks clients for a certificate. reject_unauthorized: a peer whose
+    it says nothing. request_cert: a server asks clients for a certificate, which needs ca. reject_unauthorized: a peer whose
     certificate does not verify is refused; False is the only way to accept one (`Socket.authorized` tells).
 
     alpn_protocols: names (str or bytes), in order of preference, or their wire format as bytes. ciphers: OpenSSL's

@@ -7,8 +7,10 @@ Promises that what is wrong is refused at the call, by an error that names the o
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import ipaddress
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from .options import TLSOption, TLSOptions, boolean, text
 from .pem import Materials, materials_of, naming, readable
 
 HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
+NOT_IN_A_NAME = frozenset("*:/[]@%?# \t\r\n")
+LABEL_MOST = 63
 
 
 # ---------------------------------------------------------------------------- what is given
@@ -79,13 +83,35 @@ def hosts_of(sni: Any) -> dict[str, Asked]:
         return {}
     if not isinstance(sni, Mapping):
         raise TypeError(f"sni must be a mapping of names to options, not {type(sni).__name__!r}")
-    hosts = {}
+    hosts: dict[str, Asked] = {}
     for name, value in sni.items():
         with naming(f"sni[{name!r}]"):
             options = options_of("the options", value)
             unfit("a name in sni", options, ("sni", "session"))
-            hosts[str(text("a name", name)).lower().rstrip(".")] = Asked(options, materials_of(options), {})
+            host = host_name(text("a name", name))
+            if host in hosts:
+                raise ValueError("this name is there twice")
+            hosts[host] = Asked(options, materials_of(options), {})
     return hosts
+
+
+def host_name(name: Any) -> str:
+    """As clients ask for it; what none can ask for is refused."""
+    host = str(name).lower().rstrip(".")
+    labels = host.removeprefix("*.").split(".")
+    if host == "*":
+        raise ValueError("a client that asks for no name of these gets the listener's own certificate")
+    if not all(labels) or any(set(label) & NOT_IN_A_NAME or len(label) > LABEL_MOST for label in labels):
+        raise ValueError('a name is a host name, without a port; it may begin with "*." for one label')
+    if is_address(host):
+        raise ValueError("clients ask for names, never for an address (RFC 6066, section 3)")
+    return host
+
+
+def is_address(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return False
 
 
 def fitting(context: ssl.SSLContext, wrong: int, whose: str, end: str) -> None:
@@ -231,9 +257,7 @@ class ServerConfig(OptionsConfig):
         self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options, asked.materials, identity)
         self.context.num_tickets = 1  # for one connection that follows; each costs 6 % of a handshake
         if self.asking:
-            self.context.verify_mode = ssl.CERT_REQUIRED
-            if not self.refusing and not _tls.borrowing:
-                raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
+            self.ask(asked.materials)
         self.curve = options.ecdh_curve
         self.limits = limits_of(self.context, self.curve)
         self.session_id_context = asked.digest or hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
@@ -246,6 +270,14 @@ class ServerConfig(OptionsConfig):
         if secured.borrowed:
             secured.set_verify(secured.asking, secured.refusing)
             secured.set_session_id_context(self.session_id_context)
+
+    def ask(self, materials: Materials) -> None:
+        """For the clients' certificates."""
+        if self.refusing and materials.ca is None:
+            raise ValueError("request_cert needs ca: without it no client's certificate is accepted")
+        if not self.refusing and not _tls.borrowing:
+            raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
+        self.context.verify_mode = ssl.CERT_REQUIRED
 
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""

@@ -127,6 +127,16 @@ cdef int connection_check_as(void* connection, void* context) except -1:
     return 0
 
 
+cdef void connection_verify(void* connection, bint server, bint asked, bint refusing) noexcept nogil:
+    cdef int mode = c.SSL_VERIFY_PEER
+    if not asked:
+        api.SSL_set_verify(connection, c.SSL_VERIFY_NONE, NULL)
+        return
+    if server and refusing:
+        mode |= c.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    api.SSL_set_verify(connection, mode, NULL if refusing else <void*>c.accept_any)
+
+
 cdef int connection_set_groups(void* connection, object chosen) except -1:
     """A connection's groups cannot be taken back: a listener with several names has none in its context."""
     cdef bytes groups

@@ -6,7 +6,6 @@ stay readable. `secured_t.ssl` is NULL where the engine works on the standard li
 what only OpenSSL itself can tell raises `NotImplementedError`.
 """
 cimport cython
-import operator
 import ssl
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -15,6 +14,8 @@ from libc.stdlib cimport free
 from pybuntcp._core cimport room_t, secure_t
 
 from pybuntcp._c cimport openssl as c
+
+from pybuntcp.options import boolean, integer
 
 SIGNATURES = {      # OpenSSL's names, and those of the field
     "id-ecPublicKey": "ECDSA",
@@ -26,6 +27,7 @@ SIGNATURES = {      # OpenSSL's names, and those of the field
 
 cdef enum:
     RECORD = 16384              # the most plaintext of one record
+    FRAGMENT_LEAST = 512
     FINISHED_MOST = 64          # bytes of a finished message
     EXPORT_MOST = 65535
 
@@ -210,12 +212,10 @@ cdef class Secured:
         return ticket
 
     def export_keying_material(self, length, label, context=None):
-        cdef int size = operator.index(length)
+        cdef int size = integer("length", length, 1, EXPORT_MOST)
         cdef bytes name = label.encode() if isinstance(label, str) else bytes(memoryview(label))
         cdef bytes extra = b"" if context is None else bytes(memoryview(context))
         secured_need(self, "export_keying_material")
-        if not 0 < size <= EXPORT_MOST:
-            raise ValueError(f"length must be in 1..{EXPORT_MOST}, not {length}")
         if not self.c.agreed:
             raise ValueError("export_keying_material: the handshake is not done")
         made = PyBytes_FromStringAndSize(NULL, size)
@@ -261,10 +261,15 @@ cdef class Secured:
         return True
 
     def set_max_send_fragment(self, size):
+        number = integer("size", size, -2**63, 2**63 - 1)
         secured_need(self, "set_max_send_fragment")
-        return not self.c.gone and api.SSL_ctrl(self.c.ssl, c.CTRL_SET_MAX_SEND_FRAGMENT, size, NULL) == 1
+        if self.c.gone or not FRAGMENT_LEAST <= number <= RECORD:
+            return False
+        return api.SSL_ctrl(self.c.ssl, c.CTRL_SET_MAX_SEND_FRAGMENT, number, NULL) == 1
 
-    def set_verify_mode(self, bint request_cert, bint reject_unauthorized):
+    def set_verify_mode(self, request_cert, reject_unauthorized):
+        boolean("request_cert", request_cert)
+        boolean("reject_unauthorized", reject_unauthorized)
         secured_need(self, "set_verify_mode")
         if not self.c.shaking:
             return False
@@ -401,16 +406,6 @@ def check_session(data):
 cdef object standard_name(str name):
     """Of a suite, where OpenSSL cannot be asked: those of TLS 1.3 are named by it."""
     return name if name.startswith("TLS_") else None
-
-
-cdef void connection_verify(void* connection, bint server, bint asked, bint refusing) noexcept nogil:
-    cdef int mode = c.SSL_VERIFY_PEER
-    if not asked:
-        api.SSL_set_verify(connection, c.SSL_VERIFY_NONE, NULL)
-        return
-    if server and refusing:
-        mode |= c.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-    api.SSL_set_verify(connection, mode, NULL if refusing else <void*>c.accept_any)
 
 
 cdef str short_name(int nid):

@@ -37,6 +37,7 @@ versions = pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 handlers = pytest.mark.parametrize("told", [True, False], ids=["handshake handler", "no handshake handler"])
 
 CLIENTS = {"none": None, "good": CLIENT, "wrong CA": STRANGE_CLIENT, "expired": EXPIRED_CLIENT}
+SELF_SIGNED = 19  # ... in its chain
 BAD_CODES = {"wrong CA": (20, 21), "expired": (10,)}
 each_client = pytest.mark.parametrize("who", list(CLIENTS))
 bad_client = pytest.mark.parametrize("who", ["none", "wrong CA", "expired"])
@@ -145,11 +146,17 @@ def test_s3_a_server_that_does_not_ask_may_say_that_it_does_not_refuse(loop, tcp
 # ---------------------------------------------------------------- whom it trusts
 
 
+@needs_borrowed
 @versions
 def test_s3_without_an_authority_a_server_trusts_no_client(loop, tcp, version, monkeypatch, tmp_path):
+    """Which it can only be told of: asked to refuse them, it is refused itself; see test_tls_odd_options.py."""
     (tmp_path / "system.pem").write_bytes(CA.pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))  # what the system trusts says nothing of clients
-    is_kept_out(meeting(loop, tcp, {**SERVER_TLS, "request_cert": True}, "good", version, True), True, version)
+    tls = {**SERVER_TLS, "request_cert": True, "reject_unauthorized": False}
+    ends = meeting(loop, tcp, tls, "good", version, True)
+    error = ends.server.socket.get_authorization_error()
+    assert error.verify_code in (SELF_SIGNED, *BAD_CODES["wrong CA"])
+    is_let_in(ends, True, authorized=False, error=error)
 
 
 @pytest.mark.parametrize("who", [CLIENT, STRANGE_CLIENT], ids=["of the first", "of the second"])

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 import trustme
+from cryptography import x509
 from support import TIMEOUT, Recorder
 from support_tls import (
     CA,
@@ -20,6 +21,7 @@ from support_tls import (
     SERVER_TLS,
     STRANGE_CLIENT,
     STRANGE_SERVER,
+    Authority,
     Identity,
     ignore,
     speaker,
@@ -27,9 +29,11 @@ from support_tls import (
 )
 
 import pybuntcp
+from pybuntcp import contexts
 
 pytestmark = pytest.mark.standalone("whom a peer believes does not depend on the loop")
 
+REVOKED, NO_LIST = 23, 3  # X509_V_ERR_CERT_REVOKED, X509_V_ERR_UNABLE_TO_GET_CRL
 ASKS = {**SERVER_TLS, "ca": CA.pem, "request_cert": True}
 
 
@@ -218,6 +222,19 @@ def test_s1_an_intermediate_authority_is_believed(loop, tcp):
     assert isinstance(verdict(loop, tcp, SERVER, ca), ssl.SSLCertVerificationError)
 
 
+def test_s1_an_intermediate_authority_that_the_system_trusts_is_believed(loop, tcp, monkeypatch, tmp_path):
+    monkeypatch.setattr(contexts, "_clients", contexts.Cache())
+    monkeypatch.setenv("SSL_CERT_FILE", str(_written(tmp_path / "system.pem", BETWEEN.cert_pem.bytes())))
+    assert talk(loop, tcp, PINNED.options, True).error is None
+    assert isinstance(talk(loop, tcp, SERVER_TLS, True).error, ssl.SSLCertVerificationError)
+
+
+def test_s1_an_intermediate_authority_beside_a_root_is_believed(loop, tcp):
+    ca = [CA.pem, BETWEEN.cert_pem.bytes()]
+    assert verdict(loop, tcp, PINNED, ca) is None
+    assert verdict(loop, tcp, SERVER, ca) is None
+
+
 def test_s1_a_pinned_certificate_is_believed_and_no_other(loop, tcp):
     ca = ssl.DER_cert_to_PEM_cert(PINNED.der)
     assert verdict(loop, tcp, PINNED, ca) is None
@@ -236,3 +253,62 @@ def test_s3_a_server_believes_a_client_that_is_pinned(loop, tcp):
     tls = {**ASKS, "ca": ssl.DER_cert_to_PEM_cert(CLIENT.der)}
     assert is_let_in(loop, tcp, tls, CLIENT)
     assert not is_let_in(loop, tcp, tls, CA.issue("other@example.test"))
+
+
+# ---------------------------------------------------------------- crl: of each authority of the chain
+
+
+def lists_of(ca, *revoked):
+    """A list of revoked certificates, of an authority of trustme's."""
+    authority = Authority.__new__(Authority)
+    authority._ca, authority.pem = ca, ca.cert_pem.bytes()
+    authority.parsed = x509.load_pem_x509_certificate(authority.pem)
+    return authority.revoke(*revoked)
+
+
+class Parsed:
+    """A certificate to revoke."""
+
+    def __init__(self, pem):
+        self.parsed = x509.load_pem_x509_certificate(pem)
+
+
+ROOT_PEM, BETWEEN_PEM = ROOT.cert_pem.bytes(), BETWEEN.cert_pem.bytes()
+NOBODY = [lists_of(ROOT), lists_of(BETWEEN)]
+
+
+def code(error):
+    return None if error is None else error.verify_code
+
+
+@pytest.mark.parametrize("ca", [ROOT_PEM, [ROOT_PEM, BETWEEN_PEM]], ids=["the root", "the root and between"])
+def test_s3_each_authority_of_the_chain_has_its_list(loop, tcp, ca):
+    other = issued_between("127.0.0.1")
+    assert verdict(loop, tcp, PINNED, ca, crl=NOBODY) is None
+    revoked = verdict(loop, tcp, PINNED, ca, crl=[lists_of(ROOT), lists_of(BETWEEN, PINNED)])
+    assert code(revoked) == REVOKED
+    assert verdict(loop, tcp, other, ca, crl=[lists_of(ROOT), lists_of(BETWEEN, PINNED)]) is None
+
+
+@pytest.mark.parametrize("ca", [ROOT_PEM, [ROOT_PEM, BETWEEN_PEM]], ids=["the root", "the root and between"])
+def test_s3_a_revoked_authority_takes_all_that_it_issued_with_it(loop, tcp, ca):
+    crl = [lists_of(ROOT, Parsed(BETWEEN_PEM)), lists_of(BETWEEN)]
+    assert code(verdict(loop, tcp, PINNED, ca, crl=crl)) == REVOKED
+    assert verdict(loop, tcp, issued_between("127.0.0.1", ca=BESIDE), ca, crl=[*crl, lists_of(BESIDE)]) is None
+
+
+@pytest.mark.parametrize("crl", NOBODY, ids=["the root's alone", "the other's alone"])
+def test_s3_where_a_list_is_missing_nobody_is_believed(loop, tcp, crl):
+    assert code(verdict(loop, tcp, PINNED, ROOT_PEM, crl=crl)) == NO_LIST
+
+
+def test_s3_without_a_root_the_list_of_the_issuer_is_enough(loop, tcp):
+    assert verdict(loop, tcp, PINNED, BETWEEN_PEM, crl=lists_of(BETWEEN)) is None
+    assert code(verdict(loop, tcp, PINNED, BETWEEN_PEM, crl=lists_of(BETWEEN, PINNED))) == REVOKED
+
+
+def test_s3_a_servers_clients_are_looked_at_so_too(loop, tcp):
+    client = issued_between("client@example.test")
+    asks = {**SERVER_TLS, "ca": ROOT_PEM, "request_cert": True}
+    assert is_let_in(loop, tcp, {**asks, "crl": NOBODY}, client)
+    assert not is_let_in(loop, tcp, {**asks, "crl": [lists_of(ROOT, Parsed(BETWEEN_PEM)), lists_of(BETWEEN)]}, client)
