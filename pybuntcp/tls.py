@@ -20,7 +20,7 @@ from . import _tls
 from .contexts import NAMES, Cache, client_context, context_of, digest_of
 from .identity import identity_of
 from .options import TLSOption, TLSOptions, boolean, text
-from .pem import Materials, materials_of, naming, readable
+from .pem import Materials, alpn_names, materials_of, naming, readable
 
 HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 NOT_IN_A_NAME = frozenset("*:/[]@%?# \t\r\n")
@@ -45,7 +45,7 @@ def read_server(value: TLSOption) -> Config:
     if isinstance(value, ssl.SSLContext):
         fitting(value, ssl.PROTOCOL_TLS_CLIENT, "a client's", "a server")
         return UsersConfig(value, None)
-    return ServerConfig(asked_of("tls", value))
+    return server_config(asked_of("tls", value))
 
 
 def read_server_upgrade(value: TLSOption) -> Config:
@@ -53,7 +53,7 @@ def read_server_upgrade(value: TLSOption) -> Config:
     if isinstance(value, ssl.SSLContext):
         return read_server(value)
     asked = asked_of("tls", value)
-    return _upgrades.get(asked.digest, lambda: ServerConfig(asked))
+    return _upgrades.get(asked.digest, lambda: server_config(asked))
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,11 @@ class ServerConfig(OptionsConfig):
         self.context = context_of(ssl.PROTOCOL_TLS_SERVER, options, asked.materials, identity)
         self.context.num_tickets = 1  # for one connection that follows; each costs 6 % of a handshake
         if self.asking:
-            self.ask(asked.materials)
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            if not self.refusing and not _tls.borrowing:
+                raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
+        self.protocols = wire_of(options.alpn_protocols)
+        _tls.choose_protocol(self)
         self.curve = options.ecdh_curve
         self.limits = limits_of(self.context, self.curve)
         self.session_id_context = asked.digest or hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
@@ -271,18 +275,31 @@ class ServerConfig(OptionsConfig):
             secured.set_verify(secured.asking, secured.refusing)
             secured.set_session_id_context(self.session_id_context)
 
-    def ask(self, materials: Materials) -> None:
-        """For the clients' certificates."""
-        if self.refusing and materials.ca is None:
-            raise ValueError("request_cert needs ca: without it no client's certificate is accepted")
-        if not self.refusing and not _tls.borrowing:
-            raise NotImplementedError(f"request_cert without reject_unauthorized {_tls.borrowed_alone()}")
-        self.context.verify_mode = ssl.CERT_REQUIRED
-
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""
         name = name.lower().rstrip(".")
         return self.hosts.get(name) or self.hosts.get("*." + name.partition(".")[2]) or self
+
+
+def wire_of(protocols: Any) -> bytes:
+    """Names of protocols, a length before each."""
+    return b"".join(bytes([len(name)]) + name.encode() for name in alpn_names(protocols or ()))
+
+
+def server_config(asked: Asked) -> ServerConfig:
+    """Of a listener or an upgrade, whose clients can be let in."""
+    config = ServerConfig(asked)
+    refuse_unsatisfiable(asked)
+    for name, host in asked.hosts.items():
+        with naming(f"sni[{name!r}]"):
+            refuse_unsatisfiable(host)
+    return config
+
+
+def refuse_unsatisfiable(asked: Asked) -> None:
+    options = asked.options
+    if options.request_cert and options.reject_unauthorized and asked.materials.ca is None:
+        raise ValueError("request_cert needs ca: without it no client's certificate is accepted")
 
 
 def host_config(name: str, asked: Asked) -> ServerConfig:

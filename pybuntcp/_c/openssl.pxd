@@ -81,6 +81,7 @@ cdef extern from * nogil:
       R(int, i2d_X509, (const void*, unsigned char**)) \\
       R(int, SSL_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
       R(int, SSL_CTX_set_ciphersuites, (void*, const char*)) \\
+      R(void, SSL_CTX_set_alpn_select_cb, (void*, int (*)(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*), void*)) \\
       R(void, SSL_CTX_set_client_hello_cb, (void*, int (*)(void*, int*, void*), void*)) \\
       R(void, SSL_SESSION_get0_ticket, (const void*, const unsigned char**, size_t*)) \\
       R(int, SSL_get_shared_sigalgs, (void*, int, int*, int*, int*, unsigned char*, unsigned char*)) \\
@@ -192,6 +193,7 @@ cdef extern from * nogil:
         int (*i2d_X509)(const void*, unsigned char**) noexcept nogil
         int (*SSL_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
         int (*SSL_CTX_set_ciphersuites)(void*, const char*) noexcept nogil
+        void (*SSL_CTX_set_alpn_select_cb)(void*, int (*)(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*) noexcept nogil, void*) noexcept nogil
         void (*SSL_CTX_set_client_hello_cb)(void*, int (*)(void*, int*, void*) noexcept, void*) noexcept nogil
         void (*SSL_SESSION_get0_ticket)(const void*, const unsigned char**, size_t*) noexcept nogil
         int (*SSL_get_shared_sigalgs)(void*, int, int*, int*, int*, unsigned char*, unsigned char*) noexcept nogil
@@ -227,6 +229,8 @@ cdef extern from * nogil:
         SSL_VERIFY_PEER "1"
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT "2"
         NO_PARTIAL_WILDCARDS "4"
+        ALPN_CHOSEN "0"
+        ALPN_NONE_IN_COMMON "2"
         PARAM_OVERWRITE "0x2"
         PARAM_RESET_FLAGS "0x4"
         CTRL_SET_MAX_SEND_FRAGMENT "52"

@@ -2,13 +2,16 @@
 
 A context's `SSL_CTX*` is learnt from a connection that is made of it for nothing else. A user's own
 context is never asked for here.
-Owns also the choice of a certificate by the name a client asks for. It is made before OpenSSL looks
+Owns the choice of a protocol (ALPN), where a client that knows none of ours is refused (RFC 7301, section 3.2),
+which the standard library cannot do; and the choice of a certificate by the name a client asks for. It is made before OpenSSL looks
 for the client's session: a session of one name is none of another's, whose clients must show a
 certificate perhaps.
 """
 import collections
 import ssl
 import sys
+
+from libc.string cimport memcmp
 
 from cpython.ref cimport PyObject
 
@@ -46,6 +49,31 @@ def set_groups(context, str names):
         api.ERR_clear_error()
         raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"no such groups: {names}")
     return True
+
+
+def choose_protocol(config):
+    """Have clients get the first of our protocols that they know, or a fatal alert."""
+    cdef bytes protocols = config.protocols
+    cdef void* pointer = context_pointer(config.context) if protocols else NULL
+    if pointer != NULL:
+        api.SSL_CTX_set_alpn_select_cb(pointer, on_protocols, <void*><char*>protocols)
+
+
+cdef int on_protocols(void* connection, const unsigned char** chosen, unsigned char* chosen_size,
+                      const unsigned char* offered, unsigned int size, void* protocols) noexcept nogil:
+    """protocols: of the configuration, which lives as long as its connections do; a length before each, 0 at the end."""
+    cdef const unsigned char* ours = <const unsigned char*>protocols
+    cdef unsigned int at
+    while ours[0] != 0:
+        at = 0
+        while at < size and at + 1 + offered[at] <= size:
+            if offered[at] == ours[0] and memcmp(offered + at + 1, ours + 1, ours[0]) == 0:
+                chosen[0] = offered + at + 1
+                chosen_size[0] = offered[at]
+                return c.ALPN_CHOSEN
+            at += 1 + offered[at]
+        ours += 1 + ours[0]
+    return c.ALPN_NONE_IN_COMMON
 
 
 def choose_by_name(config):

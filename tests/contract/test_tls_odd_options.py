@@ -77,7 +77,7 @@ def test_s2_a_host_name_is_taken(loop, tcp, name):
 # ---------------------------------------------------------------- clients' certificates
 
 
-@pytest.mark.parametrize("where", ["listener", "name in sni"])
+@pytest.mark.parametrize("where", ["listener", pytest.param("name in sni", marks=needs_borrowed)])
 def test_s2_request_cert_that_nobody_can_satisfy_is_refused(where):
     asking = {"request_cert": True}
     with pytest.raises(ValueError, match="request_cert needs ca"):

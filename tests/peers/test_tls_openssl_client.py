@@ -158,7 +158,14 @@ def test_alpn_takes_the_servers_first_choice_that_the_client_offers(visit, versi
     assert recorder.socket.alpn_protocol == "h2"
 
 
-def test_alpn_without_a_protocol_in_common_is_no_protocol(visit):
+@needs_borrowed
+def test_alpn_without_a_protocol_in_common_is_a_fatal_alert(visit):
+    recorder, said = visit("-alpn", "spdy/3", tls={**SERVER_TLS, "alpn_protocols": ["h2"]})
+    refused(recorder, said, "no application protocol")
+
+
+@on_fallback
+def test_alpn_without_a_protocol_in_common_is_no_protocol_on_the_fallback(visit):
     recorder, said = visit("-alpn", "spdy/3", tls={**SERVER_TLS, "alpn_protocols": ["h2"]})
     assert "No ALPN negotiated" in said
     assert "HELLO" in said
