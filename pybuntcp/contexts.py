@@ -237,7 +237,7 @@ def checks_of(context: ssl.SSLContext, materials: Materials) -> ssl.VerifyFlags:
     """A chain ends at the first certificate that is believed, whatever it is; where roots alone are, there is no need to
     ask for that, and errors are the usual ones. With `crl` a chain goes on to a root, if one is believed: OpenSSL finds
     no list for the last certificate of a chain unless that has issued itself."""
-    roots = [is_root(block) for block in materials.ca.blocks()] if materials.ca is not None else []
+    roots = [is_root(block) for block in materials.ca.blocks] if materials.ca is not None else []
     ours = bool(roots) or context.protocol == ssl.PROTOCOL_TLS_SERVER
     if materials.crl is None:
         return ssl.VerifyFlags(0) if ours and all(roots) else ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -248,7 +248,7 @@ def checks_of(context: ssl.SSLContext, materials: Materials) -> ssl.VerifyFlags:
 
 def set_authorities(context: ssl.SSLContext, ca: PEM) -> None:
     """What is noted behind a TRUSTED CERTIFICATE, for what it is trusted, is read from files alone."""
-    blocks = ca.blocks()
+    blocks = ca.blocks
     with naming(ca.option):
         if all(block.label != TRUSTED for block in blocks):
             context.load_verify_locations(cadata=b"".join(block.der for block in blocks))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .pem import PEM, Block, Materials, first_element, naming, readable, readable_key, renamed
 
 MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-EXPLICIT_TAG_0 = 0xA0
+VERSION = 0xA0  # the tag of that field, which may be absent
 
 
 class Pair(NamedTuple):
@@ -47,7 +47,7 @@ def identity_of(materials: Materials, passphrase: Any) -> Identity | None:
         return None
     if cert is None or key is None:
         raise ValueError("key and cert go together: " + ("cert" if cert is None else "key") + " is missing")
-    keys, chain = key.blocks(), cert.blocks()
+    keys, chain = key.blocks, cert.blocks
     pairs = (Pair(keys[0], tuple(chain)),) if len(keys) == 1 else tuple(pairs_of(keys, chain, passphrase))
     for pair in pairs:
         refuse_strangers(cert, pair)
@@ -155,21 +155,22 @@ class Facts(NamedTuple):
 def facts_of(block: Block) -> Facts:
     with naming(block.part.name):
         try:
-            fields = elements(elements(block.der)[0])
-            if fields[0][0] == EXPLICIT_TAG_0:
-                del fields[0]  # the version
-            _, _, issuer, _, subject, key = fields[:6]
+            fields = fields_of(block.der)
+            _, _, issuer, _, subject, key = fields[1:7] if fields[0][0] == VERSION else fields[:6]
             return Facts(issuer, subject, elements(elements(key)[0])[0])
         except (IndexError, ValueError):
             raise ValueError("a CERTIFICATE in it is none") from None
 
 
-def elements(der: bytes) -> list[bytes]:
-    """What a constructed element of DER is made of."""
-    header = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
-    inside = first_element(der)[header:]
-    found = []
-    while inside:
-        found.append(first_element(inside))
-        inside = inside[len(found[-1]) :]
+def fields_of(certificate: bytes) -> list[bytes]:
+    return elements(elements(certificate, 1)[0], 7)
+
+
+def elements(der: bytes, most: int | None = None) -> list[bytes]:
+    """What a constructed element of DER is made of, or the first few of that."""
+    at = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
+    found: list[bytes] = []
+    while at < len(der) and len(found) != most:
+        found.append(first_element(der[at:]))
+        at += len(found[-1])
     return found

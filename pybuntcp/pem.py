@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import functools
 import os
 import re
 import ssl
@@ -38,7 +39,8 @@ class Part(NamedTuple):
     path: str | None  # of the file that it came from
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """What is between a BEGIN and its END, and both."""
 
     part: Part
@@ -50,7 +52,7 @@ class Block(NamedTuple):
         label = self.label.encode()
         return b"-----BEGIN " + label + b"-----" + self.body + b"-----END " + label + b"-----\n"
 
-    @property
+    @functools.cached_property
     def der(self) -> bytes:
         """Without what OpenSSL notes behind a TRUSTED CERTIFICATE."""
         try:
@@ -77,6 +79,7 @@ class PEM:
     what: str  # what each part must contain
     parts: tuple[Part, ...]
 
+    @functools.cached_property
     def blocks(self) -> list[Block]:
         """What was asked for, in order: at least one in each part. What else is there is let pass."""
         return [block for part in self.parts for block in blocks_of(part, self.what)]
@@ -88,7 +91,7 @@ class PEM:
                 if not is_one(label, self.what):
                     words = f"{part.name}: a {label} is in it, which is no {self.what}"
                     raise ssl.SSLError(ssl.SSL_ERROR_SSL, words)
-        return self.blocks()
+        return self.blocks
 
 
 def labels_of(part: Part) -> list[str]:
