@@ -64,13 +64,18 @@ class Cache(Generic[Kept]):
             self.kept.pop(oldest, None)
 
 
-def digest_of(options: TLSOptions, materials: Materials) -> bytes | None:
-    """Of all that a context is made of, files included; None: something has no words that say all of it, or has a
-    file that is written to."""
-    given = {name: getattr(options, name) for name in NAMES if name not in APART}
-    if options.keylog_file is not None or not all(map(is_constant, given.values())):
-        return None
-    made = hashlib.sha256(repr(given).encode("utf-8", "surrogatepass"))
+def can_be_kept(options: TLSOptions) -> bool:
+    """Does the digest say all of it, and is no file of it written to?"""
+    return options.keylog_file is None and all(map(is_constant, words_of(options).values()))
+
+
+def words_of(options: TLSOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in NAMES if name not in APART}
+
+
+def digest_of(options: TLSOptions, materials: Materials) -> bytes:
+    """Of all that a context is made of, files included."""
+    made = hashlib.sha256(repr(words_of(options)).encode("utf-8", "surrogatepass"))
     if options.dh_params_file is not None:
         made.update(contents("dh_params_file", options.dh_params_file))
     for pem in (materials.cert, materials.key, materials.ca, materials.crl):
@@ -97,7 +102,8 @@ _clients: Cache[Client] = Cache()
 def client_context(options: TLSOptions) -> Client:
     """One for all connections that are asked for alike. What the system trusts is read once."""
     materials = materials_of(options)
-    return _clients.get(digest_of(options, materials), lambda: new_client_context(options, materials))
+    digest = digest_of(options, materials) if can_be_kept(options) else None
+    return _clients.get(digest, lambda: new_client_context(options, materials))
 
 
 def new_client_context(options: TLSOptions, materials: Materials) -> Client:
@@ -162,7 +168,7 @@ def check_versions(context: ssl.SSLContext) -> None:
 
 
 def version(option: str, value: Any, default: ssl.TLSVersion) -> ssl.TLSVersion:
-    known = {str(each.name).replace("_", "."): each for each in ssl.TLSVersion if each > 0}
+    known = {str(each.name).replace("_", "."): each for each in ssl.TLSVersion if each > 0 and is_there(each)}
     if value is None:
         return default
     if isinstance(value, ssl.TLSVersion):
@@ -176,6 +182,8 @@ def version(option: str, value: Any, default: ssl.TLSVersion) -> ssl.TLSVersion:
 
 def boundary(option: str, value: ssl.TLSVersion, default: ssl.TLSVersion) -> ssl.TLSVersion:
     """MINIMUM_SUPPORTED and MAXIMUM_SUPPORTED are what is by default least and most."""
+    if value > 0 and not is_there(value):
+        raise ValueError(f"{option}: this OpenSSL has no {value.name}")
     if value > 0:
         return value
     if value == ssl.TLSVersion.MAXIMUM_SUPPORTED:
@@ -183,6 +191,11 @@ def boundary(option: str, value: ssl.TLSVersion, default: ssl.TLSVersion) -> ssl
     if option == "max_version":
         raise ValueError(f"{option} must not be {value.name}, which is older than TLS 1.2")
     return default
+
+
+def is_there(version: ssl.TLSVersion) -> bool:
+    """Distributions leave out what is broken."""
+    return bool(getattr(ssl, f"HAS_{version.name}"))
 
 
 def set_suites(context: ssl.SSLContext, options: TLSOptions) -> None:

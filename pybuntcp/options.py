@@ -118,7 +118,7 @@ class TLSOptions:
     """
 
     key: Material | Sequence[Material] | None = field(default=None, repr=False)
-    cert: Material | Sequence[Material] | None = None
+    cert: Material | Sequence[Material] | None = field(default=None, repr=False)  # the key may be in it, too
     ca: Material | Sequence[Material] | None = None
     crl: Material | Sequence[Material] | None = None
     passphrase: str | bytes | None = field(default=None, repr=False)
@@ -135,10 +135,10 @@ class TLSOptions:
     min_version: ssl.TLSVersion | str | None = None
     max_version: ssl.TLSVersion | str | None = None
     secure_options: int | None = None
-    session: bytes | None = None
+    session: bytes | None = field(default=None, repr=False)
     keylog_file: str | os.PathLike[str] | None = None
     low_memory_mode: bool = True
-    sni: Mapping[str, Any] | None = None
+    sni: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 TLSOption = Union[Mapping[str, Any], TLSOptions, "ssl.SSLContext", bool, None]

@@ -17,9 +17,9 @@ import re
 import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from .options import TLSOptions
 
@@ -31,11 +31,12 @@ TRUSTED = "TRUSTED CERTIFICATE"
 LABELS = {CERTIFICATE: (CERTIFICATE, "X509 CERTIFICATE", TRUSTED), CRL: (CRL,)}
 
 
-class Part(NamedTuple):
-    """One of what an option gave."""
+@dataclass(frozen=True)
+class Part:
+    """One of what an option gave. Whoever prints it prints no key."""
 
     name: str  # "key", "key_file" or "key[1]"
-    pem: bytes
+    pem: bytes = field(repr=False)
     path: str | None  # of the file that it came from
 
 
@@ -45,7 +46,7 @@ class Block:
 
     part: Part
     label: str
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def text(self) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _tls
-from .contexts import NAMES, Cache, client_context, context_of, digest_of
+from .contexts import NAMES, Cache, can_be_kept, client_context, context_of, digest_of
 from .identity import identity_of
 from .options import TLSOption, TLSOptions, boolean, text
 from .pem import Materials, alpn_names, materials_of, naming, readable
@@ -53,7 +53,7 @@ def read_server_upgrade(value: TLSOption) -> Config:
     if isinstance(value, ssl.SSLContext):
         return read_server(value)
     asked = asked_of("tls", value)
-    return _upgrades.get(asked.digest, lambda: server_config(asked))
+    return _upgrades.get(asked.digest if asked.can_be_kept else None, lambda: server_config(asked))
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,17 @@ class Asked:
     hosts: Mapping[str, Asked]
 
     @property
-    def digest(self) -> bytes | None:
-        """Of all of it. None: it cannot be known again."""
+    def digest(self) -> bytes:
+        """Of all of it."""
         every = [digest_of(self.options, self.materials)]
-        every += [each for name, host in self.hosts.items() for each in (name.encode(), host.digest)]
-        return None if None in every else hashlib.sha256(repr(every).encode()).digest()
+        every += [
+            each for name, host in self.hosts.items() for each in (name.encode("utf-8", "surrogatepass"), host.digest)
+        ]
+        return hashlib.sha256(repr(every).encode()).digest()
+
+    @property
+    def can_be_kept(self) -> bool:
+        return can_be_kept(self.options) and all(host.can_be_kept for host in self.hosts.values())
 
 
 def asked_of(where: str, value: Any) -> Asked:
@@ -264,7 +270,7 @@ class ServerConfig(OptionsConfig):
         _tls.choose_protocol(self)
         self.curve = options.ecdh_curve
         self.limits = limits_of(self.context, self.curve)
-        self.session_id_context = asked.digest or hashlib.sha256(repr(options).encode("utf-8", "replace")).digest()
+        self.session_id_context = asked.digest
         self.hosts = {name: host_config(name, host) for name, host in asked.hosts.items()}
         _tls.choose_by_name(self)
 

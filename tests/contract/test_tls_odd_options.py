@@ -132,6 +132,14 @@ def test_s2_the_oldest_version_as_the_newest_is_refused(call):
         call(max_version=ssl.TLSVersion.MINIMUM_SUPPORTED)
 
 
+@pytest.mark.skipif(ssl.HAS_SSLv3, reason="an OpenSSL with SSLv3")
+@pytest.mark.parametrize("version", ["SSLv3", ssl.TLSVersion.SSLv3])
+@pytest.mark.parametrize("call", [listening, connecting])
+def test_s2_a_version_that_this_openssl_has_not_is_refused(call, version):
+    with pytest.raises(ValueError, match=r"min_version.*SSLv3"):
+        call(min_version=version)
+
+
 def test_s2_a_passphrase_without_a_key_is_refused():
     with pytest.raises(ValueError, match="passphrase"):
         connecting(passphrase=PASSPHRASE)
