@@ -13,6 +13,7 @@ include "_core/buffers.pyx"     # bytes in and out of Python
 include "_core/address.pyx"     # socket names
 include "_core/stats.pyx"       # counters
 include "_core/files.pyx"       # unix socket files
+include "_core/descriptors.pyx"     # those that are ours, and a fork
 include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
 
 # the loop

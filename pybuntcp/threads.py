@@ -6,7 +6,8 @@ Owns `listen_threads`: N threads, each with a loop and a listener of its own on 
 A thread is told to stop over a socket pair, whose far end its loop watches like any other
 connection. Nothing else is shared between the loops but the handlers.
 
-Promises: all of them listen, or none; `wait` gives up for Ctrl-C only after all have stopped.
+Promises: all of them listen, or none; `wait` gives up for Ctrl-C only after all have stopped. In a forked child
+there are no such threads: what it says to them, or to itself when it ends, does not reach the parent's.
 Does not know: what the handlers do. Beside one another they run only where they do not hold the GIL: in slots
 (see docs/cython.md), or on a free-threaded interpreter.
 """
@@ -37,6 +38,7 @@ class ListenerThreads:
 
     _workers: list[_Worker]
     _ended: threading.Event
+    _process: int
 
     def __init__(self) -> None:
         raise TypeError("threads are made by listen_threads()")
@@ -61,7 +63,10 @@ class ListenerThreads:
         return [worker.listener.stats() for worker in self._workers]
 
     def stop(self, close_active_connections: bool = False) -> None:
-        """As `Listener.stop`, in every thread, soon. Each ends when its last socket has closed. Idempotent."""
+        """As `Listener.stop`, in every thread, soon. Each ends when its last socket has closed. Idempotent.
+
+        In a forked child, which has none of the threads, it does nothing.
+        """
         for worker in self._workers:
             worker.command(CLOSE if close_active_connections else STOP)
 
@@ -69,8 +74,10 @@ class ListenerThreads:
         """Until every thread has ended, for at most `timeout` seconds; have they?
 
         Ctrl-C here, or a handler's KeyboardInterrupt or SystemExit in any thread, stops them all, open sockets
-        included, and is raised when they have ended.
+        included, and is raised when they have ended. In a forked child, which has none of them: True, at once.
         """
+        if os.getpid() != self._process:
+            return True
         try:
             if not self._ended.wait(timeout):
                 return False
@@ -101,12 +108,14 @@ class _Worker:
     listener: _core.Listener
     listening = False
     failure: BaseException | None = None
+    _process: int  # a forked child holds a copy of the pipe, and of locks that nobody there will release
 
     def __init__(self, number: int, ended: Callable[[_Worker], None]) -> None:
         self.control, self._far = socket.socketpair()
         self.control.setblocking(False)
         self.thread = threading.Thread(target=self._serve, name=f"pybuntcp-{number}")
         self._ended = ended
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._started = threading.Event()
 
@@ -121,6 +130,8 @@ class _Worker:
 
     def command(self, what: bytes) -> None:
         """Told twice is told once: a full pipe holds enough commands."""
+        if os.getpid() != self._process:
+            return
         with self._lock, contextlib.suppress(OSError):
             self.control.send(what)
 
@@ -150,6 +161,8 @@ class _Worker:
 
     def _leave(self) -> None:
         """The loop goes with the thread."""
+        if os.getpid() != self._process:
+            return
         with self._lock:
             self.control.close()
             self._far.close()
@@ -185,7 +198,7 @@ def listen_threads(
 
 def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener], object] | None) -> ListenerThreads:
     threads = ListenerThreads.__new__(ListenerThreads)
-    threads._workers, threads._ended = [], threading.Event()
+    threads._workers, threads._ended, threads._process = [], threading.Event(), os.getpid()
     alive = count
 
     def ended(worker: _Worker) -> None:

@@ -46,6 +46,7 @@ def listen_on(Handlers handlers, options):
     try:
         face = listener_new(loop, context, options.hostname, options.unix)
         face.c.most = options.max_connections or UINT64_MAX
+        face.c.adopted = adopted
         fd = options.fd if adopted else listener_bind(face, options)
         listener_name(face, fd, adopted)
         listener_set_options(fd, options)
@@ -57,6 +58,7 @@ def listen_on(Handlers handlers, options):
         if face is not None:
             unix_unlink(face._file)
             if fd >= 0 and not adopted:
+                descriptor_part(fd)
                 net.close(fd)
         loop_kick(loop.c)       # an asyncio loop need not watch for nothing
         raise
@@ -67,11 +69,14 @@ def listen_on(Handlers handlers, options):
 cdef int listener_bind(Listener face, options) except -1:
     """A new listening descriptor. Nothing is left behind when it fails."""
     cdef address_t name
+    cdef unsigned long stamp
     cdef int fd
     listener_resolve(&name, options)
+    stamp = descriptors_stamp()
     fd = net.pbt_socket(name.name.any.sa_family)
     if fd < 0:
         raise error_from_code(-net.errno, "listen", options.address, options.port)
+    descriptor_own(fd, stamp)
     if listener_bind_fd(fd, &name, options) == 0:
         if options.unlink and options.unix is not None and not options.unix.startswith("\0"):
             face._file = unix_note(os.fsencode(options.unix), fd)
@@ -79,6 +84,7 @@ cdef int listener_bind(Listener face, options) except -1:
             return fd
     rc = -net.errno
     unix_unlink(face._file)
+    descriptor_part(fd)
     net.close(fd)
     raise error_from_code(rc, "listen", options.address, options.port)
 

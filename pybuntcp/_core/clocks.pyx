@@ -38,6 +38,7 @@ cdef struct clocks_t:
     uint64_t looked             # when it was last asked what is under way, ...
     int under_way               # ... and how much that was
     unsigned int ending         # how far it had ended when `timeout` was told
+    bint renewed                # timeout() was called since the clock rang
 
 
 cdef clocks_t* clocks_of(socket_t* s) noexcept nogil:
@@ -110,7 +111,7 @@ cdef bint clocks_set_timeout(socket_t* s, double seconds) noexcept nogil:
         return True
     if clocks_of(s) == NULL:
         return False
-    s.flags |= S_RENEWED
+    s.clocks.renewed = True
     if s.flags & S_OVERDUE:
         clocks_forgive(s)
     s.clocks.timeout_at = 0 if seconds == 0 or isinf(seconds) else deadline_after(seconds)
@@ -234,7 +235,7 @@ cdef void timeout_expired(socket_t* s) noexcept nogil:
     if s.flags & S_BUSY and slot != NULL:
         timeout_waits(s)
         return
-    s.flags &= ~S_RENEWED
+    s.clocks.renewed = False
     s.clocks.ending = s.flags & (S_LINGER | S_CLOSING)
     emit_event(s, slot)
     if not s.flags & S_BUSY or slot == NULL:
@@ -244,7 +245,7 @@ cdef void timeout_expired(socket_t* s) noexcept nogil:
 
 
 cdef void timeout_told(socket_t* s) noexcept nogil:
-    if s.flags & S_RENEWED:
+    if s.clocks.renewed:
         s.clocks.touched = clock_now()
         return
     socket_fail(s, uv.UV_ETIMEDOUT)

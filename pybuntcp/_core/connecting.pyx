@@ -41,9 +41,8 @@ cdef class Connecting:
 
     def cancel(self):
         """Give the attempt up. False: there was an outcome already."""
-        if self.c == NULL:
+        if self.c == NULL or not loop_check(self.c.loop):
             return False
-        loop_check(self.c.loop)
         self.cancelled_ = True
         connector_cancel(self.c)
         connecting_wake(self)

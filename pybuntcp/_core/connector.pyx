@@ -89,7 +89,7 @@ cdef void connector_adopt(connector_t* self, int fd) noexcept:
     """`fd=`: adopt a connected stream socket, or fail without closing it."""
     cdef int rc = net.pbt_check_connected(fd)
     if rc == 0:
-        rc = socket_adopt(self.loop, self.context, fd, &self.won)
+        rc = socket_adopt(self.loop, self.context, fd, descriptors_stamp(), &self.won)
     connector_settle(self, rc)
 
 
@@ -109,13 +109,14 @@ cdef int connector_start_unix(connector_t* self, str path) except -1:
 cdef void connector_dial_unix(connector_t* self) noexcept nogil:
     """connect(2) on a unix socket answers at once; EAGAIN: the backlog is full, try again."""
     cdef address_t* name = &self.names.each[0]
+    cdef unsigned long stamp = descriptors_stamp()
     cdef int fd = net.pbt_socket(net.AF_UNIX)
     cdef int rc
     if fd < 0:
         connector_settle(self, -net.errno)
         return
     if net.connect(fd, &name.name.any, name.size) == 0:
-        rc = socket_adopt(self.loop, self.context, fd, &self.won)
+        rc = socket_adopt(self.loop, self.context, fd, stamp, &self.won)
     else:
         rc = -net.errno
     if rc < 0:

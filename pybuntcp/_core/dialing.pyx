@@ -45,6 +45,7 @@ cdef void connector_dial_next(connector_t* self) noexcept nogil:
 cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
     """Start one attempt. A negative code: it failed at once and nothing is left of it."""
     cdef address_t* name = &self.names.each[index]
+    cdef unsigned long stamp = descriptors_stamp()
     cdef attempt_t* attempt
     cdef int rc = 0
     if self.local_port != 0:
@@ -68,6 +69,7 @@ cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
         stream_close(attempt.s)
         free(attempt)
         return rc
+    descriptor_own(stream_fd(attempt.s), stamp)
     attempt.next = self.attempts
     self.attempts = attempt
     loop_kick(self.loop)

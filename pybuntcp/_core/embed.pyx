@@ -407,6 +407,14 @@ cdef bint host_hears_signals(Loop loop, int fd) except -1:
     return own is not None and own.fileno() == fd
 
 
+cdef int natives_inherit() except -1:
+    """In a forked child: asyncio's own descriptors must not be unwatched in the parent's epoll instance."""
+    for host in list(_natives):
+        if isinstance(host._selector, Selector):
+            selector_inherit(<Selector>host._selector)
+    return 0
+
+
 cdef Loop native_loop(object host):
     """The loop of a native asyncio loop; None: it is somebody else's."""
     found = _natives.get(host)

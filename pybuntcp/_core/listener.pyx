@@ -35,6 +35,7 @@ cdef struct listener_t:
     context_t* context
     int fd
     bint held
+    bint adopted                # other processes may listen on it, too
     bint open                   # listening
     bint lost                   # somebody closed the descriptor: its number may be another's by now
     bint unreferenced
@@ -60,6 +61,7 @@ cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept n
 
 cdef bint listener_accept_one(listener_t* self, bint hung_up) noexcept nogil:
     """Accept and open one connection. False: enough for this turn."""
+    cdef unsigned long stamp = descriptors_stamp()
     cdef int code
     cdef int fd
     if self.connections >= self.most:
@@ -67,7 +69,7 @@ cdef bint listener_accept_one(listener_t* self, bint hung_up) noexcept nogil:
         return False
     fd = net.pbt_accept(self.fd)
     if fd >= 0:
-        listener_open_socket(self, fd)
+        listener_open_socket(self, fd, stamp)
         return True
     code = net.errno
     if code == net.ECONNABORTED or code == net.EINTR or code == net.EPROTO:
@@ -91,10 +93,10 @@ cdef bint listener_is_lost(listener_t* self, int code) noexcept nogil:
     return code == net.EINVAL or code == net.EBADF or code == net.ENOTSOCK
 
 
-cdef void listener_open_socket(listener_t* self, int fd) noexcept nogil:
+cdef void listener_open_socket(listener_t* self, int fd, unsigned long stamp) noexcept nogil:
     cdef loop_t* loop = loop_of(self)
     cdef socket_t* s = NULL
-    if socket_adopt(loop, self.context, fd, &s) < 0:
+    if socket_adopt(loop, self.context, fd, stamp, &s) < 0:
         net.close(fd)
         listener_rest(self)
         return
@@ -187,6 +189,7 @@ cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
     listener_hold(self)
     self.rest.ring = on_rested
     self.rest.owner = self
+    descriptor_own(fd, descriptors_stamp())
     self.fd = fd
     self.open = True
     loop.count.open_listeners += 1
@@ -206,8 +209,10 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
         loop_unref(loop)
     loop.count.open_listeners -= 1
     uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
-    if not self.lost:
-        net.close(self.fd)
+    if self.lost:
+        descriptor_disown(self.fd)
+    else:
+        listener_close_fd(self)
     loop_kick(loop)
 
 
@@ -238,6 +243,14 @@ cdef void listener_tell_lost(listener_t* self, int code) noexcept:
         report_unraisable(second, face)
 
 
+cdef void listener_close_fd(listener_t* self) noexcept nogil:
+    if self.adopted:
+        descriptor_disown(self.fd)
+    else:
+        descriptor_part(self.fd)
+    net.close(self.fd)
+
+
 cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
     cdef listener_t* self = <listener_t*>handle
     self.fd = -1
@@ -259,6 +272,11 @@ cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil
     cdef socket_t* s = <socket_t*>handle
     if handle.type == uv.UV_TCP and s.flags & S_COUNTED and context_of(s).server == server:
         socket_close(s)
+
+
+cdef bint listener_is_open(Listener self) noexcept:
+    """What a forked child inherits is not, whatever the parent's memory says."""
+    return self.c.open and not self._loop.c.dead
 
 
 cdef object listener_tls(Listener self, object tls):
@@ -325,7 +343,7 @@ cdef class Listener:
     @property
     def fd(self):
         """The descriptor, still owned by the listener; -1 after stop."""
-        return self.c.fd if self.c.open else -1
+        return self.c.fd if listener_is_open(self) else -1
 
     @property
     def data(self):
@@ -350,12 +368,13 @@ cdef class Listener:
     @property
     def connections(self):
         """Sockets open now."""
-        return self.c.connections
+        return 0 if self._loop.c.dead else self.c.connections
 
     def stop(self, close_active_connections=False):
         """Stop accepting; True: also close the open sockets (as `Socket.close`). Idempotent."""
         cdef bint everything = bool(close_active_connections)
-        loop_check(loop_of(self.c))
+        if not loop_check(loop_of(self.c)):
+            return
         if self.c.open:
             unix_unlink(self._file)
             listener_stop(self.c)
@@ -364,15 +383,13 @@ cdef class Listener:
 
     def ref(self):
         """Let this listener keep `run()` going (the default)."""
-        loop_check(loop_of(self.c))
-        if self.c.open and self.c.unreferenced:
+        if loop_check(loop_of(self.c)) and self.c.open and self.c.unreferenced:
             self.c.unreferenced = False
             loop_ref(loop_of(self.c))
 
     def unref(self):
         """Let `run()` return though this listener is open."""
-        loop_check(loop_of(self.c))
-        if self.c.open and not self.c.unreferenced:
+        if loop_check(loop_of(self.c)) and self.c.open and not self.c.unreferenced:
             self.c.unreferenced = True
             loop_unref(loop_of(self.c))
 
@@ -387,7 +404,8 @@ cdef class Listener:
         cdef Handlers handlers = None
         if socket is not None or tls is None:
             handlers = handlers_from(socket)
-        loop_check(loop_of(self.c))
+        if not loop_check(loop_of(self.c)):
+            return
         if handlers is not None:
             handlers = handlers_for(handlers, self._loop)
         listener_reload(self, handlers, None if tls is None else listener_tls(self, tls))
@@ -396,7 +414,7 @@ cdef class Listener:
         """`{"accepted", "connections", "accept_errors"}`."""
         return {
             "accepted": self.c.accepted,
-            "connections": self.c.connections,
+            "connections": self.connections,
             "accept_errors": self.c.accept_errors,
         }
 
@@ -406,8 +424,8 @@ cdef class Listener:
         Errors: RuntimeError in another asyncio loop than the one it was opened in.
         """
         cdef double seconds = float("inf") if timeout is None else timeout
-        if self.c.connections == 0 or not seconds > 0:
-            return self.c.connections
+        if self.connections == 0 or not seconds > 0:
+            return self.connections
         waiter = waiter_new(self._loop)
         timer = call_later(self._loop, seconds, waiter) if seconds < float("inf") else None
         self.c.awaited = True
@@ -419,7 +437,7 @@ cdef class Listener:
                 timer.cancel()
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-        return self.c.connections
+        return self.connections
 
     def __enter__(self):
         return self
@@ -436,4 +454,4 @@ cdef class Listener:
 
     def __repr__(self):
         where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"
-        return f"<pybuntcp.Listener {where}{'' if self.c.open else ' stopped'}>"
+        return f"<pybuntcp.Listener {where}{'' if listener_is_open(self) else ' stopped'}>"

@@ -75,6 +75,7 @@ cdef struct loop_t:
     bint guests_ready           # asyncio's descriptors have something
     bint holding                # the owner has something to let go of when the turn ends
     bint dead                   # closed for good, or inherited over a fork: no handler runs
+    bint stranded               # it turned in a thread that a fork left behind; see tenancy
     bint closing                # loop_close is at work
     bint closed
     roll_t dirty                # sockets with output gathered by the handler that runs
@@ -404,11 +405,13 @@ cdef int loop_raise_failure(Loop self) except -1:
     return 0
 
 
-cdef int loop_check(loop_t* self) except -1:
-    """Refuse the wrong thread."""
-    if PyThread_get_thread_ident() != self.thread:
+cdef bint loop_check(loop_t* self) except -1:
+    """Refuse the wrong thread. False: the thread was left behind by a fork, and nothing of this can be used."""
+    if PyThread_get_thread_ident() == self.thread:
+        return True
+    if not self.stranded:
         raise_wrong_thread(self)
-    return 0
+    return False
 
 
 cdef int raise_wrong_thread(loop_t* self) except -1:

@@ -271,8 +271,8 @@ cdef inline bint reader_lacks(SocketReader self, size_t least) noexcept:
 
 cdef int reader_enter(SocketReader self) except -1:
     """A read begins. RuntimeError: in the wrong thread, or while another one waits."""
-    if self.loop is not None:
-        loop_check(self.loop.c)
+    if self.loop is not None and not loop_check(self.loop.c):
+        self.c.held, self.c.ended = NULL, True
     if self.c.least != 0:
         raise RuntimeError("a read of this socket waits already: one at a time")
     return 0
@@ -302,7 +302,7 @@ cdef int reader_waited(SocketReader self) except -1:
     self.c.least = 0
     if not self.c.ended and not self.c.full and reader_room(&self.c) == 0:
         self.c.full = True
-        if self.socket.s != NULL:
+        if self.socket.s != NULL and not self.loop.c.dead:
             stream_rest(self.socket.s)
     return 0
 

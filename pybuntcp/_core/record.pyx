@@ -89,7 +89,7 @@ cdef inline record_t* face_record(Socket self) noexcept:
 cdef Waiter face_leave(Socket self):
     """`end`, and somebody who waits until it is closed. What nobody reads is not waited for."""
     cdef Waiter waiter
-    if not face_alive(self) or self.s.flags & S_GONE:
+    if not face_alive(self) or self.s.flags & S_GONE or loop_of(self.s).dead:
         return None
     waiter = waiter_new(<Loop>loop_of(self.s).owner)
     self.end()
@@ -117,8 +117,7 @@ cdef bint face_alive(Socket self) except -1:
     """Is there a connection behind it? RuntimeError in the wrong thread."""
     if self is None or self.s == NULL:      # None: somebody called __new__
         return False
-    loop_check(loop_of(self.s))
-    return True
+    return loop_check(loop_of(self.s))
 
 
 cdef int face_state(Socket self) except -3:
@@ -156,8 +155,8 @@ cdef int face_reload(socket_t* s, Handlers handlers) except -1:
 
 cdef object secure_ask(Socket self, str what, first=_to_be_filled, second=_to_be_filled, third=_to_be_filled):
     """Of the engine's object; None: it is not secured."""
-    face_alive(self)
-    if self is None or self.secure is None:
+    cdef bint alive = face_alive(self)
+    if self is None or self.secure is None or (self.s != NULL and not alive):
         return None
     found = getattr(self.secure, what)
     given = [each for each in (first, second, third) if each is not _to_be_filled]

@@ -42,11 +42,9 @@ cdef class Selector:
     cdef readonly object get_map
 
     def __cinit__(self):
-        self.guests = guests = selectors.DefaultSelector()
-        self.register, self.unregister = guests.register, guests.unregister
-        self.modify, self.get_key, self.get_map = guests.modify, guests.get_key, guests.get_map
+        selector_take_guests(self, selectors.DefaultSelector())
         self.loop = loop_new()
-        selector_watch(self.loop.c, guests.fileno())
+        selector_watch(self.loop.c, self.guests.fileno())
         selector_belong_here(self)
 
     def __dealloc__(self):
@@ -70,6 +68,28 @@ cdef class Selector:
         """Close both; a ResourceWarning for each socket of ours that is open."""
         loop_close_under(self.loop)
         self.guests.close()
+
+
+cdef int selector_take_guests(Selector self, object guests) except -1:
+    self.guests = guests
+    self.register, self.unregister = guests.register, guests.unregister
+    self.modify, self.get_key, self.get_map = guests.modify, guests.get_key, guests.get_map
+    return 0
+
+
+cdef int selector_inherit(Selector self) except -1:
+    """In a forked child: the same descriptors, in a stock selector of its own."""
+    cdef object inherited = self.guests
+    if self.loop.c.closed:
+        return 0
+    selector_take_guests(self, selectors.DefaultSelector())
+    for key in list(inherited.get_map().values()):
+        try:
+            self.guests.register(key.fileobj, key.events, key.data)
+        except (OSError, ValueError):
+            pass                # closed while watched
+    inherited.close()
+    return 0
 
 
 cdef int selector_belong_here(Selector self) except -1:

@@ -30,8 +30,8 @@ cdef extern from *:
 
 # ---------------------------------------------------------------------------- birth
 
-cdef int socket_adopt(loop_t* loop, context_t* context, int fd, socket_t** made) noexcept nogil:
-    """A socket on a connected descriptor, which it adopts; a negative code leaves it alone."""
+cdef int socket_adopt(loop_t* loop, context_t* context, int fd, unsigned long stamp, socket_t** made) noexcept nogil:
+    """A socket on a connected descriptor, which it adopts; a negative code leaves it alone. stamp: see descriptors."""
     cdef socket_t* s = socket_new(loop, context)
     cdef int rc
     if s == NULL:
@@ -41,6 +41,7 @@ cdef int socket_adopt(loop_t* loop, context_t* context, int fd, socket_t** made)
         stream_close(s)
         return rc
     net.pbt_no_sigpipe(fd)
+    descriptor_own(fd, stamp)
     made[0] = s
     return 0
 

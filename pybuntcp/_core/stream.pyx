@@ -40,7 +40,7 @@ cdef enum:
     S_SHORT = 1024          # a write was short: a drain is owed
     S_DIRTY = 2048          # in the loop's list of gathered output
     S_UNREF = 4096
-    S_RENEWED = 8192        # timeout() was called since the clock rang
+    S_SHARED = 8192         # another socket of ours is on the same connection; see upgrading
     S_LINGER = 16384        # end() was called: the peer's FIN is waited for, by the clock
     S_LATE = 32768          # in the loop's list of coalesced output
     S_AWAITED = 65536       # somebody waits for a sink's drain
@@ -223,6 +223,10 @@ cdef void stream_close(socket_t* self) noexcept nogil:
     output_drop(self)
     if not self.flags & S_UNREF:
         loop_unref(loop)
+    if self.flags & S_SHARED:
+        descriptor_disown(stream_fd(self))
+    else:
+        descriptor_part(stream_fd(self))
     uv.uv_close(<uv.uv_handle_t*>self, on_closed)
     loop_kick(loop)
 

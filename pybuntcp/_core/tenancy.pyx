@@ -12,6 +12,7 @@ it inherited and touches neither the parent's epoll instance nor the parent's as
 """
 cimport cython
 import os
+import signal
 import threading
 import warnings
 from atexit import register as _at_exit
@@ -87,7 +88,8 @@ cdef Loop tenancy_find(Tenancy self, object host):
     for each in list(self.loops):
         loop = <Loop>each
         if loop.c.dead and (loop.c.running or loop.c.handling != 0):
-            raise RuntimeError("this process was forked inside a handler: return from it first")
+            raise RuntimeError("this process was forked inside a handler: return from it first, "
+                               "or start processes by multiprocessing's 'spawn' or 'forkserver'")
         if loop.c.dead:
             self.loops.remove(loop)
             loop_close(loop)
@@ -198,22 +200,60 @@ def _close_at_exit():
 def _abandon_after_fork():
     """In the child: what the parent had open is the parent's. Nothing is written or reset.
 
-    A loop that is turning right now (fork inside a handler) ends with this turn; the running
-    loops of threads that do not exist here are left alone, their descriptors open.
+    A loop that is turning right now (fork inside a handler) ends with this turn.
     """
     cdef Loop loop
-    cdef unsigned long here = PyThread_get_thread_ident()
     cdef bint turning = False
-    for loop in list(_loops):
-        if loop.c.thread == here and not loop.c.closed:
-            embed_forget(loop, False)
-            loop_own_after_fork(loop.c)
-            loop_abandon(loop.c)
-            if loop.c.running or loop.c.handling != 0:
-                uv.uv_stop(&loop.c.uv)
-                turning = True
+    cdef list loops = list(_loops)
+    wakeup_inherit(loops)
+    for loop in loops:
+        if loop_inherit(loop):
+            turning = True
+    natives_inherit()
+    descriptors_give_back()     # those of stranded loops
     if not turning:
         _local.tenancy = None
+
+
+cdef bint loop_inherit(Loop self) except -1:
+    """Abandon it. True: this thread turns it right now."""
+    cdef loop_t* c = self.c
+    cdef bint turning = c.running or c.handling != 0
+    if c.stranded:
+        return False            # by an earlier fork
+    if turning and c.thread != PyThread_get_thread_ident():
+        loop_strand(self)
+        return False
+    loop_belong_here(self)      # there is no other thread
+    if c.closed:
+        return False
+    embed_forget(self, False)
+    loop_own_after_fork(c)
+    loop_abandon(c)
+    if turning:
+        uv.uv_stop(&c.uv)
+    return turning
+
+
+cdef int wakeup_inherit(list loops) except -1:
+    """A signal for the child must not be told to the parent, which reads the other end of that pipe."""
+    cdef Loop loop
+    cdef int current = signal.set_wakeup_fd(-1)
+    if current == -1:
+        return 0
+    for loop in loops:
+        if not loop.c.closed and (loop.c.wakeup[1] == current or host_hears_signals(loop, current)):
+            return 0
+    wakeup_set(current)         # somebody else's
+    return 0
+
+
+cdef int loop_strand(Loop self) except -1:
+    """Its thread was in the middle of something and is not here: nothing of it is used, or freed, ever."""
+    self.c.dead = self.c.closed = self.c.stranded = True
+    self.c.thread = 0           # the next thread may be given the number of that one
+    Py_INCREF(self)
+    return 0
 
 
 _at_exit(_close_at_exit)

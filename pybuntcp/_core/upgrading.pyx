@@ -72,6 +72,7 @@ cdef socket_t* heir_new(socket_t* raw, Handlers handlers, object data, object co
     cdef Handlers bound = handlers_for(handlers, <Loop>loop.owner)
     cdef context_t* context = context_copy(context_of(raw))
     cdef socket_t* s = NULL
+    cdef unsigned long stamp = descriptors_stamp()
     cdef int fd
     cdef int rc
     context_install(loop, context, bound)
@@ -82,12 +83,13 @@ cdef socket_t* heir_new(socket_t* raw, Handlers handlers, object data, object co
     Py_INCREF(data)
     context.data = <PyObject*>data
     fd = net.pbt_duplicate(stream_fd(raw))
-    rc = -net.errno if fd < 0 else socket_adopt(loop, context, fd, &s)
+    rc = -net.errno if fd < 0 else socket_adopt(loop, context, fd, stamp, &s)
     context_release(loop, context)
     if rc < 0:
         if fd >= 0:
             net.close(fd)
         raise error_from_code(rc, "upgrade_tls")
+    s.flags |= S_SHARED
     return s
 
 
@@ -132,13 +134,14 @@ cdef int face_retire(Socket self) except -1:
     self.record.bytes_read = raw.bytes_read
     self.record.bytes_written = output_written(raw)
     self.record.detached = True
-    raw.flags = (raw.flags | S_ENDED) & ~(S_OPENED | S_COUNTED)
+    raw.flags = (raw.flags | S_ENDED | S_SHARED) & ~(S_OPENED | S_COUNTED)
     self.s = NULL
     return 0
 
 
 cdef void heir_begin(socket_t* s) noexcept nogil:
     """All that was written before is with the kernel."""
+    s.flags &= ~S_SHARED
     clocks_start_handshake(s)
     stream_queue(s)
     stream_read(s)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pybuntcp"
 CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
-    ("errors", "buffers", "address", "stats", "files", "sink"),
+    ("errors", "buffers", "address", "stats", "files", "descriptors", "sink"),
     ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "tenancy"),
     ("stream", "output", "tail", "sealing"),
     (
