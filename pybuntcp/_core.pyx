@@ -37,7 +37,7 @@ include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
 include "_core/compiling.pyx"   # Handlers; from what users give to a table
 include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
-include "_core/leaving.pyx"     # ... our FIN, and the descriptor's end
+include "_core/closing.pyx"     # ... our FIN, and the descriptor's end
 include "_core/secure.pyx"      # what an engine opens, and handshakes
 include "_core/upgrading.pyx"   # ... in the middle of a plain connection
 include "_core/capi.pyx"        # ... and what else Cython users may ask

@@ -25,7 +25,7 @@ LAYERS = (
         "compiling",
         "clocks",
         "socket",
-        "leaving",
+        "closing",
         "secure",
         "upgrading",
         "capi",

@@ -1,4 +1,4 @@
-"""leaving: our FIN, and when the descriptor may go without a loss.
+"""closing: our FIN, and when the descriptor may go without a loss.
 
 The problem: for bytes of the peer that lie unread at close(2), or come later, a kernel answers with a
 reset, which takes along what we have sent and is not acknowledged.
