@@ -51,4 +51,5 @@ include "_core/connector.pyx"   # one outgoing connection, and what is told of i
 include "_core/dialing.pyx"     # ... happy eyeballs
 include "_core/connecting.pyx"  # connect
 include "_core/running.pyx"     # async handlers
+include "_core/exiting.pyx"     # ... that still run when `async with`, or the program, ends
 include "_core/module.pyx"      # run, stats

@@ -21,7 +21,10 @@ def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
         raise RuntimeError("run() cannot be called while an asyncio loop runs in this thread")
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=_core.new_event_loop) as runner:
-            return runner.run(main)
+            try:
+                return runner.run(main)
+            finally:
+                runner.run(_core.end_handlers())
     return run_without_runner(main, debug)
 
 
@@ -39,6 +42,7 @@ def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> An
         return loop.run_until_complete(main)
     finally:
         try:
+            loop.run_until_complete(_core.end_handlers())
             cancel_tasks(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())

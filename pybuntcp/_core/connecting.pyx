@@ -66,9 +66,9 @@ cdef class Connecting:
     def exception(self):
         """The attempt's error or None; raises as `result` when cancelled or not done."""
         if self.cancelled_:
-            raise asyncio_exception("CancelledError")()
+            raise asyncio_of("CancelledError")()
         if not self.done():
-            raise asyncio_exception("InvalidStateError")("the connection is not settled yet")
+            raise asyncio_of("InvalidStateError")("the connection is not settled yet")
         self.told = True
         return self.error
 

@@ -308,7 +308,7 @@ cdef class Arrival:
 
     def result(self):
         if self.cancelled:
-            raise asyncio_exception("CancelledError")(*(() if self.message is None else (self.message,)))
+            raise asyncio_of("CancelledError")(*(() if self.message is None else (self.message,)))
 
 
 cdef Arrival arrival_new(Loop loop):
@@ -374,8 +374,8 @@ cdef bint host_report(Loop loop, str message, object error, object whose) except
     return True
 
 
-cdef object asyncio_exception(str name):
-    """`CancelledError` or `InvalidStateError`, say: the class."""
+cdef object asyncio_of(str name):
+    """`CancelledError` or `current_task`, say."""
     import asyncio
 
     return getattr(asyncio, name)

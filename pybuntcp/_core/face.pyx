@@ -31,6 +31,10 @@ cdef class Socket:
     them: from another thread every verb is a RuntimeError. After close the verbs give -1,
     False or None; `data`, the addresses and the counters stay readable.
 
+    `with socket:` is `end()` on exit. `async with socket:` also waits until it is closed, as long as `linger_timeout`
+    lets it. Left by an exception or cancelled, it is `close()`, cancels the socket's async handlers, and waits for 1.5 s
+    at most.
+
     Source: Bun's `Socket`, https://bun.com/docs/api/tcp, in snake_case.
     """
     cdef socket_t* s            # borrowed; NULL once the connection is gone
@@ -203,9 +207,7 @@ cdef class Socket:
         return self
 
     async def __aexit__(self, *exception):
-        waiter = face_leave(self)
-        if waiter is not None:
-            await waiter
+        await _socket_exit(self, any(exception))
 
     # ------------------------------------------------------------------ awaiting
 

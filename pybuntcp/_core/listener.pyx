@@ -310,6 +310,10 @@ cdef int listener_reload(Listener self, Handlers handlers, object config) except
 cdef class Listener:
     """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
 
+    `async with listener:` also waits until its connections have closed and their async handlers have ended. Handlers
+    that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
+    once and waits for 1.5 s at most.
+
     Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply),
     kept after stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
     open now.
@@ -449,8 +453,7 @@ cdef class Listener:
         return self
 
     async def __aexit__(self, *exception):
-        self.stop(True)
-        await self.wait_closed()
+        await _listener_exit(self, any(exception))
 
     def __repr__(self):
         where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"

@@ -88,7 +88,7 @@ cdef class SocketReader:
         if size < 0:
             raise reader_incomplete(self, None)
         if size == 0:
-            raise asyncio_exception("LimitOverrunError")(
+            raise asyncio_of("LimitOverrunError")(
                 f"no separator among the first {self.c.limit} bytes", chunk_length(self.c.held)
             )
         return reader_take(self, size, False)
@@ -355,7 +355,7 @@ cdef int reader_tell_end(SocketReader self) except -1:
 cdef object reader_incomplete(SocketReader self, object expected):
     """The end came too early: what there is, in asyncio's exception; or the connection's error."""
     reader_check_end(self, SIZE_MAX)
-    return asyncio_exception("IncompleteReadError")(reader_take(self, SIZE_MAX, True), expected)
+    return asyncio_of("IncompleteReadError")(reader_take(self, SIZE_MAX, True), expected)
 
 
 async def _reader_find(SocketReader self, separator):

@@ -86,14 +86,14 @@ cdef inline record_t* face_record(Socket self) noexcept:
     return self.record if self.record != NULL else &_nothing_recorded
 
 
-cdef Waiter face_leave(Socket self):
+cdef Waiter face_leave(Socket self, bint raised):
     """`end`, and somebody who waits until it is closed. What nobody reads is not waited for."""
     cdef Waiter waiter
     if not face_alive(self) or self.s.flags & S_GONE or loop_of(self.s).dead:
         return None
     waiter = waiter_new(<Loop>loop_of(self.s).owner)
     self.end()
-    if self.s.flags & (S_READER | S_PAUSED | S_BUSY):
+    if raised or self.s.flags & (S_READER | S_PAUSED | S_BUSY):
         socket_close(self.s)
     self.s.flags |= S_WATCHED
     waiter.loop.leaving.setdefault(self, []).append(waiter)

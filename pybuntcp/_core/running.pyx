@@ -97,7 +97,6 @@ cdef int running_ended(Running self, socket_t* s) except -1:
     cdef object task = self.task
     cdef object error = None if task.cancelled() else task.exception()
     cdef bint failed = task.cancelled() or error is not None
-    cdef list others
     handler_enter(owner.c)
     if running_forget(owner, self.socket, self):
         s.flags &= ~S_BUSY
@@ -109,13 +108,22 @@ cdef int running_ended(Running self, socket_t* s) except -1:
         error_handler_raised(s, self.handler, error, self.cause)
     if failed and self.event == E_OPEN and self.cause is None:
         socket_close(s)
+    running_part(self, s, owner)
+    handler_leave(owner.c)
+    loop_kick(owner.c)
+    return 0
+
+
+cdef int running_part(Running self, socket_t* s, Loop owner) except -1:
+    """It counts no more: what waited for it goes on, or waits for another one."""
+    cdef list others
+    if running_forget(owner, self.socket, self):
+        s.flags &= ~S_BUSY
     others = owner.tasks.get(self.socket)
     if not s.flags & S_BUSY:
         socket_go_on(s, self.after)
     elif others:
         (<Running>others[0]).after |= self.after
-    handler_leave(owner.c)
-    loop_kick(owner.c)
     return 0
 
 

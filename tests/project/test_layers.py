@@ -39,6 +39,7 @@ LAYERS = (
         "dialing",
         "connecting",
         "running",
+        "exiting",
         "module",
     ),
 )
