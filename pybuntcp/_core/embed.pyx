@@ -84,20 +84,28 @@ cdef class Raiser:
 
 # ---------------------------------------------------------------------------- attaching
 
-cdef object _get_running_loop = None       # asyncio's, once it is imported
+# asyncio's, once it is imported. Another thread may be importing it right now: each of the two is kept when it is
+# there, whatever else is.
+cdef object _get_running_loop = None
 cdef object _Future = None
 
 
 cdef object host_running():
     """The asyncio loop that runs in this thread, or None."""
-    global _get_running_loop, _Future
+    global _get_running_loop
     if _get_running_loop is None:
-        asyncio = sys.modules.get("asyncio")
-        if getattr(asyncio, "Future", None) is None or getattr(asyncio, "_get_running_loop", None) is None:
-            return None             # another thread imports it just now: no loop runs yet
-        _Future = asyncio.Future
-        _get_running_loop = asyncio._get_running_loop
+        found = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+        if found is None:
+            return None
+        _get_running_loop = found
     return _get_running_loop()
+
+
+cdef object future_new(object host):
+    global _Future
+    if _Future is None:
+        _Future = asyncio_of("Future")      # waits for who imports it
+    return _Future(loop=host)
 
 
 cdef inline object loop_host(Loop self):
@@ -247,7 +255,7 @@ cdef Waiter waiter_new(Loop loop):
     cdef Waiter self = Waiter.__new__(Waiter)
     self.loop = loop
     if host_running() is not None:
-        self.future = _Future(loop=host_awaiting(loop))
+        self.future = future_new(host_awaiting(loop))
     return self
 
 

@@ -347,7 +347,6 @@ _filter.seal = engine_seal
 _filter.notify = engine_notify
 _filter.cut = engine_cut
 _filter.forget = engine_forget
-secure_register(&_filter, begin)
 
 
 # ---------------------------------------------------------------------------- which engine
@@ -355,6 +354,7 @@ secure_register(&_filter, begin)
 _reason = trial()
 _borrowing = _reason == ""
 borrowing = _borrowing
+secure_register(&_filter, begin)    # last: a module that is half there serves nobody
 
 
 def engine_info():
