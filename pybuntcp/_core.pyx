@@ -20,7 +20,7 @@ include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
 include "_core/timers.pyx"      # one wheel for all deadlines
 include "_core/lookups.pyx"     # the threads that ask the system's resolver
 include "_core/loop.pyx"        # the turn, and who holds the GIL
-include "_core/signals.pyx"     # ... and who is told of Ctrl-C
+include "_core/signals.pyx"     # Ctrl-C, while it waits
 include "_core/resolve.pyx"     # names to addresses
 include "_core/selector.pyx"    # what a native asyncio loop selects with
 include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks

@@ -13,7 +13,6 @@ slot too, may have called `call_soon`.
 """
 cimport cython
 import selectors
-import threading
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -33,7 +32,7 @@ cdef class Selector:
     """The selector of `new_event_loop`'s loops; see `selectors.BaseSelector`."""
     cdef Loop loop
     cdef object guests          # a stock selector with asyncio's descriptors
-    cdef bint in_main_thread
+    cdef bint hears_signals
     cdef uint64_t listened      # when we last made sure that signals wake us, in milliseconds
     cdef readonly object register
     cdef readonly object unregister
@@ -93,7 +92,7 @@ cdef int selector_inherit(Selector self) except -1:
 
 
 cdef int selector_belong_here(Selector self) except -1:
-    self.in_main_thread = threading.current_thread() is threading.main_thread()
+    self.hears_signals = signals_come_here()
     return loop_belong_here(self.loop)
 
 
@@ -139,7 +138,7 @@ cdef double selector_hear_signals(Selector self, double seconds) except -1:
     """
     cdef uint64_t now
     cdef int whose
-    if not self.in_main_thread or self.loop.c.wakeup[1] < 0:
+    if not self.hears_signals or self.loop.c.wakeup[1] < 0:
         return seconds
     now = clock_now()
     if now - self.listened < SIGNALS_MILLISECONDS:

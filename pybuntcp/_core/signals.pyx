@@ -1,22 +1,37 @@
-"""signals: how a loop that waits learns that Python was sent a signal.
+"""signals: how a signal wakes a loop that waits.
 
-libuv waits again when a signal interrupts epoll_wait, so Python would not notice Ctrl-C before
-the next event. Python can write a byte to a descriptor for every signal: it is given the end of
-a pipe whose other end the loop polls.
+The problem: libuv waits again when a signal interrupts its poll, so Python would not notice Ctrl-C
+before the next event. Python can write a byte to a descriptor for every signal: ours, for as long
+as the loop turns, or, of a native loop, until it closes.
 
-Owns that descriptor while it is ours, and gives back whose it was before.
+Only one thread may set that descriptor: the one that `signal` takes for the main one. That need not be
+`threading.main_thread()`, and a subinterpreter has none. So `signal` itself is asked; everywhere else
+signals are simply not watched.
 """
 import signal
-import threading
 
 from cpython.exc cimport PyErr_CheckSignals
 
 from pybuntcp._c cimport net, uv
 
+cdef enum:
+    NO_DESCRIPTOR = 1 << 30     # a number that none has
+
+
+cdef bint signals_come_here() except -1:
+    """May this thread set the wakeup descriptor? It is asked with one that does not exist, which changes nothing."""
+    try:
+        signal.set_wakeup_fd(NO_DESCRIPTOR)
+    except ValueError:
+        return False
+    except OSError:
+        pass
+    return True
+
 
 cdef object loop_watch_signals(loop_t* self):
-    """Point the wakeup descriptor at this loop (main thread only); gives what to put back."""
-    if self.wakeup[1] < 0 or threading.current_thread() is not threading.main_thread():
+    """Point the wakeup descriptor at this loop, where that can be done; gives what to put back, or None."""
+    if self.wakeup[1] < 0 or not signals_come_here():
         return None
     return signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
 
@@ -56,7 +71,7 @@ cdef void wakeup_give_back(loop_t* self) noexcept:
     cdef int current
     if not self.wakeup_taken:
         return
-    if threading.current_thread() is not threading.main_thread():
+    if not signals_come_here():
         self.wakeup[0] = self.wakeup[1] = -1        # only that thread may: the pipe stays open
         return
     current = signal.set_wakeup_fd(-1)

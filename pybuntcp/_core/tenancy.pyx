@@ -238,7 +238,7 @@ cdef bint loop_inherit(Loop self) except -1:
 cdef int wakeup_inherit(list loops) except -1:
     """A signal for the child must not be told to the parent, which reads the other end of that pipe."""
     cdef Loop loop
-    cdef int current = signal.set_wakeup_fd(-1)
+    cdef int current = signal.set_wakeup_fd(-1) if signals_come_here() else -1
     if current == -1:
         return 0
     for loop in loops:
