@@ -9,10 +9,13 @@ Promises that what is wrong is refused by an error that names the option. Does n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import ssl
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
@@ -77,7 +80,7 @@ def digest_of(options: TLSOptions, materials: Materials) -> bytes:
     """Of all that a context is made of, files included."""
     made = hashlib.sha256(repr(words_of(options)).encode("utf-8", "surrogatepass"))
     if options.dh_params_file is not None:
-        made.update(contents("dh_params_file", options.dh_params_file))
+        made.update(hashlib.sha256(contents("dh_params_file", options.dh_params_file)).digest())
     for pem in (materials.cert, materials.key, materials.ca, materials.crl):
         made.update(repr(None if pem is None else [(part.name, len(part.pem)) for part in pem.parts]).encode())
         for part in pem.parts if pem is not None else ():
@@ -130,8 +133,7 @@ def context_of(protocol: int, options: TLSOptions, materials: Materials, identit
         context.set_alpn_protocols(alpn_names(options.alpn_protocols))
     if options.secure_options is not None:
         added = integer("secure_options", options.secure_options, 0, 2**63 - 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # OP_NO_TLSv1_3 does what it says
+        with without_warnings(bool(added & sum(OFF.values()))):
             context.options |= added
         check_versions(context)
     if options.dh_params_file is not None:
@@ -148,9 +150,33 @@ def set_versions(context: ssl.SSLContext, options: TLSOptions) -> None:
     most = version("max_version", options.max_version, ssl.TLSVersion.TLSv1_3)
     if least > most:
         raise ValueError(f"min_version {least.name} is more than max_version {most.name}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for TLS 1.0 knows
+    with without_warnings(least < ssl.TLSVersion.TLSv1_2):
         context.minimum_version, context.maximum_version = least, most
+
+
+class Filters:
+    """Warnings' filters are the process's: of two threads that change them at once, one would leave the other's behind."""
+
+    lock = threading.Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        """In a child that was forked while another thread had it."""
+        cls.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=Filters.renew)
+
+
+@contextlib.contextmanager
+def without_warnings(quiet: bool) -> Iterator[None]:
+    """Whoever asks for TLS 1.0, or says OP_NO_TLSv1_3, knows, and is not warned. Who does not changes no filter."""
+    if not quiet:
+        yield
+        return
+    with Filters.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 OFF = {

@@ -12,6 +12,8 @@ cdef extern from * nogil:
     #include <stdint.h>
     #include <stddef.h>
 
+    typedef int (*pbt_choose)(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*);
+
     #define PBT_OPENSSL(R, O) \\
       R(const char*, OpenSSL_version, (int)) \\
       R(int, CRYPTO_get_ex_new_index, (int, long, void*, void*, void*, void*)) \\
@@ -81,7 +83,7 @@ cdef extern from * nogil:
       R(int, i2d_X509, (const void*, unsigned char**)) \\
       R(int, SSL_set_session_id_context, (void*, const unsigned char*, unsigned int)) \\
       R(int, SSL_CTX_set_ciphersuites, (void*, const char*)) \\
-      R(void, SSL_CTX_set_alpn_select_cb, (void*, int (*)(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*), void*)) \\
+      R(void, SSL_CTX_set_alpn_select_cb, (void*, pbt_choose, void*)) \\
       R(void, SSL_CTX_set_client_hello_cb, (void*, int (*)(void*, int*, void*), void*)) \\
       R(void, SSL_SESSION_get0_ticket, (const void*, const unsigned char**, size_t*)) \\
       R(int, SSL_get_shared_sigalgs, (void*, int, int*, int*, int*, unsigned char*, unsigned char*)) \\
@@ -124,6 +126,9 @@ cdef extern from * nogil:
     static void* pbt_catch_end(void) { pbt_catching = 0; return pbt_caught; }
     static int pbt_accept_any(int preverified, void* store) { (void)preverified; (void)store; return 1; }
     """
+    ctypedef int (*choose "pbt_choose")(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int,
+                                        void*) noexcept nogil
+
     ctypedef struct openssl "pbt_openssl":
         const char* (*OpenSSL_version)(int) noexcept nogil
         int (*CRYPTO_get_ex_new_index)(int, long, void*, void*, void*, void*) noexcept nogil
@@ -193,7 +198,7 @@ cdef extern from * nogil:
         int (*i2d_X509)(const void*, unsigned char**) noexcept nogil
         int (*SSL_set_session_id_context)(void*, const unsigned char*, unsigned int) noexcept nogil
         int (*SSL_CTX_set_ciphersuites)(void*, const char*) noexcept nogil
-        void (*SSL_CTX_set_alpn_select_cb)(void*, int (*)(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*) noexcept nogil, void*) noexcept nogil
+        void (*SSL_CTX_set_alpn_select_cb)(void*, choose, void*) noexcept nogil
         void (*SSL_CTX_set_client_hello_cb)(void*, int (*)(void*, int*, void*) noexcept, void*) noexcept nogil
         void (*SSL_SESSION_get0_ticket)(const void*, const unsigned char**, size_t*) noexcept nogil
         int (*SSL_get_shared_sigalgs)(void*, int, int*, int*, int*, unsigned char*, unsigned char*) noexcept nogil

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 from support import TIMEOUT
@@ -12,6 +15,7 @@ from support_tls import CLIENT_TLS
 
 import pybuntcp
 from pybuntcp import contexts
+from pybuntcp.tls import read_client
 
 THREADS = 6
 ROUNDS = 30
@@ -77,6 +81,50 @@ def test_the_cache_of_contexts_in_several_threads(switching):
 
     assert in_threads(work) == []
     assert 0 < len(cache.kept) <= contexts.KEPT
+
+
+OLD = pybuntcp.TLSOptions(min_version="TLSv1", max_version="TLSv1.1")
+OFF = {"secure_options": int(ssl.OP_NO_TLSv1_3)}
+
+
+@pytest.mark.parametrize("options", [OLD, pybuntcp.TLSOptions()], ids=["old versions", "default versions"])
+def test_the_filters_of_warnings_are_as_they_were(switching, options):
+    """They are the process's, and the standard library warns of what was asked for."""
+
+    def work(number):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for _ in range(500):
+            contexts.set_versions(context, options)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        assert in_threads(work) == []
+        assert warnings.filters == before
+    assert [str(each.message) for each in told] == []
+
+
+def test_a_child_is_forked_while_another_thread_changes_the_filters():
+    with contexts.Filters.lock:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                read_client({**CLIENT_TLS, **OFF}, "localhost")
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(waited(child)) == 0
+
+
+def waited(child):
+    """A child that hangs is ended."""
+    timer = threading.Timer(TIMEOUT, os.kill, (child, 9))
+    timer.start()
+    try:
+        return os.waitpid(child, 0)[1]
+    finally:
+        timer.cancel()
 
 
 def test_loops_are_made_and_end_in_several_threads(switching):
