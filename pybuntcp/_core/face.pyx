@@ -173,7 +173,7 @@ cdef class Socket:
             socket_ref(self.s)
 
     def unref(self):
-        """Let `run()` return though this socket is open, once nothing of it is pending."""
+        """Let `run()` return though this socket is open, or has bytes to send: those wait for the next."""
         if face_alive(self):
             socket_unref(self.s)
 

@@ -118,6 +118,7 @@ cdef int heir_inherit(socket_t* s, Socket self) except -1:
     raw.tcp.data = own
     own.heir = s
     context_of(s).forebear = raw
+    socket_unref(raw)               # the heir counts, which lives as long
     raw.flags |= S_PAUSED           # what comes is not for it
     stream_stop(raw)
     clocks_forget_user(raw)
