@@ -98,7 +98,7 @@ def connect(
     """Connect; starts at once, and gives a `Connecting` to await, ask or cancel.
 
     All addresses of a name are tried (happy eyeballs); `localhost` reaches whichever family
-    listens. Then `open(socket)`, or `connect_error(socket, error)` once, from the loop, never
+    listens; a name that is not ASCII needs the extra `pybuntcp[idna]`. Then `open(socket)`, or `connect_error(socket, error)` once, from the loop, never
     before this call has returned.
 
     socket: the handlers; None opens paused. timeout: seconds for name and connection together;

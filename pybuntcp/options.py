@@ -1,7 +1,7 @@
 """options: what `listen` and `connect` are asked for, checked before any I/O.
 
 Owns one dataclass for each call, with every option in the shape the core takes: numbers in
-range, names as str with their encoded form beside, "for ever" as infinity; and `TLSOptions`, whose
+range, names as str with what is looked up beside (see names), "for ever" as infinity; and `TLSOptions`, whose
 options tls.py checks.
 Promises a TypeError or ValueError that names the option. Knows no sockets.
 """
@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
+
+from .names import to_ascii
 
 if TYPE_CHECKING:
     import ssl  # a program without TLS does not import it
@@ -103,8 +105,9 @@ class TLSOptions:
     certificates, and nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those. passphrase: of an encrypted key.
     key_file, cert_file, ca_file, dh_params_file: paths instead.
 
-    server_name: what a client asks for and what the certificate must be for; None = the host connected to. On a server
-    it says nothing. request_cert: a server asks clients for a certificate, which needs ca. reject_unauthorized: a peer whose
+    server_name: what a client asks for and what the certificate must be for; None = the host connected to. A final dot
+    is no part of it; what is not ASCII is asked for and checked as IDNA's A-label. On a server it says nothing.
+    request_cert: a server asks clients for a certificate, which needs ca. reject_unauthorized: a peer whose
     certificate does not verify is refused; False is the only way to accept one (`Socket.authorized` tells).
 
     alpn_protocols: names (str or bytes), in order of preference, or their wire format as bytes. ciphers: OpenSSL's
@@ -215,7 +218,7 @@ def read_tls(value: Any, server: bool, hostname: str | None) -> Any:
 
 
 def host(option: str, value: Any) -> bytes:
-    """A host name or IP literal; brackets around an IPv6 literal are taken off."""
+    """A host name, as it is looked up, or an IP literal; brackets around an IPv6 literal are taken off."""
     if not isinstance(value, str):
         raise TypeError(f"{option} must be a str, not {type(value).__name__!r}")
     if "\0" in value:
@@ -225,7 +228,7 @@ def host(option: str, value: Any) -> bytes:
     if not value:
         raise ValueError(f"{option} must not be empty")
     try:
-        return str(value).encode()
+        return (value if ":" in value else to_ascii(option, value)).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{option} is not a valid name: {error}") from error
 

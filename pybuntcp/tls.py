@@ -19,6 +19,7 @@ from typing import Any
 from . import _tls
 from .contexts import NAMES, Cache, can_be_kept, client_context, context_of, digest_of
 from .identity import identity_of
+from .names import of_host, of_peer
 from .options import TLSOption, TLSOptions, boolean, text
 from .pem import Materials, alpn_names, materials_of, naming, readable
 
@@ -103,7 +104,7 @@ def hosts_of(sni: Any) -> dict[str, Asked]:
 
 def host_name(name: Any) -> str:
     """As clients ask for it; what none can ask for is refused."""
-    host = str(name).lower().rstrip(".")
+    host = of_host("a name", str(name))
     labels = host.removeprefix("*.").split(".")
     if host == "*":
         raise ValueError("a client that asks for no name of these gets the listener's own certificate")
@@ -158,14 +159,7 @@ def expected_name(checked: bool, name: Any, host: str | None) -> str | None:
         if checked:
             raise ValueError("server_name is required: without a hostname the certificate cannot be checked")
         return None
-    found = found.strip("[]")
-    if ":" in found:
-        found = found.partition("%")[0]  # the zone of an address says nothing to the peer
-    with naming("server_name"):
-        if found.startswith("."):
-            raise ValueError(f"a name does not begin with a dot: {found!r}")
-        found.encode("idna")
-    return found
+    return of_peer("server_name", found)
 
 
 # ---------------------------------------------------------------------------- for the engine
@@ -283,7 +277,7 @@ class ServerConfig(OptionsConfig):
 
     def host(self, name: str) -> ServerConfig:
         """Whose certificate a client gets that asks for this name."""
-        name = name.lower().rstrip(".")
+        name = name.lower().removesuffix(".")
         return self.hosts.get(name) or self.hosts.get("*." + name.partition(".")[2]) or self
 
 

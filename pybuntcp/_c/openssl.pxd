@@ -61,7 +61,7 @@ cdef extern from * nogil:
       R(int, X509_VERIFY_PARAM_set1_host, (void*, const char*, size_t)) \\
       R(int, X509_VERIFY_PARAM_set1_ip_asc, (void*, const char*)) \\
       R(int, X509_VERIFY_PARAM_set1_ip, (void*, const unsigned char*, size_t)) \\
-      R(void, X509_VERIFY_PARAM_set_hostflags, (void*, unsigned int)) \\
+      R(unsigned int, X509_VERIFY_PARAM_get_hostflags, (const void*)) \\
       R(int, SSL_export_keying_material, (void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int)) \\
       R(size_t, SSL_get_finished, (const void*, void*, size_t)) \\
       R(size_t, SSL_get_peer_finished, (const void*, void*, size_t)) \\
@@ -176,7 +176,7 @@ cdef extern from * nogil:
         int (*X509_VERIFY_PARAM_set1_host)(void*, const char*, size_t) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_ip_asc)(void*, const char*) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_ip)(void*, const unsigned char*, size_t) noexcept nogil
-        void (*X509_VERIFY_PARAM_set_hostflags)(void*, unsigned int) noexcept nogil
+        unsigned int (*X509_VERIFY_PARAM_get_hostflags)(const void*) noexcept nogil
         int (*SSL_export_keying_material)(void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int) noexcept nogil
         size_t (*SSL_get_finished)(const void*, void*, size_t) noexcept nogil
         size_t (*SSL_get_peer_finished)(const void*, void*, size_t) noexcept nogil
@@ -233,11 +233,11 @@ cdef extern from * nogil:
         SSL_VERIFY_NONE "0"
         SSL_VERIFY_PEER "1"
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT "2"
-        NO_PARTIAL_WILDCARDS "4"
         ALPN_CHOSEN "0"
         ALPN_NONE_IN_COMMON "2"
         PARAM_OVERWRITE "0x2"
         PARAM_RESET_FLAGS "0x4"
+        NEVER_CHECK_SUBJECT "0x20"
         CTRL_SET_MAX_SEND_FRAGMENT "52"
         CTRL_SET_TLSEXT_HOSTNAME "55"
         CTRL_SET_TLSEXT_DEBUG_CB "56"

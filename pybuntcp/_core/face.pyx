@@ -360,11 +360,14 @@ cdef class Socket:
         return secure_ask(self, "get_ephemeral_key_info")
 
     def get_servername(self):
-        """The name a client asks for (SNI), or None."""
+        """The name a client asks for (SNI), as it is sent: an A-label (`xn--...`) if it is international; or None."""
         return secure_ask(self, "get_servername")
 
     def set_servername(self, name):
-        """Ask for another name. False: the handshake has begun. Errors: ValueError on a server."""
+        """Ask for another name, which the certificate must be for. False: the handshake has begun.
+
+        Errors: ValueError on a server, and for what can be no name.
+        """
         return bool(secure_ask(self, "set_servername", name))
 
     def set_max_send_fragment(self, size):

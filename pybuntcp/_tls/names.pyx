@@ -67,7 +67,7 @@ cdef object secured_name(Secured self):
     if self.c.ssl == NULL:
         return secured_name_without(self)
     name = self.c.asked if self.server else api.SSL_get_servername(self.c.ssl, 0)
-    return None if name == NULL else name.decode("ascii", "replace")
+    return None if name == NULL or not (<bytes>name).isascii() else name.decode("ascii")
 
 
 cdef object secured_name_without(Secured self):
@@ -76,10 +76,6 @@ cdef object secured_name_without(Secured self):
     if self.server and not hasattr(self.config, "host"):
         raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")
     return self.asked if self.server else None if name is None or is_address(name) else name
-
-
-cdef bytes name_encoded(str name):
-    return name.encode() if is_address(name) else name.encode("idna")
 
 
 cdef bint is_address(str name) except -1:

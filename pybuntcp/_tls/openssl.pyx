@@ -73,3 +73,8 @@ cdef bint is_plain_object(object one) except -1:
         if getattr(type(one), name, None) is not getattr(ssl.SSLObject, name):
             return False
     return True
+
+
+cdef unsigned int host_flags(void* connection) noexcept:
+    """How names are compared: whether a certificate's common name counts, say. A connection has its context's."""
+    return api.X509_VERIFY_PARAM_get_hostflags(api.SSL_get0_param(connection))

@@ -7,6 +7,7 @@ what only OpenSSL itself can tell raises `NotImplementedError`.
 """
 cimport cython
 import ssl
+from pybuntcp.names import of_peer
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free
@@ -252,7 +253,8 @@ cdef class Secured:
             return False
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(f"name must be a str that is not empty, not {name!r}")
-        encoded = name_encoded(name)
+        name = of_peer("name", name)
+        encoded = name.encode()
         if api.SSL_ctrl(self.c.ssl, c.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded) != 1:
             raise refused(f"name: OpenSSL does not take {name!r}")
         self.expected = name
@@ -290,12 +292,11 @@ cdef class Secured:
         api.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>name, <unsigned int>len(name))
 
     def check_name(self, str name):
-        """Have verification look at the name, too."""
+        """Have verification look at the name, too, by the flags that the context has for that."""
         cdef void* param = api.SSL_get0_param(self.c.ssl)
-        cdef bytes encoded = name_encoded(name)
+        cdef bytes encoded = name.encode()
         api.X509_VERIFY_PARAM_set1_host(param, NULL, 0)
         api.X509_VERIFY_PARAM_set1_ip(param, NULL, 0)
-        api.X509_VERIFY_PARAM_set_hostflags(param, c.NO_PARTIAL_WILDCARDS)
         if is_address(name):
             taken = api.X509_VERIFY_PARAM_set1_ip_asc(param, encoded)
         else:
@@ -309,13 +310,13 @@ cdef class Secured:
     def is_for(self, str name):
         """Is the peer's certificate for this name? OpenSSL asks that where it verifies; not of a session resumed."""
         cdef void* found = peer_certificate(self.c.ssl)
-        cdef bytes encoded = name_encoded(name)
+        cdef bytes encoded = name.encode()
         if found == NULL:
             return False
         try:
             if is_address(name):
                 return api.X509_check_ip_asc(found, encoded, 0) == 1
-            return api.X509_check_host(found, encoded, len(encoded), c.NO_PARTIAL_WILDCARDS, NULL) == 1
+            return api.X509_check_host(found, encoded, len(encoded), host_flags(self.c.ssl), NULL) == 1
         finally:
             api.X509_free(found)
 

@@ -72,6 +72,8 @@ cdef tuple trial_contexts():
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
+        client.hostname_checks_common_name = False
     return client, server
 
 
@@ -83,6 +85,8 @@ cdef str trial_of_contexts(object client, object server):
         return "the connection behind an ssl.SSLObject cannot be found"
     if api.SSL_CTX_get_options(api.SSL_get_SSL_CTX(one.c.ssl)) & 0xFFFFFFFF != client.options & 0xFFFFFFFF:
         return "the context behind a connection is not the one that it was made of"
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME and not host_flags(one.c.ssl) & c.NEVER_CHECK_SUBJECT:
+        return "a connection does not compare names as its context says"
     memset(&room, 0, sizeof(room))
     room.plain_room = 2 * RECORD
     room.plain = <char*>calloc(1, room.plain_room)
