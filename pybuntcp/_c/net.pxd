@@ -9,11 +9,16 @@ cdef extern from * nogil:
     #endif
     #include <errno.h>
     #include <fcntl.h>
+    #include <limits.h>
+    #include <net/if.h>
     #include <netdb.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <poll.h>
     #include <stddef.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
     #ifdef __linux__
     #include <linux/sockios.h>
     #endif
@@ -170,6 +175,21 @@ cdef extern from * nogil:
         return -1;
     #endif
     }
+    /* An interface by its name or its number (RFC 4007, section 11.2); 0: there is none. */
+    static unsigned int pbt_zone_index(const char* zone) {
+        char name[IF_NAMESIZE];
+        char* end;
+        unsigned long number;
+        unsigned int index = strlen(zone) < sizeof name ? if_nametoindex(zone) : 0;
+        if (index != 0 || zone[0] < '0' || zone[0] > '9') return index;
+        number = strtoul(zone, &end, 10);
+        if (*end != 0 || number > UINT_MAX || !if_indextoname((unsigned int)number, name)) return 0;
+        return (unsigned int)number;
+    }
+    /* Its name, or the number of one that is gone. */
+    static void pbt_zone_name(unsigned int index, char name[IF_NAMESIZE]) {
+        if (if_indextoname(index, name) == NULL) snprintf(name, IF_NAMESIZE, "%u", index);
+    }
     /* 0 for a connected stream socket, else a negative errno. */
     static int pbt_check_connected(int fd) {
         struct sockaddr_storage name;
@@ -226,9 +246,9 @@ cdef extern from * nogil:
         AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, IPPROTO_IPV6
         SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_TYPE
         SO_ACCEPTCONN, SO_ERROR, IPV6_V6ONLY, TCP_NODELAY, PBT_KEEPIDLE, SHUT_WR
-        AI_ADDRCONFIG, INET6_ADDRSTRLEN
+        AI_ADDRCONFIG, INET6_ADDRSTRLEN, IF_NAMESIZE
         EAGAIN, EINTR, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINVAL
-        EINPROGRESS, ENOTSOCK, ENOTCONN, EPROTO, EPROTONOSUPPORT, EBADF, EOPNOTSUPP
+        EINPROGRESS, ENODEV, ENOTSOCK, ENOTCONN, EPROTO, EPROTONOSUPPORT, EBADF, EOPNOTSUPP
 
     cdef struct sockaddr:
         unsigned short sa_family
@@ -283,6 +303,8 @@ cdef extern from * nogil:
     int close(int)
     size_t pbt_discard(int)
     int pbt_check_connected(int)
+    unsigned int pbt_zone_index(const char*)
+    void pbt_zone_name(unsigned int, char*)
     int pbt_under_way(int, int)
     int pbt_untaken(int)
     int getpid()

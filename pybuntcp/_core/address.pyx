@@ -25,13 +25,18 @@ cdef struct address_t:
     address_u name
 
 
-cdef bint address_parse(address_t* self, bytes host, int port) noexcept:
-    """Read an IPv4 or IPv6 literal (an interface after % too). False: not a literal."""
+cdef int address_parse(address_t* self, bytes host, int port) noexcept:
+    """Read an IPv4 or IPv6 literal. 1: it was one; 0: it was none; -ENODEV: its zone is no interface."""
+    cdef bytes literal, percent, zone
     memset(self, 0, sizeof(address_t))
+    literal, percent, zone = host.partition(b"%")
     if uv.uv_ip4_addr(host, port, &self.name.v4) == 0:
         self.size = sizeof(net.sockaddr_in)
-    elif uv.uv_ip6_addr(host, port, &self.name.v6) == 0:
+    elif uv.uv_ip6_addr(literal, port, &self.name.v6) == 0:
         self.size = sizeof(net.sockaddr_in6)
+        if percent:
+            self.name.v6.sin6_scope_id = net.pbt_zone_index(zone)
+            return 1 if self.name.v6.sin6_scope_id != 0 else -net.ENODEV
     return self.size != 0
 
 
@@ -78,11 +83,18 @@ cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
 
 
 cdef bint address_literal(const address_t* self, char* text, size_t room) noexcept nogil:
-    """Write the IP literal, if it is one."""
+    """Write the IP literal, if it is one: with the zone that it is valid in, so that it can be dialled."""
+    cdef size_t end
     if self.name.any.sa_family == net.AF_INET:
         return uv.uv_inet_ntop(net.AF_INET, &self.name.v4.sin_addr, text, room) == 0
     if self.name.any.sa_family == net.AF_INET6:
-        return uv.uv_inet_ntop(net.AF_INET6, &self.name.v6.sin6_addr, text, room) == 0
+        if uv.uv_inet_ntop(net.AF_INET6, &self.name.v6.sin6_addr, text, room) != 0:
+            return False
+        end = strnlen(text, room)
+        if self.name.v6.sin6_scope_id != 0 and end + 1 + net.IF_NAMESIZE <= room:
+            text[end] = c"%"
+            net.pbt_zone_name(self.name.v6.sin6_scope_id, text + end + 1)
+        return True
     return False
 
 
@@ -106,13 +118,13 @@ cdef int address_port_number(const address_t* self) noexcept nogil:
 
 cdef object address_host(const address_t* self):
     """The IP literal, or a unix socket's path ("" when it has none)."""
-    cdef char text[64]
+    cdef char text[64]          # INET6_ADDRSTRLEN, a percent sign, IF_NAMESIZE
     cdef const char* path
     cdef size_t length = 0
     if self.size == 0:
         return None
     if address_literal(self, text, sizeof(text)):
-        return text.decode()
+        return os.fsdecode(text)
     path = address_path(self, &length)
     return os.fsdecode(path[:length])
 

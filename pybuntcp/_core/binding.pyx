@@ -105,11 +105,14 @@ cdef int listener_bind_fd(int fd, address_t* name, options) except -2:
 
 cdef int listener_resolve(address_t* name, options) except -1:
     """Where to bind: a unix name, an IP literal, or the resolver's first answer."""
+    cdef int rc
     if options.unix is not None:
         return unix_name(name, options.unix, "listen")
-    if address_parse(name, options.host, options.port):
-        return 0
-    resolve_now(name, options.host, options.port)
+    rc = address_parse(name, options.host, options.port)
+    if rc < 0:
+        raise error_from_code(rc, "listen", options.address, options.port)
+    if rc == 0:
+        resolve_now(name, options.host, options.port)
     return 0
 
 

@@ -158,7 +158,7 @@ def connect_on(handlers, options):
     if options.local is None:
         self.local_port = options.local_port
     else:
-        address_parse(&self.local, options.local, options.local_port)
+        self.nowhere = address_parse(&self.local, options.local, options.local_port) < 0
     try:
         connector_start(self, options)
     except BaseException:

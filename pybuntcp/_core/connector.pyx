@@ -32,6 +32,7 @@ cdef struct connector_t:
     attempt_t* attempts         # those still out
     address_t local             # where to connect from; size 0 = anywhere
     int local_port              # ... but from this port; 0 = any
+    bint nowhere                # ... or from an interface that there is not
     bint starting               # inside connect(): outcomes are posted
     lookup_t* lookup            # that is out; NULL: none
     bint posted
@@ -68,6 +69,7 @@ cdef connector_t* connector_new(Loop loop, context_t* context) except NULL:
 
 cdef int connector_start(connector_t* self, options) except -1:
     """Begin. What fails at once is an outcome like any other."""
+    cdef int rc
     self.starting = True
     if not isinf(options.timeout):
         alarm_arm(self.loop, &self.deadline, deadline_after(options.timeout))
@@ -76,10 +78,16 @@ cdef int connector_start(connector_t* self, options) except -1:
             connector_adopt(self, options.fd)
         elif options.unix is not None:
             connector_start_unix(self, options.unix)
-        elif names_from_literal(&self.names, options.host, options.port):
-            connector_dial_next(self)
+        elif self.nowhere:
+            connector_settle(self, -net.ENODEV)
         else:
-            connector_look_up(self, options.host, options.port)
+            rc = names_from_literal(&self.names, options.host, options.port)
+            if rc < 0:
+                connector_settle(self, rc)
+            elif rc > 0:
+                connector_dial_next(self)
+            else:
+                connector_look_up(self, options.host, options.port)
     finally:
         self.starting = False
     return 0
@@ -326,10 +334,12 @@ cdef object connector_error(connector_t* self):
         return error_from_code(self.error, "connect", f"fd {options.fd}")
     if options.unix is not None:
         return error_from_code(self.error, "connect", options.unix)
+    if self.nowhere:
+        return error_from_code(self.error, "bind", options.local.decode(), options.local_port or None)
     if self.failed < self.names.count:
         return error_from_code(self.error, "connect",
                                address_host(&self.names.each[self.failed]), options.port)
-    syscall = "connect" if self.error == uv.UV_ETIMEDOUT else "getaddrinfo"
+    syscall = "connect" if self.error == uv.UV_ETIMEDOUT or self.error == -net.ENODEV else "getaddrinfo"
     return error_from_code(self.error, syscall, options.hostname, options.port)
 
 

@@ -235,7 +235,7 @@ cdef class Socket:
 
     @property
     def remote_address(self):
-        """The peer's IP literal, or a unix socket's path ("" when it has none)."""
+        """The peer's IP literal ("fe80::1%eth0" with a zone), or a unix socket's path ("" when it has none)."""
         cdef address_t name
         face_address(self, True, &name)
         return address_host(&name)

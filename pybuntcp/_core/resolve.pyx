@@ -28,18 +28,21 @@ cdef bint names_room(names_t* self, size_t count) noexcept nogil:
 
 
 cdef int names_from_literal(names_t* self, bytes host, int port) except -1:
-    """1: an IP literal or localhost, now known; 0: a name to be looked up."""
+    """1: an IP literal or localhost, now known; 0: a name to be looked up; -ENODEV: see `address_parse`."""
+    cdef int rc
     if not names_room(self, 2):
         raise MemoryError()
     if host.lower().rstrip(b".") == b"localhost":
         address_parse(&self.each[0], b"::1", port)
         address_parse(&self.each[1], b"127.0.0.1", port)
         self.count = 2
-    elif address_parse(&self.each[0], host, port):
+        return 1
+    rc = address_parse(&self.each[0], host, port)
+    if rc > 0:
         self.count = 1
     else:
         names_free(self)
-    return self.count != 0
+    return rc
 
 
 cdef bint names_from_answer(names_t* self, const net.addrinfo* answer) noexcept nogil:
