@@ -51,7 +51,8 @@ def listen(
 
     socket: the handlers, see `Handlers`. Where: `hostname` with `port` (0 picks one, told by
     `listener.port`; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
-    it abstract), or `fd`, a listening descriptor, which is adopted.
+    it abstract), or `fd`, a listening descriptor, which is adopted: closed by us, and not inherited by programs that
+    this one starts.
 
     data: what `socket.data` of every accepted socket starts with, by reference.
     tls: `TLSOptions`, a mapping with the same keys, or an `ssl.SSLContext`; None = plain.

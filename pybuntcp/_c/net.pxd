@@ -61,11 +61,17 @@ cdef extern from * nogil:
     }
     static int pbt_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
     static int pbt_pipe(int fds[2]) {
+    #if defined(__linux__) || defined(__FreeBSD__)
+        return pipe2(fds, O_NONBLOCK | O_CLOEXEC);
+    #else
         if (pipe(fds)) return -1;
         if (pbt_cloexec_nonblock(fds[0]) < 0) { close(fds[1]); return -1; }
         if (pbt_cloexec_nonblock(fds[1]) < 0) { close(fds[0]); return -1; }
         return 0;
+    #endif
     }
+    /* A descriptor that has become ours is not given to programs that this one starts. */
+    static void pbt_keep_from_children(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
     /* One attempt: bytes sent, 0 when the kernel is full, or -errno. send(2) is cheaper than the
        write(2) of uv_try_write, which takes the way of files, and never raises SIGPIPE. */
     static ssize_t pbt_send(int fd, const struct iovec* parts, int count) {
@@ -296,6 +302,7 @@ cdef extern from * nogil:
     int pbt_socket(int)
     int pbt_duplicate(int fd)
     int pbt_pipe(int*)
+    void pbt_keep_from_children(int fd)
     int pbt_peername(int, sockaddr*, socklen_t*)
     int bind(int, const sockaddr*, socklen_t)
     int listen(int, int)

@@ -53,6 +53,8 @@ def listen_on(Handlers handlers, options):
         rc = listener_start(face.c, loop.c, fd)
         if rc < 0:
             raise error_from_code(rc, "listen", options.address, options.port)
+        if adopted:
+            net.pbt_keep_from_children(fd)
         return face
     except BaseException:
         if face is not None:

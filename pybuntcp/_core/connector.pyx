@@ -98,6 +98,8 @@ cdef void connector_adopt(connector_t* self, int fd) noexcept:
     cdef int rc = net.pbt_check_connected(fd)
     if rc == 0:
         rc = socket_adopt(self.loop, self.context, fd, descriptors_stamp(), &self.won)
+    if rc == 0:
+        net.pbt_keep_from_children(fd)
     connector_settle(self, rc)
 
 

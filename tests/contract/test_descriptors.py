@@ -1,10 +1,12 @@
-"""Contract, Listening (L5): adopted descriptors, listening and connected, and bad ones."""
+"""Contract, Listening (L5) and Process (P3): adopted descriptors, listening and connected, and bad ones; and none is inherited."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket as stdlib
+import subprocess
+import sys
 
 import pytest
 from support import Peer, Recorder, descriptors
@@ -13,7 +15,9 @@ from support_more import (
     QUIET,
     answers,
     connect,
+    linux_only,
     refusal,
+    run_program,
 )
 
 import pybuntcp
@@ -150,3 +154,87 @@ def test_l5_a_descriptor_that_is_ours_already_is_refused_and_goes_on_working(loo
     assert second.names() == ["connect_error"]
     recorder.socket.write(b"unharmed")
     loop.run_until(lambda: recorder.received() == b"unharmed")
+
+
+# ---------------------------------------------------------------- P3: whoever this process starts is given none
+
+
+def inheritable(fd):
+    os.set_inheritable(fd, True)
+    return fd
+
+
+def test_p3_an_adopted_listening_descriptor_is_not_inherited(loop, transport):
+    listener = pybuntcp.listen(fd=inheritable(listening(transport).detach()), socket=QUIET, **transport.server_options)
+    assert not os.get_inheritable(listener.fd)
+    listener.stop()
+    loop.run()
+
+
+def test_p3_an_adopted_connected_descriptor_is_not_inherited(loop):
+    ours, theirs = stdlib.socketpair()
+    with theirs:
+        recorder = Recorder()
+        pybuntcp.connect(fd=inheritable(ours.detach()), socket=recorder.handlers)
+        loop.run_until(lambda: recorder.sockets)
+        assert not os.get_inheritable(recorder.socket.fileno())
+        recorder.socket.terminate()
+        loop.run()
+
+
+@pytest.mark.parametrize("call", [pybuntcp.listen, pybuntcp.connect])
+def test_p3_a_descriptor_that_is_refused_stays_as_it_was(loop, call):
+    fd = inheritable(a_bound_socket())
+    try:
+        if call is pybuntcp.listen:
+            refusal(fd=fd)
+        else:
+            recorder = Recorder()
+            connect(recorder, fd=fd)
+            loop.run_until(lambda: recorder.count("connect_error"))
+        assert os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+@linux_only
+def test_p3_nothing_that_the_loop_and_its_connections_open_is_inherited(transport):
+    """In a process of its own: the loop's own descriptors, and those of both ends of a connection."""
+    source = """
+        def opened(sock):
+            ends.append(sock)
+            if len(ends) == 2:
+                for fd in set(map(int, os.listdir("/dev/fd"))) - before:
+                    try:
+                        inherited.append((fd, os.readlink(f"/proc/self/fd/{fd}")) if os.get_inheritable(fd) else None)
+                    except OSError:
+                        pass  # the one that the list was read from
+                listener.stop(True)
+                for end in ends:
+                    end.terminate()
+
+        ends, inherited = [], []
+        before = set(map(int, os.listdir("/dev/fd")))
+        handlers = {"open": opened, "data": print}
+        where = {"unix": sys.argv[1]} if len(sys.argv) > 1 else {"hostname": "127.0.0.1", "port": 0}
+        listener = pybuntcp.listen(socket=handlers, **where)
+        if len(sys.argv) == 1:
+            where["port"] = listener.port
+        pybuntcp.connect(socket=handlers, **where)
+        pybuntcp.run()
+        say(len(inherited) > 4)
+        say([each for each in inherited if each])
+    """
+    where = [transport.listen_options()["unix"]] if transport.name == "unix" else []
+    assert run_program(source, *where) == [True, []]
+
+
+def test_p3_a_program_that_was_started_does_not_hold_the_port(loop, tcp):
+    listener = pybuntcp.listen(fd=inheritable(listening(tcp).detach()), socket=QUIET)
+    port = listener.port
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+        listener.stop()
+        loop.run()
+        pybuntcp.listen(hostname="127.0.0.1", port=port, socket=QUIET).stop()
+        child.communicate(b"\n")
+    loop.run()
