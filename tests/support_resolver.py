@@ -2,7 +2,7 @@
 
 Owns: the library that is put in front of the system's resolver (LD_PRELOAD), and what such a program begins with.
 Names under "hang.test" do not return until `release()`, and then there is no such name; "good.test" and what is under it
-is 127.0.0.1; `asked()` is the name that was asked for last, as bytes. What a program waits for is that lookups are in the resolver (`hung(count)`), not that time passes.
+is 127.0.0.1; "both.test" is 127.0.0.1 and 127.0.0.2; `asked()` is the name that was asked for last, as bytes. What a program waits for is that lookups are in the resolver (`hung(count)`), not that time passes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ SHIM = r"""
             return EAI_NONAME;
         }
         if (node != NULL && (is_under(node, "good.test") || is_under(node, "good.test."))) node = "127.0.0.1";
+        if (node != NULL && is_under(node, "both.test")) {
+            int rc = real("127.0.0.1", service, hints, result);
+            return rc != 0 ? rc : real("127.0.0.2", service, hints, &(*result)->ai_next);
+        }
         return real(node, service, hints, result);
     }
 """

@@ -246,6 +246,19 @@ cdef extern from * nogil:
     #else
     #define PBT_KEEPIDLE TCP_KEEPIDLE
     #endif
+    /* Where a connection is to come from: 0, or a negative errno. A port that nobody asked for is chosen by
+       connect(2), which may give one and the same to connections with different peers; bind(2) may not. */
+    static int pbt_bind_source(int fd, const struct sockaddr* name, socklen_t size, int any_port) {
+        int on = 1;
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    #ifdef SO_NOSIGPIPE
+        setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+    #endif
+    #ifdef IP_BIND_ADDRESS_NO_PORT
+        if (any_port) setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    #endif
+        return bind(fd, name, size) ? -errno : 0;
+    }
     """
     ctypedef unsigned int socklen_t
     cdef enum:
@@ -301,6 +314,7 @@ cdef extern from * nogil:
     int pbt_accept(int)
     int pbt_socket(int)
     int pbt_duplicate(int fd)
+    int pbt_bind_source(int, const sockaddr*, socklen_t, int)
     int pbt_pipe(int*)
     void pbt_keep_from_children(int fd)
     int pbt_peername(int, sockaddr*, socklen_t*)

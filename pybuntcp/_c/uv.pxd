@@ -22,7 +22,7 @@ cdef extern from "uv.h" nogil:
 
     cdef enum:
         UV_EOF, UV_EAGAIN, UV_ECANCELED, UV_ENOMEM, UV_ETIMEDOUT, UV_EPIPE, UV_ENOBUFS, UV_EPROTO, UV_ECONNABORTED
-        UV_ECONNRESET, UV_EADDRNOTAVAIL, UV_EAFNOSUPPORT, UV_EHOSTUNREACH
+        UV_ECONNRESET, UV_ECONNREFUSED, UV_EADDRNOTAVAIL, UV_EAFNOSUPPORT, UV_EHOSTUNREACH
         UV_ENETUNREACH, UV_EINVAL, UV_ENAMETOOLONG, UV_EEXIST, UV_ENOTSOCK, UV_ENOTCONN
         UV_EAI_ADDRFAMILY, UV_EAI_AGAIN, UV_EAI_BADFLAGS, UV_EAI_CANCELED
         UV_EAI_FAIL, UV_EAI_FAMILY, UV_EAI_MEMORY, UV_EAI_NODATA, UV_EAI_NONAME
@@ -133,7 +133,6 @@ cdef extern from "uv.h" nogil:
 
     int uv_tcp_init(uv_loop_t*, uv_tcp_t*)
     int uv_tcp_open(uv_tcp_t*, int)
-    int uv_tcp_bind(uv_tcp_t*, const sockaddr*, unsigned int)
     int uv_tcp_connect(uv_connect_t*, uv_tcp_t*, const sockaddr*, uv_connect_cb)
 
     int uv_read_start(uv_stream_t*, uv_alloc_cb, uv_read_cb)

@@ -6,7 +6,7 @@ Does not resolve names (see resolve) and opens nothing.
 """
 import os
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from pybuntcp._c cimport net, uv
 
@@ -80,6 +80,18 @@ cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
         rc = net.getsockname(fd, &self.name.any, &self.size)
     if rc != 0:
         self.size = 0
+
+
+cdef bint address_is(const address_t* self, const address_t* other) noexcept nogil:
+    """Are they one IP address and port?"""
+    if self.size == 0 or self.name.any.sa_family != other.name.any.sa_family:
+        return False
+    if address_port_number(self) != address_port_number(other):
+        return False
+    if self.name.any.sa_family == net.AF_INET:
+        return self.name.v4.sin_addr.s_addr == other.name.v4.sin_addr.s_addr
+    return (self.name.v6.sin6_scope_id == other.name.v6.sin6_scope_id
+            and memcmp(&self.name.v6.sin6_addr, &other.name.v6.sin6_addr, sizeof(net.in6_addr)) == 0)
 
 
 cdef bint address_literal(const address_t* self, char* text, size_t room) noexcept nogil:

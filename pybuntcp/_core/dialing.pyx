@@ -62,7 +62,7 @@ cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
         free(attempt)
         return uv.UV_ENOMEM
     if self.local.size != 0:
-        rc = uv.uv_tcp_bind(&attempt.s.tcp, &self.local.name.any, 0)
+        rc = attempt_bind(attempt, &self.local)
     if rc == 0:
         rc = uv.uv_tcp_connect(&attempt.request, &attempt.s.tcp, &name.name.any, on_connected)
     if rc < 0:
@@ -76,11 +76,42 @@ cdef int connector_dial(connector_t* self, size_t index) noexcept nogil:
     return 0
 
 
+cdef int attempt_bind(attempt_t* self, const address_t* source) noexcept nogil:
+    """Have it come from there."""
+    cdef int fd = net.pbt_socket(source.name.any.sa_family)
+    cdef int rc
+    if fd < 0:
+        return -net.errno
+    rc = net.pbt_bind_source(fd, &source.name.any, source.size, address_port_number(source) == 0)
+    if rc == 0:
+        rc = uv.uv_tcp_open(&self.s.tcp, fd)
+    if rc < 0:
+        net.close(fd)
+    return rc
+
+
+cdef bint attempt_met_itself(attempt_t* self) noexcept nogil:
+    """Is it connected to itself?
+
+    TCP allows that ("simultaneous open", RFC 9293, section 3.5), and it happens where nobody listens on a port of
+    the range that the system takes ports of: what would have been refused is given the very port that it asks for.
+    """
+    cdef address_t ours, peers
+    address_of_fd(&ours, stream_fd(self.s), False)
+    if address_port_number(&ours) != address_port_number(&self.owner.names.each[self.index]):
+        return False
+    address_of_fd(&peers, stream_fd(self.s), True)
+    return address_is(&peers, &ours)
+
+
 cdef void on_connected(uv.uv_connect_t* request, int status) noexcept nogil:
     cdef attempt_t* attempt = <attempt_t*>request
     cdef connector_t* self = attempt.owner
     cdef socket_t* s = attempt.s
     cdef size_t index = attempt.index
+    if status == 0 and not self.settled and attempt_met_itself(attempt):
+        status = uv.UV_ECONNREFUSED
+        stream_reset_on_close(s)        # its port is the one that the server needs
     attempt_unlink(attempt)
     if self.settled or status < 0:
         stream_close(s)
