@@ -1,9 +1,8 @@
 """contexts: the `ssl.SSLContext`s that are made of `TLSOptions`.
 
 Owns what is set in them, by the standard library, so that both engines (see `tls_engine_info`) are configured alike;
-and which of them are kept. A context costs as much as a handshake, and with many authorities as a hundred, so that
-connections that are asked for alike share one. Alike means by content: what is in files is read each time, and a file
-that has changed makes another context.
+and which of them are kept: one costs as much as a handshake, or ten, so that connections that are asked for alike share
+it. Alike means by content: what is in files is read each time, and a file that has changed makes another context.
 Promises that what is wrong is refused by an error that names the option. Does not know connections (see tls.py).
 """
 

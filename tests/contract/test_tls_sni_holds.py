@@ -114,6 +114,21 @@ def test_s7_each_of_two_names_has_its_own_list(loop, tcp, version):
 
 
 @needs_borrowed
+@versions
+def test_s7_a_pinned_client_is_believed_under_its_name_alone(loop, tcp, version):
+    pinned = {**MUST, "ca": ssl.DER_cert_to_PEM_cert(CLIENT.der)}
+    other = CA.issue("other@example.test")
+
+    def met(listener, entry):
+        tls = server(listener, entry)
+        pairs = [(name, who) for name in (LISTENER, ENTRY) for who in (CLIENT, other)]
+        return [is_served(visit(loop, tcp, tls, name, who, max_version=version)) for name, who in pairs]
+
+    assert met(MUST, pinned) == [True, True, True, False]
+    assert met(pinned, MUST) == [True, False, True, True]
+
+
+@needs_borrowed
 def test_s7_what_set_verify_mode_asked_for_is_not_undone_by_the_name(loop, tcp):
     """`open` comes before the client's name does."""
     recorder = TLSRecorder(data=echo, open=lambda socket: socket.set_verify_mode(True, True))
