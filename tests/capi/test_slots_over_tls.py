@@ -5,13 +5,14 @@ The fallback engine works on Python objects, and takes the GIL for it wherever t
 
 from __future__ import annotations
 
+import errno
 import importlib
 
 import pytest
 from capi_slots import Slots
 from support import pattern
 from support_tls import SERVER_TLS
-from support_tls_peer import client_context, dialling, tls_accepted
+from support_tls_peer import HANDSHAKE, KEY_UPDATE, Sealer, client_context, dialling, keylog, tls_accepted
 
 PLACES = ["its own slot", "another's slot", "outside run()"]
 
@@ -66,3 +67,36 @@ def test_slots_that_take_no_gil_serve_a_secured_connection(loop, tcp, outside):
     assert echo.counts["received"] == 220_001
     assert (echo.counts["opens"], echo.counts["ends"], echo.counts["closes"]) == (1, 1, 1)
     assert echo.counts["errors"] == 0
+
+
+def test_a_close_with_the_gil_released_waits_for_the_rest_of_the_peers_message(loop, tcp, released):
+    """Also where the rest comes in a turn of the loop that holds no GIL."""
+    slots, context = Slots(label="slots"), client_context()
+    with keylog(context) as keys:
+        handle, peer = tls_accepted(loop, tcp, slots, context)
+        sealer = Sealer(peer, keys)
+    peer.send(sealer.seal(b"x") + sealer.seal(KEY_UPDATE[:4], HANDSHAKE))
+    loop.run_until(lambda: slots.count("data"))
+    handle.write(b"last words")
+    assert released.without_the_gil(handle, "close") == 0
+    loop.settle()
+    assert slots.names() == ["open", "handshake", "data"]
+    peer.send(sealer.seal(KEY_UPDATE[4:], HANDSHAKE))
+    sealer.update_keys()
+    assert loop.wait(peer.read_to_end()) == (b"last words", "close_notify")
+    loop.run()
+    assert slots.names() == ["open", "handshake", "data", "close"]
+    assert slots.args("close") == [(0,)]
+
+
+def test_a_reset_in_the_handshake_is_told_to_the_handshake_slot_and_then_to_close(loop, tcp):
+    slots = Slots(label="slots")
+    listener = tcp.listen(slots, tls=SERVER_TLS)
+    peer = tcp.peer(listener)
+    loop.run_until(lambda: slots.count("open"))
+    peer.reset()
+    loop.run_until(lambda: slots.count("close"))
+    listener.stop()
+    assert slots.names() == ["open", "handshake", "close"]
+    assert slots.args("handshake") == [(0, 0)]
+    assert slots.args("close") == [(errno.ECONNRESET,)]
