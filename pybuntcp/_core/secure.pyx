@@ -98,6 +98,7 @@ cdef void secure_attach(socket_t* s, bint server) noexcept nogil:
     gil_take(loop_of(s))
     if not (<secure_slot><void*>secure_make)(s, server):
         s.flags &= ~S_SECURING
+        loop_of(s).count.handshake_failures += 1
         socket_fail(s, uv.UV_EPROTO)
         stream_close(s)
         return

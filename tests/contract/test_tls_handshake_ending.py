@@ -185,6 +185,25 @@ def test_l2_stop_closes_handshakes_and_calls_none_of_them_failed(loop, tcp, kind
     assert failures() == before
 
 
+class Refusing(ssl.SSLContext):
+    def wrap_bio(self, *args, **options):
+        raise ValueError("not today")
+
+
+@one_loop
+def test_s9_a_context_that_makes_no_connection_is_a_failed_handshake(loop, tcp):
+    server, client, before = Recorder(), Recorder(), failures()
+    listener = tcp.listen(server, tls=Refusing(ssl.PROTOCOL_TLS_SERVER))
+    tcp.connect(client, listener, tls=CLIENT_TLS)
+    with loop.reports() as told:
+        loop.run_until(lambda: client.count("connect_error"))
+        turn_until(loop, lambda: failures() == before + 2)
+    listener.stop()
+    assert server.names() == []
+    assert [str(each) for each in told] == ["not today"]
+    assert client.names() == ["connect_error"]
+
+
 # ---------------------------------------------------------------- the timeout's words
 
 
