@@ -542,3 +542,58 @@ async def test_an_asyncio_loop_that_waits_for_the_rest_of_a_message_sleeps(tcp):
     assert await done(peer.read(5)) == b"waits"
     while not recorder.count("close"):
         await turns()
+
+
+# ---------------------------------------------------------------- anything, in any order
+
+
+@one_loop
+@pytest.mark.parametrize("seed", range(8))
+@tls_sides
+def test_w8_random_verbs_among_messages_in_pieces_lose_and_reorder_nothing(loop, tcp, side, seed):
+    dice, data = random.Random(seed), pattern(1 << 20)
+    echoed = []
+
+    def answer(socket, chunk):
+        echoed.append(chunk)
+        write(socket, dice.choice([0, 10, 3000]))
+        if dice.random() < 0.2:
+            socket.pause()
+
+    def write(socket, size):
+        made.sent += max(0, socket.write(data[made.sent : made.sent + size]))
+
+    with Halved(loop, tcp, side, functions={"data": answer}, high_water_mark=dice.choice([0, 100, 65536])) as made:
+        made.sent, said, pieces = 0, b"", made.rest()
+        for turn in range(60):
+            if len(pieces) < 200:
+                word = b"%04d" % turn
+                pieces += made.seal(word) + made.begun() + made.rest()
+                said += word
+            size = dice.choice([1, 10, 40, 300])
+            send_and_wait(made.socket, made.peer, pieces[:size])
+            pieces = pieces[size:]
+            what = dice.randrange(7)
+            if what < 3:
+                write(made.socket, dice.choice([1, 500, 50_000]))
+            elif what == 3:
+                made.socket.pause()
+            elif what == 4:
+                made.socket.resume()
+            elif what == 5:
+                with made.socket.cork():
+                    write(made.socket, 5)
+                    write(made.socket, 700)
+            else:
+                made.socket.flush()
+            if dice.random() < 0.7:
+                loop.settle()
+        made.peer.send(pieces + made.farewell())
+        answered = made.peer.read_to_end()
+        while not made.recorder.count("close"):
+            made.socket.resume()
+            loop.settle()
+        assert answered.result(TIMEOUT) == (data[: made.sent], "close_notify")
+    assert b"".join(echoed) == said
+    assert made.recorder.names()[-2:] == ["end", "close"]
+    assert made.recorder.close_error is None
