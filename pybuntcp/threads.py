@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -178,20 +179,22 @@ def listen_threads(
 ) -> ListenerThreads:
     """Listen on one port with `count` threads, each with a loop of its own; they serve at once.
 
-    count: None = the cores this process may use. setup: called in each thread with its `Listener` before anything is
+    count: None = the cores this process may use, or what PYTHON_CPU_COUNT or `-X cpu_count` say. setup: called in each thread with its `Listener` before anything is
     accepted, to `reload` it with handlers, or give it `data`, of its own. The others are `listen`'s; `reuse_port` is
     implied, and `unix`, `fd` and `exclusive` do not go with it. A `port` of 0 is picked once, for all.
 
     The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and
     there it stays. Handlers are shared by all threads: what they share beyond that is theirs to lock.
 
-    Errors: as `listen`, and what `setup` raises; then no thread is left. Source: SO_REUSEPORT in socket(7); one process
+    Errors: as `listen`, and what `setup` raises; then no thread is left. RuntimeError where gevent or eventlet has put
+    greenlets in the place of threads: each would wait for the first for ever. Source: SO_REUSEPORT in socket(7); one process
     for each core in Bun.
     """
     refused = [name for name in ("unix", "fd", "exclusive") if options.get(name)]
     if refused:
         raise TypeError(f"{refused[0]} does not go with threads: they share a port")
     count = usable_cores() if count is None else integer("count", count, 1, MOST_THREADS)
+    refuse_greenlets()
     options["socket"] = _core.compile_handlers(options.get("socket"))
     return _start(count, options | {"reuse_port": True}, setup)
 
@@ -229,5 +232,25 @@ def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener]
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
+    """The cores that this process may run on; or how many it was told to use, as of Python 3.13 (here, of every Python)."""
+    if sys.version_info >= (3, 13):
+        return min(os.process_cpu_count() or 1, MOST_THREADS)
+    told = sys._xoptions.get("cpu_count") or (not sys.flags.ignore_environment and os.environ.get("PYTHON_CPU_COUNT"))
+    if isinstance(told, str) and told.isascii() and told.isdigit() and int(told) > 0:
+        return min(int(told), MOST_THREADS)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def refuse_greenlets() -> None:
+    """RuntimeError if what `threading` makes are no threads of the system. Who has patched nothing is not asked."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        by = "gevent's monkey patch (gevent.monkey.patch_all, patch_thread)"
+    elif eventlet is not None and eventlet.is_monkey_patched("thread"):
+        by = "eventlet's monkey patch (eventlet.monkey_patch)"
+    else:
+        return
+    raise RuntimeError(
+        f"listen_threads() needs threads of the system, and {by} has put greenlets in their place: "
+        "leave threads out of the patch (thread=False), or use listen() in processes of their own"
+    )

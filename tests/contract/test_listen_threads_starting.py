@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket as stdlib
+import subprocess
+import sys
+import textwrap
 import threading
+import types
 
 import pytest
-from support import TIMEOUT, wait_for
+from support import TIMEOUT, linux_only, wait_for
 from support_more import ECHO, Program
 
 import pybuntcp
@@ -80,3 +85,78 @@ def test_ctrl_c_while_a_thread_is_being_started_leaves_none(number):
     ) as program:
         assert program.hear() == [number + 1, ["MainThread"]]
         assert program.finish() == []
+
+
+# ---------------------------------------------------------------- how many, and of what
+
+
+def threads_of(*options, **environment):
+    """How many threads a program that was started so takes for `None`, and the cores it has."""
+    source = "import os, pybuntcp.threads as t; print(t.usable_cores(), len(os.sched_getaffinity(0)))"
+    command = [sys.executable, *options, "-c", source]
+    run = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    return tuple(map(int, run.stdout.split()))
+
+
+@linux_only
+def test_as_many_threads_as_the_cores_that_the_process_may_use():
+    threads, cores = threads_of()
+    assert threads == cores
+
+
+@linux_only
+@pytest.mark.parametrize("many", [1, 7])
+def test_python_cpu_count_says_how_many_threads(many):
+    assert threads_of(PYTHON_CPU_COUNT=str(many))[0] == many
+    assert threads_of("-X", f"cpu_count={many}")[0] == many
+    assert threads_of("-X", f"cpu_count={many}", PYTHON_CPU_COUNT="3")[0] == many
+
+
+@linux_only
+def test_python_cpu_count_that_says_nothing_changes_nothing():
+    threads, cores = threads_of(PYTHON_CPU_COUNT="default")
+    assert threads == cores
+    threads, cores = threads_of("-E", PYTHON_CPU_COUNT="7")
+    assert threads == cores
+
+
+PATCHED = {
+    "gevent": ("gevent.monkey", {"is_module_patched": lambda name: name == "threading"}),
+    "eventlet": ("eventlet.patcher", {"is_monkey_patched": lambda name: name == "thread"}),
+}
+
+
+@pytest.mark.parametrize("name", PATCHED)
+def test_threads_that_are_greenlets_are_refused(name, monkeypatch):
+    """They would wait for the first for ever."""
+    module, functions = PATCHED[name]
+    monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**functions))
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match=name):
+        pybuntcp.listen_threads(2, socket=ECHO, hostname="127.0.0.1", port=0)
+    assert set(threading.enumerate()) == before
+
+
+def test_gevent_that_has_left_threads_alone_is_no_matter(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gevent.monkey", types.SimpleNamespace(is_module_patched=lambda name: False))
+    with pybuntcp.listen_threads(2, socket=ECHO, hostname="127.0.0.1", port=0) as threads:
+        assert threads.port
+
+
+def test_a_program_that_gevent_has_patched_is_told():
+    pytest.importorskip("gevent")
+    source = """
+        from gevent import monkey
+        monkey.patch_all()
+        import pybuntcp
+        try:
+            pybuntcp.listen_threads(2, socket={"data": print}, hostname="127.0.0.1", port=0)
+        except RuntimeError as error:
+            print("gevent" in str(error))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert run.stdout == "True\n", run.stderr
