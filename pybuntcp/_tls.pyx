@@ -16,5 +16,6 @@ include "_tls/names.pyx"        # the host name that a client asks for
 include "_tls/contexts.pyx"     # what only OpenSSL can set; a certificate for each name
 include "_tls/borrowed.pyx"     # the engine that works on SSL*
 include "_tls/fallback.pyx"     # the engine that works on the standard library's object
+include "_tls/hello.pyx"        # the name in a client's hello, for that one
 include "_tls/trial.pyx"        # whether to borrow, tried once
 include "_tls/engine.pyx"       # handshakes, and what both engines tell the core

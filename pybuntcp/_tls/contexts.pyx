@@ -3,7 +3,8 @@
 A context's `SSL_CTX*` is learnt from a connection that is made of it for nothing else. A user's own
 context is never asked for here.
 Owns the choice of a protocol (ALPN), where a client that knows none of ours is refused (RFC 7301, section 3.2),
-which the standard library cannot do; and the choice of a certificate by the name a client asks for. It is made before OpenSSL looks
+which the standard library cannot do; and the choice of a certificate by the name a client asks for, where OpenSSL tells
+that (see hello for where it does not). It is made before OpenSSL looks
 for the client's session: a session of one name is none of another's, whose clients must show a
 certificate perhaps.
 """
@@ -85,18 +86,9 @@ def choose_by_name(config):
                 raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
             for option in [option for option in host.limits if host.limits[option] != config.limits[option]]:
                 raise NotImplementedError(f"sni[{name!r}]: {option} other than the listener's {borrowed_alone()}")
-        config.context.sni_callback = choose_by_object
     elif config.hosts:
         for each in (config, *config.hosts.values()):       # a second hello comes to what the first led to
             api.SSL_CTX_set_client_hello_cb(context_pointer(each.context), on_client_hello, <void*><PyObject*>config)
-
-
-def choose_by_object(connection, name, context):
-    cdef Secured self = connection.secured
-    self.asked = name
-    if name is not None:
-        self.chosen = self.config.host(name)
-        connection.context = self.chosen.context
 
 
 cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept with gil:

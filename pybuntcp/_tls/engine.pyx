@@ -78,7 +78,7 @@ cdef int secured_wrap(Secured self) except -1:
         self.c.ssl = NULL
         self.incoming, self.outgoing = ends
         if self.server and hasattr(self.config, "host"):
-            self.object.secured = self          # for `choose_by_object`; see secured_forget
+            self.hello = bytearray()
     return 0
 
 
@@ -90,6 +90,7 @@ cdef void secured_shake(secured_t* self, socket_t* s) noexcept:
     cdef bint done = False
     try:
         if self.ssl == NULL:
+            hello_note(face)
             fallback_take_in(face, self.end - self.at)
         self.room = &self.flight
         self.begun = True
@@ -337,7 +338,6 @@ cdef void secured_forget(secured_t* self, socket_t* s) noexcept:
         borrowed_detach(self)
     face.incoming = face.outgoing = None
     self.gone = True
-    getattr(face.object, "__dict__", {}).pop("secured", None)
     Py_DECREF(face)
 
 

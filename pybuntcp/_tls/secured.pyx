@@ -78,6 +78,7 @@ cdef class Secured:
     cdef readonly bint decided          # ... by `set_verify_mode`, and by no configuration any more
     cdef public object chosen           # the configuration that the client's name led to; None: `config`
     cdef public object asked            # ... that name, where OpenSSL cannot be asked
+    cdef bytearray hello                # ... what came of the hello with it; None: that is known
     cdef readonly bint server
 
     def __dealloc__(self):
