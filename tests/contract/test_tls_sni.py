@@ -26,7 +26,7 @@ from support_tls import (
     refused_by_fallback,
     talk,
 )
-from support_tls_peer import client_context, dialling
+from support_tls_peer import HANDSHAKE, client_context, dialling, hello, record, records
 
 import pybuntcp
 
@@ -128,6 +128,71 @@ def test_s7_a_client_that_asks_for_no_name_gets_the_default(loop, tcp):
     peer.write(b"x")
     loop.wait(peer.read(1))
     assert names_of(peer.tls.getpeercert())[0] == "localhost"
+
+
+# ---------------------------------------------------------------- one certificate for all names
+
+SERVER_NAME = 0
+
+
+def extensions(message):
+    """The types of the extensions in a ServerHello (RFC 8446, section 4.1.3)."""
+    at, found = 4 + 2 + 32, []
+    at += 1 + message[at] + 2 + 1 + 2
+    while at < len(message):
+        found.append(int.from_bytes(message[at : at + 2], "big"))
+        at += 4 + int.from_bytes(message[at + 2 : at + 4], "big")
+    return found
+
+
+def test_a_server_that_chooses_by_no_name_does_not_say_that_it_looked_at_one(loop, tcp):
+    # RFC 6066, section 3: a server that uses the name "SHALL include" the extension in its own hello
+    peer = dialling(tcp, tcp.listen(Recorder(data=echo), tls=SERVER_TLS), client_context(ssl.TLSVersion.TLSv1_2))
+    loop.wait(peer.handshake())
+    kind, message = records(peer.came)[0]
+    assert (kind, message[0]) == (HANDSHAKE, 2)
+    found = extensions(message[: 4 + int.from_bytes(message[1:4], "big")])
+    assert found
+    assert SERVER_NAME not in found
+
+
+def test_a_name_that_is_no_ascii_is_let_pass(loop, tcp):
+    peer = dialling(tcp, tcp.listen(Recorder(data=echo), tls=SERVER_TLS), client_context())
+    peer.send(hello().replace(b"localhost", "lociąst".encode() + b"a"))
+    loop.wait(peer.take_in())
+    assert peer.came[0] == HANDSHAKE
+
+
+def test_the_name_is_known_of_a_hello_that_comes_in_pieces(loop, tcp):
+    named = []
+    recorder = TLSRecorder(handshake=lambda socket, *told: named.append(socket.get_servername()))
+    peer = dialling(tcp, tcp.listen(recorder, tls=SERVER_TLS), client_context())
+    said = peer.step().result()
+    (_, message), *_ = records(said)
+    for at in range(0, len(message), 7):
+        peer.send(record(HANDSHAKE, message[at : at + 7], 0x0301))
+    peer.handshake().ignore()
+    loop.run_until(lambda: named)
+    assert named == ["localhost"]
+
+
+@pytest.mark.parametrize("name", ["localhost", None])
+def test_the_name_is_known_from_the_handshake_on_and_still_after_the_end(loop, tcp, name):
+    named = []
+    recorder = TLSRecorder(
+        open=lambda socket: named.append(socket.get_servername()),
+        handshake=lambda socket, *told: named.append(socket.get_servername()),
+    )
+    context = client_context()
+    context.check_hostname = False
+    peer = dialling(tcp, tcp.listen(recorder, tls=SERVER_TLS), context, name=name)
+    loop.wait(peer.handshake())
+    peer.notify().ignore()
+    loop.run_until(lambda: "close" in recorder.names())
+    assert [*named, recorder.socket.get_servername()] == [None, name, name]
+
+
+# ---------------------------------------------------------------- clients that check
 
 
 def test_s7_a_client_that_checks_is_content_with_the_name_it_asked_for(loop, tcp):
