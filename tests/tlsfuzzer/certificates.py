@@ -11,7 +11,6 @@ from pathlib import Path
 
 KINDS = {
     "rsa": "-newkey rsa:2048",
-    "rsa-other": "-newkey rsa:2048",
     "rsa-pss": "-newkey rsa-pss -pkeyopt rsa_keygen_bits:2048",
     "p256": "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1",
     "ed25519": "-newkey ed25519",

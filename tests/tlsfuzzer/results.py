@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 BEGINS = re.compile(r"(?P<once>.*\S) \.\.\.|\"(?P<again>.*)\" repeat \d+(?:\.\.\.)?")
 LAST_OF_A_TRACEBACK = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Timeout|timeout|Alert)\w*(?:: .*)?")
+ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object in the script: another one each time
 
 
 @dataclass
@@ -45,7 +46,7 @@ def read_output(text: str) -> Result:
         elif line.startswith("XPASS-"):
             reason = "passed, against expectation"
         elif reason == "failed" and LAST_OF_A_TRACEBACK.fullmatch(line):
-            reason = line
+            reason = ADDRESS.sub("0x", line)
         elif line == "Test end":
             result.ended = True
     close(result, name, reason)

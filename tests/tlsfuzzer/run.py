@@ -91,7 +91,6 @@ def as_given(server: Server) -> dict[str, object]:
     given = asdict(server)
     given["cert"] = str(CERTIFICATES / f"{server.certificate}.pem")
     given["key"] = str(CERTIFICATES / f"{server.certificate}.key")
-    given["other_cert"], given["other_key"] = (str(CERTIFICATES / f"rsa-other.{end}") for end in ("pem", "key"))
     given["client_ca"] = str(certificates.authorities(CERTIFICATES, server.client_ca)) if server.client_ca else ""
     given["dh_params"] = str(CERTIFICATES / "dh.pem")
     return given

@@ -67,8 +67,7 @@ def serve_with_pybuntcp(wanted: dict[str, Any]) -> None:
     if wanted["dh_params"]:
         tls["dh_params_file"] = Path(wanted["dh_params"])
     if wanted["names"]:
-        other = {**tls, "cert_file": Path(wanted["other_cert"]), "key_file": Path(wanted["other_key"])}
-        tls["sni"] = dict.fromkeys(wanted["names"], other)
+        tls["sni"] = dict.fromkeys(wanted["names"], dict(tls))
     listener = pybuntcp.listen(socket=Handlers, hostname="127.0.0.1", port=0, tls=tls)
     ready(listener.port, pybuntcp.tls_engine_info()["engine"])
     pybuntcp.run()
@@ -78,9 +77,9 @@ def serve_with_pybuntcp(wanted: dict[str, Any]) -> None:
 
 
 def serve_with_ssl(wanted: dict[str, Any]) -> None:
-    context = context_of(wanted, wanted["cert"], wanted["key"])
+    context = context_of(wanted)
     if wanted["names"]:
-        other = context_of(wanted, wanted["other_cert"], wanted["other_key"])
+        other = context_of(wanted)
         context.sni_callback = lambda secured, name, _: choose(secured, wanted["names"], name, other)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         ready(listener.getsockname()[1], "ssl")
@@ -94,7 +93,7 @@ def choose(secured: ssl.SSLObject, names: list[str], name: str | None, other: ss
         secured.context = other
 
 
-def context_of(wanted: dict[str, Any], cert: str, key: str) -> ssl.SSLContext:
+def context_of(wanted: dict[str, Any]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
     with warnings.catch_warnings():
@@ -103,7 +102,7 @@ def context_of(wanted: dict[str, Any], cert: str, key: str) -> ssl.SSLContext:
         context.maximum_version = version(wanted["max_version"] or "TLSv1.3")
     if wanted["ciphers"]:
         context.set_ciphers(wanted["ciphers"])
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(wanted["cert"], wanted["key"])
     if wanted["ecdh_curve"]:
         context.set_ecdh_curve(wanted["ecdh_curve"])
     if wanted["client_ca"]:
