@@ -63,11 +63,10 @@ def waiting(loop, tcp, kind, secured=None, **options):
 
 
 @one_loop
-@pytest.mark.parametrize("verb", ["close", "terminate"])
 @each_side
-def test_s6_an_heir_that_is_closed_while_it_waits_takes_the_plain_socket_along(loop, tcp, kind, verb):
+def test_s6_an_heir_that_is_terminated_while_it_waits_takes_the_plain_socket_along(loop, tcp, kind):
     heir, secured, recorder, peer, feed = waiting(loop, tcp, kind)
-    getattr(heir, verb)()
+    heir.terminate()
     loop.run()  # the peer reads nothing, and nothing bounds its patience
     assert (recorder.names(), secured.names()) == (["open"], [])
     assert heir.ready_state == pybuntcp.ReadyState.DETACHED
@@ -75,18 +74,32 @@ def test_s6_an_heir_that_is_closed_while_it_waits_takes_the_plain_socket_along(l
 
 
 @one_loop
-def test_s6_a_listener_that_stops_closes_both_halves_of_an_upgrade(loop, tcp):
+@each_side
+def test_w5_an_heir_that_is_closed_while_it_waits_closes_when_the_plain_socket_has_sent_its_last(loop, tcp, kind):
+    heir, secured, recorder, peer, feed = waiting(loop, tcp, kind)
+    heir.close()
+    taken = peer.raw_to_end()
+    loop.run()
+    assert (recorder.names(), secured.names()) == (["open"], [])
+    assert heir.ready_state == pybuntcp.ReadyState.DETACHED
+    assert taken.result() == feed.accepted
+
+
+@one_loop
+def test_w5_a_listener_that_stops_closes_both_halves_of_an_upgrade_and_loses_nothing(loop, tcp):
     recorder, secured = Recorder(label="raw"), Recorder(label="secured")
     listener = tcp.listen(recorder, linger_timeout=None)
     peer = dialling(tcp, listener, client_context())
     loop.run_until(lambda: recorder.sockets)
-    Feed(MUCH).fill(recorder.socket)
+    feed = Feed(MUCH)
+    feed.fill(recorder.socket)
     upgraded(recorder.socket, secured, "accepted")
     listener.stop(True)
+    taken = peer.raw_to_end()
     loop.run()
     assert recorder.names() == ["open"]
     assert listener.connections == 0
-    peer.raw_to_end().result()
+    assert taken.result() == feed.accepted
 
 
 @one_loop

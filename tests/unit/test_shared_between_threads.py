@@ -151,16 +151,14 @@ def test_listeners_of_unix_files_in_several_threads(switching, tmp_path):
 
 
 WHILE_ASYNCIO_IS_IMPORTED = """
-import sys, types
+import asyncio, sys, types
 import pybuntcp
 
 halfway = types.ModuleType("asyncio")           # as another thread finds it: `events` is there, `futures` is not
-halfway._get_running_loop = lambda: None
+halfway._get_running_loop = asyncio._get_running_loop
 sys.modules["asyncio"] = halfway
 pybuntcp.stats()
-del sys.modules["asyncio"]
-
-import asyncio
+sys.modules["asyncio"] = asyncio
 
 async def main():
     with pybuntcp.listen(socket={"data": print}, hostname="127.0.0.1", port=0) as listener:
