@@ -420,35 +420,3 @@ class Sealer:
             block += hmac.new(master, link + seed, self._hash).digest()
         key, iv = server * self._size, 2 * self._size + server * 4
         self._aead, self._iv = AESGCM(block[key : key + self._size]), block[iv : iv + 4]
-
-
-class Crafted:
-    """A socket of ours and a peer whose records the test makes by hand.
-
-    `functions` are handlers of the `recorder`; `error` is expected. A block makes the connection, and is in its middle.
-    """
-
-    def __init__(
-        self,
-        loop: Loop,
-        transport: Transport,
-        side: Any,
-        version: ssl.TLSVersion | None = None,
-        functions: dict[str, Callable[..., Any]] | None = None,
-        **options: Any,
-    ) -> None:
-        self.context = context_of(side, version)
-        self.recorder = Recorder(**{"error": lambda socket, error: None, **(functions or {})})
-        self._parts = loop, transport, side, options
-
-    def __enter__(self) -> Crafted:
-        loop, transport, side, options = self._parts
-        self._keys = keylog(self.context)
-        path = self._keys.__enter__()
-        self.socket, self.peer = side(loop, transport, self.recorder, self.context, **options)
-        self.sealer = Sealer(self.peer, path)
-        self.seal = self.sealer.seal
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._keys.__exit__(None, None, None)

@@ -12,10 +12,10 @@ import pytest
 from support import Recorder, pattern, send_and_wait
 from support_more import ignore
 from support_tls import SERVER_TLS, TLSRecorder, echo
+from support_tls_crafted import Crafted
 from support_tls_peer import (
     ALERT,
     HANDSHAKE,
-    Crafted,
     client_context,
     context_of,
     dialling,

@@ -15,6 +15,7 @@ import pytest
 from support import Recorder, descriptors, finish_and_wait, send_and_wait
 from support_more import ignore
 from support_tls import SERVER_TLS, echo
+from support_tls_crafted import CLOSE_NOTIFY, FATAL, TICKET, Crafted
 from support_tls_peer import (
     ALERT,
     CHANGE_CIPHER_SPEC,
@@ -22,7 +23,6 @@ from support_tls_peer import (
     HANDSHAKE,
     HELLO_REQUEST,
     KEY_UPDATE,
-    Crafted,
     Sealer,
     client_context,
     context_of,
@@ -38,9 +38,6 @@ from support_tls_peer import (
 )
 
 TLSv1_2 = ssl.TLSVersion.TLSv1_2
-CLOSE_NOTIFY, FATAL = b"\1\0", b"\2\x50"
-TICKET = b"\0\0\x1c\x20" + b"abcd" + b"\x08" + b"nonce  1" + b"\0\x20" + bytes(range(32)) + b"\0\0"
-TICKET = b"\4" + len(TICKET).to_bytes(3, "big") + TICKET
 one_loop = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 cuts = pytest.mark.parametrize("cut", [1, 3, 4])
 
