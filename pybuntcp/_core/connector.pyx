@@ -180,6 +180,7 @@ cdef void connector_stop(connector_t* self) noexcept nogil:
     if self.lookup != NULL:
         lookup_abandon(self.lookup)
         self.lookup = NULL
+        loop_kick(self.loop)        # no event follows, and an asyncio loop need not watch for nothing
     while each != NULL:
         stream_close(each.s)
         each = each.next

@@ -173,6 +173,31 @@ def test_p3_a_loop_ends_before_a_lookup_whose_time_is_over(program_that_hangs, l
         program.finish()
 
 
+def test_p3_an_asyncio_loop_is_let_go_of_when_the_last_lookup_is_cancelled(program_that_hangs):
+    """It watches nothing of ours any more."""
+    with program_that_hangs(
+        """
+        async def main():
+            watched = asyncio.get_running_loop()._selector.get_map()
+            before = len(watched)
+            hanging = connect_hanging(3)
+            hung(3)
+            for _ in range(5):
+                await asyncio.sleep(0)  # our loop has turned, and sleeps
+            say(len(watched) - before)
+            for each in hanging:
+                each.cancel()
+            while len(watched) != before:
+                await asyncio.sleep(0.01)
+
+        loop = asyncio.SelectorEventLoop()
+        loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))
+        loop.close()
+        """
+    ) as program:
+        assert program.finish() == [1]
+
+
 @pytest.mark.parametrize("end", ["pybuntcp.new_event_loop", "asyncio.new_event_loop"])
 def test_p3_asyncio_run_ends_before_the_lookup_of_a_task_that_was_cancelled(program_that_hangs, end):
     with program_that_hangs(
