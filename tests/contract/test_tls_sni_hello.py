@@ -92,7 +92,8 @@ def test_s7_a_client_without_a_name_gets_the_default(loop, tcp):
 def test_s7_a_hello_of_two_attempts_gets_the_same_certificate(loop, tcp):
     """The server asks for another key share: the hello comes twice."""
     curve = {"ecdh_curve": "secp384r1"}
-    assert Visit(loop, tcp, "shop.example", **curve).shown() == ("shop.example", "shop.example")
+    names = {"shop.example": {**SHOP.options, **curve}}
+    assert Visit(loop, tcp, "shop.example", names, **curve).shown() == ("shop.example", "shop.example")
 
 
 @pytest.mark.parametrize("cut", [6, 10, 44, 60, 100])
