@@ -259,11 +259,12 @@ cdef void slab_renew(loop_t* loop) noexcept:
 cdef inline bint stream_has_turn(socket_t* self) noexcept nogil:
     """May it be read once more? False: others go first, and libuv looks again in the next turn."""
     cdef loop_t* loop = loop_of(self)
-    if loop.reading != self:
-        loop.reading = self
-        loop.slabs = 0
-    loop.slabs += 1
-    return loop.slabs <= SLABS_A_TURN
+    if loop.reading == self:
+        loop.slabs += 1
+        return loop.slabs <= SLABS_A_TURN
+    loop.reading = self
+    loop.slabs = 1
+    return True
 
 
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
