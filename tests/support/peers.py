@@ -146,9 +146,14 @@ class Peer:
         raise AssertionError(f"an orderly end of file, not a reset, after {len(data)} bytes")
 
     def _reset(self) -> None:
-        raw = self.sock.raw if isinstance(self.sock, SealedSocket) else self.sock
+        assert self.sock is not None
+        self._reset_on_close().close()
+
+    def _reset_on_close(self) -> socket.socket:
+        """The raw socket, whose close(2) will be a reset (TCP)."""
+        raw = self._sock.raw if isinstance(self._sock, SealedSocket) else self._sock
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raw.close()
+        return raw
 
     def stop(self) -> None:
         """Close whatever is open, end the thread; raises the first failure nobody looked at."""
@@ -164,6 +169,10 @@ class Peer:
         self._thread.join(2 * TIMEOUT)
         assert not self._thread.is_alive(), "the peer's thread does not end"
         if self._sock is not None:
+            # Verbs that waited have read, after the shutdown above, all that lay there. Then nothing tells our side
+            # that nobody will read the rest, which it has: its kernel would ask for up to a minute.
+            with contextlib.suppress(OSError):
+                self._reset_on_close()
             self._sock.close()
         for job in failures:
             if job.exception(0) is not gone:

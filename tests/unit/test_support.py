@@ -6,6 +6,7 @@ Tests stand on `support`; if it swallowed something, many of them could not fail
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -26,8 +27,10 @@ from support import (
     descriptors,
     every_loop,
     hosts,
+    metronome,
     plain,
     run_loop,
+    shrink_send_buffer,
     unread_bytes,
     unreferenced,
     wait_for,
@@ -284,6 +287,24 @@ SILENT = """
         say("forked")
     time.sleep(60)
 """
+
+
+def test_a_peer_that_is_stopped_ends_a_socket_that_closes_though_all_that_lay_unread_was_taken(loop, over_tcp):
+    """Its verbs that still wait take that after its shutdown, which lets no window open: no kernel asks for the rest."""
+    recorder = Recorder()
+    socket_, peer = accepted(loop, over_tcp, recorder, high_water_mark=8 << 20)
+    shrink_send_buffer(socket_)
+    assert socket_.write(bytes(4 << 20)) == 4 << 20
+    with metronome(loop, over_tcp, 0.05, 6, lambda: None) as over:  # its window is shut, ours asks ever more rarely
+        loop.run_until(over)
+    peer.sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(ssl.SSLEOFError, ssl.SSLError):
+        while peer.sock.recv(65536):
+            pass
+    peer.stop()
+    socket_.close()
+    loop.run()  # LoopHung, if it were the linger time that ends it
+    assert recorder.count("close") == 1
 
 
 def test_a_program_that_is_silent_is_ended_with_the_child_that_holds_its_outputs():
