@@ -202,12 +202,30 @@ cdef void embed_kick(loop_t* c) noexcept with gil:
     cdef Embedding embedding = <Embedding>(<Loop>c.owner).embedding
     cdef object host = loop_host(embedding.loop)
     try:
-        if host is not None and not host.is_closed() and not embedding.ring.due:
-            host.call_soon(embedding.ring, context=embedding.vars)
-            embedding.ring.due = True
+        embed_call_soon(embedding, host)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(c, stop)
+        c.asleep = not embed_call_again(embedding, host)
     except BaseException as error:
-        c.asleep = True
         report_unraisable(error, embedding)
+        c.asleep = not embed_call_again(embedding, host)
+
+
+cdef int embed_call_soon(Embedding self, object host) except -1:
+    if host is not None and not host.is_closed() and not self.ring.due:
+        host.call_soon(self.ring, context=self.vars)
+        self.ring.due = True
+    return 0
+
+
+cdef bint embed_call_again(Embedding self, object host) noexcept:
+    """What a signal's handler raised in there is out of the way; once too often does no harm."""
+    try:
+        embed_call_soon(self, host)
+        return True
+    except BaseException as error:
+        report_unraisable(error, self)
+        return False
 
 
 cdef int embed_set_timer(Embedding self) except -1:

@@ -218,6 +218,10 @@ cdef void py_close(socket_t* s, int error) noexcept nogil:
 ctypedef void (*call_slot)(socket_t*, int) noexcept nogil
 
 cdef void call_handler(socket_t* s, int event) noexcept:
+    if loop_of(s).unheard:
+        signals_deliver(loop_of(s))
+        if s.flags & (S_CLOSING | S_CLOSED) and event != E_OPEN:
+            return
     cdef object handler = <object>context_of(s).table.callable[event]
     try:
         result = handler(socket_face(s))
@@ -230,6 +234,10 @@ cdef void call_handler(socket_t* s, int event) noexcept:
 
 
 cdef void call_data(socket_t* s, const char* at, size_t size) noexcept:
+    if loop_of(s).unheard:
+        signals_deliver(loop_of(s))
+        if s.flags & (S_CLOSING | S_CLOSED):
+            return
     cdef handlers_t* table = &context_of(s).table
     cdef object handler = <object>table.callable[E_DATA]
     cdef object lent = None

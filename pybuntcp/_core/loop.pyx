@@ -64,6 +64,7 @@ cdef struct loop_t:
     unsigned long thread
     int process                 # a forked child must not touch the parent's epoll instance
     PyThreadState* parked       # the thread state set aside; NULL = the GIL is held
+    bint unheard                # a signal that came meanwhile has not run its Python handler
     PyObject* owner             # borrowed: the Loop
     PyObject* slab_owner        # owned: the Slab
     char* slab
@@ -238,6 +239,7 @@ cdef void gil_unpark(loop_t* self) noexcept nogil:
         return      # a slot took it for itself (`with gil`), and will give it back
     PyEval_RestoreThread(self.parked)
     self.parked = NULL
+    self.unheard = True
     self.count.gil_takes += 1
 
 
@@ -257,6 +259,7 @@ cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
     if loop_of(handle).held.count != 0:
         up.held(loop_of(handle))
     loop_end_turn(loop_of(handle))
+    loop_rest_watch(loop_of(handle))
 
 
 cdef void loop_hold(loop_t* self, object replaced) noexcept:
@@ -276,7 +279,6 @@ cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
     """After the poll's callbacks, and after the closing ones and the timers."""
     if self.late.count != 0:
         up.turned(self)
-    loop_rest_watch(self)
 
 
 cdef void loop_watch(loop_t* self) noexcept nogil:

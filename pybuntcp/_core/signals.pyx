@@ -7,12 +7,18 @@ as the loop turns, or, of a native loop, until it closes.
 Only one thread may set that descriptor: the one that `signal` takes for the main one. That need not be
 `threading.main_thread()`, and a subinterpreter has none. So `signal` itself is asked; everywhere else
 signals are simply not watched.
+
+A signal that came while the loop waited is heard before the first Python handler of the turn: it would
+be heard in there, at its first line, and if it raises, what that handler was to be told would be lost.
 """
 import signal
 
 from cpython.exc cimport PyErr_CheckSignals
 
 from pybuntcp._c cimport net, uv
+
+cdef extern from "Python.h":
+    int signals_run "PyErr_CheckSignals"() noexcept    # -1: an exception is set
 
 cdef enum:
     NO_DESCRIPTOR = 1 << 30     # a number that none has
@@ -89,7 +95,18 @@ cdef void on_interrupt(uv.uv_poll_t* handle, int status, int events) noexcept no
 
 
 cdef void signals_deliver(loop_t* self) noexcept:
+    self.unheard = False
+    if signals_run() != 0:
+        signals_failed(self)
+
+
+cdef void signals_failed(loop_t* self) noexcept:
+    """A handler of theirs has raised, and the exception is still set."""
     try:
-        PyErr_CheckSignals()
+        signals_raise()
     except BaseException as error:
         loop_fail(self, error)
+
+
+cdef int signals_raise() except -1:
+    return -1
