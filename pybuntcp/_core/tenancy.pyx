@@ -135,6 +135,8 @@ cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
 cdef int loop_close_under(Loop owner) except -1:
     """The asyncio loop that turned it was closed: a ResourceWarning for each thing left open."""
     cdef list unclosed = []
+    if owner.c.stranded:
+        return 0
     loop_belong_here(owner)         # whichever thread closes it, it is nobody else's now
     up.unclosed(owner.c, unclosed)
     texts = [f"unclosed {each!r}" for each in unclosed]     # as they are now
