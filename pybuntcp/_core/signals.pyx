@@ -13,8 +13,6 @@ be heard in there, at its first line, and if it raises, what that handler was to
 """
 import signal
 
-from cpython.exc cimport PyErr_CheckSignals
-
 from pybuntcp._c cimport net, uv
 
 cdef extern from "Python.h":
