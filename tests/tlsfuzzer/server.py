@@ -67,7 +67,7 @@ def serve_with_pybuntcp(wanted: dict[str, Any]) -> None:
     if wanted["dh_params"]:
         tls["dh_params_file"] = Path(wanted["dh_params"])
     if wanted["names"]:
-        tls["sni"] = dict.fromkeys(wanted["names"], dict(tls))
+        tls["sni"] = {name: dict(tls) for name in wanted["names"]}
     listener = pybuntcp.listen(socket=Handlers, hostname="127.0.0.1", port=0, tls=tls)
     ready(listener.port, pybuntcp.tls_engine_info()["engine"])
     pybuntcp.run()
