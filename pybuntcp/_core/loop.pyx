@@ -83,6 +83,7 @@ cdef struct loop_t:
     roll_t late                 # ... and with output that sinks coalesce until the turn ends
     roll_t held                 # ... and that hold what came or is to be told, until a turn looks at them
     uint64_t shook_at           # when handshakes last had their part of a turn, if something was left; 0: nothing; see secure
+    uint64_t elsewhere          # ... and for how long everything else had gone on before that
     unsigned int long_turns     # ... that have followed one another, in which everything else took long
     socket_t* reading           # borrowed: who was read last in this turn; NULL: nobody
     unsigned int slabs          # ... and how often

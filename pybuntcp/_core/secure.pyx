@@ -10,11 +10,12 @@ A step of a handshake costs fifty times what a message costs. What comes for one
 looked at when the events of the turn were handled: open connections go first, and wait for one step.
 (With five, their p99 latency was four times as long under a flood, and no more handshakes were done.)
 Where everything else takes long (events, handlers, an asyncio loop's own callbacks), one step a turn
-would have them all time out: then they get as much time as that took since they last had their part,
-`SHAKING_MOST` at most. A step counts for `STEP_LEAST`, whatever it took, so that there is more than one
-only where nobody can tell, and never more than `STEPS`; but for turns that are `LONG` one after the
-other, which a busy machine alone does not make: each then allows for twice as many.
-`secure_begin`, most of what accepting costs, is the handshakes' own time.
+would have them all time out: then they get as much time as that took since they last had their part
+and the time before, the shorter of both, `SHAKING_MOST` at most. A step counts for `STEP_LEAST`,
+whatever it took, so that there is more than one only where nobody can tell, and never more than
+`STEPS`; but for turns that are `LONG` one after the other, which a busy machine alone does not make:
+each then allows for twice as many. `secure_begin`, most of what accepting costs, is the handshakes'
+own time.
 
 What open connections hold gets its own part, `TELLING_MOST`: a slab that was not opened to its end,
 since there were thousands of records without data in it, goes on in the next turn. Both are served
@@ -35,7 +36,7 @@ cdef enum:
     STEP_LEAST = 3000000
     STEPS = 5
     LONG = 15000000             # STEPS times STEP_LEAST
-    LONG_TURNS = 4              # may be chance
+    LONG_TURNS = 3              # may be chance
     TELLING_MOST = 5000000      # ... and for what open connections hold
     PLAIN_ROOM = 98304          # what a slab that is full, and a record that was begun, open to
     SEALED_ROOM = 69632         # what SEALED_AT_ONCE seals to
@@ -244,9 +245,11 @@ cdef void secure_share(loop_t* loop, uint64_t now, share_t* shares) noexcept nog
     """What open connections get of this turn, and what handshakes do."""
     cdef uint64_t elsewhere = now - loop.shook_at if loop.shook_at != 0 else 0
     cdef unsigned int doubled
-    loop.long_turns = loop.long_turns + 1 if elsewhere >= LONG else 0
+    cdef uint64_t twice = min(elsewhere, loop.elsewhere)
+    loop.elsewhere = elsewhere
+    loop.long_turns = loop.long_turns + 1 if twice >= LONG else 0
     shares[0].most, shares[0].least = TELLING_MOST, 0
-    shares[1].most = min(max(elsewhere, <uint64_t>STEP_LEAST), <uint64_t>SHAKING_MOST)
+    shares[1].most = min(max(twice, <uint64_t>STEP_LEAST), <uint64_t>SHAKING_MOST)
     shares[1].least = STEP_LEAST
     if loop.long_turns != 0:
         doubled = min(max(loop.long_turns, <unsigned int>LONG_TURNS) - LONG_TURNS, <unsigned int>STEPS)
