@@ -15,6 +15,7 @@ does not use asyncio never imports it.
 Does not know sockets.
 """
 cimport cython
+import selectors
 import sys
 import weakref
 from contextvars import Context, copy_context
@@ -431,6 +432,15 @@ cdef bint host_hears_signals(Loop loop, int fd) except -1:
     """Is it the asyncio loop's own descriptor that Python writes signals to?"""
     own = getattr(loop_host(loop), "_csock", None)
     return own is not None and own.fileno() == fd
+
+
+cdef int host_inherit(Loop self) except -1:
+    """In a forked child: a stock loop that turned this one. When it is closed, it unwatches its own descriptors, too."""
+    cdef object host = loop_host(self)
+    cdef object inherited = getattr(host, "_selector", None)
+    if self.embedding != NULL and isinstance(inherited, selectors.BaseSelector):
+        host._selector = selector_replace(inherited, uv.uv_backend_fd(&self.c.uv))
+    return 0
 
 
 cdef int natives_inherit() except -1:

@@ -77,18 +77,23 @@ cdef int selector_take_guests(Selector self, object guests) except -1:
 
 
 cdef int selector_inherit(Selector self) except -1:
-    """In a forked child: the same descriptors, in a stock selector of its own."""
-    cdef object inherited = self.guests
-    if self.loop.c.closed:
-        return 0
-    selector_take_guests(self, selectors.DefaultSelector())
+    """In a forked child: its guests wait elsewhere than the parent's."""
+    if not self.loop.c.closed:
+        selector_take_guests(self, selector_replace(self.guests, -1))
+    return 0
+
+
+cdef object selector_replace(object inherited, int but):
+    """In a forked child: a stock selector with the same descriptors but one. The inherited one shares the parent's epoll instance."""
+    fresh = selectors.DefaultSelector()
     for key in list(inherited.get_map().values()):
         try:
-            self.guests.register(key.fileobj, key.events, key.data)
+            if key.fd != but:
+                fresh.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):
             pass                # closed while watched
     inherited.close()
-    return 0
+    return fresh
 
 
 cdef int selector_belong_here(Selector self) except -1:

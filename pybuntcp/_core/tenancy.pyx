@@ -229,6 +229,7 @@ cdef bint loop_inherit(Loop self) except -1:
     loop_belong_here(self)      # there is no other thread
     if c.closed:
         return False
+    host_inherit(self)
     embed_forget(self, False)
     loop_own_after_fork(c)
     loop_abandon(c)

@@ -242,21 +242,31 @@ def test_p3_a_child_that_leaves_async_with_ends_at_once_and_the_parent_serves_on
 
 
 @linux_only
+@HOSTS
 @pytest.mark.parametrize("in_child", ["loop.close()", "del loop; import gc; gc.collect()"])
-def test_p3_a_child_that_closes_an_inherited_native_loop_leaves_the_parents_awake(in_child):
+def test_p3_a_child_that_closes_an_inherited_asyncio_loop_leaves_the_parents_awake(host, in_child):
     """asyncio unwatches its own descriptors then; the parent's loop hears of other threads by one of them."""
     answer = run_program(
         program(f"""
         import asyncio, threading
+        from support_hosts import new_host, close_host
+
+        async def listen():
+            return pybuntcp.listen(hostname="127.0.0.1", port=0, socket={{"data": print}})
 
         async def main():
             done = asyncio.get_running_loop().create_future()
-            timer = threading.Timer(0.05, loop.call_soon_threadsafe, [done.set_result, "woken"])
+            timer = threading.Timer(0.05, loop.call_soon_threadsafe, [done.set_result, None])
             timer.start()
-            return await asyncio.wait_for(done, 3)
+            listener.stop()
+            alarm = asyncio.get_running_loop().call_later(3, late.append, "woken by a timer")
+            await done
+            alarm.cancel()
+            return late
 
-        loop = pybuntcp.new_event_loop()
-        loop.run_until_complete(asyncio.sleep(0))
+        late = []
+        loop = new_host(sys.argv[1])
+        listener = loop.run_until_complete(listen())
         child = os.fork()
         if child == 0:
             signal.alarm(5)
@@ -264,10 +274,11 @@ def test_p3_a_child_that_closes_an_inherited_native_loop_leaves_the_parents_awak
             os._exit(0)
         say(reap(child))
         say(loop.run_until_complete(main()))
-        loop.close()
-    """)
+        close_host(loop)
+    """),
+        host,
     )
-    assert answer == [0, "woken"]
+    assert answer == [0, []]
 
 
 def test_p3_a_signal_for_a_child_is_not_told_to_the_parents_native_loop():
