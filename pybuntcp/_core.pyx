@@ -24,6 +24,7 @@ include "_core/signals.pyx"     # Ctrl-C, while it waits
 include "_core/resolve.pyx"     # names to addresses
 include "_core/selector.pyx"    # what a native asyncio loop selects with
 include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks
+include "_core/awaiting.pyx"    # ... and who waits
 include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
 
 # one connection, without its user
@@ -39,13 +40,15 @@ include "_core/clocks.pyx"      # timeout, idle, linger
 include "_core/socket.pyx"      # the verbs
 include "_core/closing.pyx"     # ... our FIN, and the descriptor's end
 include "_core/secure.pyx"      # what an engine opens, and handshakes
+include "_core/scheduling.pyx"  # ... and what each gets of a turn
 include "_core/upgrading.pyx"   # ... in the middle of a plain connection
 include "_core/capi.pyx"        # ... and what else Cython users may ask
 include "_core/face.pyx"        # Socket
 include "_core/record.pyx"      # ... when there is one, and what is left of it
 include "_core/gathering.pyx"   # Cork, SocketSink
 include "_core/reading.pyx"     # SocketReader
-include "_core/listener.pyx"    # accepting
+include "_core/listener.pyx"    # a listening socket, Listener
+include "_core/accepting.pyx"   # ... and what waits at it
 include "_core/binding.pyx"     # listen
 include "_core/connector.pyx"   # one outgoing connection, and what is told of it
 include "_core/dialing.pyx"     # ... happy eyeballs

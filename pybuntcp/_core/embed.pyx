@@ -10,15 +10,15 @@ when a turn ends (libuv tells the kernel what to watch for only when it turns), 
 The asyncio loop alone holds `Embedding`, the object that it calls: when it lets go of it, it
 was closed, and there is no other way to know that works for any loop.
 
-Owns also what awaiting needs: who waits (`Waiter`, `Arrival`), tasks, asyncio's exceptions. A program that
-does not use asyncio never imports it.
+Owns also what else is asked of an asyncio loop: its timers, tasks, exceptions. A program that does not use asyncio
+never imports it.
 Does not know sockets.
 """
 cimport cython
 import selectors
 import sys
 import weakref
-from contextvars import Context, copy_context
+from contextvars import Context
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
@@ -243,140 +243,7 @@ cdef int embed_set_timer(Embedding self) except -1:
     return 0
 
 
-# ---------------------------------------------------------------------------- awaiting
-
-@cython.final
-@cython.internal
-cdef class Waiter:
-    """A coroutine that waits for one thing. Called with an error or None, it goes on."""
-    cdef Loop loop
-    cdef object future          # None: no asyncio runs, the coroutine is driven by hand
-    cdef bint told
-    cdef object error
-
-    def __call__(self, error=None):
-        if not self.told:
-            self.told = True
-            self.error = error
-            if self.future is not None and not self.future.done():
-                self.future.set_result(None)
-
-    def __await__(self):
-        if self.future is not None:
-            yield from self.future
-        else:
-            while not self.told and not self.loop.c.dead:
-                yield
-
-
-cdef Waiter waiter_new(Loop loop):
-    """Who will be told of something of this loop. RuntimeError: nobody would turn it."""
-    cdef Waiter self = Waiter.__new__(Waiter)
-    self.loop = loop
-    if host_running() is not None:
-        self.future = future_new(host_awaiting(loop))
-    return self
-
-
-cdef object host_awaiting(Loop loop):
-    """The asyncio loop that turns this one and runs. RuntimeError: there is no such one."""
-    host = loop_host(loop)
-    if host is None or host is not host_running():
-        raise_wrong_host(host)
-    return host
-
-
-cdef int raise_wrong_host(object owner) except -1:
-    running = host_running()
-    opened = "outside of asyncio, for run()" if owner is None else f"in the asyncio loop {owner!r}"
-    if running is None:
-        raise RuntimeError(f"this was opened {opened}: no asyncio loop runs in this thread")
-    raise RuntimeError(f"this was opened {opened}, and {running!r} does not turn it")
-
-
-@cython.final
-@cython.internal
-cdef class Arrival:
-    """What one task at a time awaits, and goes on with inside our turn.
-
-    A future's task goes on by `call_soon`: a turn of asyncio's later, and for more than it costs
-    to read. A task takes for a future whatever has these members; see `asyncio.isfuture`.
-    """
-    cdef Loop loop
-    cdef object host            # the asyncio loop
-    cdef object callback        # the task's; None: nobody waits
-    cdef object vars            # the context it is called in
-    cdef bint awaited           # the task has been given this
-    cdef bint cancelled
-    cdef object message
-    cdef public bint _asyncio_future_blocking
-
-    def __await__(self):
-        return self
-
-    def __next__(self):
-        if self.awaited:
-            raise StopIteration
-        self.awaited = self._asyncio_future_blocking = True
-        return self
-
-    def get_loop(self):
-        return self.host
-
-    def add_done_callback(self, callback, *, context=None):
-        self.callback, self.vars = callback, copy_context() if context is None else context
-
-    def cancel(self, msg=None):
-        if self.callback is None:
-            return False
-        self.cancelled, self.message = True, msg
-        arrival_tell(self)
-        return True
-
-    def result(self):
-        if self.cancelled:
-            raise asyncio_of("CancelledError")(*(() if self.message is None else (self.message,)))
-
-
-cdef Arrival arrival_new(Loop loop):
-    cdef Arrival self = Arrival.__new__(Arrival)
-    self.loop = loop
-    return self
-
-
-cdef Arrival arrival_await(Arrival self):
-    """To be awaited, once. RuntimeError: no asyncio loop that runs turns this one."""
-    self.host = host_awaiting(self.loop)
-    self.awaited = self.cancelled = False
-    return self
-
-
-cdef int arrival_forget(Arrival self) except -1:
-    """Nobody waits, or is to be told."""
-    self.host = self.callback = self.vars = self.message = None
-    return 0
-
-
-cdef int arrival_tell(Arrival self) except -1:
-    """Whoever waits goes on soon."""
-    callback, self.callback = self.callback, None
-    if callback is not None:
-        self.host.call_soon(callback, self, context=self.vars)
-    return 0
-
-
-cdef int arrival_go_on(Arrival self) except -1:
-    """Whoever waits goes on now: it has come in a turn, and no handler runs."""
-    if self.host is not host_running():
-        return arrival_tell(self)
-    callback, self.callback = self.callback, None
-    try:
-        if callback is not None:
-            self.vars.run(callback, self)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(self.loop.c, stop)
-    return 0
-
+# ---------------------------------------------------------------------------- what else is asked of an asyncio loop
 
 cdef object call_later(Loop loop, double seconds, object callback):
     """A timer of the asyncio loop, to be cancelled; None: there is no such loop."""

@@ -1,12 +1,6 @@
-"""listener: accepting, and when not to.
+"""listener: a listening socket's life, and its Python face.
 
-Owns `listener_t` and its Python face `Listener`. The listening descriptor is watched by a
-`uv_poll_t` and accepted from here, because libuv's own server takes one connection a turn and,
-at the descriptor limit, accepts and drops what waits. Here: at most 64 accepts a turn, what
-waits stays in the backlog, and at the limit the listener rests and looks again. A listening socket
-has other owners, too, where it was handed over: what shuts it down there ends the listener here, after
-what waited was accepted, and is told once. (The kernel says EINVAL of a TCP socket then; of a unix one,
-asked without waiting, EAGAIN for ever, and that it is readable: there the poll's hang-up tells.)
+Owns `listener_t` and `Listener`. What is accepted, and when not, is in accepting.
 
 TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
 accepted one, so they cost no system call per connection.
@@ -22,11 +16,6 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
 from pybuntcp._c cimport net, uv
-
-cdef enum:
-    ACCEPTS_A_TURN = 64
-    REST_MILLISECONDS = 50      # at the descriptor limit
-
 
 cdef struct listener_t:
     uv.uv_poll_t poll           # first: libuv's pointer is ours
@@ -44,82 +33,6 @@ cdef struct listener_t:
     uint64_t most               # max_connections
     uint64_t accepted
     uint64_t accept_errors
-
-
-# ---------------------------------------------------------------------------- accepting
-
-cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
-    cdef listener_t* self = <listener_t*>handle
-    cdef int budget = ACCEPTS_A_TURN
-    cdef bint hung_up = events & uv.UV_DISCONNECT != 0
-    if status < 0:
-        listener_rest(self)     # libuv watches no more
-        return
-    while budget > 0 and self.open and listener_accept_one(self, hung_up):
-        budget -= 1
-
-
-cdef bint listener_accept_one(listener_t* self, bint hung_up) noexcept nogil:
-    """Accept and open one connection. False: enough for this turn."""
-    cdef unsigned long stamp = descriptors_stamp()
-    cdef int code
-    cdef int fd
-    if self.connections >= self.most:
-        uv.uv_poll_stop(&self.poll)         # until a socket closes
-        return False
-    fd = net.pbt_accept(self.fd)
-    if fd >= 0:
-        listener_open_socket(self, fd, stamp)
-        return True
-    code = net.errno
-    if code == net.ECONNABORTED or code == net.EINTR or code == net.EPROTO:
-        return True
-    if code == net.EAGAIN and not hung_up:
-        return False
-    if code == net.EAGAIN or listener_is_lost(self, code):
-        listener_end(self, net.EINVAL if code == net.EAGAIN else code)
-    else:
-        listener_rest(self)
-    return False
-
-
-cdef bint listener_is_lost(listener_t* self, int code) noexcept nogil:
-    """Will accept(2) never succeed again? EOPNOTSUPP may be told of one connection, too."""
-    cdef int listening = 0
-    cdef net.socklen_t size = sizeof(listening)
-    if code == net.EOPNOTSUPP:
-        net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ACCEPTCONN, &listening, &size)
-        return not listening
-    return code == net.EINVAL or code == net.EBADF or code == net.ENOTSOCK
-
-
-cdef void listener_open_socket(listener_t* self, int fd, unsigned long stamp) noexcept nogil:
-    cdef loop_t* loop = loop_of(self)
-    cdef socket_t* s = NULL
-    if socket_adopt(loop, self.context, fd, stamp, &s) < 0:
-        net.close(fd)
-        listener_rest(self)
-        return
-    self.accepted += 1
-    self.connections += 1
-    loop.count.accepted += 1
-    socket_count(s)
-    socket_stands(s)
-
-
-cdef void listener_rest(listener_t* self) noexcept nogil:
-    """No descriptor or no memory: what waits stays in the backlog."""
-    cdef int error
-    cdef net.socklen_t size = sizeof(error)
-    net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # asked for, it is told no more
-    self.accept_errors += 1
-    loop_of(self).count.accept_errors += 1
-    uv.uv_poll_stop(&self.poll)
-    alarm_arm(loop_of(self), &self.rest, clock_now() + REST_MILLISECONDS)
-
-
-cdef void on_rested(alarm_t* alarm) noexcept nogil:
-    listener_watch(<listener_t*>alarm.owner)
 
 
 cdef void listener_watch(listener_t* self) noexcept nogil:
@@ -214,33 +127,6 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
     else:
         listener_close_fd(self)
     loop_kick(loop)
-
-
-cdef void listener_end(listener_t* self, int code) noexcept nogil:
-    """The socket is lost: stop, and say so. A descriptor that is not the socket any more is left alone."""
-    self.accept_errors += 1
-    loop_of(self).count.accept_errors += 1
-    gil_take(loop_of(self))
-    self.lost = code == net.EBADF or code == net.ENOTSOCK
-    (<listener_slot><void*>listener_unlink)(self)
-    listener_stop(self)
-    (<lost_slot><void*>listener_tell_lost)(self, code)
-
-
-ctypedef void (*lost_slot)(listener_t*, int) noexcept nogil
-
-cdef void listener_tell_lost(listener_t* self, int code) noexcept:
-    """To the asyncio loop's exception handler, or else `sys.unraisablehook`."""
-    cdef Listener face = <Listener>self.face
-    where = face.path if face.path is not None else face.hostname
-    error = error_from_code(-code, "accept", where, face.port)
-    try:
-        if not host_report(face._loop, "A listener has ended: its socket was shut down elsewhere", error, face):
-            report_unraisable(error, face)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop_of(self), stop)
-    except BaseException as second:
-        report_unraisable(second, face)
 
 
 cdef void listener_close_fd(listener_t* self) noexcept nogil:

@@ -6,20 +6,8 @@ the socket is paused, or an async handler runs, or a reader is full, stays with 
 ciphertext (`S_HELD`): nothing more is read, and a turn of the loop goes on with it (`secure_turn`)
 when the user allows it.
 
-A step of a handshake costs fifty times what a message costs. What comes for one is held, too, and
-looked at when the events of the turn were handled: open connections go first, and wait for one step.
-(With five, their p99 latency was four times as long under a flood, and no more handshakes were done.)
-Where everything else takes long (events, handlers, an asyncio loop's own callbacks), one step a turn
-would have them all time out: then they get as much time as that took since they last had their part
-and the time before, the shorter of both, `SHAKING_MOST` at most. A step counts for `STEP_LEAST`,
-whatever it took, so that there is more than one only where nobody can tell, and never more than
-`STEPS`; but for turns that are `LONG` one after the other, which a busy machine alone does not make:
-each then allows for twice as many. `secure_begin`, most of what accepting costs, is the handshakes'
-own time.
-
-What open connections hold gets its own part, `TELLING_MOST`: a slab that was not opened to its end,
-since there were thousands of records without data in it, goes on in the next turn. Both are served
-in the order in which they came, one of each kind a turn at least.
+A step of a handshake costs fifty times what a message costs. What comes for one is held, too, and looked at when
+the events of the turn were handled: see scheduling, which owns what each gets of a turn.
 
 Every refusal ends in `stream_close`, and is told from there: to `close`, or, of an outgoing
 connection that was not open for its user yet, by its connector.
@@ -27,26 +15,13 @@ connection that was not open for its user yet, by its connector.
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 
 from pybuntcp._c cimport net, uv
 
 cdef enum:
-    SHAKING_MOST = 20000000     # nanoseconds of a turn for handshakes, ...
-    STEP_LEAST = 3000000
-    STEPS = 5
-    LONG = 15000000             # STEPS times STEP_LEAST
-    LONG_TURNS = 3              # may be chance
-    TELLING_MOST = 5000000      # ... and for what open connections hold
     PLAIN_ROOM = 98304          # what a slab that is full, and a record that was begun, open to
     SEALED_ROOM = 69632         # what SEALED_AT_ONCE seals to
-
-
-cdef struct share_t:
-    # A part of a turn, in nanoseconds.
-    uint64_t most
-    uint64_t least              # ... that one piece of work counts for
-    uint64_t spent
 
 
 cdef object _begin_secured      # _tls's: (config, server) -> its object, with the address of its secure_t
@@ -205,68 +180,6 @@ cdef void secure_feed(socket_t* s, const char* at, size_t size) noexcept nogil:
             stream_queue(s)         # it is the engine that wants others to go on first
     if s.flags & S_MUTE:
         sealing_try_again(s)
-
-
-cdef void secure_forget(socket_t* s) noexcept nogil:
-    """It is gone, and no turn may look at it."""
-    cdef roll_t* held = &loop_of(s).held
-    cdef size_t i = 0
-    while held.at[i] != s:
-        i += 1
-    held.count -= 1
-    memmove(held.at + i, held.at + i + 1, (held.count - i) * sizeof(socket_t*))
-    s.flags &= ~S_QUEUED
-
-
-cdef void secure_turn(loop_t* loop) noexcept nogil:
-    """Go on with what is held, as far as that is allowed now: first come, first served."""
-    cdef share_t shares[2]
-    cdef size_t count = loop.held.count
-    cdef size_t kept = 0
-    cdef size_t i
-    cdef socket_t* s
-    cdef uint64_t now = uv.uv_hrtime()
-    secure_share(loop, now, shares)
-    for i in range(count):
-        s = loop.held.at[i]
-        if s.flags & S_CLOSED:
-            s.flags &= ~S_QUEUED
-        elif not secure_serve(s, &shares[s.flags & S_SECURING != 0], &now):
-            loop.held.at[kept] = s
-            kept += 1
-    memmove(loop.held.at + kept, loop.held.at + count, (loop.held.count - count) * sizeof(socket_t*))
-    loop.held.count -= count - kept
-    loop.shook_at = now if loop.held.count != 0 else 0
-    if loop.held.count != 0:
-        loop_again(loop)
-
-
-cdef void secure_share(loop_t* loop, uint64_t now, share_t* shares) noexcept nogil:
-    """What open connections get of this turn, and what handshakes do."""
-    cdef uint64_t elsewhere = now - loop.shook_at if loop.shook_at != 0 else 0
-    cdef unsigned int doubled
-    cdef uint64_t twice = min(elsewhere, loop.elsewhere)
-    loop.elsewhere = elsewhere
-    loop.long_turns = loop.long_turns + 1 if twice >= LONG else 0
-    shares[0].most, shares[0].least = TELLING_MOST, 0
-    shares[1].most = min(max(twice, <uint64_t>STEP_LEAST), <uint64_t>SHAKING_MOST)
-    shares[1].least = STEP_LEAST
-    if loop.long_turns != 0:
-        doubled = min(max(loop.long_turns, <unsigned int>LONG_TURNS) - LONG_TURNS, <unsigned int>STEPS)
-        shares[1].least = shares[1].most // (STEPS << doubled) + 1
-    shares[0].spent = shares[1].spent = 0
-
-
-cdef bint secure_serve(socket_t* s, share_t* share, uint64_t* now) noexcept nogil:
-    """Its turn, as the clock goes on. False: its kind has had its part."""
-    cdef uint64_t begun = now[0]
-    if share.spent >= share.most:
-        return False
-    s.flags &= ~S_QUEUED
-    secure_go_on(s)
-    now[0] = uv.uv_hrtime()
-    share.spent += max(now[0] - begun, share.least)
-    return True
 
 
 cdef void secure_go_on(socket_t* s) noexcept nogil:

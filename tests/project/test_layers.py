@@ -18,7 +18,7 @@ CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
     ("errors", "buffers", "address", "stats", "files", "descriptors", "sink"),
-    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "tenancy"),
+    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "awaiting", "tenancy"),
     ("stream", "output", "tail", "sealing"),
     (
         "handlers",
@@ -27,6 +27,7 @@ LAYERS = (
         "socket",
         "closing",
         "secure",
+        "scheduling",
         "upgrading",
         "capi",
         "face",
@@ -34,6 +35,7 @@ LAYERS = (
         "gathering",
         "reading",
         "listener",
+        "accepting",
         "binding",
         "connector",
         "dialing",
