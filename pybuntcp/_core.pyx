@@ -25,6 +25,7 @@ include "_core/resolve.pyx"     # names to addresses
 include "_core/selector.pyx"    # what a native asyncio loop selects with
 include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks
 include "_core/awaiting.pyx"    # ... and who waits
+include "_core/raising.pyx"     # what comes out of it; and of a loop that is run inside a handler
 include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
 
 # one connection, without its user

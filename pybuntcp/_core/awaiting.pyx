@@ -37,6 +37,8 @@ cdef Waiter waiter_new(Loop loop):
     self.loop = loop
     if host_running() is not None:
         self.future = future_new(host_awaiting(loop))
+        if loop_is_entered(loop.c):
+            nested_suspect(loop)
     return self
 
 
@@ -69,6 +71,7 @@ cdef class Arrival:
     cdef object callback        # the task's; None: nobody waits
     cdef object vars            # the context it is called in
     cdef bint awaited           # the task has been given this
+    cdef bint going_on          # ... and goes on, in our turn
     cdef bint cancelled
     cdef object message
     cdef public bint _asyncio_future_blocking
@@ -110,6 +113,8 @@ cdef Arrival arrival_await(Arrival self):
     """To be awaited, once. RuntimeError: no asyncio loop that runs turns this one."""
     self.host = host_awaiting(self.loop)
     self.awaited = self.cancelled = False
+    if loop_is_entered(self.loop.c) and not self.going_on:
+        nested_suspect(self.loop)
     return self
 
 
@@ -132,9 +137,14 @@ cdef int arrival_go_on(Arrival self) except -1:
     if self.host is not host_running():
         return arrival_tell(self)
     callback, self.callback = self.callback, None
+    self.going_on = True
     try:
         if callback is not None:
             self.vars.run(callback, self)
+    except NestedLoopError:
+        pass                    # the task's exception, too
     except (KeyboardInterrupt, SystemExit) as stop:
         loop_fail(self.loop.c, stop)
+    finally:
+        self.going_on = False
     return 0

@@ -37,11 +37,12 @@ cdef class Embedding:
     cdef Ring ring
     cdef object timer           # the asyncio loop's handle; None: not set
     cdef uint64_t rings_at      # ... in the loop's milliseconds
-    cdef object vars            # the context that turns are made in: nobody's
+    cdef object vars            # the context that it is called in ...
+    cdef object turning         # ... and that turns are made in: nobody's
 
     def __call__(self):
         if self.loop is not None and not (self.ring.due and self.loop.c.held.count != 0):
-            embed_turn(self.loop)
+            nested_or_turn(self.loop, self.turning)
 
     def __del__(self):
         if self.loop is not None:
@@ -66,21 +67,7 @@ cdef class Ring:
             if embedding.ring is self:      # else it is of an asyncio loop that was left
                 if timer:
                     embedding.timer = None
-                embed_turn(self.loop)
-
-
-@cython.final
-@cython.internal
-cdef class Raiser:
-    """Raises what a handler raised to stop the loop: KeyboardInterrupt or SystemExit.
-
-    Raised by Embedding, the exception's traceback would hold that one.
-    """
-    cdef object failure
-
-    def __call__(self):
-        failure, self.failure = self.failure, None
-        raise failure
+                nested_or_turn(self.loop, embedding.turning)
 
 
 # ---------------------------------------------------------------------------- attaching
@@ -117,11 +104,12 @@ cdef inline object loop_host(Loop self):
 cdef int embed_attach(Loop self, object host) except -1:
     """Have an asyncio loop turn this one from now on."""
     cdef Embedding embedding = Embedding.__new__(Embedding)
-    embedding.vars = Context()
+    embedding.vars, embedding.turning = Context(), Context()
     embedding.ring = Ring.__new__(Ring)
     embedding.ring.loop = self
     embedding.vars.run(host.add_reader, uv.uv_backend_fd(&self.c.uv), embedding)
     self.host = weakref.ref(host)
+    self.nested = False
     self.embedding = <PyObject*>embedding
     embedding.loop = self
     self.c.embedded = True
@@ -157,8 +145,6 @@ cdef int embed_turn(Loop self) except -1:
     """What is ready is done."""
     cdef loop_t* c = self.c
     cdef int turns = 0
-    if c.running or c.dead:
-        return 0
     c.asleep = False
     c.running = True
     while turns == 0 or (turns < TURNS_AT_ONCE and loop_is_due(c) and c.held.count == 0 and self.failure is None):
@@ -168,18 +154,6 @@ cdef int embed_turn(Loop self) except -1:
     if self.failure is not None:
         embed_fail(self)
     return embed_rest(self)
-
-
-cdef int embed_fail(Loop self) except -1:
-    """What a handler raised to stop the loop comes out of the asyncio loop."""
-    cdef Raiser raiser
-    cdef object host = loop_host(self)
-    if host is None:
-        return loop_raise_failure(self)     # a forked child
-    raiser = Raiser.__new__(Raiser)
-    raiser.failure, self.failure = self.failure, None
-    host.call_soon(raiser)
-    return 0
 
 
 cdef int embed_rest(Loop self) except -1:
@@ -194,7 +168,7 @@ cdef int embed_rest(Loop self) except -1:
         tenancy_release(self)
     else:
         c.asleep = True
-        embed_set_timer(<Embedding>self.embedding)
+        embed_set_timer(<Embedding>self.embedding, uv.uv_backend_timeout(&c.uv))
     return 0
 
 
@@ -229,11 +203,9 @@ cdef bint embed_call_again(Embedding self, object host) noexcept:
         return False
 
 
-cdef int embed_set_timer(Embedding self) except -1:
-    """Be called no later than our next timer is due. A timer that comes too early does no harm."""
-    cdef loop_t* c = self.loop.c
-    cdef int wait = uv.uv_backend_timeout(&c.uv)
-    cdef uint64_t due = uv.uv_now(&c.uv) + wait
+cdef int embed_set_timer(Embedding self, int wait) except -1:
+    """Be called in so many milliseconds at the latest; < 0: whenever. A call that comes too early does no harm."""
+    cdef uint64_t due = uv.uv_now(&self.loop.c.uv) + wait
     if wait < 0 or (self.timer is not None and self.rings_at <= due):
         return 0
     if self.timer is not None:

@@ -66,6 +66,24 @@ cdef int check(int code, str syscall) except -1:
     return 0
 
 
+class NestedLoopError(RuntimeError, KeyboardInterrupt):
+    """A RuntimeError that asyncio's callbacks let through: it ends a loop that was run inside a handler; see raising."""
+
+
+cdef bint error_stops(object error) except -1:
+    """Does what a handler raised stop the loop?"""
+    return isinstance(error, (KeyboardInterrupt, SystemExit)) and not isinstance(error, NestedLoopError)
+
+
+cdef object error_plain(object error):
+    """As a handler's exception is told: a nested loop's as the RuntimeError that it is."""
+    if not isinstance(error, NestedLoopError):
+        return error
+    plain = RuntimeError(*error.args).with_traceback(error.__traceback__)
+    plain.__context__, plain.__suppress_context__ = error.__context__, error.__suppress_context__
+    return plain
+
+
 cdef void report_unraisable(object error, object where) noexcept:
     """Through `sys.unraisablehook`, with the traceback."""
     cdef object kind = type(error)

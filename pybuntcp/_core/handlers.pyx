@@ -298,9 +298,10 @@ cdef object chunk_view(loop_t* loop, const char* at, size_t size):
 cdef void handler_raised(socket_t* s, int event, object handler, object error) noexcept:
     """The table's `error` handler, as it is now, gets it; failing that, it is reported."""
     cdef PyObject* report = context_of(s).table.callable[E_ERROR]
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+    if error_stops(error):
         loop_fail(loop_of(s), error)
         return
+    error = error_plain(error)
     if report == NULL:
         handler_report(s, handler, error)
         return

@@ -104,6 +104,7 @@ cdef class Loop:
     """The owner of a loop's memory; listeners hold it too."""
     cdef loop_t* c
     cdef object failure         # what a handler raised to stop the loop
+    cdef bint nested            # the asyncio loop is run inside a handler, and will end that; see raising
     cdef object thread_name
     cdef object host            # a weak reference to the asyncio loop that turns it; None
     cdef PyObject* embedding    # borrowed: what that loop calls, if it is not a native one
@@ -315,6 +316,11 @@ cdef inline void loop_kick(loop_t* self) noexcept nogil:
         embed_kick(self)
 
 
+cdef inline bint loop_is_entered(loop_t* self) noexcept nogil:
+    """Is a turn of it, or a handler, on this thread's stack?"""
+    return self.running or self.handling != 0
+
+
 cdef inline bint loop_is_due(loop_t* self) noexcept nogil:
     """Does something wait for the next turn alone?"""
     return self.late.count + self.held.count != 0 or uv.uv_backend_timeout(&self.uv) == 0
@@ -394,6 +400,9 @@ cdef void loop_stopped(Loop self) noexcept:
 cdef void loop_fail(loop_t* self, object error) noexcept:
     """Stop the loop; `run` raises the first such error."""
     cdef Loop owner = <Loop>self.owner
+    if isinstance(error, NestedLoopError):
+        report_unraisable(error_plain(error), owner)
+        return
     if owner.failure is None:
         owner.failure = error
     uv.uv_stop(&self.uv)

@@ -100,7 +100,7 @@ cdef int running_ended(Running self, socket_t* s) except -1:
     handler_enter(owner.c)
     if running_forget(owner, self.socket, self):
         s.flags &= ~S_BUSY
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+    if error_stops(error):
         pass                    # asyncio has raised it
     elif error is not None and self.cause is None:
         handler_raised(s, self.event, self.handler, error)

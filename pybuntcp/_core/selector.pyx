@@ -117,8 +117,8 @@ cdef int selector_watch(loop_t* c, int fd) except -1:
 cdef int selector_turn(Selector self, double seconds) except -1:
     """One turn of libuv that waits at most so long; raises what stopped it."""
     cdef loop_t* c = self.loop.c
-    if c.running:
-        raise RuntimeError("this asyncio loop is running already: it was run inside a handler")
+    if loop_is_entered(c):
+        raise_nested(RuntimeError)
     c.guests_ready = False
     try:
         if seconds > 0:

@@ -18,7 +18,7 @@ CHAPTERS = PACKAGE / "_core"
 
 LAYERS = (
     ("errors", "buffers", "address", "stats", "files", "descriptors", "sink"),
-    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "awaiting", "tenancy"),
+    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "awaiting", "raising", "tenancy"),
     ("stream", "output", "tail", "sealing"),
     (
         "handlers",
