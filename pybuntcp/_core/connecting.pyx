@@ -104,10 +104,11 @@ cdef void connect_error_call(loop_t* loop, object handler, Connecting face) noex
     try:
         result = handler(face_of_failure(face.options.data), face.error)
         goes_on = result is not None and connect_error_returned(handler, result, face)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop, stop)
     except BaseException as raised:
-        face.error = raised
+        if error_stops(raised):
+            loop_fail(loop, raised)
+        else:
+            face.error = error_plain(raised)
     handler_leave(loop)
     if not goes_on:
         connecting_told(face)

@@ -310,10 +310,11 @@ cdef void handler_raised(socket_t* s, int event, object handler, object error) n
         result = handler(socket_face(s), error)
         if result is not None:
             handler_returned(s, event, handler, result, error)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop_of(s), stop)
     except BaseException as second:
-        error_handler_raised(s, handler, second, error)
+        if error_stops(second):
+            loop_fail(loop_of(s), second)
+        else:
+            error_handler_raised(s, handler, error_plain(second), error)
 
 
 cdef void error_handler_raised(socket_t* s, object handler, object second, object first) noexcept:

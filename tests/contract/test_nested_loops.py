@@ -247,6 +247,46 @@ def test_a_nested_run_that_nobody_catches_is_reported_once_a_chunk(host):
 
 
 @RE_ENTERED
+def test_a_nested_run_in_connect_error_takes_the_place_of_the_error(host):
+    async def main() -> None:
+        def connect_error(socket: Any, error: OSError) -> None:
+            run_again(dial(port_of(hole)))
+
+        with black_hole() as hole, reports() as told:
+            with stdlib.create_server(("127.0.0.1", 0)) as server:
+                refusing = port_of(server)
+            handlers = {"data": echo, "connect_error": connect_error}
+            connecting = pybuntcp.connect(hostname="127.0.0.1", port=refusing, socket=handlers)
+            with pytest.raises(RuntimeError) as raised:
+                await connecting
+            await cancel_others()
+        assert (type(raised.value), told) == (RuntimeError, [])
+        assert_refused(raised.value)
+
+    host_run(host, main)
+
+
+@RE_ENTERED
+def test_a_nested_run_in_an_error_handler_is_reported_once(host):
+    async def main() -> None:
+        def data(socket: Any, chunk: bytes) -> None:
+            raise ValueError("first")
+
+        def error(socket: Any, raised: Any) -> None:
+            socket.write(b"x")
+            run_again(dial(port_of(hole)))
+
+        with black_hole() as hole, reports() as told:
+            async with dialled(data, error=error) as [client]:
+                await ask(client, 2)
+                await cancel_others()
+        assert [type(each["exception"]) for each in told] == [RuntimeError] * 2
+        assert isinstance(told[0]["exception"].__context__, ValueError)
+
+    host_run(host, main)
+
+
+@RE_ENTERED
 def test_a_nested_run_in_a_task_that_a_reader_woke_is_a_runtime_error_of_the_task(host):
     async def main() -> None:
         server = Recorder()
