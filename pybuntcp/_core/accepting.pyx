@@ -76,7 +76,7 @@ cdef void listener_open_socket(listener_t* self, int fd, unsigned long stamp) no
 
 cdef void listener_rest(listener_t* self) noexcept nogil:
     """No descriptor or no memory: what waits stays in the backlog."""
-    cdef int error
+    cdef int error = 0
     cdef net.socklen_t size = sizeof(error)
     net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # asked for, it is told no more
     self.accept_errors += 1

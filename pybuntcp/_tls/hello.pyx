@@ -111,7 +111,7 @@ cdef part_t hello_name(part_t hello) noexcept nogil:
 cdef int hello_note(Secured self) except -1:
     """What is there may end the client's hello: have it served by whom it asks for."""
     cdef size_t before
-    cdef bint whole
+    cdef bint whole = False
     if self.hello is None:
         return 0
     before = len(self.hello)

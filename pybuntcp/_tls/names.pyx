@@ -66,7 +66,7 @@ cdef object secured_name(Secured self):
     cdef const char* name
     if self.c.ssl == NULL:
         return secured_name_without(self)
-    name = self.c.asked if self.server else api.SSL_get_servername(self.c.ssl, 0)
+    name = <const char*>self.c.asked if self.server else api.SSL_get_servername(self.c.ssl, 0)
     return None if name == NULL or not (<bytes>name).isascii() else name.decode("ascii")
 
 
