@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import socket as stdlib
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -148,6 +149,8 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 @HOSTS
 @pytest.mark.parametrize("form", FORMS)
 def test_each_run_in_a_plain_handler_is_one_runtime_error(host, form):
+    if form == "run_forever" and host != "uvloop" and sys.version_info >= (3, 12):
+        pytest.skip("asyncio's own loop forgets that it runs, when its run_forever is refused, since Python 3.12")
     made: list[Coroutine[Any, Any, str]] = []
 
     def nested() -> Any:
