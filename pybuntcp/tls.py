@@ -25,7 +25,6 @@ from .pem import Materials, alpn_names, materials_of, naming, readable
 
 HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 NOT_IN_A_NAME = frozenset("*:/[]@%?# \t\r\n")
-LABEL_MOST = 63
 
 
 # ---------------------------------------------------------------------------- what is given
@@ -105,10 +104,9 @@ def hosts_of(sni: Any) -> dict[str, Asked]:
 def host_name(name: Any) -> str:
     """As clients ask for it; what none can ask for is refused."""
     host = of_host("a name", str(name))
-    labels = host.removeprefix("*.").split(".")
     if host == "*":
         raise ValueError("a client that asks for no name of these gets the listener's own certificate")
-    if not all(labels) or any(set(label) & NOT_IN_A_NAME or len(label) > LABEL_MOST for label in labels):
+    if set(host.removeprefix("*.")) & NOT_IN_A_NAME:
         raise ValueError('a name is a host name, without a port; it may begin with "*." for one label')
     if is_address(host):
         raise ValueError("clients ask for names, never for an address (RFC 6066, section 3)")
