@@ -12,7 +12,7 @@ WORKERS ?= 4
 BUN_VERSION ?= 1.4.5
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0  # loadgroup never ends after a restart
 
-SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd])
+SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd] pybuntcp/_*/*/*.p[yx][xd])
 
 # a build apart, for each kind of instrument, in an environment and a build folder of its own
 comma         := ,

@@ -43,8 +43,8 @@ cdef struct slots_t:
     # An error is a positive errno; 0: none; negative: an EAI_* code of a name.
     unsigned int abi
     unsigned int size
-    size_t ext_size             # zeroed bytes of your own behind every socket: `socket_ext`
-    void* user                  # one pointer for the whole table: `socket_user`
+    size_t ext_size     # zeroed bytes of your own behind every socket: `socket_ext`
+    void* user          # one pointer for the whole table: `socket_user`
     open_slot open
     data_slot data
     drain_slot drain
@@ -69,8 +69,8 @@ cdef inline slots_t new_slots() noexcept nogil:
 cdef object handlers_from_slots(const slots_t* slots, object handlers=*, object owner=*)
 
 # writing
-cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil      # bytes accepted, or -1
-cdef int socket_end(socket_t* s, const char* at=*, size_t size=*) noexcept nogil            # all of it, then FIN
+cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil      # bytes accepted, or -1
+cdef int socket_end(socket_t* s, const char* data=*, size_t size=*) noexcept nogil            # all of it, then FIN
 cdef int socket_flush(socket_t* s) noexcept nogil
 cdef int socket_cork(socket_t* s) noexcept nogil                                            # nests
 cdef int socket_uncork(socket_t* s) noexcept nogil
@@ -93,8 +93,8 @@ cdef int socket_state(socket_t* s) noexcept nogil
 cdef void* socket_ext(socket_t* s) noexcept nogil                                           # aligned to 16; NULL: ext_size is 0
 cdef void* socket_user(socket_t* s) noexcept nogil
 cdef int socket_fileno(socket_t* s) noexcept nogil
-cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t room) noexcept nogil  # its length, NUL apart; -1: unknown, or no room
-cdef Py_ssize_t socket_local_address(socket_t* s, char* text, size_t room) noexcept nogil
+cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t capacity) noexcept nogil  # its length, NUL apart; -1: unknown, or no room
+cdef Py_ssize_t socket_local_address(socket_t* s, char* text, size_t capacity) noexcept nogil
 cdef int socket_remote_port(socket_t* s) noexcept nogil                                     # -1 on unix sockets
 cdef int socket_local_port(socket_t* s) noexcept nogil
 cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil
@@ -108,47 +108,47 @@ cdef object socket_object(socket_t* s)
 
 # For pybuntcp's own `_tls`, which is built with this very file: no part of the C API, no promise.
 
-cdef struct secure_t:           # first in what an engine has of a secured socket
-    void* face                  # borrowed: its Python object
-    size_t sealed               # plaintext in what is sealed and waits for the kernel
-    size_t words                # ... and bytes of the engine's own
-    char* kept                  # what came and must not be opened yet; malloc'ed
-    size_t kept_size
-    bint untold                 # the engine has something to tell when it may
-    bint owed                   # `handshake` is to be told: ...
+cdef struct tls_t:           # first in what an engine has of a secured socket
+    void* wrapper           # borrowed: its Python object
+    size_t sealed           # plaintext in what is sealed and waits for the kernel
+    size_t control          # ... and bytes of the engine's own
+    char* buffered          # what came and must not be opened yet; malloc'ed
+    size_t buffered_size
+    bint undelivered        # the engine has something to tell when it may
+    bint handshake_pending  # `handshake` is to be told: ...
     bint success
     long verify_result
 
 cdef enum:
     SEALED = 0
-    SEAL_LATER = 1              # the peer's message between two records of data is half there
+    SEAL_WANT_READ = 1              # the peer's message between two records of data is half there
 
-cdef struct room_t:             # a loop's, where engines work
-    char* out                   # sealed, to be sent by the core before anything else happens
+cdef struct tls_scratch_t:             # a loop's, where engines work
+    char* out       # sealed, to be sent by the core before anything else happens
     size_t out_size
-    size_t out_room
-    char* plain                 # for what was opened
-    size_t plain_room
-    bint busy                   # an engine is at work: user code that it calls finds the room taken
+    size_t out_capacity
+    char* plain     # for what was opened
+    size_t plain_capacity
+    bint busy       # an engine is at work: user code that it calls finds the room taken
 
 cdef struct filter_t:
-    # Bytes consumed of what came; it tells what it found by `secure_opened` and the like.
-    size_t (*feed)(secure_t*, socket_t*, const char*, size_t) noexcept nogil
-    # All of it, into the room: SEALED; or nothing, until more has come: SEAL_LATER; -1: broken.
-    int (*seal)(secure_t*, socket_t*, const char*, size_t) noexcept nogil
-    int (*notify)(secure_t*, socket_t*) noexcept nogil                        # "nothing more comes", likewise
-    void (*cut)(secure_t*, socket_t*) noexcept nogil                          # the peer's FIN came
-    void (*forget)(secure_t*, socket_t*) noexcept nogil                       # the descriptor is gone
+    # Bytes consumed of what came; it tells what it found by `tls_deliver` and the like.
+    size_t (*feed)(tls_t*, socket_t*, const char*, size_t) noexcept nogil
+    # All of it, into the room: SEALED; or nothing, until more has come: SEAL_WANT_READ; -1: broken.
+    int (*seal)(tls_t*, socket_t*, const char*, size_t) noexcept nogil
+    int (*close_notify)(tls_t*, socket_t*) noexcept nogil   # "nothing more comes", likewise
+    void (*eof)(tls_t*, socket_t*) noexcept nogil           # the peer's FIN came
+    void (*detach)(tls_t*, socket_t*) noexcept nogil        # the descriptor is gone
 
-cdef void secure_register(const filter_t* engine, object begin) noexcept
-cdef room_t* secure_room(socket_t* s) noexcept nogil                          # NULL: no memory
-cdef bint secure_reserve(room_t* room, size_t more) noexcept nogil            # False: no memory
-cdef bint secure_may_tell(socket_t* s) noexcept nogil                         # ... data, and its end
-cdef bint secure_is_mute(socket_t* s) noexcept nogil                          # did `seal` or `notify` say SEAL_LATER?
-cdef void secure_opened(socket_t* s, const char* at, size_t size) noexcept nogil
-cdef void secure_ended(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
-cdef void secure_settled(socket_t* s, bint success, long verify_result) noexcept nogil
-cdef void secure_broken(socket_t* s) noexcept nogil                           # after the handshake; the face has the error
-cdef void secure_truncated(socket_t* s) noexcept nogil                        # ... and the user is told by `close` alone
-cdef void secure_take_gil(socket_t* s) noexcept nogil                         # for the rest of the turn
-cdef void secure_stopped(socket_t* s, object error) noexcept                  # KeyboardInterrupt, SystemExit: `run` raises it
+cdef void tls_register(const filter_t* engine, object begin) noexcept
+cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil                          # NULL: no memory
+cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogil            # False: no memory
+cdef bint tls_may_deliver(socket_t* s) noexcept nogil                         # ... data, and its end
+cdef bint tls_wants_read(socket_t* s) noexcept nogil                          # did `seal` or `notify` say SEAL_WANT_READ?
+cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
+cdef void tls_deliver_eof(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
+cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noexcept nogil
+cdef void tls_failed(socket_t* s) noexcept nogil                           # after the handshake; the face has the error
+cdef void tls_truncated(socket_t* s) noexcept nogil                        # ... and the user is told by `close` alone
+cdef void tls_take_gil(socket_t* s) noexcept nogil                         # for the rest of the turn
+cdef void tls_interrupted(socket_t* s, object error) noexcept                  # KeyboardInterrupt, SystemExit: `run` raises it

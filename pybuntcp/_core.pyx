@@ -3,57 +3,73 @@
 # cython: freethreading_compatible=True
 """_core: the one module that touches libuv. This page is its table of contents.
 
-Chapters in layer order; each uses its own layer and those above it on this page. Two tables
-point the other way and nothing else does: `up` (what streams tell sockets) and the slots (what
-sockets tell the user).
+The folders are the layers. A file uses its own folder and those above it on this page. What points the other way goes
+through a table: `upcalls` (see base/upcalls), or the slots of a user's handlers (see connection/slots).
 """
-# leaves: no socket, no loop
-include "_core/errors.pyx"      # codes to exceptions
-include "_core/buffers.pyx"     # bytes in and out of Python
-include "_core/address.pyx"     # socket names
-include "_core/stats.pyx"       # counters
-include "_core/files.pyx"       # unix socket files
-include "_core/descriptors.pyx"     # those that are ours, and a fork
-include "_core/sink.pyx"        # the growable buffer, ArrayBufferSink
+# base: no socket, no loop
+include "_core/base/errors.pyx"             # libuv's codes to exceptions
+include "_core/base/buffers.pyx"            # bytes in and out of Python; the memory that is read into
+include "_core/base/chunk.pyx"              # a growable buffer
+include "_core/base/address.pyx"            # socket names
+include "_core/base/unix_files.pyx"         # unix socket files, and their removal
+include "_core/base/descriptors.pyx"        # which descriptors are ours; what a fork does to them
+include "_core/base/stats.pyx"              # counters
+include "_core/base/upcalls.pyx"            # the table by which a lower layer calls a higher one
 
-# the loop
-include "_core/timers.pyx"      # one wheel for all deadlines
-include "_core/lookups.pyx"     # the threads that ask the system's resolver
-include "_core/loop.pyx"        # the turn, and who holds the GIL
-include "_core/signals.pyx"     # Ctrl-C, while it waits
-include "_core/resolve.pyx"     # names to addresses
-include "_core/selector.pyx"    # what a native asyncio loop selects with
-include "_core/embed.pyx"       # asyncio: being turned by its loop; futures, tasks
-include "_core/awaiting.pyx"    # ... and who waits
-include "_core/raising.pyx"     # what comes out of it; and of a loop that is run inside a handler
-include "_core/tenancy.pyx"     # which loop is here, and how a loop ends
+# loop: one libuv loop, and who turns it
+include "_core/loop/timers.pyx"             # one timing wheel for all deadlines
+include "_core/loop/lookups.pyx"            # the threads that ask the system's resolver
+include "_core/loop/loop.pyx"               # the loop's memory and handles
+include "_core/loop/turn.pyx"               # one turn of it, and who holds the GIL
+include "_core/loop/signals.pyx"            # Ctrl-C, while it waits
+include "_core/loop/host.pyx"               # the asyncio loop that turns it, and what is asked of that
+include "_core/loop/selector.pyx"           # what a native asyncio loop selects with
+include "_core/loop/native.pyx"             # native asyncio loops
+include "_core/loop/embed.pyx"              # being turned by any other asyncio loop
+include "_core/loop/nested.pyx"             # an asyncio loop that is run inside a handler
+include "_core/loop/awaiting.pyx"           # coroutines that wait for something of a loop
+include "_core/loop/current.pyx"            # the loops of a thread
+include "_core/loop/closing.pyx"            # how a loop ends
+include "_core/loop/after_fork.pyx"         # loops that a forked child inherits
 
-# one connection, without its user
-include "_core/stream.pyx"      # open, read, close; the one place where a socket is freed
-include "_core/output.pyx"      # cork, try, drain
-include "_core/tail.pyx"        # ... and what the kernel refused
-include "_core/sealing.pyx"     # ... where an engine seals what goes out
+# connection: one connection in C, without Python objects
+include "_core/connection/state.pyx"        # the states of a connection
+include "_core/connection/stream.pyx"       # open, read, close; where a socket is freed
+include "_core/connection/slots.pyx"        # the table of handlers, and the options that go with it
+include "_core/connection/output.pyx"       # write, gather, drain
+include "_core/connection/send_queue.pyx"   # what the kernel did not take at once
+include "_core/connection/deadlines.pyx"    # timeout, idle, linger
+include "_core/connection/tls_output.pyx"   # what goes out, encrypted
+include "_core/connection/tls_input.pyx"    # what comes in, decrypted; handshakes
+include "_core/connection/tls_scheduling.pyx"   # what TLS gets of a turn
+include "_core/connection/verbs.pyx"        # what a user may do with a socket
+include "_core/connection/closing.pyx"      # our FIN, and the descriptor's end
+include "_core/connection/events.pyx"       # what the kernel's events lead to
+include "_core/connection/capi.pyx"         # what else the C API has
 
-# what users see
-include "_core/handlers.pyx"    # the table of slots, adapters, exceptions
-include "_core/compiling.pyx"   # Handlers; from what users give to a table
-include "_core/clocks.pyx"      # timeout, idle, linger
-include "_core/socket.pyx"      # the verbs
-include "_core/closing.pyx"     # ... our FIN, and the descriptor's end
-include "_core/secure.pyx"      # what an engine opens, and handshakes
-include "_core/scheduling.pyx"  # ... and what each gets of a turn
-include "_core/upgrading.pyx"   # ... in the middle of a plain connection
-include "_core/capi.pyx"        # ... and what else Cython users may ask
-include "_core/face.pyx"        # Socket
-include "_core/record.pyx"      # ... when there is one, and what is left of it
-include "_core/gathering.pyx"   # Cork, SocketSink
-include "_core/reading.pyx"     # SocketReader
-include "_core/listener.pyx"    # a listening socket, Listener
-include "_core/accepting.pyx"   # ... and what waits at it
-include "_core/binding.pyx"     # listen
-include "_core/connector.pyx"   # one outgoing connection, and what is told of it
-include "_core/dialing.pyx"     # ... happy eyeballs
-include "_core/connecting.pyx"  # connect
-include "_core/running.pyx"     # async handlers
-include "_core/exiting.pyx"     # ... that still run when `async with`, or the program, ends
-include "_core/module.pyx"      # run, stats
+# objects: what Python sees of a connection
+include "_core/objects/adapters.pyx"        # from a slot to a Python handler
+include "_core/objects/handlers.pyx"        # Handlers: what users give, compiled to a table
+include "_core/objects/tasks.pyx"           # async handlers
+include "_core/objects/wrapper.pyx"         # when a Socket is made, and what outlives the connection
+include "_core/objects/socket.pyx"          # Socket
+include "_core/objects/tls.pyx"             # what a Socket knows of its TLS connection
+include "_core/objects/starttls.pyx"        # Socket.upgrade_tls
+include "_core/objects/cork.pyx"            # Socket.cork
+include "_core/objects/array_buffer_sink.pyx"   # ArrayBufferSink
+include "_core/objects/sink.pyx"            # SocketSink
+include "_core/objects/reader.pyx"          # SocketReader
+include "_core/objects/exiting.pyx"         # `async with socket`; handlers that still run
+
+# endpoints: what makes connections
+include "_core/endpoints/resolve.pyx"       # names to addresses
+include "_core/endpoints/options.pyx"       # from options to a socket context
+include "_core/endpoints/listener.pyx"      # Listener
+include "_core/endpoints/accept.pyx"        # connections that wait at it
+include "_core/endpoints/listen.pyx"        # listen
+include "_core/endpoints/exiting.pyx"       # `async with listener`
+include "_core/endpoints/connector.pyx"     # one outgoing connection
+include "_core/endpoints/happy_eyeballs.pyx"    # its addresses, tried
+include "_core/endpoints/connect.pyx"       # connect, Connecting
+
+include "_core/module.pyx"                  # run, stats; the table of upcalls, filled

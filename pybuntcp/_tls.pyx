@@ -11,11 +11,11 @@ is driven by that object. What comes after is done by one of two engines: "borro
 connection's `SSL*` itself, "stdlib" on the Python object.
 """
 include "_tls/openssl.pyx"      # the functions of the interpreter's OpenSSL, and whether to trust them
-include "_tls/secured.pyx"      # Secured: what Python sees of a secured connection
-include "_tls/names.pyx"        # the host name that a client asks for
-include "_tls/contexts.pyx"     # what only OpenSSL can set; a certificate for each name
+include "_tls/connection.pyx"      # Secured: what Python sees of a secured connection
+include "_tls/server_name.pyx"        # the host name that a client asks for
+include "_tls/ssl_context.pyx"     # what only OpenSSL can set; a certificate for each name
 include "_tls/borrowed.pyx"     # the engine that works on SSL*
 include "_tls/fallback.pyx"     # the engine that works on the standard library's object
-include "_tls/hello.pyx"        # the name in a client's hello, for that one
-include "_tls/trial.pyx"        # whether to borrow, tried once
+include "_tls/client_hello.pyx"        # the name in a client's hello, for that one
+include "_tls/selftest.pyx"        # whether to borrow, tried once
 include "_tls/engine.pyx"       # handshakes, and what both engines tell the core

@@ -176,10 +176,10 @@ class Config:
 
     def settled(self, secured: Any) -> None:
         """Its handshake is done: note whom it is with. Raises to refuse."""
-        if secured.asking:
+        if secured.request_cert:
             secured.authorization_error = verdict_of(secured)
             secured.authorized = secured.authorization_error is None
-        if secured.refusing and secured.authorization_error is not None:
+        if secured.reject_unauthorized and secured.authorization_error is not None:
             raise secured.authorization_error
 
     def own_certificate(self) -> dict[str, Any] | None:
@@ -196,12 +196,12 @@ class UsersConfig(Config):
         self.context, self.server_name, self.named = context, server_name, context.check_hostname
 
     def prepare(self, secured: Any) -> None:
-        secured.asking = self.context.verify_mode != ssl.CERT_NONE
-        secured.refusing = self.context.verify_mode == ssl.CERT_REQUIRED
+        secured.request_cert = self.context.verify_mode != ssl.CERT_NONE
+        secured.reject_unauthorized = self.context.verify_mode == ssl.CERT_REQUIRED
 
     def settled(self, secured: Any) -> None:
         """Where it does not refuse, a peer that shows no certificate has done nothing wrong."""
-        if secured.refusing or secured.has_peer_certificate():
+        if secured.reject_unauthorized or secured.has_peer_certificate():
             super().settled(secured)
 
     def own_certificate(self) -> dict[str, Any] | None:
@@ -217,7 +217,7 @@ class OptionsConfig(Config):
         text("server_name", options.server_name)
 
     def prepare(self, secured: Any) -> None:
-        secured.asking, secured.refusing = self.asking, self.refusing
+        secured.request_cert, secured.reject_unauthorized = self.asking, self.refusing
 
 
 class ClientConfig(OptionsConfig):
@@ -267,10 +267,10 @@ class ServerConfig(OptionsConfig):
         _tls.choose_by_name(self)
 
     def prepare(self, secured: Any) -> None:
-        if not secured.decided:
+        if not secured.verify_mode_set:
             super().prepare(secured)
         if secured.borrowed:
-            secured.set_verify(secured.asking, secured.refusing)
+            secured.set_verify(secured.request_cert, secured.reject_unauthorized)
             secured.set_session_id_context(self.session_id_context)
 
     def host(self, name: str) -> ServerConfig:
@@ -330,8 +330,8 @@ def verdict_of(secured: Any) -> ssl.SSLError | None:
             return None
         return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "certificate not verified: reject_unauthorized is False")
     code, message = secured.verify_result()
-    if code == 0 and secured.config.named and secured.expected is not None and secured.object.session_reused:
-        code, message = (0, "") if secured.is_for(secured.expected) else (HOSTNAME_MISMATCH, "Hostname mismatch")
+    if code == 0 and secured.config.named and secured.server_hostname is not None and secured.object.session_reused:
+        code, message = (0, "") if secured.is_for(secured.server_hostname) else (HOSTNAME_MISMATCH, "Hostname mismatch")
     if code == 0:
         return None
     error = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {message}")

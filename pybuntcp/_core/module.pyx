@@ -1,9 +1,10 @@
 """module: what the core offers to the facade beside its classes: `run` and `stats`; and the wiring.
 
-Owns `up`, the table of what the layers below tell those above. Does not check options: that is done
+Fills the table of upcalls (see upcalls). Does not check options: that is done
 in Python, before.
 """
 from pybuntcp._c cimport uv
+
 
 libuv_version = uv.uv_version_string().decode()
 
@@ -12,12 +13,12 @@ def run_loop():
     """Turn this thread's loop until no referenced handle is left."""
     if host_running() is not None:
         raise RuntimeError("run(): an asyncio loop runs in this thread, and turns what is opened in it")
-    loop_run(loop_here())
+    loop_run(current_loop())
 
 
 def is_running():
     """Is this thread inside `run()`, in a handler?"""
-    return host_running() is None and loop_here().c.running
+    return host_running() is None and current_loop().c.running
 
 
 def stats():
@@ -28,7 +29,7 @@ def stats():
     `bytes_written`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
     `accept_errors`, `handshakes`, `handshake_failures`.
     """
-    cdef loop_t* loop = loop_to_ask().c
+    cdef loop_t* loop = current_loop_peek().c
     cdef size_t pending = 0
     cdef dict found
     uv.uv_walk(&loop.uv, on_count_pending, &pending)
@@ -44,7 +45,7 @@ cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
 
 def compile_handlers(source):
     """What `socket=` means, as a Handlers."""
-    return handlers_from(source)
+    return handlers_compile(source)
 
 
 # ---------------------------------------------------------------------------- what is left open
@@ -54,7 +55,7 @@ cdef void list_unclosed(loop_t* loop, list found) noexcept:
     cdef connector_t* each = loop.connectors
     uv.uv_walk(&loop.uv, on_list_unclosed, <void*>found)
     while each != NULL:
-        found.append(<object>each.face)
+        found.append(<object>each.wrapper)
         each = each.next
 
 
@@ -62,41 +63,57 @@ cdef void on_list_unclosed(uv.uv_handle_t* handle, void* found) noexcept with gi
     if loop_owns(loop_of(handle), handle) or uv.uv_is_closing(handle):
         return
     if handle.type != uv.UV_TCP:
-        (<list>found).append(<object>(<listener_t*>handle).face)
+        (<list>found).append(<object>(<listener_t*>handle).wrapper)
     elif (<socket_t*>handle).flags & S_OPENED:
-        (<list>found).append(socket_face(<socket_t*>handle))
+        (<list>found).append(wrapper_of(<socket_t*>handle))
 
 
-# ---------------------------------------------------------------------------- what streams tell
+# ---------------------------------------------------------------------------- the table of upcalls
 
-cdef void on_handle_abandoned(uv.uv_handle_t* handle) noexcept nogil:
+cdef void on_handle_abandoned(void* abandoned) noexcept nogil:
+    cdef uv.uv_handle_t* handle = <uv.uv_handle_t*>abandoned
     if handle.type == uv.UV_TCP:
         stream_close(<socket_t*>handle)
     else:
         listener_abandon(<listener_t*>handle)
 
 
-cdef void loop_forsaken(loop_t* loop) noexcept nogil:
+cdef void on_abandon_rest(loop_t* loop) noexcept nogil:
     """The loop is dead: what libuv does not know of ends here."""
     connectors_abandon(loop)
-    (<loop_slot><void*>running_abandon)(loop)
+    (<loop_fn><void*>tasks_abandon)(loop)
 
 
-up.received = socket_received
-up.ended = socket_ended
-up.flushed = socket_flushed
-up.broken = socket_broken
-up.writable = tails_go_on
-up.moved = clocks_moved
-up.closing = socket_closing
-up.closed = socket_closed
-up.read_to = reader_read_on
-up.held = secure_turn
-up.end_read = socket_end_read
-up.unclosed = list_unclosed
-up.abandoned = on_handle_abandoned
-up.forsaken = loop_forsaken
-up.handled = output_flush_dirty
-up.turned = output_flush_late
-up.drained = sink_tell
-up.again = connectors_tell_posted
+upcalls.handler_returned = output_flush_after_handler
+upcalls.turn_begins = connectors_emit_posted
+upcalls.turn_ends = output_flush_after_turn
+upcalls.writable = send_queues_resume
+upcalls.deferred_input = tls_process_pending
+upcalls.abandon_handle = on_handle_abandoned
+upcalls.abandon_rest = on_abandon_rest
+upcalls.list_unclosed = list_unclosed
+
+upcalls.wrapper_closing = wrapper_closing
+upcalls.wrapper_closed = wrapper_wake_closed
+upcalls.wrapper_detach = <socket_fn><void*>wrapper_detach
+upcalls.drained = sink_wake
+upcalls.tls_make_connection = <bint (*)(socket_t*, bint) noexcept nogil><void*>tls_make_connection
+upcalls.tls_emit_error = <socket_fn><void*>tls_emit_error
+upcalls.tls_note_timeout = <socket_fn><void*>tls_note_timeout
+
+upcalls.reader_resume = reader_read
+upcalls.reader_capacity = reader_capacity
+upcalls.reader_received = reader_received
+upcalls.reader_ended = reader_ended
+upcalls.reader_stop = reader_stop
+upcalls.reader_closed = reader_closed
+
+upcalls.upgrade_raw_flushed = upgrade_raw_flushed
+upcalls.upgrade_raw_lost = upgrade_raw_lost
+upcalls.upgrade_tls_closed = upgrade_tls_closed
+upcalls.upgrade_emit_failure = upgrade_emit_failure
+
+upcalls.listener_socket_closed = listener_socket_closed
+upcalls.connector_handshake_done = connector_handshake_done
+upcalls.connector_socket_closed = connector_socket_closed
+upcalls.connector_note_failure = connector_note_failure

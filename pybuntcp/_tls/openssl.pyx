@@ -15,12 +15,12 @@ import ssl
 
 from cpython.ref cimport PyObject
 
-from pybuntcp._c cimport openssl as c
+from pybuntcp._c cimport openssl as ossl
 
-cdef c.openssl api                  # filled when the test has passed
+cdef ossl.openssl openssl                  # filled when the test has passed
 cdef str _reason = ""               # why it is not used
 cdef bint _borrowing = False
-cdef int _index = -1                # of what we attach to an SSL*: its secured_t
+cdef int _index = -1                # of what we attach to an SSL*: its tls_connection_t
 
 SWITCH = "PYBUNTCP_TLS_ENGINE"      # in the environment: "stdlib" forces the fallback
 
@@ -37,17 +37,17 @@ cdef str openssl_open():
         return f"{SWITCH}={wanted}: no such engine"
     path = getattr(_ssl, "__file__", None)
     if path is None:
-        library = c.dlopen(NULL, c.RTLD_LAZY)
+        library = ossl.dlopen(NULL, ossl.RTLD_LAZY)
     else:
-        library = c.dlopen(os.fsencode(path), c.RTLD_LAZY | c.RTLD_NOLOAD)
+        library = ossl.dlopen(os.fsencode(path), ossl.RTLD_LAZY | ossl.RTLD_NOLOAD)
     if library == NULL:
-        return f"{path} cannot be opened again: {c.dlerror().decode()}"
-    missing = c.find(&api, library)
+        return f"{path} cannot be opened again: {ossl.dlerror().decode()}"
+    missing = ossl.find(&openssl, library)
     if missing != NULL:
         return f"this interpreter's OpenSSL does not show {missing.decode()}"
-    if api.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
-        return f"found {api.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
-    _index = api.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>c.catch, NULL, <void*>c.let_go)
+    if openssl.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
+        return f"found {openssl.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
+    _index = openssl.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>ossl.catch, NULL, <void*>ossl.let_go)
     if _index < 0:
         return "OpenSSL gives no index for data of an application"
     return ""
@@ -56,13 +56,13 @@ cdef str openssl_open():
 cdef void* openssl_wrap(object context, tuple arguments, dict options, list made) except? NULL:
     """`context.wrap_bio(...)` and the SSL* of what it made, which goes into `made`. NULL: unknown."""
     cdef void* found
-    c.catch_begin()
+    ossl.catch_begin()
     try:
         made.append(context.wrap_bio(*arguments, **options))
     finally:
-        found = c.catch_end()
+        found = ossl.catch_end()
     inner = getattr(made[0], "_sslobj", None)
-    if found == NULL or inner is None or api.SSL_get_ex_data(found, 0) != <void*><PyObject*>inner:
+    if found == NULL or inner is None or openssl.SSL_get_ex_data(found, 0) != <void*><PyObject*>inner:
         return NULL
     return found
 
@@ -77,4 +77,4 @@ cdef bint is_plain_object(object one) except -1:
 
 cdef unsigned int host_flags(void* connection) noexcept:
     """How names are compared: whether a certificate's common name counts, say. A connection has its context's."""
-    return api.X509_VERIFY_PARAM_get_hostflags(api.SSL_get0_param(connection))
+    return openssl.X509_VERIFY_PARAM_get_hostflags(openssl.SSL_get0_param(connection))

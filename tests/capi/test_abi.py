@@ -73,7 +73,7 @@ def newer_source(tmp_path_factory):
     text = declarations.read_text()
     assert text.count(LAST_SLOT) == 1
     declarations.write_text(text.replace(LAST_SLOT, APPENDED))
-    with open(copy / "pybuntcp/_core/compiling.pyx", "a") as chapter:
+    with open(copy / "pybuntcp/_core/objects/handlers.pyx", "a") as chapter:
         chapter.write(LOOK)
     return copy
 

@@ -14,38 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pybuntcp"
-CHAPTERS = PACKAGE / "_core"
+CORE = PACKAGE / "_core"
 
-LAYERS = (
-    ("errors", "buffers", "address", "stats", "files", "descriptors", "sink"),
-    ("loop", "signals", "timers", "lookups", "resolve", "selector", "embed", "awaiting", "raising", "tenancy"),
-    ("stream", "output", "tail", "sealing"),
-    (
-        "handlers",
-        "compiling",
-        "clocks",
-        "socket",
-        "closing",
-        "secure",
-        "scheduling",
-        "upgrading",
-        "capi",
-        "face",
-        "record",
-        "gathering",
-        "reading",
-        "listener",
-        "accepting",
-        "binding",
-        "connector",
-        "dialing",
-        "connecting",
-        "running",
-        "exiting",
-        "module",
-    ),
-)
-LAYER_OF = {chapter: number for number, layer in enumerate(LAYERS) for chapter in layer}
+LAYERS = ("base", "loop", "connection", "objects", "endpoints")  # folders of _core, lowest first; above them, module.pyx
+LONGEST_FUNCTION = 50
 LONGEST = 450
 LONG_FOR_A_REASON: dict[str, str] = {}  # file -> why it is one room and not two
 
@@ -62,7 +34,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-CYTHON = sources("*.pyx", "*.pxd", "_core/*.pyx", "_tls/*.pyx")
+CYTHON = sources("*.pyx", "*.pxd", "_core/**/*.pyx", "_tls/*.pyx")
 EVERYTHING = sources("**/*.py", "**/*.pyx", "**/*.pxd", "**/*.pyi")
 files = pytest.mark.parametrize("path", CYTHON, ids=name_of)
 
@@ -76,21 +48,27 @@ def code_only(text: str) -> str:
 
 
 def included(contents_page: str) -> list[str]:
-    return re.findall(r'^include "_core/(\w+)\.pyx"', contents_page, re.MULTILINE)
+    return re.findall(r'^include "_core/([\w/]+)\.pyx"', contents_page, re.MULTILINE)
+
+
+def layer_of(chapter: str) -> int:
+    """The number of a chapter's folder; "loop/timers" -> 1. A folder that is no layer is a KeyError."""
+    folder, _, file = chapter.rpartition("/")
+    if (folder, file) == ("", "module"):
+        return len(LAYERS)
+    return {layer: number for number, layer in enumerate(LAYERS)}[folder]
 
 
 def out_of_order(chapters: list[str]) -> list[str]:
-    """Chapters that the design does not know, that come twice, or that come before one of a lower layer."""
-    complaints = [f"{name}: not a chapter of the design" for name in chapters if name not in LAYER_OF]
-    complaints += [f"{name}: included twice" for name in set(chapters) if chapters.count(name) > 1]
-    known = [name for name in chapters if name in LAYER_OF]
-    pairs = itertools.pairwise(known)
-    return complaints + [f"{b}: after {a}, a higher layer" for a, b in pairs if LAYER_OF[b] < LAYER_OF[a]]
+    """Chapters that come twice, or after one of a higher layer."""
+    complaints = [f"{name}: included twice" for name in sorted(set(chapters)) if chapters.count(name) > 1]
+    pairs = itertools.pairwise(chapters)
+    return complaints + [f"{b}: after {a}, a higher layer" for a, b in pairs if layer_of(b) < layer_of(a)]
 
 
 def headers(code: str) -> list[str]:
     """`cdef`/`cpdef` function headers and function pointer types, each on one line."""
-    found = re.findall(r"^[ \t]*((?:cdef|cpdef)\b[^\n=:(]*\([^:]*):", code, re.MULTILINE)
+    found = re.findall(r"^[ \t]*((?:cdef|cpdef)\b(?! class)[^\n=:(]*\([^:]*):", code, re.MULTILINE)
     found += re.findall(
         r"^[ \t]*(ctypedef\b[^\n(]*\(\*\w+\)\s*\([^()]*(?:\([^()]*\)[^()]*)*\)[^\n()]*)$", code, re.MULTILINE
     )
@@ -111,29 +89,99 @@ def without_contract(code: str) -> list[str]:
     return complaints
 
 
+def functions(code: str) -> list[str]:
+    """Names of the functions of a file's outermost level."""
+    return re.findall(r"^(?:cdef|cpdef|async def|def)\b[^\n(=:]*?(\w+)\(", code, re.MULTILINE)
+
+
 def defined(code: str) -> set[str]:
-    """Functions and classes of a file's outermost level."""
-    names = re.findall(r"^(?:cdef|cpdef|def)\b[^\n(=:]*?(\w+)\(", code, re.MULTILINE)
-    return set(names) | set(re.findall(r"^(?:cdef )?class (\w+)", code, re.MULTILINE))
+    """All that a file's outermost level names: functions, classes, types, enumerators, variables."""
+    names = set(functions(code))
+    names |= set(re.findall(r"^(?:cdef )?class (\w+)", code, re.MULTILINE))
+    names |= set(re.findall(r"^(?:cdef|ctypedef) (?:struct|union|enum) (\w+)", code, re.MULTILINE))
+    names |= set(re.findall(r"^ctypedef[^\n]*\(\*(\w+)\)", code, re.MULTILINE))
+    names |= set(re.findall(r"^cdef [\w.* ]*?(\w+)(?: *=|\[\d+\]|$)", code, re.MULTILINE))
+    for body in re.findall(r"^cdef enum[^\n]*:[^\n]*\n((?:[ \t]+[^\n]*\n|\n)+)", code, re.MULTILINE):
+        names |= set(re.findall(r"\b[A-Z][A-Z_0-9]+\b", body))
+    return names
 
 
-def reaching_up(code_of: dict[str, str]) -> list[str]:
-    """Uses of a function or class whose only definition is in a higher layer."""
+def used(code: str) -> set[str]:
+    """Names that a file's code uses: not members (`a.b`, `(*b)(`), not methods that it defines."""
+    return set(re.findall(r"(?<![\w.])(?<!\(\*)(?<!def )[A-Za-z_]\w*", code))
+
+
+def reaching_up(code_of: dict[str, str], public: set[str]) -> list[str]:
+    """Uses of a name, types included, that only a higher layer defines. `public`: names that the C API declares."""
     home: dict[str, list[str]] = {}
     for chapter, code in code_of.items():
-        for name in defined(code):
+        for name in defined(code) - public:
             home.setdefault(name, []).append(chapter)
     complaints = []
     for chapter, code in code_of.items():
-        used = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", code))
-        for name in sorted(used & home.keys()):
-            lowest = min(home[name], key=LAYER_OF.__getitem__)
-            if LAYER_OF[lowest] > LAYER_OF[chapter]:
+        for name in sorted(used(code) & home.keys()):
+            lowest = min(home[name], key=layer_of)
+            if layer_of(lowest) > layer_of(chapter):
                 complaints.append(f"{chapter} uses {name} of {lowest}")
     return complaints
 
 
+def prefix(name: str) -> str:
+    return name.lstrip("_").partition("_")[0]
+
+
+# Prefixes that several files share, and why. Every other prefix names one file.
+FAMILIES = {
+    "on": "callbacks of libuv, OpenSSL and the wheel, wherever they are needed",
+    "py": "adapters",
+    "is": "predicates",
+    "loop": "the noun of the folder loop/",
+    "socket": "the C API's own prefix: what it publishes is in verbs, capi and wrapper",
+    "tls": "what a TLS connection needs, layer by layer: the files tls* and _tls",
+    "exit": "the two files named exiting",
+}
+
+
+def prefixes_of_several_files(code_of: dict[str, str]) -> list[str]:
+    homes: dict[str, set[str]] = {}
+    for chapter, code in code_of.items():
+        for name in functions(code):
+            if "_" in name.strip("_"):
+                homes.setdefault(prefix(name), set()).add(chapter)
+    shared = {word: sorted(homes[word]) for word in sorted(homes) if len(homes[word]) > 1 and word not in FAMILIES}
+    return [f"{word}_ is in {', '.join(where)}" for word, where in shared.items()]
+
+
+def long_functions(code: str, limit: int) -> list[str]:
+    """Functions and methods of more lines than that, from the header to the last line of the body."""
+    lines = code.split("\n")
+    starts = [(number, line) for number, line in enumerate(lines) if re.match(r"\s*(?:cdef|cpdef|async def|def)\b.*\(", line)]
+    complaints = []
+    for number, line in starts:
+        indent = len(line) - len(line.lstrip())
+        end = last = number
+        for end in range(number + 1, len(lines)):
+            text = lines[end]
+            if text.strip() and len(text) - len(text.lstrip()) <= indent and not text.lstrip().startswith(")"):
+                break
+            last = end if text.strip() else last
+        if last - number + 1 >= limit:
+            complaints.append(f"{line.strip()}: {last - number + 1} lines")
+    return complaints
+
+
+def riddles(text: str) -> list[str]:
+    """Comments and docstrings that begin with "...": they need the line above to be understood."""
+    return re.findall(r"""^.*(?:#+ ?|\"\"\")\.\.\. .*$""", text, re.MULTILINE)
+
+
 # --- the tree --------------------------------------------------------------------------------------------
+
+
+def chapters() -> dict[str, str]:
+    found = {path.relative_to(CORE).with_suffix("").as_posix(): code_only(path.read_text()) for path in CORE.rglob("*.pyx")}
+    assert len(found) > 5
+    return found
 
 
 def test_chapters_are_included_in_layer_order() -> None:
@@ -141,7 +189,7 @@ def test_chapters_are_included_in_layer_order() -> None:
 
 
 def test_every_chapter_is_included() -> None:
-    assert sorted(included((PACKAGE / "_core.pyx").read_text())) == sorted(path.stem for path in CHAPTERS.glob("*"))
+    assert sorted(included((PACKAGE / "_core.pyx").read_text())) == sorted(chapters())
 
 
 def test_a_contents_page_contains_no_logic() -> None:
@@ -149,15 +197,32 @@ def test_a_contents_page_contains_no_logic() -> None:
     assert re.findall(r"^\s*(?:def|cdef class|class|if|for|while|cdef \w+ \w+\()\b.*", code, re.MULTILINE) == []
 
 
-def test_no_chapter_uses_a_higher_layer() -> None:
-    code_of = {path.stem: code_only(path.read_text()) for path in CHAPTERS.glob("*.pyx")}
-    assert len(code_of) > 5
-    assert reaching_up(code_of) == []
+def test_no_chapter_uses_a_name_of_a_higher_layer() -> None:
+    public = defined(code_only((PACKAGE / "_core.pxd").read_text()))
+    assert reaching_up(chapters(), public) == []
 
 
-def test_only_embed_knows_asyncio() -> None:
-    knowing = {path.stem for path in CHAPTERS.glob("*.pyx") if re.search(r"\basyncio\b", code_only(path.read_text()))}
-    assert knowing <= {"embed"}
+def test_a_prefix_names_one_file() -> None:
+    assert prefixes_of_several_files(chapters()) == []
+
+
+def test_a_shared_prefix_is_shared() -> None:
+    words = {prefix(name) for code in chapters().values() for name in functions(code)}
+    assert FAMILIES.keys() <= words
+
+
+def test_only_one_chapter_imports_asyncio() -> None:
+    assert [name for name, code in chapters().items() if re.search(r"\bimport asyncio\b", code)] == ["loop/host"]
+
+
+@files
+def test_functions_are_short(path: Path) -> None:
+    assert long_functions(code_only(path.read_text()), LONGEST_FUNCTION) == []
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
+def test_no_comment_needs_the_line_above_it(path: Path) -> None:
+    assert riddles(path.read_text()) == []
 
 
 @files
@@ -226,11 +291,55 @@ def test_the_contract_rule_passes(header: str) -> None:
     assert without_contract(header + "\n    pass\n") == []
 
 
-def test_the_layer_rules_see() -> None:
-    assert out_of_order(["errors", "stream", "loop"]) == ["loop: after stream, a higher layer"]
-    assert out_of_order(["errors", "errors", "odd"]) == ["odd: not a chapter of the design", "errors: included twice"]
-    code_of = {"stream": "cdef int a() except -1:\n    b()\n", "socket": "cdef int b() except -1:\n    a()\n"}
-    assert reaching_up(code_of) == ["stream uses b of socket"]
+def test_the_order_rule_sees() -> None:
+    assert out_of_order(["base/errors", "connection/stream", "loop/loop"]) == [
+        "loop/loop: after connection/stream, a higher layer"
+    ]
+    assert out_of_order(["base/errors", "base/errors", "module"]) == ["base/errors: included twice"]
+    with pytest.raises(KeyError):
+        layer_of("cellar/errors")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "cdef int b() except -1:\n    pass\n",
+        "cdef struct b:\n    int x\n",
+        "ctypedef void (*b)(int) noexcept nogil\n",
+        "cdef object b = None\n",
+        "cdef list b\n",
+        "cdef class b:\n    pass\n",
+    ],
+)
+def test_the_layer_rule_sees(definition: str) -> None:
+    code_of = {"loop/timers": "cdef int a() except -1:\n    b\n", "objects/socket": definition}
+    assert reaching_up(code_of, set()) == ["loop/timers uses b of objects/socket"]
+    assert reaching_up(code_of, {"b"}) == []
+    assert reaching_up({"loop/timers": definition, "objects/socket": code_of["loop/timers"]}, set()) == []
+
+
+def test_the_layer_rule_sees_enumerators_and_passes_members() -> None:
+    above = "cdef enum:\n    GREEN = 1     \n\n\ncdef void gone() noexcept:\n    pass\n"
+    assert reaching_up({"base/a": "x = GREEN\n", "loop/b": above}, set()) == ["base/a uses GREEN of loop/b"]
+    assert reaching_up({"base/a": "cdef struct t:\n    void (*gone)(int)\nt.gone(1)\n", "loop/b": above}, set()) == []
+
+
+def test_the_prefix_rule_sees() -> None:
+    code_of = {"a": "cdef int wheel_turn() except -1:\n", "b": "cdef int wheel_stop() except -1:\n"}
+    assert prefixes_of_several_files(code_of) == ["wheel_ is in a, b"]
+    assert prefixes_of_several_files({"a": code_of["a"], "b": "cdef int on_wheel() except -1:\n"}) == []
+
+
+def test_the_length_rule_sees() -> None:
+    body = "cdef int f(\n    int a,\n) except -1:\n    x\n\n    y\n\n\ncdef int g() except -1:\n    z\n"
+    assert long_functions(body, 6) == ["cdef int f(: 6 lines"]
+    assert long_functions(body, 7) == []
+
+
+def test_the_rule_about_comments_sees() -> None:
+    assert len(riddles("x = 1  # ... and this\n")) == 1
+    assert len(riddles('def f():\n    """... as well."""\n')) == 1
+    assert riddles("x = 1  # this, that ...\nh[...] = 1\n") == []
 
 
 def test_comments_and_strings_are_no_code() -> None:

@@ -1,0 +1,144 @@
+"""buffers: bytes on their way in and out of Python.
+
+Owns `slice_t`, a borrowed look at the caller's str or buffer for the length of one call, and
+`Slab`, the memory that the kernel reads into, with `Lease`, a piece of it lent to a user.
+That memory is inside of a `bytes`, so that a large chunk is given away as it lies there.
+Promises that nothing of the caller's buffer is referenced after `slice_release`, and that a
+leased piece of a slab stays valid and unchanged for as long as anybody holds it.
+Does not know sockets or the loop.
+"""
+cimport cython
+import operator
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject** bytes, Py_ssize_t size) except -1
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+
+# 64 KiB, READ_MAX: one read takes what a default socket buffer holds, and a `bytes` of it stays under
+# the allocator's mmap threshold, so that a full read costs no page faults.
+cdef enum:
+    SLAB_SIZE = 81920
+    READ_MAX = 65536    # ... of it for one read; all of it for what is sealed, which is longer
+    STEAL_MIN = 16384   # a `bytes` of that many is the slab's own; smaller ones are copied out
+    LEASE_MIN = 8192    # smaller chunks are copied: a kept view must not pin a whole slab
+
+
+cdef struct slice_t:
+    const char* at
+    size_t size
+    bint held               # `buffer` is ours to release
+    Py_buffer buffer
+
+
+cdef int slice_open(slice_t* self, object data) except -1:
+    """Look at a str (as UTF-8) or any C-contiguous buffer. Pair with `slice_release`."""
+    cdef Py_ssize_t size = 0
+    self.held = False
+    if PyBytes_CheckExact(data):
+        self.at = PyBytes_AS_STRING(data)
+        self.size = PyBytes_GET_SIZE(data)
+    elif isinstance(data, str):
+        self.at = PyUnicode_AsUTF8AndSize(data, &size)
+        self.size = size
+    else:
+        slice_open_buffer(self, data)
+    return 0
+
+
+cdef int slice_open_buffer(slice_t* self, object data) except -1:
+    try:
+        PyObject_GetBuffer(data, &self.buffer, PyBUF_SIMPLE)
+    except ValueError as error:     # numpy's word for what the protocol calls BufferError
+        raise BufferError(f"data must be a C-contiguous buffer: {error}") from error
+    except TypeError as error:
+        raise TypeError(
+            f"data must be str or a bytes-like object, not {type(data).__name__!r}"
+        ) from error
+    self.at = <const char*>self.buffer.buf
+    self.size = self.buffer.len
+    self.held = True
+    return 0
+
+
+cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
+    """Keep `length` bytes (None = the rest) from `offset`; out of range is ValueError."""
+    cdef size_t first = number_between("offset", offset, 0, self.size)
+    cdef size_t rest = self.size - first
+    if length is not None:
+        rest = number_between("length", length, 0, rest)
+    self.at += first
+    self.size = rest
+    return 0
+
+
+cdef size_t number_between(str name, object value, size_t minimum, size_t maximum) except? 0:
+    """An integer argument; TypeError and ValueError name it."""
+    try:
+        number = operator.index(value)      # once: it may be the caller's code
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__!r}") from None
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{name} must be in {minimum}..{maximum}, not {number}")
+    return number
+
+
+cdef inline void slice_release(slice_t* self) noexcept:
+    if self.held:
+        PyBuffer_Release(&self.buffer)
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Slab:
+    """The memory one loop reads into. Owned by the loop, and by every lease of it."""
+    cdef bytes block        # None after `slab_give`
+    cdef char* memory
+
+    def __cinit__(self):
+        self.block = PyBytes_FromStringAndSize(NULL, SLAB_SIZE)
+        self.memory = PyBytes_AS_STRING(self.block)
+
+
+cdef bytes slab_give(Slab self, size_t size):
+    """The first `size` bytes as an object of the user's, the end of this slab. Nobody has a lease of it."""
+    cdef bytes given
+    cdef PyObject* block = <PyObject*>self.block
+    Py_INCREF(self.block)
+    self.block = None
+    self.memory = NULL
+    _PyBytes_Resize(&block, size)       # nobody else has a reference: it is cut where it lies
+    given = <bytes>block
+    Py_DECREF(given)
+    return given
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class Lease:
+    """A read-only piece of a slab: what a kept `memoryview` keeps alive."""
+    cdef Slab slab
+    cdef char* at
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.at, self.size, True, flags)
+
+    def __releasebuffer__(self, Py_buffer* view):
+        pass
+
+
+cdef object slab_lease(Slab slab, const char* data, size_t size):
+    """A memoryview of `size` bytes at `data` inside the slab, without a copy."""
+    cdef Lease lease = Lease.__new__(Lease)
+    lease.slab = slab
+    lease.at = <char*>data
+    lease.size = size
+    return PyMemoryView_FromObject(lease)

@@ -1,0 +1,87 @@
+"""errors: the one place where a libuv code becomes a Python exception; and where one is reported.
+
+Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`,
+and the attributes every error of ours carries: `errno`, `code` ("ECONNREFUSED"), `syscall`,
+`address`, `port`.
+Promises that nobody above meets a bare number.
+Does not know sockets, loops or handlers.
+"""
+import socket as _stdlib_socket
+
+from cpython.ref cimport PyObject, Py_INCREF
+
+from pybuntcp._c cimport uv
+
+cdef extern from "Python.h":
+    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
+    void PyErr_WriteUnraisable(PyObject*)
+
+
+# libuv numbers resolver errors itself; these are the system's numbers for the same names.
+cdef dict _RESOLVER_ERRORS = {
+    <int>uv.UV_EAI_ADDRFAMILY: getattr(_stdlib_socket, "EAI_ADDRFAMILY", -9),
+    <int>uv.UV_EAI_AGAIN: _stdlib_socket.EAI_AGAIN,
+    <int>uv.UV_EAI_BADFLAGS: _stdlib_socket.EAI_BADFLAGS,
+    <int>uv.UV_EAI_FAIL: _stdlib_socket.EAI_FAIL,
+    <int>uv.UV_EAI_FAMILY: _stdlib_socket.EAI_FAMILY,
+    <int>uv.UV_EAI_MEMORY: _stdlib_socket.EAI_MEMORY,
+    <int>uv.UV_EAI_NODATA: getattr(_stdlib_socket, "EAI_NODATA", -5),
+    <int>uv.UV_EAI_NONAME: _stdlib_socket.EAI_NONAME,
+    <int>uv.UV_EAI_OVERFLOW: getattr(_stdlib_socket, "EAI_OVERFLOW", -12),
+    <int>uv.UV_EAI_SERVICE: _stdlib_socket.EAI_SERVICE,
+    <int>uv.UV_EAI_SOCKTYPE: _stdlib_socket.EAI_SOCKTYPE,
+}
+
+
+cdef object error_from_code(int code, str syscall, object address=None, object port=None):
+    """The exception for a negative libuv code, told as a person would want to read it."""
+    cdef str name = uv.uv_err_name(code).decode()
+    cdef str where = f"{syscall} {address}" if address else syscall
+    if port is not None:
+        where = f"{where} port {port}"
+    number = _RESOLVER_ERRORS.get(code)
+    if number is None and -3100 < code <= -3000:
+        number = _stdlib_socket.EAI_FAIL        # a resolver error of libuv's own
+    if number is not None:
+        error = _stdlib_socket.gaierror(number, f"{uv.uv_strerror(code).decode()} ({where})")
+    else:
+        error = OSError(-code, f"{os.strerror(-code)} ({where})")
+    error.code = name
+    error.syscall = syscall
+    error.address = address
+    error.port = port
+    return error
+
+
+cdef int errno_of(object error) except? -1:
+    """As slots are told it: a positive errno, or the negative EAI_* of a name (on any system)."""
+    return -abs(error.errno) if isinstance(error, _stdlib_socket.gaierror) else error.errno
+
+
+class NestedLoopError(RuntimeError, KeyboardInterrupt):
+    """A RuntimeError that asyncio's callbacks let through: it ends a loop that was run inside a handler; see nested."""
+
+
+cdef bint error_stops(object error) except -1:
+    """Does what a handler raised stop the loop?"""
+    return isinstance(error, (KeyboardInterrupt, SystemExit)) and not isinstance(error, NestedLoopError)
+
+
+cdef object error_plain(object error):
+    """As a handler's exception is told: a nested loop's as the RuntimeError that it is."""
+    if not isinstance(error, NestedLoopError):
+        return error
+    plain = RuntimeError(*error.args).with_traceback(error.__traceback__)
+    plain.__context__, plain.__suppress_context__ = error.__context__, error.__suppress_context__
+    return plain
+
+
+cdef void report_unraisable(object error, object where) noexcept:
+    """Through `sys.unraisablehook`, with the traceback."""
+    cdef object kind = type(error)
+    cdef object trace = error.__traceback__
+    Py_INCREF(kind)
+    Py_INCREF(error)
+    Py_INCREF(trace)
+    PyErr_Restore(<PyObject*>kind, <PyObject*>error, <PyObject*>trace)
+    PyErr_WriteUnraisable(<PyObject*>where)

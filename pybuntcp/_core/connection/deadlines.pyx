@@ -1,0 +1,284 @@
+"""deadlines: the deadlines of one socket, on one alarm of the wheel.
+
+Owns `deadlines_t`: `timeout(seconds)`, the listener's `idle_timeout`, and the linger time after
+`end` and `close`. Made once, when a socket first needs a deadline; re-arming allocates nothing.
+
+The idle clock is restarted by every byte, so a restart only notes the time; the alarm stays
+where it is, and when it rings too soon it is set again for the time that is left.
+
+While we end, bytes that the peer takes count, too, and not only those that the kernel takes from
+us: a slow reader may need minutes for what one `end` gave to the kernel. The kernel has no event
+for that. It is asked how much is not acknowledged, when the alarm rings, ACK_POLLS times in each linger
+or idle time; if that changed, the time begins anew. So a peer that stops is found out an eighth
+of the time late at most, never early, and the way of the data pays nothing.
+
+Promises: `timeout` is told once for each arming and never early; nothing here is a default
+the user did not ask for, but for `linger_timeout`.
+"""
+from libc.math cimport isinf
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport calloc
+
+from pybuntcp._c cimport net, uv
+
+
+cdef enum:
+    ACK_POLL_MILLISECONDS = 20
+    ACK_POLLS = 8
+
+
+cdef struct deadlines_t:
+    alarm_t alarm               # first: the wheel's pointer is ours
+    uint64_t timeout_at         # the loop's milliseconds; 0 = not set
+    uint64_t handshake_at       # when the handshake must be done
+    uint64_t linger_ms          # milliseconds; 0 = it does not linger
+    uint64_t progress_at        # when the peer, or the kernel, was last seen to take something
+    uint64_t idle_ms            # milliseconds; 0 = for ever
+    uint64_t active_at          # when a byte last moved
+    uint64_t acked_checked_at   # when it was last asked what is under way, ...
+    int unacked                 # ... and how much that was
+    unsigned int ending_before  # how far it had ended when `timeout` was told
+    bint rearmed                # timeout() was called since the clock rang
+
+
+cdef deadlines_t* deadlines_of(socket_t* s) noexcept nogil:
+    """The socket's clocks, made when first asked for. NULL: no memory."""
+    if s.deadlines == NULL:
+        s.deadlines = <deadlines_t*>calloc(1, sizeof(deadlines_t))
+        if s.deadlines != NULL:
+            s.deadlines.alarm.fire = on_deadline_fired
+            s.deadlines.alarm.owner = s
+            s.deadlines.idle_ms = deadlines_idle_ms(s) if s.flags & S_OPENED else 0
+            s.deadlines.active_at = clock_now()
+            deadlines_begin_ending(s)
+    return s.deadlines
+
+
+cdef uint64_t deadlines_idle_ms(socket_t* s) noexcept nogil:
+    """`idle_timeout` in milliseconds; 0 = for ever."""
+    cdef double idle = context_of(s).idle_timeout
+    return 0 if isinf(idle) else milliseconds_up(idle)
+
+
+cdef inline uint64_t milliseconds_up(double seconds) noexcept nogil:
+    return <uint64_t>(min(seconds, 1e9) * 1e3) + 1
+
+
+cdef uint64_t deadlines_next(socket_t* s) noexcept nogil:
+    """The earliest deadline, or moment to look; UINT64_MAX: none."""
+    cdef deadlines_t* self = s.deadlines
+    cdef uint64_t due = UINT64_MAX
+    if self.timeout_at != 0:
+        due = self.timeout_at
+    if self.handshake_at != 0:
+        due = min(due, self.handshake_at)
+    if self.linger_ms != 0:
+        due = min(due, min(self.progress_at + self.linger_ms + 1, self.acked_checked_at + self.linger_ms // ACK_POLLS + 1))
+    if self.idle_ms != 0:
+        due = min(due, self.active_at + self.idle_ms + 1)
+    if self.idle_ms != 0 and deadlines_is_ending(s):
+        due = min(due, self.acked_checked_at + self.idle_ms // ACK_POLLS + 1)
+    return due
+
+
+cdef void deadlines_arm(socket_t* s) noexcept nogil:
+    """Have the alarm ring no later than the earliest deadline."""
+    cdef deadlines_t* self = s.deadlines
+    cdef uint64_t due = deadlines_next(s)
+    if s.flags & S_CLOSED:
+        return          # its alarm is stopped, and would outlive it
+    if due == UINT64_MAX:
+        alarm_disarm(loop_of(s), &self.alarm)
+    elif self.alarm.link == NULL or due < self.alarm.when:
+        alarm_arm(loop_of(s), &self.alarm, due)
+
+
+cdef void deadlines_touch(socket_t* s) noexcept nogil:
+    """A byte came, and the socket has clocks."""
+    if s.deadlines.idle_ms != 0:
+        s.deadlines.active_at = clock_now()
+
+
+cdef void deadlines_sent(socket_t* s) noexcept nogil:
+    """The kernel took bytes of ours, and the socket has clocks."""
+    if s.deadlines.idle_ms + s.deadlines.linger_ms != 0:
+        s.deadlines.active_at = s.deadlines.progress_at = clock_now()
+
+
+cdef bint deadlines_set_timeout(socket_t* s, double seconds) noexcept nogil:
+    """Restart `timeout(seconds)`; 0 clears. False: no memory."""
+    if seconds == 0 and s.deadlines == NULL:
+        return True
+    if deadlines_of(s) == NULL:
+        return False
+    s.deadlines.rearmed = True
+    if s.flags & S_TIMEOUT_DEFERRED:
+        deadlines_clear_deferred(s)
+    s.deadlines.timeout_at = 0 if seconds == 0 or isinf(seconds) else deadline_after(seconds)
+    deadlines_arm(s)
+    return True
+
+
+cdef void deadlines_start_idle(socket_t* s) noexcept nogil:
+    if not isinf(context_of(s).idle_timeout) and deadlines_of(s) != NULL:
+        s.deadlines.idle_ms = deadlines_idle_ms(s)
+        s.deadlines.active_at = clock_now()
+        deadlines_arm(s)
+
+
+cdef void deadlines_start_handshake(socket_t* s) noexcept nogil:
+    cdef double seconds = context_of(s).handshake_timeout
+    if not isinf(seconds) and deadlines_of(s) != NULL:
+        s.deadlines.handshake_at = deadline_after(seconds)
+        deadlines_arm(s)
+
+
+cdef void deadlines_end_handshake(socket_t* s) noexcept nogil:
+    if s.deadlines != NULL:
+        s.deadlines.handshake_at = 0
+        deadlines_arm(s)
+
+
+cdef void deadlines_start_linger(socket_t* s) noexcept nogil:
+    """From now on the peer has `linger_timeout` to let us go, or to take something."""
+    cdef double seconds = context_of(s).linger_timeout
+    deadlines_begin_ending(s)
+    if isinf(seconds) or deadlines_of(s) == NULL:
+        return
+    s.deadlines.linger_ms = milliseconds_up(seconds)
+    s.deadlines.progress_at = clock_now()
+    deadlines_arm(s)
+
+
+cdef void deadlines_linger_for_close_notify(socket_t* s) noexcept nogil:
+    """It could not be said yet. To ask a mute engine again is no progress; `shutdown` has no clock."""
+    if s.flags & (S_HANDSHAKE | S_CLOSED) or not s.flags & (S_FIN_WAIT | S_CLOSING):
+        return
+    if not s.flags & S_TLS_WANT_READ or s.deadlines == NULL or s.deadlines.linger_ms == 0:
+        deadlines_start_linger(s)
+
+
+cdef void deadlines_begin_ending(socket_t* s) noexcept nogil:
+    """We are done: from now on what the peer takes counts."""
+    if s.deadlines != NULL and not s.flags & S_CLOSED:
+        s.deadlines.acked_checked_at = clock_now()
+        s.deadlines.unacked = net.pbt_untaken(stream_fd(s))
+        deadlines_arm(s)
+
+
+cdef inline bint deadlines_is_ending(socket_t* s) noexcept nogil:
+    return s.flags & (S_ENDED | S_BROKEN) == S_ENDED
+
+
+cdef void deadlines_drop_user(socket_t* s) noexcept nogil:
+    """It closes: `timeout` is not told any more, and only the linger time may cut it short."""
+    s.flags &= ~S_TIMEOUT_DEFERRED
+    if s.deadlines != NULL:
+        s.deadlines.timeout_at = s.deadlines.idle_ms = 0
+        deadlines_arm(s)
+
+
+cdef void deadlines_poll_acked(socket_t* s) noexcept nogil:
+    """While a close lingers the user's timeout has no meaning; its place serves to look again."""
+    if deadlines_of(s) != NULL:
+        s.deadlines.timeout_at = clock_now() + ACK_POLL_MILLISECONDS
+        deadlines_arm(s)
+
+
+cdef void deadlines_stop(socket_t* s) noexcept nogil:
+    if s.deadlines != NULL:
+        alarm_disarm(loop_of(s), &s.deadlines.alarm)
+
+
+cdef void deadlines_check_acked(socket_t* s) noexcept nogil:
+    """Has the peer taken something since last looked?"""
+    cdef deadlines_t* self = s.deadlines
+    cdef int unacked = net.pbt_untaken(stream_fd(s))
+    self.acked_checked_at = clock_now()
+    if unacked != self.unacked:
+        self.progress_at = self.active_at = self.acked_checked_at
+    self.unacked = unacked
+
+
+cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
+    cdef deadlines_t* self = <deadlines_t*>alarm
+    cdef socket_t* s = <socket_t*>alarm.owner
+    cdef uint64_t now = uv.uv_now(&loop_of(s).uv)
+    if (self.linger_ms != 0 or self.idle_ms != 0 and deadlines_is_ending(s)) and not s.flags & S_BROKEN:
+        deadlines_check_acked(s)
+    if self.linger_ms != 0 and now >= self.progress_at + self.linger_ms + 1:
+        linger_expired(s)
+    elif self.handshake_at != 0 and now >= self.handshake_at:
+        tls_handshake_timed_out(s)
+    elif self.timeout_at != 0 and now >= self.timeout_at:
+        self.timeout_at = 0
+        if s.flags & S_CLOSING and s.flags & S_DISCARD:
+            closing_check_acked(s)
+        else:
+            timeout_expired(s)
+    elif self.idle_ms != 0 and now >= self.active_at + self.idle_ms + 1:
+        timeout_expired(s)
+    if not s.flags & S_CLOSED:
+        deadlines_arm(s)
+
+
+cdef void linger_expired(socket_t* s) noexcept nogil:
+    """The peer takes nothing, and would not let go: reset."""
+    socket_fail(s, uv.UV_ETIMEDOUT)
+    stream_reset_on_close(s)
+    stream_close(s)
+
+
+cdef void timeout_expired(socket_t* s) noexcept nogil:
+    """`timeout`, then close, unless the handler asked for more time or closes by itself."""
+    cdef socket_fn slot = context_of(s).table.slots.timeout
+    if s.flags & S_HANDLER_TASK and slot != NULL:
+        timeout_defer(s)
+        return
+    s.deadlines.rearmed = False
+    s.deadlines.ending_before = s.flags & (S_FIN_WAIT | S_CLOSING)
+    emit_event(s, slot)
+    if not s.flags & S_HANDLER_TASK or slot == NULL:
+        timeout_after_handler(s)
+    else:
+        s.deadlines.active_at = clock_now()
+
+
+cdef void timeout_after_handler(socket_t* s) noexcept nogil:
+    if s.deadlines.rearmed:
+        s.deadlines.active_at = clock_now()
+        return
+    socket_fail(s, uv.UV_ETIMEDOUT)
+    if s.flags & S_CLOSED or s.flags & (S_FIN_WAIT | S_CLOSING) != s.deadlines.ending_before:
+        s.deadlines.idle_ms = 0       # told once; the linger time guards the rest
+        return
+    if output_pending(s) != 0:
+        stream_reset_on_close(s)    # bytes are lost: the peer must not take it for an end
+    elif s.flags & S_TLS:
+        tls_close_notify(s)
+    stream_close(s)
+
+
+cdef void timeout_defer(socket_t* s) noexcept nogil:
+    """An async handler runs. It may wait for the very peer that is overdue: not for ever, then."""
+    s.flags |= S_TIMEOUT_DEFERRED
+    s.deadlines.idle_ms = 0
+    if s.deadlines.linger_ms == 0:
+        deadlines_start_linger(s)
+
+
+cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
+    """`timeout` waits no longer: the idle clock runs again."""
+    s.flags &= ~S_TIMEOUT_DEFERRED
+    s.deadlines.idle_ms = deadlines_idle_ms(s)
+    s.deadlines.active_at = clock_now()
+    if not s.flags & (S_FIN_WAIT | S_CLOSING | S_BROKEN):
+        s.deadlines.linger_ms = 0
+
+
+cdef void deadlines_resume(socket_t* s) noexcept nogil:
+    """The async handler has ended in time: now `timeout` is told."""
+    deadlines_clear_deferred(s)
+    timeout_expired(s)
+    if not s.flags & S_CLOSED:
+        deadlines_arm(s)

@@ -1,0 +1,218 @@
+"""stream: one connection as the kernel and libuv see it.
+
+Owns `socket_t`, the connection: libuv's handle first, then its face, its output, its clocks
+and its counters. Everything of a connection hangs here and only here.
+
+Lifetime, in one place: a socket is born in `stream_new`, begins to die in `stream_close`
+(once, from anywhere), and is freed in `stream_free`, by `on_closed`, libuv's close callback, or,
+if an async handler of it still ran then, when that has ended. libuv runs close callbacks at the
+end of a turn, never inside another callback, so a `socket_t*` stays valid for as long as any
+handler that was given it runs.
+
+All streams are `uv_tcp_t`, unix sockets too: libuv's stream code is one for both, and the
+handle is 16 bytes smaller than a `uv_pipe_t`.
+
+Promises one read system call per event and no allocation; `SLABS_PER_TURN` while a peer sends faster
+than it is read, the rest in the next turn. Does not know handlers: what happens is told upward
+through `up`, the table of stream events.
+"""
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject*)
+
+
+cdef enum:
+    EXT_ALIGNMENT = 16  # of the user's bytes behind a socket_t: any C type's
+    SLABS_PER_TURN = 2  # of one socket: libuv would read up to 32 for one event
+
+
+cdef struct socket_t:
+    uv.uv_tcp_t tcp         # first: libuv's pointer is ours; .data is the context_t
+    PyObject* wrapper       # owned: the Socket, made when first needed
+    chunk_t* send_queue     # what the kernel has refused, in order; see send_queue
+    chunk_t* gather         # ... and bytes accepted that it was not given yet
+    deadlines_t* deadlines  # its deadlines, made when first needed
+    uint64_t bytes_read
+    uint64_t accepted       # bytes taken from the user; less pending = bytes written
+    unsigned int flags
+    short error             # the libuv code it will close with
+    unsigned short corks    # `with socket.cork()` depth
+
+
+cdef inline size_t stream_ext_start() noexcept nogil:
+    """Where begins what lies behind a socket: an engine's pointer, and then the user's bytes."""
+    return (sizeof(socket_t) + EXT_ALIGNMENT - 1) // EXT_ALIGNMENT * EXT_ALIGNMENT
+
+
+cdef socket_t* stream_new(loop_t* loop, context_t* context) noexcept nogil:
+    """A socket without a descriptor. Owned by libuv from here on; NULL: no memory."""
+    cdef size_t ext = context.own_size + context.ext_size
+    cdef size_t size = stream_ext_start() + ext if ext != 0 else sizeof(socket_t)
+    cdef socket_t* self = <socket_t*>calloc(1, size)
+    if self == NULL:
+        return NULL
+    uv.uv_tcp_init(&loop.uv, &self.tcp)
+    uv.uv_unref(<uv.uv_handle_t*>self)      # loop.references keeps the loop going
+    self.tcp.data = context
+    context.references += 1
+    loop_ref(loop)
+    return self
+
+
+cdef inline int stream_fd(socket_t* self) noexcept nogil:
+    cdef int fd = -1
+    uv.uv_fileno(<uv.uv_handle_t*>self, &fd)
+    return fd
+
+
+cdef void stream_read(socket_t* self) noexcept nogil:
+    """Read, or go on reading."""
+    if self.flags & (S_HANDSHAKE | S_INPUT_DEFERRED | S_TLS_WANT_READ):
+        stream_read_tls(self)
+        return
+    if self.flags & (S_PAUSED | S_EOF | S_CLOSED):
+        return
+    if not self.flags & S_DISCARD:
+        if self.flags & S_CLOSING:
+            return
+        if self.flags & S_READER:
+            upcalls.reader_resume(self)
+            return
+        if self.flags & S_HANDLER_TASK:
+            return
+    uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+    loop_wakeup(loop_of(self))
+
+
+cdef void stream_read_tls(socket_t* self) noexcept nogil:
+    """What is held comes first, and not in here.
+
+    A handshake goes on whatever the user does, and so does a message that sealing waits for.
+    """
+    if self.flags & S_CLOSED:
+        return
+    if self.flags & S_INPUT_DEFERRED:
+        stream_queue_deferred(self)
+    elif not self.flags & S_EOF:
+        uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+        loop_wakeup(loop_of(self))
+
+
+cdef void stream_queue_deferred(socket_t* self) noexcept nogil:
+    """Have the loop look at what is held."""
+    cdef loop_t* loop = loop_of(self)
+    if not self.flags & S_IN_DEFERRED:
+        if not sockets_add(&loop.deferred_input, self):
+            stream_close(self)
+            return
+        self.flags |= S_IN_DEFERRED
+    loop_request_turn(loop)
+
+
+cdef inline void stream_pause_reading(socket_t* self) noexcept nogil:
+    """The user wants no more for now."""
+    if not self.flags & (S_HANDSHAKE | S_TLS_WANT_READ):
+        stream_stop(self)
+
+
+cdef inline void stream_stop(socket_t* self) noexcept nogil:
+    uv.uv_read_stop(<uv.uv_stream_t*>self)
+
+
+cdef void stream_fin(socket_t* self) noexcept nogil:
+    """Send FIN now. Nothing is queued: `uv_shutdown` would only wait for a turn."""
+    if not self.flags & (S_FIN_SENT | S_CLOSED):
+        self.flags |= S_FIN_SENT
+        net.shutdown(stream_fd(self), net.SHUT_WR)
+
+
+cdef bint stream_close_would_reset(socket_t* self) noexcept nogil:
+    """Would close(2) lose bytes that are under way?
+
+    For input that lies unread, or comes later, the kernel sends RST, which takes them along.
+    What lies unread is thrown away here. A peer that was sending may well send on, as long as
+    bytes of ours are not acknowledged; any peer has the time to, while they are not even sent.
+    """
+    cdef int fd = stream_fd(self)
+    cdef bint sending = net.pbt_discard(fd) != 0
+    return net.pbt_under_way(fd, not sending) != 0
+
+
+cdef void stream_reset_on_close(socket_t* self) noexcept nogil:
+    """Let close(2) send RST instead of FIN."""
+    cdef net.linger linger
+    linger.l_onoff = 1
+    linger.l_linger = 0
+    net.setsockopt(stream_fd(self), net.SOL_SOCKET, net.SO_LINGER, &linger, sizeof(linger))
+
+
+cdef void stream_close(socket_t* self) noexcept nogil:
+    """Give the descriptor back. `up.closed` follows from the loop, once."""
+    cdef loop_t* loop = loop_of(self)
+    if self.flags & S_CLOSED:
+        return
+    upcalls.wrapper_closing(self)
+    if self.flags & S_CLOSED:
+        return          # it may make an object, and so run anybody's finalizer: that closed it
+    deadlines_stop(self)
+    if output_pending(self) != 0:
+        self.flags |= S_BYTES_LOST
+    self.flags |= S_CLOSED | S_ENDED
+    output_drop_all(self)
+    if not self.flags & S_UNREF:
+        loop_unref(loop)
+    if self.flags & S_SHARED:
+        descriptor_release_shared(stream_fd(self))
+    else:
+        descriptor_release(stream_fd(self))
+    uv.uv_close(<uv.uv_handle_t*>self, on_closed)
+    loop_wakeup(loop)
+
+
+cdef inline bint stream_may_read_more(socket_t* self) noexcept nogil:
+    """May it be read once more? False: others go first, and libuv looks again in the next turn."""
+    cdef loop_t* loop = loop_of(self)
+    if loop.last_read == self:
+        loop.reads_in_a_row += 1
+        return loop.reads_in_a_row <= SLABS_PER_TURN
+    loop.last_read = self
+    loop.reads_in_a_row = 1
+    return True
+
+
+cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
+    if not stream_may_read_more(<socket_t*>handle):
+        return
+    buffer.base = loop_slab(loop_of(handle))
+    buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_TLS else READ_MAX
+
+
+cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:
+    cdef socket_t* self = <socket_t*>stream
+    cdef loop_t* loop = loop_of(stream)
+    if n > 0:
+        self.bytes_read += n
+        loop.count.bytes_read += n
+        loop.count.reads += 1
+        events_received(self, buffer.base, n)
+    elif n < 0 and (n != uv.UV_ENOBUFS or loop.reads_in_a_row <= SLABS_PER_TURN):
+        stream_stop(self)
+        events_ended(self, <int>n)
+
+
+cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:
+    cdef socket_t* self = <socket_t*>handle
+    if events_closed(self):
+        stream_free(self)
+
+
+cdef void stream_free(socket_t* self) noexcept nogil:
+    output_free(self)
+    free(self.deadlines)
+    free(self)

@@ -1,0 +1,200 @@
+"""connect: the Python face of an outgoing connection, and `connect` itself.
+
+Owns `Connecting`: what `connect()` returns, to await, to ask or to cancel. It is kept alive by
+its connector until the outcome is told.
+"""
+cimport cython
+
+from cpython.ref cimport PyObject, Py_INCREF
+
+
+@cython.final
+cdef class Connecting:
+    """An outgoing connection, made and started by `connect`. Awaited it gives the `Socket`.
+
+    It goes on whether awaited or not. `cancel()` closes the attempt: no handler runs. So does
+    cancelling the task that awaits it; if the connection stands already, it is closed.
+    Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
+    `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
+    CancelledError after `cancel()`.
+    Bun: the promise of `Bun.connect`; it cannot be cancelled and knows no timeout.
+    """
+    cdef connector_t* c     # NULL once the outcome is known
+    cdef object options
+    cdef object value
+    cdef object error
+    cdef bint cancelled_
+    cdef bint emitting      # a handler runs: not done yet
+    cdef bint error_seen    # somebody has seen the error
+    cdef Loop loop
+    cdef list waiting       # who awaits it
+    cdef bint socket_taken  # somebody has been given the socket
+
+    def __init__(self):
+        raise TypeError("connections are made by connect()")
+
+    def __del__(self):
+        if self.error is None or self.error_seen:
+            return
+        if not host_report(self.loop, "Connection failed, and nobody asked", self.error, self):
+            report_unraisable(self.error, self)
+
+    def cancel(self):
+        """Give the attempt up. False: there was an outcome already."""
+        if self.c == NULL or not loop_check(self.c.loop):
+            return False
+        self.cancelled_ = True
+        connector_cancel(self.c)
+        connecting_wake(self)
+        return True
+
+    def cancelled(self):
+        """Was it given up?"""
+        return self.cancelled_
+
+    def done(self):
+        """Is there an outcome, and was it told?"""
+        return self.c == NULL and not self.emitting
+
+    def result(self):
+        """The `Socket`; raises the attempt's error, or asyncio's InvalidStateError before."""
+        error = self.exception()
+        if error is not None:
+            raise error
+        return self.value
+
+    def exception(self):
+        """The attempt's error or None; raises as `result` when cancelled or not done."""
+        if self.cancelled_:
+            raise host_asyncio("CancelledError")()
+        if not self.done():
+            raise host_asyncio("InvalidStateError")("the connection is not settled yet")
+        self.error_seen = True
+        return self.error
+
+    def __await__(self):
+        cdef Waiter waiter
+        if not self.done():
+            waiter = waiter_new(self.loop)
+            self.waiting.append(waiter)
+            try:
+                yield from waiter.__await__()
+            except BaseException:       # cancelled, or the coroutine is thrown away
+                connecting_abandon(self, waiter)
+                raise
+            connecting_remove_waiter(self, waiter)
+        socket = self.result()
+        self.socket_taken = True
+        return socket
+
+    def __repr__(self):
+        state = "in progress" if not self.done() else "cancelled" if self.cancelled_ else "done"
+        return f"<pybuntcp.Connecting {state}>"
+
+
+cdef void connecting_finish(Connecting wrapper) noexcept:
+    wrapper.emitting = False
+    connecting_wake(wrapper)
+
+
+cdef void connecting_call_connect_error(loop_t* loop, object handler, Connecting wrapper) noexcept:
+    """`connect_error(socket, error)`; what it raises takes the error's place."""
+    cdef bint goes_on = False
+    handler_enter(loop)
+    try:
+        result = handler(wrapper_of_failure(wrapper.options.data), wrapper.error)
+        goes_on = result is not None and connecting_task_of_result(handler, result, wrapper)
+    except BaseException as raised:
+        if error_stops(raised):
+            loop_fail(loop, raised)
+        else:
+            wrapper.error = error_plain(raised)
+    handler_leave(loop)
+    if not goes_on:
+        connecting_finish(wrapper)
+
+
+cdef int connecting_wake(Connecting self) except -1:
+    """There is an outcome. Who awaits it stays in the list until it goes on."""
+    for waiter in self.waiting:
+        waiter()
+    return 0
+
+
+cdef int connecting_remove_waiter(Connecting self, Waiter waiter) except -1:
+    if waiter in self.waiting:
+        self.waiting.remove(waiter)
+    return 0
+
+
+cdef int connecting_abandon(Connecting self, Waiter waiter) except -1:
+    """One who awaits it is cancelled: so is the attempt. One that stands is closed, if nobody takes it."""
+    connecting_remove_waiter(self, waiter)
+    if not self.cancel() and self.value is not None and not self.waiting and not self.socket_taken:
+        (<Socket>self.value).close()
+    return 0
+
+
+def connect_on(handlers, options):
+    """`connect` after its options were checked (see options.ConnectOptions)."""
+    cdef Loop loop = current_loop()
+    cdef Handlers table = handlers_empty() if handlers is None else handlers
+    cdef context_t* context = options_context(handlers_bind(table, loop), options)
+    cdef Connecting wrapper = Connecting.__new__(Connecting)
+    cdef object host = options.hostname
+    cdef connector_t* self
+    Py_INCREF(host)
+    context.host = <PyObject*>host
+    try:
+        self = connector_new(loop, context)
+    finally:
+        context_release(loop.c, context)
+    wrapper.options = options
+    wrapper.loop = loop
+    wrapper.waiting = []
+    wrapper.c = self
+    Py_INCREF(wrapper)
+    self.wrapper = <PyObject*>wrapper
+    self.no_delay = options.no_delay and options.unix is None
+    if options.local is None:
+        self.local_port = options.local_port
+    else:
+        self.no_interface = address_parse(&self.local, options.local, options.local_port) < 0
+    try:
+        connector_start(self, options)
+    except BaseException:
+        connector_cancel(self)
+        loop_wakeup(loop.c)
+        raise
+    return wrapper
+
+
+@cython.final
+@cython.internal
+cdef class ConnectErrorTask(RunningTask):
+    """An async `connect_error` that has not ended: called with its task when it has."""
+    cdef Connecting wrapper
+
+    def __call__(self, task):
+        cdef loop_t* loop = self.wrapper.loop.c
+        task_remove(self.wrapper.loop, self.wrapper, self)
+        if not task.cancelled() and task.exception() is not None:
+            self.wrapper.error = task.exception()
+        connecting_finish(self.wrapper)
+        if not loop.dead:
+            loop.count.connecting -= 1
+            loop_wakeup(loop)
+
+
+cdef bint connecting_task_of_result(object handler, object result, Connecting wrapper) except -1:
+    """True: the outcome is told when the handler's task has ended."""
+    cdef ConnectErrorTask failing
+    if not is_coroutine(result):
+        return False
+    failing = ConnectErrorTask.__new__(ConnectErrorTask)
+    failing.wrapper = wrapper
+    failing.task = task_create(wrapper.loop, handler, result)
+    wrapper.loop.tasks.setdefault(wrapper, []).append(failing)
+    wrapper.loop.c.count.connecting += 1       # it is still under way
+    failing.task.add_done_callback(failing)
+    return True

@@ -1,0 +1,369 @@
+"""listener: a listening socket's life, and its Python face.
+
+Owns `listener_t` and `Listener`. What is accepted, and when not, is in accepting.
+
+TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
+accepted one, so they cost no system call per connection.
+
+`wait_closed` is told by the socket that closes last.
+
+A `Listener` is kept alive by its own activity (listening, or sockets open); its memory goes
+with it, its handlers as soon as nothing of it can call them.
+"""
+cimport cython
+
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+
+from pybuntcp._c cimport net, uv
+
+
+cdef struct listener_t:
+    uv.uv_poll_t poll           # first: libuv's pointer is ours
+    alarm_t back_off            # rings when it is time to look again
+    PyObject* wrapper           # the Listener: borrowed, but owned while `held`
+    context_t* context
+    int fd
+    bint held
+    bint adopted                # other processes may listen on it, too
+    bint open                   # listening
+    bint lost                   # somebody closed the descriptor: its number may be another's by now
+    bint unreferenced
+    bint awaited                # somebody waits until no socket is open
+    uint64_t connections        # open sockets
+    uint64_t max_connections    # max_connections
+    uint64_t accepted
+    uint64_t accept_errors
+
+
+cdef void listener_watch(listener_t* self) noexcept nogil:
+    if self.open:
+        uv.uv_poll_start(&self.poll, uv.UV_READABLE | uv.UV_DISCONNECT, on_acceptable)
+        loop_wakeup(loop_of(self))
+
+
+cdef void listener_socket_closed(listener_t* self) noexcept nogil:
+    """One of its sockets has closed."""
+    self.connections -= 1
+    if self.open and self.connections + 1 == self.max_connections:
+        listener_watch(self)
+    if self.awaited and self.connections == 0:
+        listener_wake_closed(self)
+    listener_decref_if_idle(self)
+
+
+cdef void listener_wake_closed(listener_t* self) noexcept nogil:
+    self.awaited = False
+    if not loop_of(self).dead:
+        gil_take(loop_of(self))
+        (<listener_fn><void*>listener_call_close_waiters)(self)
+
+
+cdef void listener_call_close_waiters(listener_t* self) noexcept:
+    cdef Listener wrapper = <Listener>self.wrapper
+    waiters, wrapper._close_waiters = wrapper._close_waiters, []
+    for waiter in waiters:
+        waiter()
+
+
+# ---------------------------------------------------------------------------- life
+
+cdef void listener_incref(listener_t* self) noexcept:
+    if not self.held:
+        self.held = True
+        Py_INCREF(<object>self.wrapper)
+
+
+cdef void listener_decref_if_idle(listener_t* self) noexcept nogil:
+    """Nothing of it is left to run: the face no longer keeps itself alive."""
+    if self.held and self.connections == 0 and self.fd < 0:
+        self.held = False
+        gil_take(loop_of(self))
+        (<listener_fn><void*>listener_release)(self)
+
+
+ctypedef void (*listener_fn)(listener_t*) noexcept nogil
+
+cdef void listener_release(listener_t* self) noexcept:
+    """Its handlers go, so that one that knows the listener does not keep it for ever."""
+    cdef Listener wrapper = <Listener>self.wrapper
+    wrapper._data = <object>self.context.data
+    context_release(loop_of(self), self.context)
+    self.context = NULL
+    Py_DECREF(wrapper)
+
+
+cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
+    """Watch a listening descriptor, which is adopted on success."""
+    cdef int rc = uv.uv_poll_init(&loop.uv, &self.poll, fd)
+    if rc < 0:
+        return rc
+    uv.uv_unref(<uv.uv_handle_t*>self)
+    loop_ref(loop)
+    listener_incref(self)
+    self.back_off.fire = on_back_off_over
+    self.back_off.owner = self
+    descriptor_track(fd, descriptors_fork_stamp())
+    self.fd = fd
+    self.open = True
+    loop.count.open_listeners += 1
+    listener_watch(self)
+    return 0
+
+
+cdef void listener_stop(listener_t* self) noexcept nogil:
+    """Stop listening; open sockets live on."""
+    cdef loop_t* loop
+    if not self.open:
+        return
+    loop = loop_of(self)
+    self.open = False
+    alarm_disarm(loop, &self.back_off)
+    if not self.unreferenced:
+        loop_unref(loop)
+    loop.count.open_listeners -= 1
+    uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
+    if self.lost:
+        descriptor_release_shared(self.fd)
+    else:
+        listener_close_fd(self)
+    loop_wakeup(loop)
+
+
+cdef void listener_close_fd(listener_t* self) noexcept nogil:
+    if self.adopted:
+        descriptor_release_shared(self.fd)
+    else:
+        descriptor_release(self.fd)
+    net.close(self.fd)
+
+
+cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
+    cdef listener_t* self = <listener_t*>handle
+    self.fd = -1
+    listener_decref_if_idle(self)
+
+
+cdef void listener_abandon(listener_t* self) noexcept nogil:
+    """The loop dies: close, and leave the file to who made it."""
+    gil_take(loop_of(self))
+    (<listener_fn><void*>listener_unlink)(self)
+    listener_stop(self)
+
+
+cdef void listener_unlink(listener_t* self) noexcept:
+    unix_unlink((<Listener>self.wrapper)._unix_file)
+
+
+cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil:
+    cdef socket_t* s = <socket_t*>handle
+    if handle.type == uv.UV_TCP and s.flags & S_COUNTED and context_of(s).server == server:
+        socket_close(s)
+
+
+cdef bint listener_is_open(Listener self) noexcept:
+    """What a forked child inherits is not, whatever the parent's memory says."""
+    return self.c.open and not self._loop.c.dead
+
+
+cdef object listener_tls(Listener self, object tls):
+    from pybuntcp.options import read_tls
+
+    if not self.secured:
+        raise ValueError("tls: this listener was made without; a plain one cannot become a secured one")
+    config = read_tls(tls, True, None)
+    if config is None:
+        raise ValueError("tls: a secured listener cannot become a plain one")
+    return config
+
+
+cdef int listener_reload(Listener self, Handlers handlers, object config) except -1:
+    """What is not None takes the place of what there is."""
+    cdef context_t* context = self.c.context
+    if context == NULL:
+        return 0
+    if handlers is not None:
+        handlers_check_ext(handlers, context)
+        context_install(loop_of(self.c), context, &handlers.table)
+    if config is not None:
+        context_set_tls(context, config)
+    return 0
+
+
+# ---------------------------------------------------------------------------- the face
+
+@cython.final
+@cython.no_gc_clear             # __dealloc__ needs the loop's memory
+cdef class Listener:
+    """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
+
+    `async with listener:` also waits until its connections have closed and their async handlers have ended. Handlers
+    that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
+    once and waits for 1.5 s at most.
+
+    Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply),
+    kept after stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
+    open now.
+
+    Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
+    """
+    cdef listener_t* c
+    cdef readonly object hostname
+    cdef readonly object port
+    cdef object path            # `unix` is a macro of some compilers
+    cdef object _unix_file
+    cdef object _data           # what `data` was when its context went
+    cdef list _close_waiters    # who waits until no socket is open
+    cdef Loop _loop             # its memory is needed as long as `c` is
+    cdef bint secured
+
+    def __init__(self):
+        raise TypeError("listeners are made by listen()")
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            if self.c.context != NULL:
+                context_release(loop_of(self.c), self.c.context)
+            free(self.c)
+
+    @property
+    def unix(self):
+        """The socket file's path or abstract name; None on TCP."""
+        return self.path
+
+    @property
+    def fd(self):
+        """The descriptor, still owned by the listener; -1 after stop."""
+        return self.c.fd if listener_is_open(self) else -1
+
+    @property
+    def data(self):
+        """What `socket.data` of every socket accepted from now on starts with."""
+        if self.c.context == NULL:
+            return self._data
+        loop_check(loop_of(self.c))
+        return <object>self.c.context.data
+
+    @data.setter
+    def data(self, value):
+        cdef PyObject* old
+        if self.c.context == NULL:
+            self._data = value
+            return
+        loop_check(loop_of(self.c))
+        old = self.c.context.data
+        Py_INCREF(value)
+        self.c.context.data = <PyObject*>value
+        Py_DECREF(<object>old)
+
+    @property
+    def connections(self):
+        """Sockets open now."""
+        return 0 if self._loop.c.dead else self.c.connections
+
+    def stop(self, close_active_connections=False):
+        """Stop accepting; True: also close the open sockets (as `Socket.close`). Idempotent."""
+        cdef bint everything = bool(close_active_connections)
+        if not loop_check(loop_of(self.c)):
+            return
+        if self.c.open:
+            unix_unlink(self._unix_file)
+            listener_stop(self.c)
+        if everything and self.c.connections != 0:
+            uv.uv_walk(&loop_of(self.c).uv, on_close_accepted, self.c)
+
+    def ref(self):
+        """Let this listener keep `run()` going (the default)."""
+        if loop_check(loop_of(self.c)) and self.c.open and self.c.unreferenced:
+            self.c.unreferenced = False
+            loop_ref(loop_of(self.c))
+
+    def unref(self):
+        """Let `run()` return though this listener is open."""
+        if loop_check(loop_of(self.c)) and self.c.open and not self.c.unreferenced:
+            self.c.unreferenced = True
+            loop_unref(loop_of(self.c))
+
+    def reload(self, socket=None, *, tls=None):
+        """New handlers for every socket of this listener, open ones too, between two events.
+
+        Another listener given the same `Handlers` is not touched.
+        tls: as in `listen`; connections accepted from now on are secured by this, `sni` included.
+        What is wrong changes nothing. Errors: as `Handlers`; those of `TLSOptions`; ValueError for
+        a listener without TLS. Source: Bun's `listener.reload({socket})`.
+        """
+        cdef Handlers handlers = None
+        if socket is not None or tls is None:
+            handlers = handlers_compile(socket)
+        if not loop_check(loop_of(self.c)):
+            return
+        if handlers is not None:
+            handlers = handlers_bind(handlers, self._loop)
+        listener_reload(self, handlers, None if tls is None else listener_tls(self, tls))
+
+    def stats(self):
+        """`{"accepted", "connections", "accept_errors"}`."""
+        return {
+            "accepted": self.c.accepted,
+            "connections": self.connections,
+            "accept_errors": self.c.accept_errors,
+        }
+
+    async def wait_closed(self, timeout=None):
+        """Until no socket of it is open, for at most `timeout` seconds; how many are left.
+
+        Errors: RuntimeError in another asyncio loop than the one it was opened in.
+        """
+        cdef double seconds = float("inf") if timeout is None else timeout
+        if self.connections == 0 or not seconds > 0:
+            return self.connections
+        waiter = waiter_new(self._loop)
+        timer = host_call_later(self._loop, seconds, waiter) if seconds < float("inf") else None
+        self.c.awaited = True
+        self._close_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._close_waiters:
+                self._close_waiters.remove(waiter)
+        return self.connections
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop(True)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        await _exit_listener(self, any(exception))
+
+    def __repr__(self):
+        where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"
+        return f"<pybuntcp.Listener {where}{'' if listener_is_open(self) else ' stopped'}>"
+
+
+cdef Listener listener_new(Loop loop, context_t* context, object hostname, object unix):
+    """A Listener that does not listen yet; the context's reference is given to it."""
+    cdef Listener wrapper = Listener.__new__(Listener)
+    wrapper.c = <listener_t*>calloc(1, sizeof(listener_t))
+    if wrapper.c == NULL:
+        raise MemoryError()
+    wrapper.c.wrapper = <PyObject*>wrapper
+    wrapper._loop = loop
+    wrapper._close_waiters = []
+    # `loop_of` is asked before uv_poll_init tells libuv's handle.
+    (<uv.uv_handle_t*>wrapper.c).loop = &loop.c.uv
+    wrapper.c.fd = -1
+    wrapper.c.context = context
+    context.references += 1
+    context.server = wrapper.c
+    wrapper.hostname = hostname
+    wrapper.path = unix
+    wrapper.secured = context.tls != NULL
+    return wrapper

@@ -1,0 +1,34 @@
+"""options: from the checked options of `listen` and `connect` to a socket context and to socket options."""
+from cpython.ref cimport PyObject, Py_INCREF
+
+from pybuntcp._c cimport net
+
+
+cdef int options_set_keep_alive(int fd, object seconds) except -1:
+    """SO_KEEPALIVE after `seconds` idle; None leaves it off."""
+    cdef int value = 1
+    if seconds is None:
+        return 0
+    net.setsockopt(fd, net.SOL_SOCKET, net.SO_KEEPALIVE, &value, sizeof(value))
+    value = seconds
+    net.setsockopt(fd, net.IPPROTO_TCP, net.PBT_KEEPIDLE, &value, sizeof(value))
+    return 0
+
+
+cdef context_t* options_context(Handlers handlers, options) except NULL:
+    """The context of a listener or connection: its table and its options."""
+    cdef context_t* context = context_new()
+    cdef object data = options.data
+    table_copy(&context.table, &handlers.table)
+    Py_INCREF(data)
+    context.data = <PyObject*>data
+    context.ext_size = handlers.table.slots.ext_size
+    context.high_water_mark = options.high_water_mark
+    context.idle_timeout = options.idle_timeout
+    context.linger_timeout = options.linger_timeout
+    context.allow_half_open = options.allow_half_open
+    context.handshake_timeout = options.handshake_timeout
+    if options.tls is not None:
+        context_set_tls(context, options.tls)
+    context.pause_on_connect = options.pause_on_connect or handlers.opens_paused
+    return context

@@ -1,0 +1,168 @@
+"""adapters: from a slot to a Python handler.
+
+Owns one adapter for each event (`py_data` and the like), which a table's slot points to: take the GIL, make the
+arguments, call. Owns also what becomes of an exception that a handler raised.
+
+Promises: a callable is held while it runs; no exception leaves this file but KeyboardInterrupt and SystemExit, which
+stop the loop. A handler that returns a coroutine has not ended: see tasks.
+"""
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.ref cimport PyObject
+
+
+cdef void py_open(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_fn><void*>call_handler)(s, E_OPEN)
+
+
+cdef void py_drain(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_fn><void*>call_handler)(s, E_DRAIN)
+
+
+cdef void py_end(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_fn><void*>call_handler)(s, E_END)
+
+
+cdef void py_timeout(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_fn><void*>call_handler)(s, E_TIMEOUT)
+
+
+cdef void py_handshake(socket_t* s, int success, long verify_result) noexcept nogil:
+    gil_take(loop_of(s))
+    (<call_fn><void*>call_handshake)(s, success)
+
+
+cdef void py_data(socket_t* s, const char* data, size_t size) noexcept nogil:
+    gil_take(loop_of(s))
+    (<data_slot><void*>call_data)(s, data, size)
+
+
+cdef void py_close(socket_t* s, int error) noexcept nogil:
+    gil_take(loop_of(s))
+    (<close_slot><void*>call_close)(s, error)
+
+
+ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
+
+
+cdef void call_handler(socket_t* s, int event) noexcept:
+    if loop_of(s).signal_pending:
+        signals_deliver(loop_of(s))
+        if s.flags & (S_CLOSING | S_CLOSED) and event != E_OPEN:
+            return
+    cdef object handler = <object>context_of(s).table.callable[event]
+    try:
+        result = handler(wrapper_of(s))
+        if result is not None:
+            task_of_result(s, event, handler, result)
+    except BaseException as error:
+        call_raised(s, event, handler, error)
+        if event == E_OPEN:
+            socket_close(s)
+
+
+cdef void call_data(socket_t* s, const char* data, size_t size) noexcept:
+    if loop_of(s).signal_pending:
+        signals_deliver(loop_of(s))
+        if s.flags & (S_CLOSING | S_CLOSED):
+            return
+    cdef handlers_t* table = &context_of(s).table
+    cdef object handler = <object>table.callable[E_DATA]
+    cdef object lent = None
+    try:
+        if table.binary_type == BYTES:
+            result = handler(wrapper_of(s), data_bytes(loop_of(s), data, size))
+        elif table.binary_type == BYTEARRAY:
+            result = handler(wrapper_of(s), PyByteArray_FromStringAndSize(data, size))
+        else:
+            lent = data_view(loop_of(s), data, size)
+            result = handler(wrapper_of(s), lent)
+        if result is not None:
+            task_of_result(s, E_DATA, handler, result)
+    except BaseException as error:
+        call_raised(s, E_DATA, handler, error)
+    if size >= LEASE_MIN:
+        lent = None
+        loop_renew_slab(loop_of(s))
+
+
+cdef void call_handshake(socket_t* s, int success) noexcept:
+    cdef object handler = <object>context_of(s).table.callable[E_HANDSHAKE]
+    try:
+        result = handler(wrapper_of(s), success != 0, tls_authorization_error(s))
+        if result is not None:
+            task_of_result(s, E_HANDSHAKE, handler, result)
+    except BaseException as error:
+        call_raised(s, E_HANDSHAKE, handler, error)
+
+
+cdef void call_close(socket_t* s, int error_number) noexcept:
+    cdef object handler = <object>context_of(s).table.callable[E_CLOSE]
+    try:
+        result = handler(wrapper_of(s), wrapper_close_error(s, -error_number))
+        if result is not None:
+            task_of_result(s, E_CLOSE, handler, result)
+    except BaseException as error:
+        call_raised(s, E_CLOSE, handler, error)
+
+
+cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
+    """A large chunk without a copy, where it can be had."""
+    if size < STEAL_MIN or data != loop.slab or Py_REFCNT(loop.slab_owner) != 1:
+        return PyBytes_FromStringAndSize(data, size)
+    loop.slab = NULL
+    return slab_give(<Slab>loop.slab_owner, size)
+
+
+cdef object data_view(loop_t* loop, const char* data, size_t size):
+    """Without a copy where it can be had: what an engine opened lies in a room that is used again."""
+    if size < LEASE_MIN or not loop.slab <= data < loop.slab + SLAB_SIZE:
+        return PyMemoryView_FromObject(PyBytes_FromStringAndSize(data, size))
+    return slab_lease(<Slab>loop.slab_owner, data, size)
+
+
+cdef void call_raised(socket_t* s, int event, object handler, object error) noexcept:
+    """The table's `error` handler, as it is now, gets it; failing that, it is reported."""
+    cdef PyObject* report = context_of(s).table.callable[E_ERROR]
+    if error_stops(error):
+        loop_fail(loop_of(s), error)
+        return
+    error = error_plain(error)
+    if report == NULL:
+        call_report(s, handler, error)
+        return
+    handler = <object>report
+    try:
+        result = handler(wrapper_of(s), error)
+        if result is not None:
+            task_of_result(s, event, handler, result, error)
+    except BaseException as second:
+        if error_stops(second):
+            loop_fail(loop_of(s), second)
+        else:
+            call_error_handler_raised(s, handler, error_plain(second), error)
+
+
+cdef void call_error_handler_raised(socket_t* s, object handler, object second, object first) noexcept:
+    """Both are reported, the first as what the second came from."""
+    if second.__context__ is None and second is not first:
+        second.__context__ = first
+    call_report(s, handler, second)
+
+
+cdef void call_report(socket_t* s, object handler, object error) noexcept:
+    """To the asyncio loop's exception handler, or else `sys.unraisablehook`; the server lives on."""
+    try:
+        if host_report(<Loop>loop_of(s).owner, "Unhandled exception in a handler", error, wrapper_of(s)):
+            return
+    except (KeyboardInterrupt, SystemExit) as stop:
+        loop_fail(loop_of(s), stop)
+        return
+    except BaseException as second:
+        error = second
+    report_unraisable(error, handler)

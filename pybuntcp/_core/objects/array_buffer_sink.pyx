@@ -1,0 +1,252 @@
+"""array_buffer_sink: `ArrayBufferSink`, to write many small things and take them out as one.
+
+Owns the class. It is Bun's. What `flush` and `end` return never shares memory with what is written later: it is a
+copy, or, where that is cheaper, the chunk itself, and the sink goes on with a new one.
+
+Promises: all of a write is appended or none of it; the order is that of `write`, with what `requeue` puts back in
+front of it. Does not know sockets or the loop.
+"""
+cimport cython
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport SIZE_MAX
+from libc.stdlib cimport free
+
+
+@cython.final
+cdef class ArrayBufferSink:
+    """Write many small pieces, take them out as one.
+
+        sink = ArrayBufferSink()
+        sink.start(stream=True)
+        sink.write("GET ")
+        sink.write(b"key")
+        data = sink.flush()                     # b"GET key"
+        wrote = max(0, socket.write(data))
+        sink.requeue(data[wrote:])              # the rest, in front of what was written since
+
+    Not thread-safe. For a sink that sends by itself see `Socket.sink`.
+
+    Source: Bun's `ArrayBufferSink`.
+    Bun: options that are wrong are ignored and stay from one `start` to the next, the mark only
+    preallocates, there is no `requeue`, and writing after `end` is accepted.
+    """
+    cdef chunk_t* chunk     # owned; NULL: nothing was written yet
+    cdef size_t counted     # bytes of the chunk that `flush` has counted, not streaming
+    cdef size_t mark
+    cdef bint marked        # there is a mark
+    cdef bint stream
+    cdef bint as_memoryview
+    cdef bint ended
+    cdef bint closed
+
+    def __init__(self):
+        pass                    # refuses arguments: options are `start`'s
+
+    def __dealloc__(self):
+        free(self.chunk)
+
+    def start(self, stream=False, high_water_mark=None, as_memoryview=False):
+        """Begin anew with these options; what was not flushed is dropped. Not required.
+
+        stream: `flush` gives the bytes written since the last one (False: counts them, and
+        `end` gives all). high_water_mark: bytes, allocated now; at that length the sink is
+        `full`. as_memoryview: `flush` and `end` give a read-only memoryview instead of bytes,
+        and larger ones are not copied.
+
+        Errors: TypeError, ValueError naming the option; MemoryError; ValueError once closed.
+        """
+        cdef bint streaming = bool_option("stream", stream)
+        cdef bint viewing = bool_option("as_memoryview", as_memoryview)
+        cdef bint marked = high_water_mark is not None
+        cdef size_t mark = bytes_option("high_water_mark", high_water_mark, 0) if marked else 0
+        cdef chunk_t* chunk = NULL
+        if self.closed:
+            raise ValueError("start: the sink is closed")
+        if mark != 0:
+            chunk = chunk_make(mark)
+            if chunk == NULL:
+                raise MemoryError()
+        buffer_sink_clear(self)
+        self.chunk = chunk
+        self.mark = mark
+        self.marked = marked
+        self.stream = streaming
+        self.as_memoryview = viewing
+        self.ended = False
+
+    def write(self, chunk, /):
+        """Append a str (as UTF-8) or any C-contiguous buffer; the number of bytes.
+
+        It is copied now. Errors: ValueError after `end` or `close`, TypeError, BufferError,
+        UnicodeEncodeError, MemoryError: nothing is appended.
+        """
+        cdef slice_t piece
+        slice_open(&piece, chunk)
+        try:
+            buffer_sink_check_open(self, "write")
+            buffer_sink_reserve(self, piece.size)
+            chunk_append(self.chunk, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        return piece.size
+
+    def requeue(self, tail, /):
+        """Put bytes that were flushed, and not sent, back in front of everything.
+
+        Of two tails the later one goes back first. Errors as `write`.
+        """
+        cdef slice_t piece
+        slice_open(&piece, tail)
+        try:
+            buffer_sink_check_open(self, "requeue")
+            buffer_sink_put_back(self, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+
+    def flush(self):
+        """Streaming: what was written since the last flush, taken out. Else its byte count.
+
+        Errors: ValueError after `end` or `close`.
+        Bun: 0 when not streaming.
+        """
+        cdef size_t held = chunk_length(self.chunk)
+        cdef size_t counted = self.counted
+        buffer_sink_check_open(self, "flush")
+        if self.stream:
+            return buffer_sink_take(self)
+        self.counted = held
+        return held - counted
+
+    def end(self):
+        """Everything still held, as bytes or memoryview; the sink takes no more until `start`.
+
+        Errors: ValueError after `end` or `close`.
+        """
+        buffer_sink_check_open(self, "end")
+        self.ended = True
+        try:
+            held = buffer_sink_take(self)
+        except MemoryError:
+            self.ended = False
+            raise
+        buffer_sink_clear(self)
+        return held
+
+    def close(self):
+        """Drop what is held, for good. Again: nothing happens."""
+        buffer_sink_clear(self)
+        self.closed = True
+
+    def __len__(self):
+        """Bytes held."""
+        return chunk_length(self.chunk)
+
+    @property
+    def full(self):
+        """Have `high_water_mark` bytes been written since the last flush? Without a mark, no."""
+        return self.marked and chunk_length(self.chunk) - self.counted >= self.mark
+
+    def __repr__(self):
+        state = " closed" if self.closed else " ended" if self.ended else ""
+        return f"<pybuntcp.ArrayBufferSink {chunk_length(self.chunk)} bytes{state}>"
+
+
+cdef bint bool_option(str name, object value) except -1:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__!r}")
+    return value
+
+
+cdef size_t bytes_option(str name, object value, size_t minimum) except? 0:
+    """An option that is a number of bytes."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not 'bool'")
+    return number_between(name, value, minimum, BYTES_MAX)
+
+
+cdef int buffer_sink_check_open(ArrayBufferSink self, str verb) except -1:
+    if self.closed or self.ended:
+        raise ValueError(f"{verb}: the sink {'is closed' if self.closed else 'has ended'}")
+    return 0
+
+
+cdef int buffer_sink_reserve(ArrayBufferSink self, size_t more) except -1:
+    """A chunk with room for `more` bytes."""
+    cdef chunk_t* chunk
+    if self.chunk == NULL:
+        chunk = chunk_make(max(self.mark, more, <size_t>CHUNK_MIN))
+    else:
+        chunk = chunk_reserve(self.chunk, more, SIZE_MAX)
+    if chunk == NULL:
+        raise MemoryError()
+    self.chunk = chunk
+    return 0
+
+
+cdef int buffer_sink_put_back(ArrayBufferSink self, const char* data, size_t size) except -1:
+    if self.chunk == NULL or self.chunk.start < size:
+        buffer_sink_reserve(self, size)
+    chunk_prepend(self.chunk, data, size)
+    return 0
+
+
+cdef object buffer_sink_take(ArrayBufferSink self):
+    """All that is held, and the sink is empty.
+
+    Making a memoryview may run the garbage collector, and so anybody's code: the bytes are taken
+    away before, and put back if there is no memory for the view.
+    """
+    cdef size_t held = chunk_length(self.chunk)
+    cdef bytes copy
+    if self.as_memoryview and held >= HANDOVER_MIN and held >= self.chunk.size // 2:
+        return buffer_sink_give(self)
+    copy = PyBytes_FromStringAndSize(chunk_bytes(self.chunk) if held else NULL, held)
+    if self.chunk != NULL:
+        self.chunk.start = self.chunk.end       # a requeued tail fits in before it
+    self.counted = 0
+    if not self.as_memoryview:
+        return copy
+    try:
+        return PyMemoryView_FromObject(copy)
+    except MemoryError:
+        buffer_sink_put_back(self, PyBytes_AS_STRING(copy), held)
+        raise
+
+
+cdef object buffer_sink_give(ArrayBufferSink self):
+    """The chunk itself, as a memoryview."""
+    cdef ChunkOwner gift = ChunkOwner.__new__(ChunkOwner)
+    gift.chunk = self.chunk
+    self.chunk = NULL
+    self.counted = 0
+    try:
+        return PyMemoryView_FromObject(gift)
+    except MemoryError:
+        buffer_sink_put_back(self, chunk_bytes(gift.chunk), chunk_length(gift.chunk))
+        raise
+
+
+cdef void buffer_sink_clear(ArrayBufferSink self) noexcept:
+    free(self.chunk)
+    self.chunk = NULL
+    self.counted = 0
+
+
+@cython.final
+@cython.no_gc
+@cython.internal
+cdef class ChunkOwner:
+    """A chunk given away: what a flushed memoryview keeps alive."""
+    cdef chunk_t* chunk         # owned
+
+    def __dealloc__(self):
+        free(self.chunk)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, chunk_bytes(self.chunk), chunk_length(self.chunk), True, flags)
+
+    def __releasebuffer__(self, Py_buffer* view):
+        pass

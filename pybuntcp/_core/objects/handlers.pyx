@@ -1,0 +1,279 @@
+"""handlers: from what users give to a table of slots.
+
+Owns `Handlers`, a compiled table as Python sees it; the rules for what may be in one, with the
+names in the errors; and `handlers_from_slots`, by which a Cython user's functions get in.
+
+Promises that a table is complete or refused: callables, C functions of an ABI that we know, at
+least one of `data` and `drain`. Does not call anything of it.
+"""
+cimport cython
+import difflib
+import inspect
+from contextvars import copy_context
+
+from cpython.ref cimport PyObject
+from libc.string cimport memcpy
+
+
+cdef enum:
+    EXT_MAX = 1 << 30          # a larger `ext_size` is a mistake
+
+cdef tuple _BINARY_TYPES = ("bytes", "bytearray", "memoryview")
+cdef object _uninitialised = object()
+
+
+@cython.final
+cdef class Handlers:
+    """A compiled set of handlers, to be shared by listeners and connections.
+
+    Handlers(mapping_or_object=None, /, **handlers)
+
+    Takes a mapping, or a class, an instance or a module whose attributes are the handlers, or
+    keywords. Recognised: ``open(socket)``, ``data(socket, chunk)``, ``drain(socket)``,
+    ``end(socket)``, ``close(socket, error)``, ``error(socket, error)``, ``timeout(socket)``,
+    ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
+    ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: what ``chunk`` is).
+    They are read once, now; a later change of the mapping has no effect. None = absent.
+    Each may be ``async def``, in a program that runs asyncio.
+
+    Errors: TypeError for what is not callable, an unknown keyword or key (with the likely
+    name), or neither ``data`` nor ``drain`` nor an async ``open``; ValueError for an unknown ``binary_type``.
+
+    Source: the ``socket`` option of Bun's TCP API.
+    Bun: ``binaryType`` knows "buffer", "uint8array" and "arraybuffer".
+    """
+    cdef handlers_t table   # borrows its callables from `found`
+    cdef dict found         # ... which the garbage collector can look into
+    cdef object owner       # ... and this one, of the table's slots
+    cdef str async_name     # a handler that is an async function; None: there is none
+    cdef bint opens_paused  # `open` is one, and reads by itself: there is no `data`
+
+    def __cinit__(self, source=None, /, **handlers):
+        if source is _uninitialised:
+            return
+        handlers_fill(self, handlers_collect(source, handlers))
+        if self.table.slots.data == NULL and self.table.slots.drain == NULL and not self.opens_paused:
+            raise TypeError("socket needs at least a 'data' or a 'drain' handler, or an async 'open'")
+
+    def __repr__(self):
+        cdef int event
+        present = []
+        for event in range(EVENTS):
+            if self.table.callable[event] != NULL or handlers_slot(&self.table.slots, event)[0] != NULL:
+                present.append(_EVENT_NAMES[event])
+        return f"<pybuntcp.Handlers {' '.join(present)}>"
+
+
+# ---------------------------------------------------------------------------- filling
+
+cdef void* _adapters[9]         # by event; NULL: it has no slot, or its callable is called directly
+_adapters[E_OPEN] = <void*>py_open
+_adapters[E_DATA] = <void*>py_data
+_adapters[E_DRAIN] = <void*>py_drain
+_adapters[E_END] = <void*>py_end
+_adapters[E_CLOSE] = <void*>py_close
+_adapters[E_TIMEOUT] = <void*>py_timeout
+_adapters[E_HANDSHAKE] = <void*>py_handshake
+
+cdef void* _no_slot
+
+
+cdef void** handlers_slot(slots_t* self, int event) noexcept:
+    """The member for an event. They lie in the events' order, without `error`."""
+    if event == E_ERROR:
+        return &_no_slot
+    return <void**>&self.open + (event if event < E_ERROR else event - 1)
+
+
+cdef int handlers_fill(Handlers self, dict found) except -1:
+    """Note the callables (borrowed) and point each one's slot at its adapter."""
+    cdef void** slot
+    cdef int event
+    self.found = found
+    self.table.binary_type = _BINARY_TYPES.index(found["binary_type"])
+    for event, name in enumerate(_EVENT_NAMES):
+        if found.get(name) is None:
+            continue
+        slot = handlers_slot(&self.table.slots, event)
+        if slot[0] != NULL:
+            raise ValueError(f"{name!r} is given twice: as a slot and as a Python handler")
+        slot[0] = _adapters[event]
+        self.table.callable[event] = <PyObject*>found[name]
+        if is_async(found[name]):
+            self.async_name = self.async_name or name
+            self.opens_paused |= event == E_OPEN
+    self.opens_paused &= self.table.slots.data == NULL
+    return 0
+
+
+cdef object handlers_from_slots(const slots_t* slots, object handlers=None, object owner=None):
+    """A `Handlers` of a Cython user's own functions, and Python handlers beside them."""
+    cdef Handlers self = Handlers.__new__(Handlers, _uninitialised)
+    handlers_check_slots(slots)
+    memcpy(&self.table.slots, slots, slots.size)    # of an older ABI's table the rest stays NULL
+    handlers_fill(self, handlers_collect(handlers, {}))
+    self.owner = owner
+    self.table.owner = <PyObject*>owner
+    if self.table.slots.data == NULL and self.table.slots.drain == NULL and not self.opens_paused:
+        raise ValueError("slots_t: at least one of the slots 'data' and 'drain' is needed")
+    return self
+
+
+cdef int handlers_check_slots(const slots_t* slots) except -1:
+    """Refuse a table that is not what its first two numbers say."""
+    cdef size_t minimum = <size_t>&(<slots_t*>NULL).connect_error + sizeof(void*)
+    if slots == NULL:
+        raise ValueError("slots_t: NULL is no table")
+    if slots.abi != SLOTS_ABI:
+        raise ValueError(
+            f"slots_t: abi {slots.abi}, and this pybuntcp knows abi {SLOTS_ABI}: was it made by "
+            "new_slots(), and built against this pybuntcp?"
+        )
+    if slots.size > sizeof(slots_t):
+        raise ValueError(
+            f"slots_t: size {slots.size} is more than this pybuntcp's {sizeof(slots_t)}: it was "
+            "built against a newer pybuntcp"
+        )
+    if slots.size < minimum or slots.size % sizeof(void*) != 0:
+        raise ValueError(f"slots_t: size {slots.size} cannot be; was it made by new_slots()?")
+    if slots.ext_size > EXT_MAX:
+        raise ValueError(f"slots_t: ext_size must be in 0..{EXT_MAX}, not {slots.ext_size}")
+    return 0
+
+
+cdef int handlers_check_ext(Handlers self, context_t* context) except -1:
+    """Refuse a reload onto sockets that have less room behind them than the table wants."""
+    if self.table.slots.ext_size > context.ext_size:
+        raise ValueError(
+            f"reload: ext_size {self.table.slots.ext_size} is more than the {context.ext_size} "
+            "bytes that the sockets were made with"
+        )
+    return 0
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+cdef Handlers handlers_compile(object source):
+    """What `socket=` means: a Handlers as it is, anything else compiled now."""
+    if isinstance(source, Handlers):
+        return source
+    if source is None:
+        raise TypeError("socket is required: a mapping, class, instance, module or Handlers")
+    return Handlers(source)
+
+
+cdef Handlers handlers_empty():
+    """The empty table of `connect(socket=None)`."""
+    return Handlers.__new__(Handlers, {"data": _ignore})
+
+
+def _ignore(socket, chunk):
+    """What a connection without handlers does with bytes, until somebody reads them."""
+
+
+cdef dict handlers_collect(object source, dict handlers):
+    """All recognised names, checked: {name: callable or None, "binary_type": str}."""
+    if isinstance(source, Handlers):
+        raise TypeError("socket is a Handlers already")
+    if source is not None and handlers:
+        raise TypeError("Handlers takes a source or keywords, not both")
+    if isinstance(source, (str, bytes, int, float, list, tuple, set)):
+        raise TypeError(
+            "socket must be a mapping, class, instance, module or Handlers, "
+            f"not {type(source).__name__!r}"
+        )
+    if source is None:
+        found = handlers_of_mapping(handlers)
+    elif hasattr(source, "keys") and hasattr(source, "__getitem__"):
+        found = handlers_of_mapping(source)
+    else:
+        found = {name: getattr(source, name, None) for name in (*_EVENT_NAMES, "binary_type")}
+    for name in _EVENT_NAMES:
+        handlers_check_one(name, found.get(name))
+    found["binary_type"] = binary_type_check(found.get("binary_type"))
+    return found
+
+
+cdef dict handlers_of_mapping(object source):
+    known = (*_EVENT_NAMES, "binary_type")
+    for key in source.keys():
+        if key not in known:
+            raise TypeError(f"unknown handler {key!r}{handlers_suggest(str(key), known)}")
+    return {name: source[name] for name in known if name in source}
+
+
+cdef str handlers_suggest(str key, tuple known):
+    snake = "".join(["_" + c.lower() if c.isupper() else c for c in key]).lstrip("_")
+    if snake.startswith("on_"):
+        snake = snake[3:]
+    close = difflib.get_close_matches(snake, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+cdef int handlers_check_one(str name, object handler) except -1:
+    if handler is None:
+        return 0
+    if not callable(handler):
+        raise TypeError(f"handler {name!r} must be callable, not {type(handler).__name__!r}")
+    return 0
+
+
+cdef bint is_async(object handler) except -1:
+    """Also an object whose `__call__` is an async function."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
+
+
+cdef str binary_type_check(object value):
+    if value is None:
+        return "bytes"
+    if not isinstance(value, str):
+        raise TypeError(f"binary_type must be a str, not {type(value).__name__!r}")
+    if value not in _BINARY_TYPES:
+        raise ValueError(f"binary_type must be one of {', '.join(_BINARY_TYPES)}, not {value!r}")
+    return value
+
+
+@cython.final
+@cython.internal
+cdef class BoundHandler:
+    """A handler that runs with the context variables of the place where it was given."""
+    cdef object vars
+    cdef object handler
+
+    def __call__(self, *arguments):
+        return self.vars.run(self.handler, *arguments)
+
+    def __repr__(self):
+        return repr(self.handler)
+
+
+cdef Handlers handlers_bind(Handlers self, Loop loop):
+    """As they are installed in a loop: with the present context variables, if there are any.
+
+    TypeError: one of them is async, and no asyncio loop turns this one.
+    """
+    cdef Handlers bound
+    cdef int event
+    if host_of(loop) is None:
+        if self.async_name is not None:
+            raise TypeError(f"handler {self.async_name!r} is an async function: that needs a running asyncio loop")
+        return self
+    vars = copy_context()
+    if not len(vars):
+        return self
+    bound = Handlers.__new__(Handlers, _uninitialised)
+    bound.table = self.table
+    bound.found = {}
+    bound.owner, bound.async_name, bound.opens_paused = self.owner, self.async_name, self.opens_paused
+    for event, name in enumerate(_EVENT_NAMES):
+        if self.table.callable[event] != NULL:
+            bound.found[name] = handlers_bind_one(vars, <object>self.table.callable[event])
+            bound.table.callable[event] = <PyObject*>bound.found[name]
+    return bound
+
+
+cdef BoundHandler handlers_bind_one(object vars, object handler):
+    cdef BoundHandler self = BoundHandler.__new__(BoundHandler)
+    self.vars, self.handler = vars, handler
+    return self

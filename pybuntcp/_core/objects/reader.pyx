@@ -1,0 +1,403 @@
+"""reader: `SocketReader`, for those who think in awaits.
+
+Owns `reader_t`, what came and was not read yet, in one chunk (see chunk) of at most `limit`
+bytes: the loop reads no more than there is room for, and stops when there is none. From the call
+of `Socket.reader` on all that comes is for the reader (`S_READER`); a socket without one has no
+part in this but for a flag that is looked at together with another.
+
+Promises: cancelling a read loses nothing; what came before a reset or an end is given first.
+"""
+cimport cython
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport SIZE_MAX
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcmp
+
+from pybuntcp._c cimport uv
+
+
+cdef enum:
+    READ_MIN = 16640          # a record: read whole, even if its reader has room for less
+
+
+cdef struct reader_t:
+    chunk_t* held       # what came and was not read yet
+    size_t limit
+    size_t minimum      # bytes that a read which waits cannot do without; 0: none waits
+    bint full           # the socket is not read, for want of room
+    bint ended          # nothing more will come
+    bint end_delivered  # ... and the user knows
+    int code            # the error it ended with
+
+
+@cython.final
+cdef class SocketReader:
+    """What a socket receives, to be awaited: `socket.reader()`. Bytes, whatever `binary_type`.
+
+    Names and errors are those of `asyncio.StreamReader`. One read at a time: a second one while
+    one waits is a RuntimeError. A connection that was reset raises its error, after what came
+    before it; one that was closed, or was dead already, has come to its end.
+
+    The peer's end: when a read has told of it, `end` is called, and unless `allow_half_open` the
+    socket closes, which leaves the time to write an answer at once, or until an `async def`
+    handler returns.
+    """
+    cdef readonly Socket socket
+    cdef Loop loop              # None: the socket was gone before
+    cdef reader_t c
+    cdef InlineFuture future    # what the read that waits awaits
+
+    def __init__(self):
+        raise TypeError("readers are made by socket.reader()")
+
+    def __dealloc__(self):
+        if self.c.held != NULL:
+            free(self.c.held)
+
+    async def read(self, n=-1):
+        """1..n bytes, as soon as there are any; n < 0: all until the end. b"" at the end."""
+        cdef ssize_t maximum = n
+        cdef size_t minimum = SIZE_MAX if maximum < 0 else 1
+        reader_enter(self)
+        if maximum == 0:
+            return b""
+        if reader_needs_more(self, minimum):
+            await _reader_wait(self, minimum)
+        reader_check_end(self, minimum)
+        return reader_take(self, SIZE_MAX if maximum < 0 else maximum, maximum < 0)
+
+    async def readexactly(self, n):
+        """n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before."""
+        cdef ssize_t wanted = n
+        if wanted < 0:
+            raise ValueError(f"n must not be negative, not {n!r}")
+        reader_enter(self)
+        if reader_needs_more(self, wanted):
+            await _reader_wait(self, wanted)
+        if chunk_length(self.c.held) < <size_t>wanted:
+            raise reader_incomplete(self, wanted)
+        return reader_take(self, wanted, False)
+
+    async def readuntil(self, separator=b"\n"):
+        """Bytes up to and with the separator.
+
+        Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before;
+        asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read.
+        """
+        cdef ssize_t size = await _reader_find(self, separator)
+        if size < 0:
+            raise reader_incomplete(self, None)
+        if size == 0:
+            raise host_asyncio("LimitOverrunError")(
+                f"no separator among the first {self.c.limit} bytes", chunk_length(self.c.held)
+            )
+        return reader_take(self, size, False)
+
+    async def readline(self):
+        """Bytes up to and with the next newline; without one at the end; b"" after it.
+
+        Errors: ValueError if there is none among the first `limit` bytes: nothing is read.
+        """
+        cdef ssize_t size = await _reader_find(self, b"\n")
+        if size == 0:
+            raise ValueError(f"no end of line among the first {self.c.limit} bytes")
+        if size < 0:
+            reader_check_end(self, SIZE_MAX)
+            return reader_take(self, SIZE_MAX, True)
+        return reader_take(self, size, False)
+
+    def at_eof(self):
+        """Has the end come, and is everything read?"""
+        return self.c.ended and self.c.held == NULL
+
+    @property
+    def limit(self):
+        """Bytes that are held at most, unless a read needs more."""
+        return self.c.limit
+
+    def __repr__(self):
+        return f"<pybuntcp.SocketReader of {self.socket!r}, {chunk_length(self.c.held)} bytes held>"
+
+
+@cython.final
+@cython.internal
+cdef class Chunks:
+    """`async for chunk in socket`"""
+    cdef SocketReader reader
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        chunk = await self.reader.read(self.reader.c.limit)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+cdef Chunks reader_chunks(Socket socket):
+    cdef Chunks self = Chunks.__new__(Chunks)
+    self.reader = reader_of(socket, 65536)
+    return self
+
+
+cdef SocketReader reader_of(Socket socket, object limit):
+    """The socket's one reader, made now if it has none."""
+    cdef size_t maximum = bytes_option("limit", limit, 1)
+    cdef SocketReader self
+    cdef socket_t* s = NULL
+    if socket.own_reader is not None:
+        return <SocketReader>socket.own_reader
+    self = SocketReader.__new__(SocketReader)
+    self.socket = socket
+    self.c.limit = maximum
+    self.c.ended = True
+    if wrapper_is_open(socket):
+        s = socket.s
+        self.loop = <Loop>loop_of(s).owner
+        self.future = inline_future_new(self.loop)
+        snapshot_addresses(s)
+        if socket.snapshot == NULL:
+            raise MemoryError()
+        socket.snapshot.reader = &self.c
+        self.c.ended = s.flags & (S_EOF | S_DISCARD | S_CLOSING | S_CLOSED) != 0
+    socket.own_reader = self
+    if not self.c.ended:
+        s.flags = (s.flags | S_READER) & ~S_PAUSED
+        stream_stop(s)
+        stream_read(s)
+    return self
+
+
+cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:
+    """The reader of a socket that has S_READER."""
+    return (<Socket>s.wrapper).snapshot.reader
+
+
+# ---------------------------------------------------------------------------- what comes
+
+cdef inline size_t reader_capacity_left(reader_t* self) noexcept nogil:
+    """Bytes that may come; a read that needs more than `limit` makes the room."""
+    cdef size_t limit = max(self.limit, self.minimum)
+    cdef size_t held = chunk_length(self.held)
+    return limit - held if limit > held else 0
+
+
+cdef size_t reader_capacity(socket_t* s) noexcept nogil:
+    """The same, of a socket that has a reader."""
+    return reader_capacity_left(reader_at(s))
+
+
+cdef void reader_read(socket_t* s) noexcept nogil:
+    """As `stream_read`, for a socket that has a reader."""
+    cdef reader_t* self = reader_at(s)
+    self.full = reader_capacity_left(self) == 0
+    if not self.full:
+        uv.uv_read_start(<uv.uv_stream_t*>s, on_reader_alloc, on_read)
+        loop_wakeup(loop_of(s))
+
+
+cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    cdef socket_t* s = <socket_t*>handle
+    if not stream_may_read_more(s):
+        return
+    buffer.base = loop_slab(loop_of(handle))
+    buffer.len = min(<size_t>READ_MAX, max(reader_capacity_left(reader_at(s)), <size_t>READ_MIN if s.flags & S_TLS else 1))
+
+
+cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept nogil:
+    cdef reader_t* self = reader_at(s)
+    cdef chunk_t* chunk = self.held
+    if chunk == NULL:
+        chunk = spare_take(loop_of(s), size, SIZE_MAX)
+    else:
+        chunk = chunk_reserve(chunk, size, max(self.limit, self.minimum))
+    if chunk == NULL:
+        socket_fail(s, uv.UV_ENOMEM)
+        stream_close(s)
+        return
+    self.held = chunk
+    chunk_append(chunk, data, size)
+    if reader_capacity_left(self) == 0:
+        self.full = True
+        stream_stop(s)
+    if self.minimum != 0 and (self.full or chunk_length(chunk) >= self.minimum):
+        gil_take(loop_of(s))
+        (<socket_fn><void*>reader_wake_now)(s)
+
+
+cdef void reader_ended(socket_t* s) noexcept nogil:
+    """The peer's FIN."""
+    reader_at(s).ended = True
+    if reader_at(s).minimum != 0:
+        gil_take(loop_of(s))
+        (<socket_fn><void*>reader_wake_soon)(s)
+
+
+cdef void reader_stop(socket_t* s) noexcept with gil:
+    """We want no more of it."""
+    reader_at(s).ended = True
+    reader_wake_soon(s)
+
+
+cdef void reader_closed(socket_t* s) noexcept nogil:
+    """The connection is gone; the reader lives on by itself."""
+    gil_take(loop_of(s))
+    (<socket_fn><void*>reader_detach)(s)
+
+
+cdef void reader_detach(socket_t* s) noexcept:
+    cdef SocketReader self = <SocketReader>(<Socket>s.wrapper).own_reader
+    if not self.c.ended:
+        self.c.code = s.error
+    self.c.ended = True
+    reader_wake_soon(s)
+    inline_future_clear(self.future)    # it would keep an asyncio loop that tells nobody any more
+    s.flags &= ~S_READER
+
+
+cdef void reader_wake_soon(socket_t* s) noexcept:
+    """Have the read that waits look again, soon."""
+    if not loop_of(s).dead:
+        inline_future_wake_soon((<SocketReader>(<Socket>s.wrapper).own_reader).future)
+
+
+cdef void reader_wake_now(socket_t* s) noexcept:
+    """... or now. What comes is told in turns alone, outside of any handler."""
+    cdef SocketReader self = <SocketReader>(<Socket>s.wrapper).own_reader
+    inline_future_wake_now(self.future)
+
+
+# ---------------------------------------------------------------------------- reads
+
+cdef inline bint reader_needs_more(SocketReader self, size_t minimum) noexcept:
+    return chunk_length(self.c.held) < minimum and not self.c.ended
+
+
+cdef int reader_enter(SocketReader self) except -1:
+    """A read begins. RuntimeError: in the wrong thread, or while another one waits."""
+    if self.loop is not None and not loop_check(self.loop.c):
+        self.c.held, self.c.ended = NULL, True
+    if self.c.minimum != 0:
+        raise RuntimeError("a read of this socket waits already: one at a time")
+    return 0
+
+
+async def _reader_wait(SocketReader self, size_t minimum):
+    """Until so many bytes are held, or the end."""
+    self.c.minimum = minimum
+    try:
+        while reader_needs_more(self, minimum):
+            reader_resume_reading(self)
+            await inline_future_await(self.future)
+    finally:
+        reader_wait_done(self)
+
+
+cdef int reader_resume_reading(SocketReader self) except -1:
+    """The socket must be read."""
+    if self.c.full and self.socket.s != NULL:
+        stream_read(self.socket.s)
+    return 0
+
+
+cdef int reader_wait_done(SocketReader self) except -1:
+    """It waits no more; the room it wanted beyond `limit` is not wanted any more."""
+    inline_future_clear(self.future)
+    self.c.minimum = 0
+    if not self.c.ended and not self.c.full and reader_capacity_left(&self.c) == 0:
+        self.c.full = True
+        if self.socket.s != NULL and not self.loop.c.dead:
+            stream_pause_reading(self.socket.s)
+    return 0
+
+
+cdef bytes reader_take(SocketReader self, size_t maximum, bint to_the_end):
+    """Up to `most` bytes of what is held. The end is told by b"", or by who reads to it."""
+    cdef chunk_t* chunk = self.c.held
+    cdef size_t size = min(maximum, chunk_length(chunk))
+    cdef bytes piece = b""
+    if size != 0:
+        piece = PyBytes_FromStringAndSize(chunk_bytes(chunk), size)
+        chunk.start += size
+        if chunk.start == chunk.end:
+            reader_free_chunk(self)
+        if self.c.full and chunk_length(self.c.held) <= self.c.limit // 2:
+            reader_resume_reading(self)
+    if self.c.held == NULL and self.c.ended and (size == 0 or to_the_end):
+        reader_eof_delivered(self)
+    return piece
+
+
+cdef int reader_free_chunk(SocketReader self) except -1:
+    """The empty chunk."""
+    cdef chunk_t* chunk = self.c.held
+    self.c.held = NULL
+    if self.loop.c.closed:
+        free(chunk)
+    else:
+        spare_give_back(self.loop.c, chunk)
+    return 0
+
+
+cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
+    """Raise the connection's error, if that is what came instead of so many bytes."""
+    if self.c.code != 0 and chunk_length(self.c.held) < minimum:
+        raise wrapper_error(self.socket, self.c.code, "read")
+    return 0
+
+
+cdef int reader_eof_delivered(SocketReader self) except -1:
+    """The user knows: the socket goes on, or closes, when that one had the time to answer."""
+    cdef socket_t* s = self.socket.s
+    if not self.c.end_delivered and s != NULL and s.flags & (S_EOF | S_READER | S_CLOSED) == S_EOF | S_READER:
+        self.c.end_delivered = True
+        s.flags |= S_EOF_DELIVERED
+        output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
+    return 0
+
+
+cdef object reader_incomplete(SocketReader self, object expected):
+    """The end came too early: what there is, in asyncio's exception; or the connection's error."""
+    reader_check_end(self, SIZE_MAX)
+    return host_asyncio("IncompleteReadError")(reader_take(self, SIZE_MAX, True), expected)
+
+
+async def _reader_find(SocketReader self, separator):
+    """Bytes up to the end of the separator; 0: it is not within `limit`; -1: nor before the end."""
+    cdef bytes wanted = bytes(memoryview(separator))
+    cdef ssize_t at = 0
+    cdef size_t looked = 0
+    if not wanted:
+        raise ValueError("separator must not be empty")
+    reader_enter(self)
+    while True:
+        at = reader_find(self.c.held, wanted, looked)
+        if at >= 0:
+            return at + len(wanted) if at + len(wanted) <= <ssize_t>self.c.limit else 0
+        if chunk_length(self.c.held) >= self.c.limit:
+            return 0
+        if self.c.ended:
+            return -1
+        looked = chunk_length(self.c.held)
+        await _reader_wait(self, looked + 1)
+
+
+cdef ssize_t reader_find(chunk_t* self, bytes wanted, size_t looked) except -2:
+    """Where it begins, or -1; the first `looked` bytes do not hold all of it."""
+    cdef const char* at
+    cdef const char* found
+    cdef const char* pattern = wanted
+    cdef size_t size = len(wanted)
+    cdef size_t held = chunk_length(self)
+    cdef size_t begin = looked - size + 1 if looked >= size else 0
+    while begin + size <= held:
+        at = chunk_bytes(self) + begin
+        found = <const char*>memchr(at, pattern[0], held - begin - size + 1)
+        if found == NULL:
+            return -1
+        if memcmp(found, pattern, size) == 0:
+            return found - chunk_bytes(self)
+        begin += found - at + 1
+    return -1

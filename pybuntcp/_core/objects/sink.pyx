@@ -1,0 +1,256 @@
+"""sink: corks and sinks, by which a user says when writes leave together.
+
+Owns `Cork` and `SocketSink`, two faces over the socket's own output. Nothing is kept here: what
+a sink is given waits for the end of the turn in the same chunk that corked writes are gathered
+in, so that order is kept however they are mixed; see output.
+
+Owns also who waits for a sink's drain. They are kept by the loop, by socket, and told once: from
+`output_flush_after_turn` or `send_queue_pop` when everything has reached the kernel, or before
+`close` when it never will.
+Promises that nobody is called inside a verb.
+"""
+cimport cython
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from libc.stdint cimport SIZE_MAX
+
+from pybuntcp._c cimport uv
+
+
+# ---------------------------------------------------------------------------- sinks
+
+@cython.final
+cdef class SocketSink:
+    """Many small writes to one socket, sent together: `socket.sink()`.
+
+    What is written leaves at the end of the loop's turn, or as soon as `high_water_mark` bytes
+    have come together. What the kernel does not take is kept, up to `limit` bytes, and follows
+    by itself. The socket may be written to directly as well: order is kept. What is written
+    while the loop does not run leaves in the first turn of `run()`, or by `flush`.
+
+    After `end` or `close` here, write, flush and end are ValueError. If the socket is ended or
+    closed otherwise, `write` and `drain` raise its error, or BrokenPipeError if it had none.
+
+    Source: Bun's `ArrayBufferSink` in stream mode, joined to its `Socket`.
+    """
+    cdef readonly Socket socket
+    cdef size_t mark
+    cdef size_t maximum            # SIZE_MAX: no limit
+    cdef bint ended
+
+    def __cinit__(self):
+        self.ended = True
+
+    def __init__(self):
+        raise TypeError("sinks are made by socket.sink()")
+
+    def write(self, data, /):
+        """Accept all of a str (as UTF-8) or any C-contiguous buffer; its number of bytes.
+
+        Nothing of the buffer is referenced afterwards.
+        Errors: BufferError when more than `limit` bytes would be unsent: nothing is taken;
+        ValueError after `end`; the socket's error; UnicodeEncodeError, TypeError, MemoryError.
+        """
+        if PyBytes_CheckExact(data):
+            return sink_write(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return sink_write_buffer(self, data)
+
+    def flush(self):
+        """Send now what has come together."""
+        sink_check_open(self, "flush")
+        self.socket.flush()
+
+    async def drain(self):
+        """Until everything written to the socket so far and meanwhile is with the kernel.
+
+        Errors: the socket's error, or BrokenPipeError, if that will never be; RuntimeError in
+        another asyncio loop than the one the socket was opened in.
+        """
+        cdef Waiter waiter
+        if not sink_begin_drain(self):
+            return
+        waiter = waiter_new(<Loop>loop_of(self.socket.s).owner)
+        sink_wait(self, waiter)
+        try:
+            await waiter
+        finally:
+            sink_remove_waiter(self, waiter)
+        if waiter.error is not None:
+            raise waiter.error
+        if not waiter.done:
+            raise sink_error(self.socket)       # its loop is gone, and tells nobody
+
+    def add_drain_callback(self, callback, /):
+        """Call `callback(error)` once, from the loop, when `drain` would return or raise.
+
+        error: None, or the exception. What the callback raises goes to the `error` handler.
+        Errors: TypeError for what is not callable; the socket's error if it is closed.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__!r}")
+        sink_begin_drain(self)
+        sink_wait(self, callback)
+
+    def end(self, data=None):
+        """Write `data`, then end the socket as `Socket.end` does; the length of data.
+
+        Errors as `write`; the sink is then not ended.
+        """
+        cdef slice_t piece
+        slice_open(&piece, b"" if data is None else data)
+        try:
+            sink_end(self, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        return piece.size
+
+    def close(self):
+        """Close the socket as `Socket.close` does: what is pending is sent before."""
+        self.socket.close()
+        self.ended = True
+
+    @property
+    def pending(self):
+        """Bytes of the socket accepted and not yet with the kernel."""
+        return self.socket.pending
+
+    @property
+    def full(self):
+        """Are `high_water_mark` bytes unsent? Then it is time to wait for a drain."""
+        return self.socket.pending >= self.mark
+
+    @property
+    def high_water_mark(self):
+        """Bytes that are sent before the turn ends."""
+        return self.mark
+
+    @property
+    def limit(self):
+        """Bytes the socket may hold unsent; None = no limit."""
+        return None if self.maximum == SIZE_MAX else self.maximum
+
+    def __repr__(self):
+        return f"<pybuntcp.SocketSink of {self.socket!r}, {self.socket.pending} bytes pending>"
+
+
+cdef SocketSink sink_new(Socket socket, object mark, object limit):
+    cdef SocketSink self = SocketSink.__new__(SocketSink)
+    self.mark = bytes_option("high_water_mark", mark, 0)
+    self.maximum = SIZE_MAX if limit is None else bytes_option("limit", limit, 1)
+    self.socket = socket
+    self.ended = False
+    return self
+
+
+# ---------------------------------------------------------------------------- writing
+
+cdef int sink_check_open(SocketSink self, str verb) except -1:
+    if self.ended:
+        raise ValueError(f"{verb}: the sink has ended")
+    return 0
+
+
+cdef object sink_error(Socket socket):
+    """Why nothing can be written: the connection's error, or that it has none."""
+    cdef int code = socket.s.error if socket.s != NULL else wrapper_snapshot(socket).error
+    return wrapper_error(socket, code if code != 0 else uv.UV_EPIPE, "write")
+
+
+cdef ssize_t sink_write(SocketSink self, const char* data, size_t size) except -1:
+    cdef ssize_t taken
+    sink_check_open(self, "write")
+    if not wrapper_is_open(self.socket) or not socket_writable(self.socket.s):
+        raise sink_error(self.socket)
+    taken = output_coalesce(self.socket.s, data, size, self.mark, self.maximum)
+    if taken < 0:
+        raise sink_refusal(self, <int>taken, size)
+    return taken
+
+
+cdef ssize_t sink_write_buffer(SocketSink self, object data) except -1:
+    cdef slice_t piece
+    slice_open(&piece, data)
+    try:
+        return sink_write(self, piece.at, piece.size)
+    finally:
+        slice_release(&piece)
+
+
+cdef object sink_refusal(SocketSink self, int code, size_t size):
+    """Why a write took nothing."""
+    if code == uv.UV_ENOMEM and not self.socket.s.flags & S_BROKEN:
+        return MemoryError()
+    if code != uv.UV_ENOBUFS:
+        return sink_error(self.socket)
+    return BufferError(
+        f"{size} bytes more than the {self.socket.pending} unsent pass the limit of {self.maximum}"
+    )
+
+
+cdef int sink_end(SocketSink self, const char* data, size_t size) except -1:
+    sink_check_open(self, "end")
+    sink_write(self, data, size)
+    output_flush(self.socket.s)
+    if socket_end(self.socket.s) < 0:
+        raise sink_error(self.socket)
+    self.ended = True
+    return 0
+
+
+# ---------------------------------------------------------------------------- waiting
+
+cdef bint sink_begin_drain(SocketSink self) except -1:
+    """Is there anything to wait for? Raises if nothing will ever leave."""
+    cdef Socket socket = self.socket
+    if socket is None:
+        raise TypeError("sinks are made by socket.sink()")
+    if not wrapper_is_open(socket) or socket.s.flags & (S_CLOSED | S_BROKEN):
+        raise sink_error(socket)
+    return output_pending(socket.s) != 0
+
+
+cdef int sink_wait(SocketSink self, object callback) except -1:
+    """Tell `callback` from the loop."""
+    cdef list first = []
+    cdef socket_t* s = self.socket.s        # now: making objects may have run anybody's finalizer
+    if s == NULL:
+        raise sink_error(self.socket)
+    s.flags |= S_DRAIN_WAITERS
+    output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
+    (<list>(<Loop>loop_of(s).owner).drain_waiters.setdefault(self.socket, first)).append(callback)
+    return 0
+
+
+cdef int sink_remove_waiter(SocketSink self, object callback) except -1:
+    """Whoever waited by `callback` waits no more. Told already: nothing happens."""
+    cdef list waiting = None
+    if self.socket.s != NULL:
+        waiting = (<Loop>loop_of(self.socket.s).owner).drain_waiters.get(self.socket)
+    for i, each in enumerate(waiting or ()):
+        if each is callback:        # not ==, which may be anybody's code
+            del waiting[i]
+            break
+    return 0
+
+
+cdef void sink_wake(socket_t* s) noexcept nogil:
+    """Everything is with the kernel, or never will be: tell who waits."""
+    s.flags &= ~S_DRAIN_WAITERS
+    gil_take(loop_of(s))
+    handler_enter(loop_of(s))
+    (<socket_fn><void*>sink_call_waiters)(s)
+    handler_leave(loop_of(s))
+
+
+cdef void sink_call_waiters(socket_t* s) noexcept:
+    cdef loop_t* loop = loop_of(s)
+    cdef object socket = wrapper_of(s)
+    cdef int code = 0
+    if s.flags & S_BYTES_LOST:
+        code = s.error if s.error != 0 else uv.UV_EPIPE
+    for callback in (<Loop>loop.owner).drain_waiters.pop(socket, ()):
+        if not loop.dead:
+            try:
+                callback(None if code == 0 else wrapper_error(socket, code, "write"))
+            except BaseException as error:
+                call_raised(s, E_DRAIN, callback, error)

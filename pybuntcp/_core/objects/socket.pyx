@@ -1,0 +1,419 @@
+"""socket: the Python `Socket`, a thin face over `socket_t`.
+
+Owns the class and its documentation; when there is one, and what it knows: see wrapper.
+A method reads its arguments, checks the thread, calls one verb of `socket`.
+Promises that after close nothing here raises: -1, False or None.
+"""
+cimport cython
+from enum import IntEnum
+from types import GenericAlias
+
+from libc.math cimport ceil
+from libc.stdlib cimport free
+
+
+class ReadyState(IntEnum):
+    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
+
+    SHUTDOWN = -2
+    DETACHED = -1
+    CLOSED = 0
+    ESTABLISHED = 1
+    OTHER = 2
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Socket:
+    """One connection, made by `listen` and `connect` and given to every handler.
+
+    The same object for the life of the connection. Sockets belong to the thread that made
+    them: from another thread every verb is a RuntimeError. After close the verbs give -1,
+    False or None; `data`, the addresses and the counters stay readable.
+
+    `with socket:` is `end()` on exit. `async with socket:` also waits until it is closed, as long as `linger_timeout`
+    lets it. Left by an exception or cancelled, it is `close()`, cancels the socket's async handlers, and waits for 1.5 s
+    at most.
+
+    Source: Bun's `Socket`, https://bun.com/docs/api/tcp, in snake_case.
+    """
+    cdef socket_t* s            # borrowed; NULL once the connection is gone
+    cdef snapshot_t* snapshot   # owned
+    cdef public object data
+    cdef object own_reader      # its SocketReader, if it was asked for one
+    cdef object secure          # the engine's object, if it is secured
+    cdef object __weakref__
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self):
+        raise TypeError("sockets are made by listen() and connect()")
+
+    def __dealloc__(self):
+        free(self.snapshot)
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, data, offset=0, length=None):
+        """Send bytes; the count accepted, 0..len, or -1 once this side is ended or closed.
+
+        data: str (as UTF-8) or any C-contiguous buffer; offset, length: bytes, default the
+        rest. Nothing of the buffer is referenced afterwards. A short count means that
+        `high_water_mark` bytes are unsent: go on at `drain`. Inside a handler what is written
+        leaves in one system call when the handler returns.
+
+        Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
+        Bun: nothing is buffered, and an offset needs a length.
+        """
+        cdef slice_t piece
+        cdef ssize_t taken = -1
+        if not wrapper_is_open(self):
+            return -1
+        slice_open(&piece, data)
+        try:
+            if length is not None or offset is not 0:
+                slice_narrow(&piece, offset, length)
+            if self.s != NULL:      # the arguments' own code may have ended the connection
+                taken = socket_write(self.s, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        return taken
+
+    def end(self, data=None, offset=0, length=None):
+        """Send `data` whole, after what is pending, then FIN; the length, or -1 if ended before.
+
+        The socket stays readable until the peer ends too, for at most `linger_timeout`.
+        Arguments and errors as `write`.
+        Bun: closes both ways at once, and drops what the kernel does not take.
+        """
+        cdef slice_t piece
+        cdef ssize_t taken = -1
+        if not wrapper_is_open(self):
+            return -1
+        slice_open(&piece, b"" if data is None else data)
+        try:
+            slice_narrow(&piece, offset, length)
+            if self.s != NULL:
+                taken = socket_end(self.s, piece.at, piece.size)
+        finally:
+            slice_release(&piece)
+        if taken == -2:
+            raise MemoryError()
+        return taken if taken < 0 else piece.size
+
+    def flush(self):
+        """Send now what a cork or the running handler has gathered."""
+        if wrapper_is_open(self):
+            socket_flush(self.s)
+
+    def cork(self):
+        """A context manager: writes inside are gathered and leave together. It nests."""
+        wrapper_is_open(self)
+        return cork_new(self)
+
+    def sink(self, *, high_water_mark=65536, limit=None):
+        """A `SocketSink`: its writes are coalesced and always taken whole.
+
+        high_water_mark: bytes at which what came together leaves before the turn ends.
+        limit: bytes the socket may hold unsent; a write past it is a BufferError. None = no end.
+        Errors: TypeError, ValueError naming the option.
+        """
+        wrapper_is_open(self)
+        return sink_new(self, high_water_mark, limit)
+
+    @property
+    def pending(self):
+        """Bytes accepted and not yet with the kernel."""
+        return output_unsent(self.s) if wrapper_is_open(self) else 0
+
+    @property
+    def bytes_written(self):
+        """Bytes that reached the kernel."""
+        return output_written(self.s) if wrapper_is_open(self) else wrapper_snapshot(self).bytes_written
+
+    @property
+    def bytes_read(self):
+        """Bytes received."""
+        return self.s.bytes_read if wrapper_is_open(self) else wrapper_snapshot(self).bytes_read
+
+    # ------------------------------------------------------------------ life
+
+    def close(self):
+        """Send what is pending, then close both ways. `close` is told from the loop."""
+        if wrapper_is_open(self):
+            socket_close(self.s)
+
+    def terminate(self):
+        """Drop what is pending and reset: the peer sees ECONNRESET (TCP)."""
+        if wrapper_is_open(self):
+            socket_terminate(self.s)
+
+    def shutdown(self, half_close=False):
+        """FIN after what is pending, still readable; True: stop reading, still writable.
+
+        Unlike `end` there is no clock: the socket stays until the peer ends.
+        """
+        if not wrapper_is_open(self):
+            return
+        socket_shutdown(self.s, bool(half_close))
+
+    def pause(self):
+        """Stop reading, the peer's end and a reset included."""
+        if wrapper_is_open(self):
+            socket_pause(self.s)
+
+    def resume(self):
+        """Read on."""
+        if wrapper_is_open(self):
+            socket_resume(self.s)
+
+    def ref(self):
+        """Let this socket keep `run()` going (the default)."""
+        if wrapper_is_open(self):
+            socket_ref(self.s)
+
+    def unref(self):
+        """Let `run()` return though this socket is open, or has bytes to send: those wait for the next."""
+        if wrapper_is_open(self):
+            socket_unref(self.s)
+
+    def timeout(self, seconds):
+        """Call `timeout`, then close, `seconds` (float) from now; 0 clears.
+
+        Called once, never early. Calling this again in the handler keeps the socket.
+        Errors: ValueError for negative or NaN.
+        Bun: whole seconds on a 4 s clock, up to 4 s early, and does not close.
+        """
+        cdef double wait = seconds
+        if not wait >= 0:
+            raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
+        if not wrapper_is_open(self):
+            return
+        if socket_timeout(self.s, wait) == -2:
+            raise MemoryError()
+
+    @property
+    def ready_state(self):
+        """`ReadyState`: ESTABLISHED open both ways, SHUTDOWN our side ended, CLOSED, ..."""
+        return ReadyState(wrapper_state(self))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.end()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        await _exit_socket(self, any(exception))
+
+    # ------------------------------------------------------------------ awaiting
+
+    def reader(self, limit=65536):
+        """A `SocketReader`: from now on what comes is read with `await`, not told to `data`.
+
+        limit: bytes held at most; the peer waits when they are not read. There is one reader
+        for a socket: asked for again, it is the same. A paused socket is resumed.
+        Errors: TypeError, ValueError naming the option.
+        """
+        return reader_of(self, limit)
+
+    def __aiter__(self):
+        """`async for chunk in socket`: bytes as they come, until the end; by its reader."""
+        return reader_chunks(self)
+
+    # ------------------------------------------------------------------ identity
+
+    @property
+    def listener(self):
+        """The `Listener` that accepted it; None for `connect`, and once it is gone."""
+        if not wrapper_is_open(self) or context_of(self.s).server == NULL:
+            return None
+        return <object>context_of(self.s).server.wrapper
+
+    @property
+    def remote_address(self):
+        """The peer's IP literal ("fe80::1%eth0" with a zone), or a unix socket's path ("" when it has none)."""
+        cdef address_t name
+        wrapper_address(self, True, &name)
+        return address_host(&name)
+
+    @property
+    def remote_port(self):
+        """The peer's port; None on unix sockets."""
+        cdef address_t name
+        wrapper_address(self, True, &name)
+        return address_port(&name)
+
+    @property
+    def remote_family(self):
+        """"IPv4", "IPv6" or "unix"."""
+        cdef address_t name
+        wrapper_address(self, True, &name)
+        return address_family(&name)
+
+    @property
+    def local_address(self):
+        """Our IP literal, or a unix socket's path ("" when it has none)."""
+        cdef address_t name
+        wrapper_address(self, False, &name)
+        return address_host(&name)
+
+    @property
+    def local_port(self):
+        """Our port; None on unix sockets."""
+        cdef address_t name
+        wrapper_address(self, False, &name)
+        return address_port(&name)
+
+    @property
+    def local_family(self):
+        """"IPv4", "IPv6" or "unix"."""
+        cdef address_t name
+        wrapper_address(self, False, &name)
+        return address_family(&name)
+
+    def fileno(self):
+        """The descriptor, still owned by the socket; -1 without one."""
+        return socket_fileno(self.s) if wrapper_is_open(self) else -1
+
+    # ------------------------------------------------------------------ TLS
+
+    def upgrade_tls(self, *, tls, socket, data=None, server=False, initial_data=None):
+        """Go on as a TLS connection: the TLS `Socket`. This one is DETACHED, and is told nothing more.
+
+        tls: as `listen` and `connect` take it; `server_name` defaults to the host that was connected
+        to. socket, data: of the new one, which keeps the other options. server: this side answers
+        the handshake. What came and was not told yet belongs to it; initial_data: what was told
+        already and belongs to it, too.
+        Errors: those of the options; RuntimeError if it is not established, or secured already.
+        Bun: gives `[raw, tls]`, and `raw` is told of the ciphertext.
+        """
+        return upgrade_socket(self, tls, socket, data, bool(server), initial_data)
+
+    @property
+    def authorized(self):
+        """Was the peer's certificate asked for, and found good? Kept after close."""
+        return bool(tls_query(self, "authorized"))
+
+    @property
+    def alpn_protocol(self):
+        """The protocol that was agreed on (ALPN), or None."""
+        return tls_query(self, "alpn_protocol")
+
+    def get_authorization_error(self):
+        """What verification found wrong with the peer's certificate, or None. Kept after close."""
+        return tls_query(self, "authorization_error")
+
+    def get_peer_certificate(self):
+        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None without one."""
+        return tls_query(self, "get_peer_certificate")
+
+    def get_certificate(self):
+        """Our own certificate, in the same shape; None without one."""
+        return tls_query(self, "get_certificate")
+
+    def get_cipher(self):
+        """`{"name", "standard_name", "version"}`; None before the handshake."""
+        return tls_query(self, "get_cipher")
+
+    def get_tls_version(self):
+        """"TLSv1.3", say; None before the handshake."""
+        return tls_query(self, "get_tls_version")
+
+    def get_session(self):
+        """The session as bytes, to be resumed by `session=` or `set_session`; None: there is none yet."""
+        return tls_query(self, "get_session")
+
+    def set_session(self, session):
+        """Resume a session. False: the handshake has begun. Errors: ValueError for other bytes."""
+        return bool(tls_query(self, "set_session", session))
+
+    def get_tls_ticket(self):
+        """The session's ticket as bytes, or None."""
+        return tls_query(self, "get_tls_ticket")
+
+    def is_session_reused(self):
+        """Was a session resumed?"""
+        return bool(tls_query(self, "is_session_reused"))
+
+    def export_keying_material(self, length, label, context=None):
+        """`length` bytes that only the two ends know (RFC 5705, 8446). Errors: ValueError."""
+        return tls_query(self, "export_keying_material", length, label, context)
+
+    def get_tls_finished_message(self):
+        """Our Finished message as bytes, or None."""
+        return tls_query(self, "get_tls_finished_message")
+
+    def get_tls_peer_finished_message(self):
+        """The peer's Finished message as bytes, or None."""
+        return tls_query(self, "get_tls_peer_finished_message")
+
+    def get_shared_sigalgs(self):
+        """Names of the signature algorithms that both ends know."""
+        return tls_query(self, "get_shared_sigalgs")
+
+    def get_ephemeral_key_info(self):
+        """On a client, of the key exchange: `{"type", "name", "size"}`; on a server None."""
+        return tls_query(self, "get_ephemeral_key_info")
+
+    def get_servername(self):
+        """The name a client asks for (SNI), as it is sent: an A-label (`xn--...`) if it is international; or None."""
+        return tls_query(self, "get_servername")
+
+    def set_servername(self, name):
+        """Ask for another name, which the certificate must be for. False: the handshake has begun.
+
+        Errors: ValueError on a server, and for what can be no name.
+        """
+        return bool(tls_query(self, "set_servername", name))
+
+    def set_max_send_fragment(self, size):
+        """Plaintext of one record, in 512..16384 bytes. False: out of range, or not secured."""
+        return bool(tls_query(self, "set_max_send_fragment", size))
+
+    def set_verify_mode(self, request_cert, reject_unauthorized):
+        """Whom to accept, before the handshake is done. False: too late, or not secured."""
+        return bool(tls_query(self, "set_verify_mode", request_cert, reject_unauthorized))
+
+    def disable_renegotiation(self):
+        """It is off always."""
+
+    def renegotiate(self):
+        """False: renegotiation is off. Bun: asks for one (TLS 1.2)."""
+        return False
+
+    # ------------------------------------------------------------------ options
+
+    def set_no_delay(self, enable=True):
+        """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
+        cdef bint on = bool(enable)
+        return wrapper_is_open(self) and socket_set_no_delay(self.s, on) == 0
+
+    def set_keep_alive(self, enable=False, initial_delay=0):
+        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = leave.
+
+        The kernel counts in seconds: it is rounded up. False when closed or not TCP.
+        """
+        cdef bint on = bool(enable)
+        cdef double delay = initial_delay
+        if not 0 <= delay <= KEEP_ALIVE_MAX:
+            raise ValueError(f"initial_delay must be 0..{KEEP_ALIVE_MAX} milliseconds, not {initial_delay!r}")
+        return wrapper_is_open(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0
+
+    def reload(self, socket):
+        """New handlers for this socket alone, between two events. A bad one changes nothing.
+
+        Bun: reload of an accepted socket changes all sockets of its listener.
+        """
+        cdef Handlers handlers = handlers_compile(socket)
+        if wrapper_is_open(self):
+            wrapper_reload(self.s, handlers)
+
+    def __repr__(self):
+        state = ReadyState(wrapper_state(self)).name
+        if self.remote_port is None:
+            return f"<pybuntcp.Socket {self.remote_address or self.local_address or ''!r} {state}>"
+        return f"<pybuntcp.Socket {self.remote_address} port {self.remote_port} {state}>"

@@ -1,0 +1,211 @@
+"""starttls: from a plain connection to a secured one, in the middle of it (STARTTLS).
+
+The secured socket, the heir, is one of its own, on a duplicate of the descriptor: with its own
+table, its own bytes behind it, its own face. The plain one ends without a word to anybody. What it
+had read and not told, and what its user gives back (`initial_data`), is the first thing the engine
+is fed; what it had accepted and not sent goes out before the handshake begins.
+
+Promises that an upgrade that cannot begin has changed nothing. When the handshake fails, and there is
+no `handshake` handler, that is told to `connect_error` of a client, or else to `close`.
+"""
+from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
+
+from pybuntcp._c cimport net, uv
+
+
+cdef enum:
+    UPGRADE_CLIENT = 1
+    UPGRADE_SERVER = 2
+
+
+cdef Socket upgrade_socket(Socket self, object tls, object handlers, object data, bint server, object initial):
+    from pybuntcp.options import read_upgrade
+
+    cdef Handlers table = handlers_compile(handlers)
+    cdef object config = read_upgrade(tls, server, upgrade_host(self))
+    cdef slice_t before
+    cdef socket_t* s
+    slice_open(&before, b"" if initial is None else initial)
+    try:
+        upgrade_check(self)
+        s = upgrade_new(self.s, table, data, config)
+        context_of(s).upgrade_role = UPGRADE_SERVER if server else UPGRADE_CLIENT
+        if not tls_make_connection(s, server):
+            stream_close(s)
+            raise MemoryError()
+        upgrade_recheck(s, self)
+        tls_buffer_input(s, before.at, before.size)
+    finally:
+        slice_release(&before)
+    upgrade_take_over(s, self)
+    return wrapper_of(s)
+
+
+cdef object upgrade_host(Socket self):
+    """The name that it was connected to, if there is one."""
+    if not wrapper_is_open(self) or context_of(self.s).host == NULL:
+        return None
+    return <object>context_of(self.s).host
+
+
+cdef int upgrade_check(Socket self) except -1:
+    if not wrapper_is_open(self) or socket_state(self.s) != SOCKET_ESTABLISHED:
+        raise RuntimeError("upgrade_tls: the connection is not established")
+    if self.s.flags & S_TLS:
+        raise RuntimeError("upgrade_tls: the connection is secured already")
+    return 0
+
+
+cdef int upgrade_recheck(socket_t* s, Socket self) except -1:
+    """The user's own code has run since."""
+    try:
+        upgrade_check(self)
+    except BaseException:
+        stream_close(s)
+        raise
+    return 0
+
+
+cdef socket_t* upgrade_new(socket_t* raw, Handlers handlers, object data, object config) except NULL:
+    """A socket on a duplicate of the descriptor."""
+    cdef loop_t* loop = loop_of(raw)
+    cdef Handlers bound = handlers_bind(handlers, <Loop>loop.owner)
+    cdef context_t* context = context_copy(context_of(raw))
+    cdef socket_t* s = NULL
+    cdef unsigned long stamp = descriptors_fork_stamp()
+    cdef int fd
+    cdef int rc
+    context_install(loop, context, &bound.table)
+    context.ext_size = bound.table.slots.ext_size
+    context.pause_on_connect = bound.opens_paused
+    context_set_tls(context, config)
+    Py_CLEAR(context.data)
+    Py_INCREF(data)
+    context.data = <PyObject*>data
+    fd = net.pbt_duplicate(stream_fd(raw))
+    rc = -net.errno if fd < 0 else socket_adopt(loop, context, fd, stamp, &s)
+    context_release(loop, context)
+    if rc < 0:
+        if fd >= 0:
+            net.close(fd)
+        raise error_from_code(rc, "upgrade_tls")
+    s.flags |= S_SHARED
+    return s
+
+
+cdef int upgrade_take_over(socket_t* s, Socket self) except -1:
+    """From here on the connection is `s`."""
+    cdef socket_t* raw = self.s
+    cdef reader_t* reader
+    cdef context_t* own
+    if raw.flags & S_READER:
+        reader = reader_at(raw)
+        tls_buffer_input(s, chunk_bytes(reader.held) if reader.held != NULL else NULL, chunk_length(reader.held))
+        if reader.held != NULL:
+            reader_free_chunk(<SocketReader>self.own_reader)
+    s.flags |= raw.flags & S_COUNTED
+    if raw.flags & S_UNREF:
+        socket_unref(s)
+    s.flags |= S_HANDSHAKE | S_INPUT_DEFERRED
+    output_flush(raw)
+    upgrade_retire_wrapper(self)
+    if output_pending(raw) == 0:
+        stream_close(raw)
+        upgrade_begin(s)
+        return 0
+    own = context_copy(context_of(raw))     # it has one heir, and may have many siblings
+    context_release(loop_of(raw), context_of(raw))
+    raw.tcp.data = own
+    own.upgraded_to = s
+    context_of(s).upgraded_from = raw
+    socket_unref(raw)               # the heir counts, which lives as long
+    raw.flags |= S_PAUSED                   # what comes is not for it
+    stream_stop(raw)
+    deadlines_drop_user(raw)
+    deadlines_start_linger(raw)
+    return 0
+
+
+cdef int upgrade_retire_wrapper(Socket self) except -1:
+    """Its connection lives on under another name."""
+    cdef socket_t* raw = self.s
+    snapshot_addresses(raw)
+    if self.snapshot == NULL:
+        raise MemoryError()
+    self.snapshot.bytes_read = raw.bytes_read
+    self.snapshot.bytes_written = output_written(raw)
+    self.snapshot.detached = True
+    raw.flags = (raw.flags | S_ENDED | S_SHARED) & ~(S_OPENED | S_COUNTED)
+    self.s = NULL
+    return 0
+
+
+cdef void upgrade_begin(socket_t* s) noexcept nogil:
+    """All that was written before is with the kernel."""
+    s.flags &= ~S_SHARED
+    deadlines_start_handshake(s)
+    stream_queue_deferred(s)
+    stream_read(s)
+
+
+cdef void upgrade_raw_flushed(socket_t* raw) noexcept nogil:
+    """The plain socket has sent its last."""
+    cdef socket_t* s = context_of(raw).upgraded_to
+    if s.flags & S_CLOSING and output_pending(s) == 0:
+        raw.flags |= S_CLOSING
+        closing_linger(raw)           # that last may be lost still; the heir closes with it
+        return
+    upgrade_unlink(raw)
+    if not s.flags & S_CLOSED:
+        upgrade_begin(s)
+    stream_close(raw)
+
+
+cdef void upgrade_raw_lost(socket_t* raw) noexcept nogil:
+    """The plain socket could not send its last, or that was all of the connection."""
+    cdef socket_t* s = upgrade_unlink(raw)
+    if s.flags & S_CLOSED:
+        return
+    if raw.error != 0 or not s.flags & S_CLOSING:
+        socket_fail(s, raw.error if raw.error != 0 else uv.UV_ECONNABORTED)
+    stream_close(s)
+
+
+cdef void upgrade_tls_closed(socket_t* s) noexcept nogil:
+    """The heir has closed before the plain socket had sent its last."""
+    cdef socket_t* raw = context_of(s).upgraded_from
+    upgrade_unlink(raw)
+    stream_close(raw)
+
+
+cdef socket_t* upgrade_unlink(socket_t* raw) noexcept nogil:
+    """They know each other no more."""
+    cdef socket_t* s = context_of(raw).upgraded_to
+    context_of(raw).upgraded_to = NULL
+    context_of(s).upgraded_from = NULL
+    return s
+
+
+cdef void upgrade_emit_failure(socket_t* s) noexcept nogil:
+    """It was never open, and its user has waited for it."""
+    cdef slots_t* slots = &context_of(s).table.slots
+    s.flags |= S_CLOSE_EMITTED
+    if context_of(s).upgrade_role == UPGRADE_SERVER or slots.connect_error == NULL and context_of(s).table.callable[E_CONNECT_ERROR] == NULL:
+        emit_close(s, s.error)
+    elif slots.connect_error != NULL:
+        emit_connect_error(s, -s.error)
+    else:
+        gil_take(loop_of(s))
+        (<socket_fn><void*>upgrade_call_connect_error)(s)
+
+
+cdef void upgrade_call_connect_error(socket_t* s) noexcept:
+    cdef object handler = <object>context_of(s).table.callable[E_CONNECT_ERROR]
+    handler_enter(loop_of(s))
+    try:
+        result = handler(wrapper_of(s), wrapper_close_error(s, s.error))
+        if result is not None:
+            task_of_result(s, E_CONNECT_ERROR, handler, result)
+    except BaseException as error:
+        call_raised(s, E_CONNECT_ERROR, handler, error)
+    handler_leave(loop_of(s))

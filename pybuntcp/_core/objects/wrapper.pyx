@@ -1,0 +1,187 @@
+"""wrapper: a connection's Python face, from when it is needed until nobody holds it.
+
+A `Socket` is made when a Python handler first needs it and is the same object from then on, held
+by its connection until `close` was told. Then it lives on by itself.
+Owns `snapshot_t`, what stays readable of a connection that is gone.
+"""
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc
+
+
+cdef struct snapshot_t:
+    # What is left to read of a connection that is gone.
+    bint detached       # a connection attempt that failed
+    address_t local
+    address_t remote
+    uint64_t bytes_read
+    uint64_t bytes_written
+    int error
+    reader_t* reader    # of the Socket's SocketReader, if it was asked for one
+
+
+cdef object wrapper_of(socket_t* s):
+    """The Socket of a connection, made now if nobody has needed it before."""
+    cdef Socket wrapper
+    if s.wrapper != NULL:
+        return <object>s.wrapper
+    wrapper = Socket.__new__(Socket)
+    if s.wrapper != NULL:
+        return <object>s.wrapper       # made meanwhile, by somebody's finalizer
+    wrapper.s = s
+    if s.flags & S_TLS:
+        wrapper.secure = <object>tls_of(s).wrapper
+    if context_of(s).data != NULL:
+        wrapper.data = <object>context_of(s).data
+    Py_INCREF(wrapper)
+    s.wrapper = <PyObject*>wrapper
+    return wrapper
+
+
+cdef void wrapper_prepare(socket_t* s) noexcept with gil:
+    """Called from verbs, where nobody knows who holds the GIL: the user may have let it go."""
+    wrapper_of(s)
+
+
+cdef void wrapper_closing(socket_t* s) noexcept nogil:
+    """The descriptor is about to be closed. `wrapper_prepare` may run anybody's finalizer, which may close `s`."""
+    if s.wrapper == NULL and wrapper_is_needed_to_close(s):
+        wrapper_prepare(s)
+    if s.wrapper != NULL:
+        snapshot_addresses(s)
+
+
+cdef bint wrapper_is_needed_to_close(socket_t* s) noexcept nogil:
+    """A Python `close` handler will ask for the addresses, and nobody has looked before."""
+    return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.slots.close == py_close
+
+
+cdef Socket wrapper_of_failure(object data):
+    """The socket that `connect_error` gets: never connected."""
+    cdef Socket wrapper = Socket.__new__(Socket)
+    wrapper.snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
+    if wrapper.snapshot == NULL:
+        raise MemoryError()
+    wrapper.snapshot.detached = True
+    wrapper.data = data
+    return wrapper
+
+
+cdef void snapshot_addresses(socket_t* s) noexcept nogil:
+    """Note both names while the descriptor can still tell them."""
+    cdef snapshot_t* snapshot = (<Socket>s.wrapper).snapshot
+    if snapshot == NULL:
+        snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
+        (<Socket>s.wrapper).snapshot = snapshot
+    if snapshot != NULL and not s.flags & S_CLOSED:
+        address_of_fd(&snapshot.local, stream_fd(s), False)
+        address_of_fd(&snapshot.remote, stream_fd(s), True)
+
+
+cdef void wrapper_detach(socket_t* s) noexcept:
+    """The connection is gone: the face lives on by itself, as long as anybody holds it."""
+    cdef Socket wrapper = <Socket>s.wrapper
+    snapshot_addresses(s)         # a face made after the closing has no record yet
+    if wrapper.snapshot != NULL:
+        wrapper.snapshot.bytes_read = s.bytes_read
+        wrapper.snapshot.bytes_written = s.accepted
+        wrapper.snapshot.error = s.error
+        wrapper.snapshot.detached = not s.flags & S_OPENED
+    wrapper.s = NULL
+    s.wrapper = NULL
+    Py_DECREF(wrapper)
+
+
+cdef snapshot_t _empty_snapshot     # zero: no memory for a record, or nobody looked in time
+
+
+cdef inline snapshot_t* wrapper_snapshot(Socket self) noexcept:
+    return self.snapshot if self.snapshot != NULL else &_empty_snapshot
+
+
+cdef Waiter wrapper_end_and_wait(Socket self, bint raised):
+    """`end`, and somebody who waits until it is closed. What nobody reads is not waited for."""
+    cdef Waiter waiter
+    if not wrapper_is_open(self) or self.s.flags & S_CLOSE_DEFERRED or loop_of(self.s).dead:
+        return None
+    waiter = waiter_new(<Loop>loop_of(self.s).owner)
+    self.end()
+    if raised or self.s.flags & (S_READER | S_PAUSED | S_HANDLER_TASK):
+        socket_close(self.s)
+    self.s.flags |= S_CLOSE_WAITERS
+    waiter.loop.close_waiters.setdefault(self, []).append(waiter)
+    return waiter
+
+
+cdef void wrapper_wake_closed(socket_t* s) noexcept nogil:
+    """The descriptor is gone: tell who waits for that."""
+    s.flags &= ~S_CLOSE_WAITERS
+    if not loop_of(s).dead:
+        gil_take(loop_of(s))
+        (<socket_fn><void*>wrapper_call_close_waiters)(s)
+
+
+cdef void wrapper_call_close_waiters(socket_t* s) noexcept:
+    for waiter in (<Loop>loop_of(s).owner).close_waiters.pop(<object>s.wrapper, ()):
+        waiter()
+
+
+cdef bint wrapper_is_open(Socket self) except -1:
+    """Is there a connection behind it? RuntimeError in the wrong thread."""
+    if self is None or self.s == NULL:      # None: somebody called __new__
+        return False
+    return loop_check(loop_of(self.s))
+
+
+cdef int wrapper_state(Socket self) except -3:
+    if not wrapper_is_open(self):
+        return -1 if wrapper_snapshot(self).detached else 0
+    return socket_state(self.s)
+
+
+cdef int wrapper_address(Socket self, bint peer, address_t* name) except -1:
+    name.size = 0
+    if self.snapshot != NULL:
+        name[0] = self.snapshot.remote if peer else self.snapshot.local
+    elif wrapper_is_open(self):
+        socket_name(self.s, peer, name)
+    return 0
+
+
+cdef int wrapper_reload(socket_t* s, Handlers handlers) except -1:
+    """Give an accepted socket a context of its own; an outgoing one has it already."""
+    cdef context_t* shared = context_of(s)
+    cdef context_t* own
+    handlers = handlers_bind(handlers, <Loop>loop_of(s).owner)
+    handlers_check_ext(handlers, shared)
+    if shared.references == 1:
+        context_install(loop_of(s), shared, &handlers.table)
+        return 0
+    own = context_copy(shared)
+    context_install(loop_of(s), own, &handlers.table)
+    s.tcp.data = own
+    own.connector = shared.connector
+    shared.connector = NULL
+    context_release(loop_of(s), shared)
+    return 0
+
+
+cdef object wrapper_close_error(socket_t* s, int code):
+    """The exception `close` is told; None for an orderly end."""
+    if code == 0:
+        return None
+    return wrapper_error(<Socket>s.wrapper, code, "write" if s.flags & S_BROKEN else "read")
+
+
+cdef object wrapper_error(Socket self, int code, str syscall):
+    """The exception, with the peer's address."""
+    cdef address_t name
+    error = None if self.secure is None else tls_error(self.secure, code)
+    if error is not None:
+        return error
+    wrapper_address(self, True, &name)
+    return error_from_code(code, syscall, address_host(&name), address_port(&name))
+
+
+cdef object socket_object(socket_t* s):
+    return wrapper_of(s)
