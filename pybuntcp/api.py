@@ -11,13 +11,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core
-from .options import TLSOption, read_connect, read_listen
+from .options import TLSOption, read_connect, read_listen, read_tls, read_upgrade
 from .runner import run_coroutine
 
 if TYPE_CHECKING:
     import asyncio  # a program without asyncio does not import it
 
 Result = TypeVar("Result")
+
+_core.set_tls_readers(read_tls, read_upgrade)
 
 HandlersLike = Any
 """A mapping, class, instance or module with handlers, or a `Handlers`."""

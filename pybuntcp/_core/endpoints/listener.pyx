@@ -168,11 +168,9 @@ cdef bint listener_is_open(Listener self) noexcept:
 
 
 cdef object listener_tls(Listener self, object tls):
-    from pybuntcp.options import read_tls
-
     if not self.secured:
         raise ValueError("tls: this listener was made without; a plain one cannot become a secured one")
-    config = read_tls(tls, True, None)
+    config = _read_tls(tls, True, None)
     if config is None:
         raise ValueError("tls: a secured listener cannot become a plain one")
     return config

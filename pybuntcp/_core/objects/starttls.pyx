@@ -18,11 +18,8 @@ cdef enum:
     UPGRADE_SERVER = 2
 
 
-cdef Socket upgrade_socket(Socket self, object tls, object handlers, object data, bint server, object initial):
-    from pybuntcp.options import read_upgrade
-
     cdef Handlers table = handlers_compile(handlers)
-    cdef object config = read_upgrade(tls, server, upgrade_host(self))
+    cdef object config = _read_upgrade(tls, server, upgrade_host(self))
     cdef slice_t before
     cdef socket_t* s
     slice_open(&before, b"" if initial is None else initial)

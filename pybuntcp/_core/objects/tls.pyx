@@ -5,6 +5,8 @@ from pybuntcp._c cimport uv
 
 
 cdef object _make_tls_connection      # _tls's: (config, server) -> its object, with the address of its tls_t
+cdef object _read_tls                 # the facade's: (tls, server, hostname) -> a config, or None for no TLS
+cdef object _read_upgrade             # the facade's, for upgrade_tls: never None
 
 
 cdef void tls_register(const filter_t* filter, object begin) noexcept:
@@ -12,6 +14,13 @@ cdef void tls_register(const filter_t* filter, object begin) noexcept:
     global engine, _make_tls_connection
     engine = filter
     _make_tls_connection = begin
+
+
+def set_tls_readers(read_tls, read_upgrade, /):
+    """Called by the facade when it is imported. The core itself knows no option of `tls=`."""
+    global _read_tls, _read_upgrade
+    _read_tls = read_tls
+    _read_upgrade = read_upgrade
 
 
 cdef bint tls_make_connection(socket_t* s, bint server) noexcept:
