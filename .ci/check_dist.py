@@ -14,13 +14,14 @@ import zipfile
 from pathlib import Path
 
 SHIPPED = re.compile(
-    r"""pybuntcp/(?:\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
+    r"""pybuntcp/(?:(?:tls/)?\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
     | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]*)""",
     re.VERBOSE,
 )
 IN_WHEEL = (
     "pybuntcp/__init__.py",
     "pybuntcp/__init__.pxd",
+    "pybuntcp/tls/config.py",
     "pybuntcp/_core.pxd",
     "pybuntcp/_core.pyi",
     "pybuntcp/_tls.pyi",

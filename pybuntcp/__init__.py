@@ -25,8 +25,8 @@ from ._core import (
     stats,
 )
 from .api import connect, listen, new_event_loop, run, tls_engine_info
-from .options import TLSOptions
 from .threads import ListenerThreads, listen_threads
+from .tls.options import TLSOptions
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,9 @@ from typing import Any, Generic, Literal, NoReturn, SupportsFloat, SupportsIndex
 
 from typing_extensions import Buffer, Self
 
-from .options import ConnectOptions, ListenOptions, TLSOptions
+from .options import ConnectOptions, ListenOptions
+from .tls.config import Config
+from .tls.options import TLSOptions
 
 _Data = TypeVar("_Data")  # invariant: `socket.data` can be assigned
 _TLS: TypeAlias = Mapping[str, Any] | TLSOptions | ssl.SSLContext | bool
@@ -227,7 +229,9 @@ class Connecting:
 
 # What the facade (api.py) calls, options checked.
 def set_tls_readers(
-    read_tls: Callable[[Any, bool, str | None], Any], read_upgrade: Callable[[Any, bool, str | None], Any], /
+    read_tls: Callable[[Any, bool, str | None], Config | None],
+    read_upgrade: Callable[[Any, bool, str | None], Config],
+    /,
 ) -> None: ...
 def run_loop() -> None: ...
 def is_running() -> bool: ...

@@ -1,4 +1,4 @@
-"""The types of what `pybuntcp._tls` gives to tls.py and api.py. Its chapters are in `_tls/`."""
+"""The types of what `pybuntcp._tls` gives to the package `tls` and to api.py. Its chapters are in `_tls/`."""
 
 import ssl
 from typing import Any

@@ -1,7 +1,8 @@
 """api: `listen`, `connect`, `run` and `new_event_loop`, with their options spelled out.
 
-Owns the signatures and their documentation; checks nothing itself (options) and moves no
-byte (the core).
+Owns the signatures and their documentation. This is the one place that joins the options of a call (options), which
+are checked there, with what `tls=` leads to (tls); the core does the work. It also gives the core the two functions by
+which `Listener.reload` and `Socket.upgrade_tls` read `tls=`, so that no extension imports a module of the facade.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core
-from .options import TLSOption, read_connect, read_listen, read_tls, read_upgrade
+from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
+from .tls.options import TLSOption
+from .tls.reader import read_tls, read_upgrade
 
 if TYPE_CHECKING:
     import asyncio  # a program without asyncio does not import it
@@ -72,10 +75,29 @@ def listen(
 
     Source: `Bun.listen`. Bun: closes the port's file by path, spins at the descriptor limit.
     """
-    given = dict(locals())
-    handlers = given.pop("socket")
-    options = read_listen(given)
-    return _core.listen_on(_core.compile_handlers(handlers), options)
+    options = ListenOptions(
+        hostname=hostname,
+        port=port,
+        unix=unix,
+        fd=fd,
+        data=data,
+        exclusive=exclusive,
+        reuse_port=reuse_port,
+        ipv6_only=ipv6_only,
+        allow_half_open=allow_half_open,
+        pause_on_connect=pause_on_connect,
+        backlog=backlog,
+        no_delay=no_delay,
+        keep_alive=keep_alive,
+        high_water_mark=high_water_mark,
+        idle_timeout=idle_timeout,
+        handshake_timeout=handshake_timeout,
+        linger_timeout=linger_timeout,
+        max_connections=max_connections,
+        unlink=unlink,
+    )
+    options.tls = read_tls(tls, True, None)
+    return _core.listen_on(_core.compile_handlers(socket), options)
 
 
 def connect(
@@ -115,8 +137,25 @@ def connect(
 
     Source: `Bun.connect`. Bun: dials all addresses at once, has no timeout and no cancel.
     """
-    given = dict(locals())
-    options = read_connect(given)
+    options = ConnectOptions(
+        hostname=hostname,
+        port=port,
+        unix=unix,
+        fd=fd,
+        data=data,
+        allow_half_open=allow_half_open,
+        pause_on_connect=socket is None,
+        no_delay=no_delay,
+        keep_alive=keep_alive,
+        high_water_mark=high_water_mark,
+        timeout=timeout,
+        idle_timeout=idle_timeout,
+        handshake_timeout=handshake_timeout,
+        linger_timeout=linger_timeout,
+        local_address=local_address,
+        local_port=local_port,
+    )
+    options.tls = read_tls(tls, False, options.hostname)
     handlers = None if socket is None else _core.compile_handlers(socket)
     return _core.connect_on(handlers, options)
 

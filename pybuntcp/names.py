@@ -1,23 +1,52 @@
 """names: host names as the network knows them.
 
-Owns the one rule by which a name that is not ASCII becomes one that is: UTS 46, non-transitional, by the package
-`idna`, which is optional. What is looked up, what a client asks for (SNI), what a certificate must be for, and the keys
-of `sni` all go through here, so that no two of them can be different names.
-Promises a ValueError that names the option. ASCII is taken as it is given, "xn--" included; who compares names does
-so without regard to case. Knows no sockets, and no addresses but by their colon.
+Owns the one rule by which a name that is not ASCII becomes ASCII: UTS 46, non-transitional, by the optional package
+`idna`. The resolver, SNI, the check of a certificate and the keys of `sni` all take their names from here, so that two
+of them never mean different hosts by one name.
+Promises a ValueError that names the option. ASCII is taken as it is given, "xn--" included; code that compares names
+ignores case. Knows no sockets, and recognises an address only by its colon. Imports nothing of this package.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 DOTS = re.compile("[.\u3002\uff0e\uff61]")  # the full stops of UTS 46, section 2.3
-LETTERS = re.compile(r"[a-z0-9-]+")  # of a label that was not ASCII, when it is
-LABEL_MOST = 63  # RFC 1035, section 2.3.4
+LETTERS = re.compile(r"[a-z0-9-]+")  # what the ASCII form of a non-ASCII label may contain
+LABEL_MAX = 63  # RFC 1035, section 2.3.4
+
+
+def resolver_name(option: str, value: Any) -> bytes:
+    """A host name as the resolver takes it, or an IP literal. Brackets around an IPv6 literal are removed."""
+    if not isinstance(value, str):
+        raise TypeError(f"{option} must be a str, not {type(value).__name__!r}")
+    if "\0" in value:
+        raise ValueError(f"{option} must not contain a NUL character")
+    if value.startswith("[") and value.endswith("]") and ":" in value:
+        value = value[1:-1]
+    if not value:
+        raise ValueError(f"{option} must not be empty")
+    try:
+        return (value if ":" in value else to_ascii(option, value)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{option} is not a valid name: {error}") from error
+
+
+def ip_literal(option: str, value: Any) -> bytes:
+    """An IP address in text form; a name is refused."""
+    import ipaddress
+
+    literal = resolver_name(option, value)
+    try:
+        ipaddress.ip_address(literal.decode())
+    except ValueError:
+        raise ValueError(f"{option} must be an IP literal, not {value!r}") from None
+    return literal
 
 
 def to_ascii(option: str, name: str) -> str:
-    """To be looked up: a final dot says that the name is complete, and stays."""
+    """A final dot stays: it tells the resolver that the name is complete."""
     if name.isascii():
         return name
     labels = DOTS.split(name)
@@ -42,20 +71,23 @@ def label_to_ascii(option: str, label: str) -> str:
     return found
 
 
-def of_peer(option: str, name: str) -> str:
-    """To be asked for and checked: without a final dot; of an address neither brackets nor zone."""
+def peer_name(option: str, name: str) -> str:
+    """The name for SNI and for the check of the peer's certificate: no final dot, and an address without brackets and zone."""
     name = name.strip("[]")
     if ":" in name:
-        return name.partition("%")[0]  # the zone of an address says nothing to the peer
+        return name.partition("%")[0]  # the zone of an address means nothing to the peer
     found = to_ascii(option, name).removesuffix(".")
     for label in found.split("."):
         if not label:
             raise ValueError(f"{option}: a name has no empty label: {name!r}")
-        if len(label) > LABEL_MOST:
-            raise ValueError(f"{option}: a label of a name has at most {LABEL_MOST} characters: {name!r}")
+        if len(label) > LABEL_MAX:
+            raise ValueError(f"{option}: a label of a name has at most {LABEL_MAX} characters: {name!r}")
     return found
 
 
-def of_host(option: str, name: str) -> str:
-    """As `of_peer`, to be compared: a key of `sni`."""
-    return of_peer(option, name).lower()
+def sni_key(option: str, name: str) -> str:
+    """As `peer_name`, in lower case: a key of the option `sni`, which is compared with what clients ask for."""
+    return peer_name(option, name).lower()
+
+
+of_peer = peer_name  # where the extension _tls looks for it

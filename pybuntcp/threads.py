@@ -24,10 +24,10 @@ from typing import Any
 
 from . import _core
 from .api import connect, listen, run
-from .options import integer
+from .checks import integer
 
 STOP, CLOSE = b"s", b"c"
-MOST_THREADS = 1024
+THREADS_MAX = 1024
 
 
 class ListenerThreads:
@@ -193,7 +193,7 @@ def listen_threads(
     refused = [name for name in ("unix", "fd", "exclusive") if options.get(name)]
     if refused:
         raise TypeError(f"{refused[0]} does not go with threads: they share a port")
-    count = usable_cores() if count is None else integer("count", count, 1, MOST_THREADS)
+    count = usable_cores() if count is None else integer("count", count, 1, THREADS_MAX)
     refuse_greenlets()
     options["socket"] = _core.compile_handlers(options.get("socket"))
     return _start(count, options | {"reuse_port": True}, setup)
@@ -234,10 +234,10 @@ def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener]
 def usable_cores() -> int:
     """The cores that this process may run on; or how many it was told to use, as of Python 3.13 (here, of every Python)."""
     if sys.version_info >= (3, 13):
-        return min(os.process_cpu_count() or 1, MOST_THREADS)
+        return min(os.process_cpu_count() or 1, THREADS_MAX)
     told = sys._xoptions.get("cpu_count") or (not sys.flags.ignore_environment and os.environ.get("PYTHON_CPU_COUNT"))
     if isinstance(told, str) and told.isascii() and told.isdigit() and int(told) > 0:
-        return min(int(told), MOST_THREADS)
+        return min(int(told), THREADS_MAX)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from support import TIMEOUT, Job, Loop, Peer, Recorder, Transport, raw, unread_bytes, unsent_bytes
 from support_tls import CA, CLIENT_TLS, SERVER, SERVER_TLS, established
 
-from pybuntcp.pem import nameless
+from pybuntcp.tls.memory_file import memory_path
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23  # types of records
 KEY_UPDATE = bytes.fromhex("1800000101")  # update_requested
@@ -243,7 +243,7 @@ def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
 def server_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """A peer's that accepts, and sends no tickets unless it is told to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with nameless(SERVER.cert) as cert, nameless(SERVER.key) as key:
+    with memory_path(SERVER.cert) as cert, memory_path(SERVER.key) as key:
         context.load_cert_chain(cert, key)
     context.num_tickets = 0
     return _of_version(context, version)

@@ -82,7 +82,7 @@ def choose_by_name(config):
     cdef void* pointer = context_pointer(config.context)
     if pointer == NULL:
         for name, host in config.hosts.items():
-            if config.asking or host.asking:
+            if config.request_cert or host.request_cert:
                 raise NotImplementedError(f"sni with request_cert {borrowed_alone()}")
             for option in [option for option in host.limits if host.limits[option] != config.limits[option]]:
                 raise NotImplementedError(f"sni[{name!r}]: {option} other than the listener's {borrowed_alone()}")

@@ -128,10 +128,10 @@ def test_s7_the_versions_are_replaced_with_the_rest(loop, tcp):
 
 
 def users_context():
-    from pybuntcp.pem import nameless
+    from pybuntcp.tls.memory_file import memory_path
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with nameless(other().cert) as cert, nameless(other().key) as key:
+    with memory_path(other().cert) as cert, memory_path(other().key) as key:
         context.load_cert_chain(cert, key)
     return context
 

@@ -10,8 +10,7 @@ from support import Recorder
 from support_tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER, SERVER_TLS, echo, needs_borrowed, ping, talk
 
 import pybuntcp
-from pybuntcp import contexts
-from pybuntcp import tls as configs
+from pybuntcp.tls import cache, config, connecting, contexts
 
 pytestmark = pytest.mark.standalone("what is kept is shared by all loops")
 
@@ -20,9 +19,9 @@ pytestmark = pytest.mark.standalone("what is kept is shared by all loops")
 def made(monkeypatch):
     """Each context that is made from here on, with nothing kept from before."""
     found, make = [], contexts.context_of
-    monkeypatch.setattr(contexts, "_clients", contexts.Cache())
-    monkeypatch.setattr(configs, "_upgrades", contexts.Cache())
-    for module in (contexts, configs):
+    monkeypatch.setattr(contexts, "_clients", cache.Cache())
+    monkeypatch.setattr(connecting, "_upgrades", cache.Cache())
+    for module in (contexts, config):
         monkeypatch.setattr(module, "context_of", lambda *args: found.append(make(*args)) or found[-1])
     return found
 
@@ -106,13 +105,13 @@ def test_s2_clients_that_are_asked_for_otherwise_share_none(made, tmp_path):
 
 
 def test_s2_what_is_kept_is_bounded(made):
-    for number in range(contexts.KEPT + 5):
+    for number in range(cache.CAPACITY + 5):
         asked({**CLIENT_TLS, "alpn_protocols": [str(number)]})
-    assert len(contexts._clients.kept) == contexts.KEPT
-    asked({**CLIENT_TLS, "alpn_protocols": [str(contexts.KEPT + 4)]})
-    assert len(made) == contexts.KEPT + 5
+    assert len(contexts._clients.kept) == cache.CAPACITY
+    asked({**CLIENT_TLS, "alpn_protocols": [str(cache.CAPACITY + 4)]})
+    assert len(made) == cache.CAPACITY + 5
     asked({**CLIENT_TLS, "alpn_protocols": ["0"]})
-    assert len(made) == contexts.KEPT + 6
+    assert len(made) == cache.CAPACITY + 6
 
 
 # ---------------------------------------------------------------- servers that upgrade

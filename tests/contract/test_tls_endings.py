@@ -42,7 +42,7 @@ from support_tls_peer import (
 )
 
 import pybuntcp
-from pybuntcp.pem import nameless
+from pybuntcp.tls.memory_file import memory_path
 
 one_loop = pytest.mark.standalone("what is sent and told in what order is nothing that a loop decides")
 
@@ -327,7 +327,7 @@ MUTUAL = {"tls": {**SERVER_TLS, "ca": CA.pem, "request_cert": True}}
 
 def showing_its_certificate():
     context = client_context()
-    with nameless(CLIENT.cert) as cert, nameless(CLIENT.key) as key:
+    with memory_path(CLIENT.cert) as cert, memory_path(CLIENT.key) as key:
         context.load_cert_chain(cert, key)
     return context
 

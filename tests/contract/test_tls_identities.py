@@ -26,8 +26,8 @@ from support_tls import (
 from support_tls_peer import client_context, dialling
 
 import pybuntcp
-from pybuntcp.identity import identity_of
-from pybuntcp.tls import asked_of
+from pybuntcp.tls.identity import identity_of
+from pybuntcp.tls.settings import server_settings
 
 pytestmark = pytest.mark.standalone("which certificate is shown is nothing that a loop decides")
 
@@ -172,8 +172,8 @@ def test_s3_a_client_shows_what_the_server_can_verify(loop, tcp, kind):
 
 
 def test_s7_no_key_is_in_the_words_for_what_was_read():
-    asked = asked_of("tls", {**both(), "sni": {"a.example": both()}, "passphrase": "not to be seen"})
-    words = f"{asked!r} {identity_of(asked.materials, None)!r}"
+    settings = server_settings("tls", {**both(), "sni": {"a.example": both()}, "passphrase": "not to be seen"})
+    words = f"{settings!r} {identity_of(settings.materials, None)!r}"
     assert "key[1]" in words
     for secret in (*(line for key in (rsa().key, EC.key) for line in key.decode().split("\n")[1:3]), "not to be seen"):
         assert secret not in words

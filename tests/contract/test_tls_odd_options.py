@@ -9,7 +9,7 @@ from support import Recorder
 from support_tls import CA, CLIENT_TLS, CRL, PASSPHRASE, SERVER_TLS, finish, joined, needs_borrowed, talk
 
 import pybuntcp
-from pybuntcp.tls import read_client, read_server
+from pybuntcp.tls.connecting import read_client, read_server
 
 pytestmark = pytest.mark.standalone("what an option means is nothing that a loop decides")
 

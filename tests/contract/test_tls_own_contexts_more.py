@@ -34,7 +34,7 @@ from support_tls_peer import (
     versions,
 )
 
-from pybuntcp.pem import nameless
+from pybuntcp.tls.memory_file import memory_path
 
 one_loop = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 
@@ -45,7 +45,7 @@ TLSv1_2, TLSv1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 def loaded(context, identity):
-    with nameless(identity.cert) as cert, nameless(identity.key) as key:
+    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
         context.load_cert_chain(cert, key)
     return context
 

@@ -29,7 +29,7 @@ from support_tls import (
 )
 from support_tls_peer import client_context, server_context, tls_accepted, unsecured
 
-from pybuntcp import tls
+from pybuntcp.tls import config
 
 one_loop = pytest.mark.standalone("an engine knows no loops; Ctrl-C in asyncio is test_embedding_errors'")
 exits = pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -301,7 +301,7 @@ def test_h1_ctrl_c_in_the_midst_of_an_engines_work_comes_out_of_run(loop, tcp, w
 @exits
 def test_h1_ctrl_c_while_a_certificate_is_picked_by_name_comes_out_of_run(loop, tcp, monkeypatch, kind):
     stop = kind("noticed in an engine")
-    monkeypatch.setattr(tls.ServerConfig, "host", raising(stop))
+    monkeypatch.setattr(config.ServerConfig, "host", raising(stop))
     options = {**SERVER_TLS, "sni": {"localhost": SERVER_TLS}}
     ends = meet(tcp, options, {**CLIENT_TLS, "server_name": "localhost"})
     with pytest.raises(kind) as caught:

@@ -29,7 +29,7 @@ from support_tls import (
 )
 
 import pybuntcp
-from pybuntcp import contexts
+from pybuntcp.tls import cache, contexts
 
 pytestmark = pytest.mark.standalone("whom a peer believes does not depend on the loop")
 
@@ -223,7 +223,7 @@ def test_s1_an_intermediate_authority_is_believed(loop, tcp):
 
 
 def test_s1_an_intermediate_authority_that_the_system_trusts_is_believed(loop, tcp, monkeypatch, tmp_path):
-    monkeypatch.setattr(contexts, "_clients", contexts.Cache())
+    monkeypatch.setattr(contexts, "_clients", cache.Cache())
     monkeypatch.setenv("SSL_CERT_FILE", str(_written(tmp_path / "system.pem", BETWEEN.cert_pem.bytes())))
     assert talk(loop, tcp, PINNED.options, True).error is None
     assert isinstance(talk(loop, tcp, SERVER_TLS, True).error, ssl.SSLCertVerificationError)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support_docs import DOCS, Block, blocks_of, complaints_about, run
 
-from pybuntcp.tls import NAMES
+from pybuntcp.tls.options import NAMES
 
 ROOT = DOCS.parent
 PAGES = sorted(DOCS.glob("**/*.md"))

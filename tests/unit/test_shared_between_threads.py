@@ -14,8 +14,9 @@ from support import TIMEOUT
 from support_tls import CLIENT_TLS
 
 import pybuntcp
-from pybuntcp import contexts
-from pybuntcp.tls import read_client
+from pybuntcp.tls import contexts
+from pybuntcp.tls.cache import CAPACITY, Cache
+from pybuntcp.tls.connecting import read_client
 
 THREADS = 6
 ROUNDS = 30
@@ -67,20 +68,20 @@ def test_connections_with_many_configurations_in_several_threads(switching):
             attempt({**CLIENT_TLS, "alpn_protocols": [f"shared/{turn}"]})
 
     assert in_threads(work) == []
-    assert len(contexts._clients.kept) <= contexts.KEPT
+    assert len(contexts._clients.kept) <= CAPACITY
 
 
 def test_the_cache_of_contexts_in_several_threads(switching):
     """The cache alone, thousands of times: what it keeps is bounded, and nobody finds it changing."""
 
-    cache = contexts.Cache()
+    cache = Cache()
 
     def work(number):
         for turn in range(3000):
             assert cache.get(b"%d/%d" % (number, turn % 50), lambda turn=turn: turn % 50) == turn % 50
 
     assert in_threads(work) == []
-    assert 0 < len(cache.kept) <= contexts.KEPT
+    assert 0 < len(cache.kept) <= CAPACITY
 
 
 OLD = pybuntcp.TLSOptions(min_version="TLSv1", max_version="TLSv1.1")

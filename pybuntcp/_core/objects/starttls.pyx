@@ -18,6 +18,7 @@ cdef enum:
     UPGRADE_SERVER = 2
 
 
+cdef Socket upgrade_socket(Socket self, object tls, object handlers, object data, bint server, object initial):
     cdef Handlers table = handlers_compile(handlers)
     cdef object config = _read_upgrade(tls, server, upgrade_host(self))
     cdef slice_t before

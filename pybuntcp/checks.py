@@ -1,0 +1,87 @@
+"""checks: one value of an option, checked and brought into the shape that the core takes.
+
+Owns the checks that several options share: whole numbers in a range, booleans, text, seconds, paths of unix sockets.
+Promises a TypeError or ValueError that begins with the option's name. "For ever" becomes infinity.
+Knows no option by itself and imports nothing of this package, so every other module may use it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from typing import Any
+
+FOREVER = math.inf
+
+
+def integer(option: str, value: Any, minimum: int, maximum: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{option} must be an integer, not {type(value).__name__!r}") from None
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{option} must be in {minimum}..{maximum}, not {number}")
+    return number
+
+
+def boolean(option: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} must be a bool, not {type(value).__name__!r}")
+    return value
+
+
+def text(option: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{option} must be a str, not {type(value).__name__!r}")
+    if value is not None and (not value or "\0" in value):
+        raise ValueError(f"{option} must not be empty and have no NUL character, not {value!r}")
+    return value
+
+
+def seconds(option: str, value: Any) -> float:
+    """Seconds as a float; None means for ever."""
+    if value is None:
+        return FOREVER
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{option} must be a number of seconds or None, not {type(value).__name__!r}")
+    try:
+        number = float(value)
+    except TypeError:
+        raise TypeError(f"{option} must be a number of seconds or None, not {type(value).__name__!r}") from None
+    if not number >= 0:
+        raise ValueError(f"{option} must not be negative or NaN, not {value!r}")
+    return number
+
+
+def positive_seconds(option: str, value: Any) -> float:
+    """As `seconds`, but 0 is refused."""
+    number = seconds(option, value)
+    if number == 0:
+        raise ValueError(f"{option} must be more than 0 seconds, or None for ever")
+    return number
+
+
+def keep_alive_seconds(value: Any) -> int | None:
+    """Seconds idle before the first probe, rounded up because the kernel counts whole ones."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        raise TypeError("keep_alive must be a number of seconds or None, not 'bool'")
+    number = seconds("keep_alive", value)
+    if not 0 < number <= 32767:
+        raise ValueError(f"keep_alive must be more than 0 and at most 32767 seconds, not {value!r}")
+    return math.ceil(number)
+
+
+def unix_path(value: Any) -> str:
+    """A socket file's path, or an abstract name (leading NUL, Linux)."""
+    if isinstance(value, (bytes, os.PathLike)):
+        value = os.fsdecode(value)
+    if not isinstance(value, str):
+        raise TypeError(f"unix must be a str or path, not {type(value).__name__!r}")
+    if not value.rstrip("\0"):
+        raise ValueError("unix must not be empty")
+    if "\0" in value and not value.startswith("\0"):
+        raise ValueError("unix: a path must not contain a NUL character")
+    return value
