@@ -7,7 +7,6 @@ what only OpenSSL itself can tell raises `NotImplementedError`.
 """
 cimport cython
 import ssl
-from pybuntcp.names import of_peer
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free
@@ -16,7 +15,9 @@ from pybuntcp._core cimport tls_scratch_t, tls_t
 
 from pybuntcp._c cimport openssl as ossl
 
-from pybuntcp.options import boolean, integer
+from pybuntcp.checks import boolean, integer
+from pybuntcp.names import peer_name
+from pybuntcp.tls.certificate import certificate_as_dict
 
 SIGNATURES = {      # OpenSSL's names, and those of the field
     "id-ecPublicKey": "ECDSA",
@@ -161,8 +162,6 @@ cdef class TLSConnection:
 
     def get_certificate(self):
         cdef void* found
-        from pybuntcp.tls import certificate_as_dict
-
         if self.c.ssl == NULL:
             return (self.sni_config or self.config).own_certificate()
         found = openssl.SSL_get_certificate(self.c.ssl)
@@ -254,12 +253,12 @@ cdef class TLSConnection:
             return False
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(f"name must be a str that is not empty, not {name!r}")
-        name = of_peer("name", name)
+        name = peer_name("name", name)
         encoded = name.encode()
         if openssl.SSL_ctrl(self.c.ssl, ossl.CTRL_SET_TLSEXT_HOSTNAME, 0, NULL if is_address(name) else <char*>encoded) != 1:
             raise refused(f"name: OpenSSL does not take {name!r}")
         self.server_hostname = name
-        if self.config.named:
+        if self.config.check_hostname:
             self.check_name(name)
         return True
 
@@ -354,8 +353,6 @@ cdef object refused(str why):
 cdef object tls_certificate_after_failure(TLSConnection self):
     """The peer's certificate, of a connection that has failed."""
     cdef void* found
-    from pybuntcp.tls import certificate_as_dict
-
     if self.c.ssl == NULL:
         return None
     found = peer_certificate(self.c.ssl)

@@ -1,7 +1,7 @@
 """engine: the handshake, and what the engines tell the core.
 
 Owns the five functions of `filter_t`, and `begin`, which makes a connection of a configuration
-(see tls.py). The handshake is the standard library's own, `do_handshake`, in both engines: its
+(see tls/config.py). The handshake is the standard library's own, `do_handshake`, in both engines: its
 errors are Python's, and a context's callbacks run in it. They may use other sockets, so what a
 handshake has to send is kept apart until it returns.
 """

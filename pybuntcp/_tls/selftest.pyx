@@ -4,6 +4,7 @@ Two ends in memory: a handshake by the standard library's objects through our BI
 farewells. Whatever is odd is a reason to use the other engine.
 """
 import ssl
+from pybuntcp.tls.memory_file import readable
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -64,8 +65,6 @@ cdef str selftest():
 
 
 cdef tuple selftest_contexts():
-    from pybuntcp.pem import readable
-
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with readable(SELFTEST_CERT.encode()) as cert, readable(SELFTEST_KEY.encode()) as key:
         server.load_cert_chain(cert, key)

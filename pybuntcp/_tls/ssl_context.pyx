@@ -1,4 +1,4 @@
-"""ssl_context: what only OpenSSL itself can set in a context of ours; see tls.py.
+"""ssl_context: what only OpenSSL itself can set in a context of ours; see tls/config.py.
 
 A context's `SSL_CTX*` is learnt from a connection that is made of it for nothing else. A user's own
 context is never asked for here.

@@ -28,7 +28,7 @@ class Config:
 
     context: ssl.SSLContext
     server_name: str | None = None
-    named = True  # the peer's certificate must be for the name
+    check_hostname = True  # the peer's certificate must be for the name
     certificates: tuple[bytes, ...] = ()  # our own, as DER
 
     def prepare(self, connection: Any) -> None:
@@ -53,7 +53,7 @@ class ContextConfig(Config):
     """A user's own context."""
 
     def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
-        self.context, self.server_name, self.named = context, server_name, context.check_hostname
+        self.context, self.server_name, self.check_hostname = context, server_name, context.check_hostname
 
     def prepare(self, connection: Any) -> None:
         connection.request_cert = self.context.verify_mode != ssl.CERT_NONE

@@ -1,7 +1,7 @@
 """reader: the way into this package, for api.py and the core.
 
 Owns two functions, from a value of `tls=` to a Config. They import the rest of the package, and with it `ssl`, only
-when a connection is connection.
+when a connection has TLS.
 Promises a TypeError, ValueError, ssl.SSLError or OSError that names the option.
 """
 
