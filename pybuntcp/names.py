@@ -88,6 +88,3 @@ def peer_name(option: str, name: str) -> str:
 def sni_key(option: str, name: str) -> str:
     """As `peer_name`, in lower case: a key of the option `sni`, which is compared with what clients ask for."""
     return peer_name(option, name).lower()
-
-
-of_peer = peer_name  # where the extension _tls looks for it

@@ -17,14 +17,3 @@
 
 Importing this package, `options` or `reader` imports no `ssl`: a program without TLS does without it.
 """
-
-from typing import Any
-
-
-def __getattr__(name: str) -> Any:
-    """Where the extension _tls looks for `certificate_as_dict`."""
-    if name != "certificate_as_dict":
-        raise AttributeError(name)
-    from .certificate import certificate_as_dict
-
-    return certificate_as_dict
