@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.peers import OURS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 CHURN = Row("churn", "connect + echo + close, 50 at a time", mode="churn", among="churn")
 

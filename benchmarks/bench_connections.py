@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bench_echo import ECHO_50
 from harness.peers import LIMIT, OURS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 
 def busy(count: int) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.peers import OURS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 ALL_READ, ONE_STALLED = (
     Row(key, f"fan-out, 200 B to 100 connections{words}", "fanout", 100, 200, stalled=stalled, unit="delivery")

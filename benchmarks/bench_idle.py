@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.peers import OURS, SLOTS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 ACCEPTED = Row("idle", "memory of an idle connection, just accepted", mode="idle", base=500, connections=5000)
 TOUCHED = Row(

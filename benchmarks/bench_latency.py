@@ -6,7 +6,7 @@ Messages are due whatever has come back, and latency counts from then: a server 
 from __future__ import annotations
 
 from harness.peers import LIMIT
-from harness.rows import Question, Row
+from harness.questions import Question, Row
 
 
 def fixed(rate: int) -> Row:

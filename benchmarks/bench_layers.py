@@ -6,7 +6,7 @@ Same work, one run: the difference between two lines is what stands between them
 from __future__ import annotations
 
 from bench_tls_echo import SMALL
-from harness.rows import Question, Row
+from harness.questions import Question, Row
 
 LAYERS = Row("layers", "echo, 100 B, 50 connections, layer by layer", among="layers")
 QUESTION = Question(name="layers", about="what each layer of ours adds", rows=(LAYERS, SMALL), quick=(LAYERS,))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.peers import ASYNC, EMBEDDED, EVENT_LOOPS, OURS, PROTOCOL, READER, STREAMS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 BESIDE_PROTOCOLS = (
     *((EMBEDDED[loop], PROTOCOL[loop]) for loop in EVENT_LOOPS),

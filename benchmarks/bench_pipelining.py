@@ -6,7 +6,7 @@ The kernel hands several messages to one read; whoever answers them in one write
 from __future__ import annotations
 
 from bench_echo import ECHO_50
-from harness.rows import Question, Row
+from harness.questions import Question, Row
 
 
 def deep(count: int) -> Row:

@@ -6,7 +6,7 @@ From 64 KiB on it is the kernel's copying; what is left to a server is how often
 from __future__ import annotations
 
 from bench_echo import ECHO_50
-from harness.rows import Question, Row
+from harness.questions import Question, Row
 
 KIB = 1024
 

@@ -6,7 +6,7 @@ Server and load share all cores here, so only CPU a message counts, and how the 
 from __future__ import annotations
 
 from harness.peers import LIMIT, SLOTS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 ONE, TWO = (
     Row(f"threads-{n}", f"echo, 100 B, 200 connections, {n} thread{'s' * (n > 1)}", connections=200, threads=n)

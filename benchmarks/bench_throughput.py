@@ -7,7 +7,7 @@ The kernel's copy is most of it. In an upload a server chooses how much it reads
 
 from __future__ import annotations
 
-from harness.rows import Question, Row
+from harness.questions import Question, Row
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.peers import OURS
-from harness.rows import Goal, Medians, Question, Row
+from harness.questions import Goal, Medians, Question, Row
 
 
 def idle(key: str, size: int, words: str) -> Row:

@@ -16,8 +16,9 @@ from bench_echo import ECHO_50
 from bench_five import PIPELINED
 from harness import machine
 from harness.build import CannotBuildError, compile_program
+from harness.measure import measure
 from harness.peers import OURS, Peer, all_peers
-from harness.rows import Plan, Row, measure
+from harness.questions import Plan, Row
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table

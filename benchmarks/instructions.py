@@ -33,10 +33,10 @@ from typing import Any
 
 from harness import peers, tls
 from harness.build import HERE, CannotBuildError, compile_program
+from harness.foreign_loads import redis_benchmark
 from harness.machine import first_line
 from harness.processes import Load, MeasurementError, Server
-from harness.requests import redis_benchmark
-from harness.rows import Row
+from harness.questions import Row
 from rich.console import Console
 from rich.table import Table
 

@@ -6,7 +6,7 @@
     python benchmarks/run.py --show FILE      the tables of a result file again; --plots FOLDER, --page PAGE: plots, or a Markdown page's tables, made of it
 
 Promises: a round asks every peer before the next round begins, in an order that turns each time; all figures of all rounds are in the file; it ends by itself.
-It does not know: how a row is measured (harness/rows.py), who the peers are (harness/peers.py), what is asked (bench_*.py).
+It does not know: how a row is measured (harness/measure.py), who the peers are (harness/peers.py), what is asked (bench_*.py).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ import bench_tls_handshake
 import bench_tls_idle
 from harness import machine, tls
 from harness.build import HERE, CannotBuildError, compile_program
-from harness.page import PageError, fill
+from harness.markdown import PageError, fill
+from harness.measure import measure
 from harness.peers import LEFT_OUT_WHEN_QUICK, Peer, all_peers
 from harness.plots import can_draw, draw
+from harness.questions import Plan, Question, Row
 from harness.report import Result, print_report
-from harness.rows import Plan, Question, Row, measure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

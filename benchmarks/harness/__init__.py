@@ -5,8 +5,10 @@ build       the C programs, compiled when asked for
 peers       who answers, and why somebody cannot
 accounts    what a process has used, in the kernel's words
 processes   a server and a load, started and ended
-requests    redis-benchmark as a load
+questions   what is asked: rows, questions, goals, plans
+foreign_loads   redis-benchmark and wrk as loads
 tls         the certificate, the load that speaks TLS, what servers pick
-rows        one line of a table: how it is measured
+measure     the ways of measuring a row
 report      medians, tables, and what is said in words
+markdown    a Markdown page, filled from a result file
 """

@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.page import computer, source
+from harness.markdown import computer, source
 from harness.panels import DASHES, LATENCIES, SHADES, Panel, RowData, kind_of, panels_of
 from harness.peers import LIMIT, OUR_OWN, OURS
+from harness.questions import Question
 from harness.report import Result
-from harness.rows import Question
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

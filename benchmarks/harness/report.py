@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS, SPEAK_HTTP, is_limit
-from harness.rows import Goal, Medians
+from harness.questions import Goal, Medians
 
 Result = dict[str, Any]
 Samples = list[dict[str, Any]]

@@ -18,7 +18,7 @@ from harness.peers import TLS, TLS_FOLDER, Peer
 from harness.processes import MeasurementError, Server
 
 if TYPE_CHECKING:
-    from harness.rows import Plan, Row
+    from harness.questions import Plan, Row
 
 NAME = "localhost"
 PINNED = "TLS_AES_128_GCM_SHA256"
@@ -64,7 +64,7 @@ def make_certificate() -> None:
 
 
 def tls_command(row: Row, port: int, plan: Plan) -> list[str]:
-    """As rows.load_command."""
+    """As measure.load_command."""
     asked: dict[str, Any] = {
         "mode": row.mode,
         "connections": row.connections,

@@ -1,4 +1,4 @@
--- What wrk measured, as one line of JSON: microseconds, as harness/requests.py reads it.
+-- What wrk measured, as one line of JSON: microseconds, as harness/foreign_loads.py reads it.
 
 function done(summary, latency, requests)
   local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout

@@ -20,8 +20,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 pytest.importorskip("rich")
 
-from harness import page, panels, plots  # noqa: E402
-from harness.rows import Goal, Question, Row  # noqa: E402
+from harness import markdown, panels, plots  # noqa: E402
+from harness.questions import Goal, Question, Row  # noqa: E402
 
 Draw = Callable[[dict[str, Any], Path, Iterable[Any]], list[Path]]
 PEERS = ("c-epoll", "pybuntcp", "uvloop", "asyncio")
@@ -242,7 +242,7 @@ def block(text: str, marker: str) -> list[str]:
 
 
 def test_a_row_is_a_table_with_ours_in_bold(target: Path) -> None:
-    page.fill(target, full(), [])
+    markdown.fill(target, full(), [])
     title, _, heads, rules, *peers = block(target.read_text(), "row a")
     assert title == "**echo, a**"
     assert heads.startswith("| peer | server CPU us/message | user | system | x c-epoll |")
@@ -252,14 +252,14 @@ def test_a_row_is_a_table_with_ours_in_bold(target: Path) -> None:
 
 
 def test_filling_twice_gives_the_same_page(target: Path) -> None:
-    page.fill(target, full(), GOALS)
+    markdown.fill(target, full(), GOALS)
     once = target.read_text()
-    page.fill(target, full(), GOALS)
+    markdown.fill(target, full(), GOALS)
     assert target.read_text() == once
 
 
 def test_words_outside_the_blocks_stay(target: Path) -> None:
-    page.fill(target, full(), [])
+    markdown.fill(target, full(), [])
     text = target.read_text()
     assert text.startswith("# Figures\n\nWords that stay.\n\n<!-- row a -->\n")
     assert text.endswith("<!-- end -->\n\n<!-- another comment -->\nLast words.\n")
@@ -267,7 +267,7 @@ def test_words_outside_the_blocks_stay(target: Path) -> None:
 
 
 def test_every_block_is_filled_without_markup(target: Path) -> None:
-    page.fill(target, full(), GOALS)
+    markdown.fill(target, full(), GOALS)
     text = target.read_text()
     assert "| **pybuntcp** | **uvloop** | 0.67 (0.67..0.67) |" in block(text, "beside a")
     assert "| CPU of ours | 2.00 | 1.00 | missed |" in block(text, "goals")
@@ -283,7 +283,7 @@ def test_rows_of_a_series_stand_side_by_side(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("<!-- series size a b -->\n<!-- end -->\n")
     rows = row("a", 1, 2, 3, size=16), row("b", 10, 30, 20, 40, size=1024)
-    assert page.fill(path, result(*rows), []) == []
+    assert markdown.fill(path, result(*rows), []) == []
     title, _, heads, _, *peers = block(path.read_text(), "series size a b")
     assert title == "**server CPU us/message (x c-epoll)**"
     assert heads == "| size: | 16 | 1,024 |"
@@ -292,13 +292,13 @@ def test_rows_of_a_series_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_rows_that_no_marker_asks_for_are_named(target: Path) -> None:
-    assert page.fill(target, full(), []) == ["b"]
+    assert markdown.fill(target, full(), []) == ["b"]
 
 
 def test_failed_samples_are_named_and_their_peer_stays_in_the_table(target: Path) -> None:
     data = full()
     failed(data["rows"][0], "uvloop")
-    page.fill(target, data, [])
+    markdown.fill(target, data, [])
     text = target.read_text()
     assert any(line.startswith("| uvloop | - |") for line in block(text, "row a"))
     assert any("failed: uvloop" in line and "it did not start" in line for line in block(text, "missing"))
@@ -309,7 +309,7 @@ def test_without_ours_nobody_is_said_to_be_behind(target: Path) -> None:
     data = full()
     for one in data["rows"]:
         del one["samples"]["pybuntcp"]
-    page.fill(target, data, [])
+    markdown.fill(target, data, [])
     assert block(target.read_text(), "behind") == ["pybuntcp was not measured."]
 
 
@@ -328,10 +328,10 @@ def test_without_ours_nobody_is_said_to_be_behind(target: Path) -> None:
 def test_a_page_that_cannot_be_filled_is_named_and_left_alone(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "page.md"
     path.write_text(text)
-    with pytest.raises(page.PageError, match=re.escape(f"{path}: {complaint}")):
-        page.fill(path, full(), [])
+    with pytest.raises(markdown.PageError, match=re.escape(f"{path}: {complaint}")):
+        markdown.fill(path, full(), [])
     assert path.read_text() == text
 
 
 def test_signs_that_mean_something_in_markdown_are_escaped() -> None:
-    assert page.escaped("123* a|b <c>") == r"123\* a\|b \<c>"
+    assert markdown.escaped("123* a|b <c>") == r"123\* a\|b \<c>"

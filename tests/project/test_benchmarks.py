@@ -26,9 +26,10 @@ import run as runner  # noqa: E402
 from harness import report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
 from harness.machine import Cores  # noqa: E402
+from harness.measure import load_command, measure  # noqa: E402
 from harness.peers import LEFT_OUT_WHEN_QUICK, OUR_OWN, all_peers  # noqa: E402
 from harness.processes import Load, Server  # noqa: E402
-from harness.rows import Plan, Row, load_command, measure  # noqa: E402
+from harness.questions import Plan, Row  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("benchmarks")  # they compile into one folder
 ROWS = {row.key: row for question in runner.QUESTIONS.values() for row in question.rows}

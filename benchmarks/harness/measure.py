@@ -1,101 +1,27 @@
-"""One line of a table: what is asked (`Row`), how long (`Plan`), and the ways of measuring it.
+"""The ways of measuring a `Row`, one for each kind of load.
 
 Promises: the server's accounts are read only while nothing is in flight, so the CPU belongs to exactly the messages counted; a fresh server and a fresh load for each sample.
 Memory is the slope between two numbers of open connections, so what a server costs by existing does not count.
-It does not know: who the peers are, how a load speaks TLS (tls.py), what is done with a sample.
+It does not know: what is asked and why (questions.py), how a load speaks TLS (tls.py), what is done with a sample.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads, read_wakeups
 from harness.build import compile_program
-from harness.machine import Cores
-from harness.peers import ASKED, LIMIT, Peer
+from harness.foreign_loads import redis_benchmark, wrk
+from harness.peers import Peer
 from harness.processes import Load, MeasurementError, Server
-from harness.requests import redis_benchmark, wrk
+from harness.questions import Plan, Row, Sample
 from harness.tls import flood_command, options, tls_command
 
-Sample = dict[str, Any]
-Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
 LOAD_MODES = {"wakeups": "idle", "upload": "echo", "download": "echo"}  # where the load has another word
 IDLE_TIMES = 2.5  # an idle server is watched for that many windows
 REQUESTS_A_SECOND = 60_000  # about what one connection after the other asks; makes a sample last as long as others
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
-    `upload` and `download` are the load's `echo` with a reply of another length; `handshake` is of the load that speaks TLS; `http` is asked by wrk."""
-
-    key: str
-    title: str
-    mode: str = "echo"
-    connections: int = 50
-    size: int = 100
-    depth: int = 1
-    base: int = 0
-    touch: bool = False
-    threads: int = 0  # loops of the server; 0 = one, in its main thread
-    command: str = ""  # of redis-benchmark
-    among: str = ""  # who is asked: the peers with this mode; "" = those with the load's
-    against: str = LIMIT  # the peer all ratios are to
-    beside: tuple[tuple[str, str], ...] = ()  # a second ratio: (peer, to which)
-    unit: str = "message"  # what is counted
-    tls: str = ""  # the version, "1.2" or "1.3"; "" = none
-    pieces: bool = False  # over TLS: the server answers with fifty writes of 20 bytes
-    resume: bool = False  # each connection resumes the session of the one before it
-    reply: int = 0  # bytes of a reply; 0 = as many as were sent
-    stalled: int = 0  # fan-out: subscribers beside `connections` that never read
-    rate: float = 0  # `fixed`: messages a second
-    flood: int = 0  # so many clients do nothing but handshakes meanwhile
-
-    @property
-    def server_mode(self) -> str:
-        if self.tls:
-            return "tls-fifty" if self.pieces else "tls"
-        if self.threads or self.among:
-            return self.among or "threads"
-        return self.mode if self.mode in ASKED else "echo"
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure this project holds itself to. `value` returns None when it was not measured."""
-
-    text: str
-    value: Callable[[Medians], float | None]
-    at_most: float
-
-
-@dataclass(frozen=True)
-class Question:
-    """A file bench_<name>.py: rows, what their figures mean, and goals."""
-
-    name: str
-    about: str
-    rows: tuple[Row, ...]
-    quick: tuple[Row, ...]
-    goals: tuple[Goal, ...] = field(default=())
-    series: str = ""  # what grows from row to row, as `Row` calls it: then the plot is a curve
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and where."""
-
-    rounds: int
-    warmup: float
-    seconds: float
-    cores: Cores
-    libssl: str = ""  # for the load that speaks TLS
-    suite: str | None = None  # of TLS 1.3, the only one that load offers; None = all of OpenSSL's, in its order
 
 
 def load_command(row: Row, port: int, plan: Plan) -> list[str]:

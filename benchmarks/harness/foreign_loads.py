@@ -17,7 +17,7 @@ from harness.machine import on_core
 from harness.processes import MeasurementError
 
 if TYPE_CHECKING:
-    from harness.rows import Row
+    from harness.questions import Row
 
 BOUND_SECONDS = 120.0
 BUSY_ABOVE = 0.95

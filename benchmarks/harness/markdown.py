@@ -24,8 +24,8 @@ from rich.text import Text
 
 from harness import report
 from harness.peers import OUR_OWN, OURS
+from harness.questions import Goal
 from harness.report import Result
-from harness.rows import Goal
 
 MARKER = re.compile(r"<!-- (?:(row|beside) (\S+)|(series) (\w+(?: \S+)+)|(goals|behind|missing|machine|tls)) -->")
 END = "<!-- end -->"
