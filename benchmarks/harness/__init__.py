@@ -11,4 +11,5 @@ tls         the certificate, the load that speaks TLS, what servers pick
 measure     the ways of measuring a row
 report      medians, tables, and what is said in words
 markdown    a Markdown page, filled from a result file
+plots       pictures of a result file
 """

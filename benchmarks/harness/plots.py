@@ -1,10 +1,10 @@
-"""Pictures of a result file: one for each question, as PNG and as SVG; bars for rows that stand alone, lines where rows form a series over one parameter.
+"""Pictures of a result file, an SVG for each question: bars for rows that stand alone, curves where rows form a series.
 
-Theory: a picture is a column of panels (panels.py), laid out in inches from the top, so that a bar is as thick with three peers as with twenty; above them what colours and marks
-mean, as far as they occur; below them the machine, the day, the commit and the rounds, so that a picture that is passed on alone still says where it is from.
+Every bar and point is the median of the rounds, and a thin line goes from the smallest to the largest of them. Below a
+picture stand the machine, the day and the commit, so that one that is passed on alone still says where it is from.
 
-Promises: works from the result alone; the same result gives the same SVG; a question without rows in the result has no picture. Without matplotlib nothing is drawn (`can_draw`).
-It does not know: what is in a panel, how a figure was measured.
+Promises: works from the result alone; the same result gives the same SVG; a question without figures has no picture.
+Without matplotlib nothing is drawn (`can_draw`). It does not know how a figure was measured.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ import importlib.util
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.markdown import computer, source
-from harness.panels import DASHES, LATENCIES, SHADES, Panel, RowData, kind_of, panels_of
-from harness.peers import LIMIT, OUR_OWN, OURS
+from harness.peers import LIMIT, OUR_OWN, OURS, is_limit
 from harness.questions import Question
-from harness.report import Result
+from harness.report import Result, ratios, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, DPI = 9.0, 110  # inches
+RowData = dict[str, Any]  # a row of the result file
+
+FIGURES = {  # by the row's mode; else the server's CPU
+    "idle": ("private_bytes", "private bytes a connection"),
+    "wakeups": ("idle_cpu_ms", "server CPU while idle, ms"),
+    "fixed": ("p99_us", "p99 latency, us"),
+}
+COLORS = {"ours": "#0072b2", "limit": "#999999", "other": "#e69f00"}  # apart for colour-blind readers, too
+KEY = "blue: ours; grey: bare C, the least that the work can cost; orange: others"
+CURVES = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b3294", "#8c6d31", "#a0a000")
+MARKERS = "sohD^vPX*<>"
+CUT = 4.0  # a bar is cut at so many times the median of all bars
 SETTINGS = {
     "svg.hashsalt": OURS,
     "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    "font.size": 8,
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
 }
-
-# --- files ---
 
 
 def can_draw() -> bool:
@@ -48,110 +51,143 @@ def can_draw() -> bool:
 
 
 def draw(result: Result, folder: Path, questions: Iterable[Question]) -> list[Path]:
-    """The files drawn: none without matplotlib, none for a question that the result does not answer."""
-    try:
-        from matplotlib import rc_context
-    except ImportError:
+    """The files drawn: none without matplotlib."""
+    if not can_draw():
         return []
+    from matplotlib import rc_context
+
+    folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with rc_context(SETTINGS):
         for question in questions:
-            if panels := list(panels_of(rows_of(result, question), getattr(question, "series", ""))):
-                paths += save(picture(result, question, panels), folder / question.name)
+            if groups := groups_of(rows_of(result, question), question.series):
+                paths.append(folder / f"{question.name}.svg")
+                picture(result, question, groups).savefig(paths[-1], metadata={"Date": None, "Creator": None})
     return paths
 
 
 def rows_of(result: Result, question: Question) -> list[RowData]:
-    """The question's, of which there is at least one figure or failure."""
+    """The question's, of which there is at least one figure."""
     keys = {row.key for row in (*question.rows, *question.quick)}
-    return [row for row in result["rows"] if row["key"] in keys and any(row["samples"].values())]
+    return [row for row in result["rows"] if row["key"] in keys and medians(row)]
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "svg"))
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return [png, svg]
+def groups_of(rows: list[RowData], series: str) -> list[list[RowData]]:
+    """Rows that differ only in the series' parameter, and in who was asked, are one group; others each its own."""
+    found: dict[str, list[RowData]] = {}
+    for row in rows:
+        alike = repr([v for k, v in sorted(row.items()) if k not in ("key", "title", "samples", "among", series)])
+        found.setdefault(alike if series in row else row["key"], []).append(row)
+    return [sorted(group, key=lambda row: row.get(series, 0)) for group in found.values()]
 
 
-# --- a picture ---
-
-
-def picture(result: Result, question: Question, panels: list[Panel]) -> Figure:
-    """Title, key, panels and footer, from the top down."""
+def picture(result: Result, question: Question, groups: list[list[RowData]]) -> Figure:
     from matplotlib.figure import Figure
 
-    title = textwrap.wrap(f"{question.name}: {question.about}", 100)
-    notes = footer(result, panels)
-    top, between = 0.45 + 0.2 * len(title), 0.88
-    height = top + sum(panel.height + between for panel in panels) + 0.16 * len(notes) + 0.1
-    figure = Figure(figsize=(WIDTH, height))
-    figure.text(0.15 / WIDTH, 1 - 0.12 / height, "\n".join(title), va="top", weight="bold", fontsize=11)
-    add_key(figure, panels, 1 - (0.12 + 0.2 * len(title)) / height)
-    left = 0.25 + 0.078 * max(len(name) for panel in panels for name in panel.labels)
-    down = top
-    for panel in panels:
-        down += 0.3 + panel.height
-        box = (left / WIDTH, 1 - down / height, (WIDTH - left - panel.right) / WIDTH, panel.height / height)
-        add_panel(figure.add_axes(box), panel)
-        down += between - 0.3
-    figure.text(0.15 / WIDTH, 0.08 / height, "\n".join(notes), va="bottom", fontsize=7.5, color="#555555")
+    heights = [3.6 if len(group) > 1 else 0.6 + 0.2 * len(group[0]["samples"]) for group in groups]
+    figure = Figure(figsize=(9, sum(heights) + 1.1), layout="constrained")
+    every = figure.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, group in zip(every, groups, strict=True):
+        if len(group) > 1:
+            draw_curves(axes, group, question.series)
+        else:
+            draw_bars(axes, group[0])
+    figure.suptitle("\n".join(textwrap.wrap(f"{question.name}: {question.about}", 100)), weight="bold")
+    figure.supxlabel("\n".join(footer(result, groups)), x=0.01, ha="left", fontsize=7, color="#555555")
     return figure
 
 
-def add_panel(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title)
-    if panel.kind != "lines":
-        axes.set_ylim(len(panel.labels) - 0.45, -0.55)
-        axes.set_yticks(range(len(panel.labels)), panel.labels)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(True, axis="x")
-        for tick, name in zip(axes.get_yticklabels(), panel.labels, strict=True):
-            tick.set_weight("bold" if name.rstrip("!") in OUR_OWN else "normal")
-    panel.draw(axes)
+def draw_bars(axes: Axes, row: RowData) -> None:
+    """A peer a bar, its figure beside it. A peer without a figure has no bar, and its reason is in the tables."""
+    middles, against = medians(row), row["samples"].get(row.get("against", LIMIT), [])
+    largest = {peer: max(values(samples, figure_of(row)), default=0) for peer, samples in row["samples"].items()}
+    edge = min(max(largest.values()), CUT * median(middles.values()))
+    for place, (peer, samples) in enumerate(row["samples"].items()):
+        weight = "bold" if peer in OUR_OWN else "normal"
+        axes.text(-0.01, place, peer, ha="right", va="center", weight=weight, transform=axes.get_yaxis_transform())
+        words = "no figure"
+        if peer in middles:
+            times = ratios(samples, against)
+            words = short(middles[peer]) + (f"  {median(times):.2f} x" if times else "")
+            axes.barh(place, middles[peer], xerr=spread(row, peer), color=COLORS[kind_of(peer)], ecolor="black")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axes.annotate(
+            words,
+            (min(largest[peer], edge), place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            weight=weight,
+            bbox=box,
+        )
+    axes.set(title=row["title"], xlabel=unit_of(row), xlim=(0, edge * 1.2 or 1), yticks=[])
+    axes.set_ylim(len(row["samples"]) - 0.4, -0.6)
+    axes.grid(axis="x")
 
 
-def add_key(figure: Figure, panels: list[Panel], height: float) -> None:
-    """What colours and marks mean, as far as the panels have them."""
-    from matplotlib.legend_handler import HandlerTuple
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+def draw_curves(axes: Axes, rows: list[RowData], series: str) -> None:
+    """A peer a curve, if there is more than one point of it."""
+    from matplotlib.ticker import LogLocator
 
-    kinds = {panel.kind for panel in panels}
-    groups = {kind_of(name.rstrip("!")) for panel in panels if panel.kind != "lines" for name in panel.labels}
-    names = {k: name for k, name in (("ours", OURS), ("other", "others"), ("limit", LIMIT)) if k in groups}
-    entries: dict[str, Any] = {name: tuple(Patch(color=s) for s in SHADES[kind]) for kind, name in names.items()}
-    if "cpu" in kinds:
-        user, system = (tuple(Patch(color=SHADES[kind][shade]) for kind in names) for shade in (0, 1))
-        measures = " or ".join(sorted({panel.against for panel in panels if panel.against}))
-        line = Line2D([], [], color="#444444", linewidth=0.8, linestyle=DASHES)
-        entries |= {"user": user, "system": system, f"1 x: {measures}": line}
-    if "latency" in kinds:
-        entries |= {name: Line2D([], [], color="#555555", marker=m, linestyle="") for _, m, name in LATENCIES}
-    entries["smallest..largest"] = Patch(color="#bbbbbb") if kinds == {"lines"} else Line2D([], [], color="#555555")
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="upper left",
-        bbox_to_anchor=(0.07 / WIDTH, height),
-        ncols=len(entries),
-        frameon=False,
-        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
-        fontsize=8,
-        columnspacing=1.4,
-        handletextpad=0.5,
-    )
+    for number, peer in enumerate(dict.fromkeys(peer for row in rows for peer in row["samples"])):
+        asked = [row for row in rows if peer in medians(row)]
+        kind = kind_of(peer)
+        if len(asked) > 1:
+            axes.errorbar(
+                [row[series] for row in asked],
+                [medians(row)[peer] for row in asked],
+                [[spread(row, peer)[side][0] for row in asked] for side in (0, 1)],
+                label=peer,
+                color=CURVES[number % len(CURVES)] if kind == "other" else COLORS[kind],
+                marker=MARKERS[number % len(MARKERS)],
+                linewidth=2.4 if peer == OURS else 1.2,
+                linestyle="solid" if kind == "other" or peer == OURS else "dashed",
+            )
+    axes.set(title=f"against {series}", xlabel=series, ylabel=unit_of(rows[0]), xscale="log", yscale="log")
+    axes.set_xticks([row[series] for row in rows], [f"{row[series]:,}" for row in rows])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=30))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.minorticks_off()
+    axes.grid()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False)
 
 
-def footer(result: Result, panels: list[Panel]) -> list[str]:
+def footer(result: Result, groups: list[list[RowData]]) -> list[str]:
     plan = result["plan"]
-    run = f"medians of {plan['rounds']} interleaved rounds of {plan['seconds']} s; {result['cores']['words']}"
-    lines = [
-        f"{computer(result)}; kernel {result['machine']['kernel']}",
-        f"{result['finished'][:10]}, {source(result)}; {run}",
-    ]
-    lines += dict.fromkeys(note for panel in panels for note in panel.notes)
-    if absent := [name for name, peer in result["peers"].items() if peer["missing"]]:
-        lines += textwrap.wrap("missing: " + ", ".join(absent), 130)
-    return lines
+    key = [KEY] if any(len(group) == 1 for group in groups) else []
+    run = f"medians of {plan['rounds']} interleaved rounds of {plan['seconds']} s, smallest..largest; {result['cores']['words']}"
+    machine = f"{computer(result)}; kernel {result['machine']['kernel']}"
+    missing = ", ".join(name for name, peer in result["peers"].items() if peer["missing"])
+    lines = [*key, machine, f"{result['finished'][:10]}, {source(result)}; {run}"]
+    return lines + (textwrap.wrap(f"missing: {missing}", 150) if missing else [])
+
+
+# --- figures and words ---
+
+
+def kind_of(peer: str) -> str:
+    return "ours" if peer in OUR_OWN else "limit" if is_limit(peer) else "other"
+
+
+def figure_of(row: RowData) -> str:
+    return FIGURES.get(row["mode"], ("cpu_us", ""))[0]
+
+
+def unit_of(row: RowData) -> str:
+    return FIGURES.get(row["mode"], ("", f"server CPU, us a {row.get('unit', 'message')}"))[1]
+
+
+def medians(row: RowData) -> dict[str, float]:
+    figure = figure_of(row)
+    return {peer: median(found) for peer, samples in row["samples"].items() if (found := values(samples, figure))}
+
+
+def spread(row: RowData, peer: str) -> list[list[float]]:
+    """How far the smallest and the largest round are from the median."""
+    found = values(row["samples"][peer], figure_of(row))
+    return [[median(found) - min(found)], [max(found) - median(found)]]
+
+
+def short(value: float) -> str:
+    """Three figures that count."""
+    return f"{value:,.{0 if value == 0 or value >= 100 else 1 if value >= 10 else 2}f}"
