@@ -18,7 +18,7 @@ from .tls.options import TLSOption
 from .tls.reader import read_tls, read_upgrade
 
 if TYPE_CHECKING:
-    import asyncio  # a program without asyncio does not import it
+    import asyncio  # for the type checker alone: a program without asyncio does not import it
 
 Result = TypeVar("Result")
 
@@ -54,21 +54,21 @@ def listen(
 ) -> _core.Listener:
     """Listen for stream connections; all of them share one set of handlers.
 
-    socket: the handlers, see `Handlers`. Where: `hostname` with `port` (0 picks one, told by
-    `listener.port`; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
-    it abstract), or `fd`, a listening descriptor, which is adopted: closed by us, and not inherited by programs that
-    this one starts.
+    socket: the handlers, see `Handlers`. Where: `hostname` with `port` (0 picks a free one, which
+    `listener.port` returns; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
+    it abstract), or `fd`, a listening descriptor, which the listener adopts: it closes it, and child programs do not
+    inherit it.
 
-    data: what `socket.data` of every accepted socket starts with, by reference.
+    data: the first value of `socket.data` of every accepted socket, by reference.
     tls: `TLSOptions`, a mapping with the same keys, or an `ssl.SSLContext`; None = plain.
     exclusive, reuse_port: share the port with other listeners (SO_REUSEPORT) or, the default,
     do not. allow_half_open: stay writable after the peer's end. pause_on_connect: open paused.
     backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
     idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
     unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
-    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses there. unlink:
+    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses at this number. unlink:
     remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
-    for who hands the socket over.
+    for a program that hands the socket over to another.
 
     Errors: TypeError or ValueError naming a wrong option, before any I/O; OSError with
     `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror` for a name.
@@ -120,16 +120,16 @@ def connect(
     local_address: str | None = None,
     local_port: int = 0,
 ) -> _core.Connecting:
-    """Connect; starts at once, and gives a `Connecting` to await, ask or cancel.
+    """Connect; starts at once, and returns a `Connecting` to await, ask or cancel.
 
     All addresses of a name are tried (happy eyeballs); `localhost` reaches whichever family
-    listens; a name that is not ASCII needs the extra `pybuntcp[idna]`. Then `open(socket)`, or `connect_error(socket, error)` once, from the loop, never
-    before this call has returned.
+    listens; a name that is not ASCII needs the extra `pybuntcp[idna]`. Then the loop calls `open(socket)`, or
+    `connect_error(socket, error)`, once, and never before this call has returned.
 
     socket: the handlers; None opens paused. timeout: seconds for name and connection together;
     None = for ever. local_address (an IP literal), local_port: where to connect from. fd: a
-    connected descriptor, which is adopted. tls: as in `listen`; True or {} = all defaults: the
-    peer's certificate must be good, and for `hostname`. The others as in `listen`.
+    connected descriptor, which the socket adopts. tls: as in `listen`; True or {} = all defaults: the
+    peer's certificate must be valid, and for `hostname`. The others as in `listen`.
 
     Errors at the call: TypeError or ValueError naming a wrong option. Everything else is an
     outcome: OSError with `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror`;
@@ -161,11 +161,11 @@ def connect(
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A stock asyncio event loop that serves our sockets with no detour.
+    """A stock asyncio event loop that serves our sockets directly.
 
-    It is `asyncio.SelectorEventLoop` on a selector that is our libuv loop:
-    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. In any other
-    asyncio loop `listen` and `connect` work as well; this one costs least.
+    It is an `asyncio.SelectorEventLoop` whose selector is our libuv loop:
+    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. `listen` and
+    `connect` work in any other asyncio loop as well; this one costs least.
     """
     return _core.new_event_loop()
 
@@ -174,7 +174,7 @@ def tls_engine_info() -> dict[str, Any]:
     """Which engine secures connections: `{"engine", "reason", "openssl"}`.
 
     engine: "borrowed", which works on OpenSSL's connection itself, or "stdlib", the slower fallback
-    on `ssl.SSLObject`; reason: why it is the fallback, else None. openssl: the version, which is that
+    on `ssl.SSLObject`. reason: why the fallback is used, else None. openssl: the version, which is that
     of the `ssl` module. `PYBUNTCP_TLS_ENGINE=stdlib` in the environment chooses the fallback.
     """
     from . import _tls
@@ -190,10 +190,10 @@ def run(main: Any = None, /, *, debug: bool | None = None) -> Any:
     """Turn this thread's loop until no referenced handle is left; or run a coroutine.
 
     Listeners, sockets and connection attempts are referenced unless `unref()` was called.
-    Ctrl-C raises KeyboardInterrupt here, also while the loop is idle; so does what a handler
-    raises of KeyboardInterrupt and SystemExit. It may be called again afterwards.
+    Ctrl-C raises KeyboardInterrupt here, also while the loop is idle; a KeyboardInterrupt or
+    SystemExit that a handler raises is raised here, too. `run` may be called again afterwards.
 
-    main: a coroutine, which is run as `asyncio.run` does, on the loop of `new_event_loop`; its
+    main: a coroutine, which runs as under `asyncio.run`, on a loop of `new_event_loop`; its
     result is returned. debug: asyncio's debug mode.
 
     Errors: RuntimeError inside a handler, or where an asyncio loop runs.

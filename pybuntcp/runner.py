@@ -13,7 +13,7 @@ from . import _core
 
 
 def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
-    """Run `main` to its end on a new native loop, which is closed afterwards; its result."""
+    """Run `main` to its end on a new native loop, which is closed afterwards. Returns its result."""
     import asyncio
 
     if asyncio._get_running_loop() is not None:
@@ -29,7 +29,7 @@ def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
 
 
 def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
-    """What `asyncio.run` does on Python 3.10, where it takes no loop."""
+    """As `asyncio.run` of Python 3.10, which cannot be given a loop."""
     import asyncio
 
     if not asyncio.iscoroutine(main):
@@ -52,7 +52,7 @@ def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> An
 
 
 def cancel_tasks(loop: Any) -> None:
-    """Cancel what still runs and let it end; what it raises is the loop's exception handler's."""
+    """Cancel the tasks that still run and wait for them. Their exceptions go to the loop's exception handler."""
     import asyncio
 
     tasks = asyncio.all_tasks(loop)

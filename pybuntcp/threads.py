@@ -3,13 +3,13 @@
 Owns `listen_threads`: N threads, each with a loop and a listener of its own on the same port
 (SO_REUSEPORT); the kernel deals the connections out, and each is served by one thread to its end.
 
-A thread is told to stop over a socket pair, whose far end its loop watches like any other
+A thread gets its commands over a socket pair, whose far end its loop watches like any other
 connection. Nothing else is shared between the loops but the handlers.
 
-Promises: all of them listen, or none; `wait` gives up for Ctrl-C only after all have stopped. In a forked child
-there are no such threads: what it says to them, or to itself when it ends, does not reach the parent's.
-Does not know: what the handlers do. Beside one another they run only where they do not hold the GIL: in slots
-(see docs/cython.md), or on a free-threaded interpreter.
+Promises: all of them listen, or none; after Ctrl-C `wait` returns only when all have stopped. A forked child has none
+of these threads: a command that it sends does not reach those of its parent.
+Does not know: what the handlers do. Handlers run in parallel only where they do not hold the GIL: in slots (see
+docs/cython.md), or on a free-threaded interpreter.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ THREADS_MAX = 1024
 class ListenerThreads:
     """Listeners on one port, each in a thread of its own; made by `listen_threads`.
 
-    `with threads:` is `stop(True)` and `wait()` on exit: a program that leaves without has threads that keep it
-    from ending. All of it may be used from any thread.
+    `with threads:` calls `stop(True)` and `wait()` on exit; a program that never calls `stop` does not end, because
+    the threads go on. All methods may be called from any thread.
     """
 
     _workers: list[_Worker]
@@ -72,7 +72,7 @@ class ListenerThreads:
             worker.command(CLOSE if close_active_connections else STOP)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until every thread has ended, for at most `timeout` seconds; have they?
+        """Wait until every thread has ended, for at most `timeout` seconds. Returns whether they have.
 
         Ctrl-C here, or a handler's KeyboardInterrupt or SystemExit in any thread, stops them all, open sockets
         included, and is raised when they have ended. In a forked child, which has none of them: True, at once.
@@ -104,12 +104,12 @@ class ListenerThreads:
 
 
 class _Worker:
-    """One thread, its listener, and the near end of the socket pair that it takes commands from."""
+    """One thread, its listener, and the near end of the socket pair over which it gets commands."""
 
     listener: _core.Listener
     listening = False
     failure: BaseException | None = None
-    _process: int  # a forked child holds a copy of the pipe, and of locks that nobody there will release
+    _process: int  # the one that started it: a forked child has copies of the pipe, and of locks that nobody releases
 
     def __init__(self, number: int, ended: Callable[[_Worker], None]) -> None:
         self.control, self._far = socket.socketpair()
@@ -121,7 +121,7 @@ class _Worker:
         self._started = threading.Event()
 
     def start(self, options: dict[str, Any], setup: Callable[[_core.Listener], object] | None) -> None:
-        """Listen in the thread; raises what that raised."""
+        """Listen in the thread. An exception of that is raised here."""
         self._options, self._setup = options, setup
         self.thread.start()
         self._started.wait()
@@ -130,7 +130,7 @@ class _Worker:
             raise self.failure
 
     def command(self, what: bytes) -> None:
-        """Told twice is told once: a full pipe holds enough commands."""
+        """A command may be lost when the pipe is full: then it holds enough of them already."""
         if os.getpid() != self._process:
             return
         with self._lock, contextlib.suppress(OSError):
@@ -161,7 +161,7 @@ class _Worker:
         self.listener.stop(CLOSE in commands)
 
     def _leave(self) -> None:
-        """The loop goes with the thread."""
+        """The thread ends, and its loop with it."""
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -179,16 +179,17 @@ def listen_threads(
 ) -> ListenerThreads:
     """Listen on one port with `count` threads, each with a loop of its own; they serve at once.
 
-    count: None = the cores this process may use, or what PYTHON_CPU_COUNT or `-X cpu_count` say. setup: called in each thread with its `Listener` before anything is
-    accepted, to `reload` it with handlers, or give it `data`, of its own. The others are `listen`'s; `reuse_port` is
-    implied, and `unix`, `fd` and `exclusive` do not go with it. A `port` of 0 is picked once, for all.
+    count: None = the number of cores this process may use, or that of PYTHON_CPU_COUNT or `-X cpu_count`. setup: called
+    in each thread with its `Listener` before anything is accepted, to `reload` it with handlers, or give it `data`, of
+    its own. The others are `listen`'s; `reuse_port` is implied, and `unix`, `fd` and `exclusive` do not go with it. A
+    `port` of 0 is picked once, for all.
 
-    The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and
-    there it stays. Handlers are shared by all threads: what they share beyond that is theirs to lock.
+    The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and it
+    stays there. All threads share the handlers; locking whatever else they share is up to the handlers.
 
-    Errors: as `listen`, and what `setup` raises; then no thread is left. RuntimeError where gevent or eventlet has put
-    greenlets in the place of threads: each would wait for the first for ever. Source: SO_REUSEPORT in socket(7); one process
-    for each core in Bun.
+    Errors: as `listen`, and those of `setup`; then no thread is left. RuntimeError where gevent or eventlet has
+    replaced threads by greenlets: each would wait for the first for ever. Source: SO_REUSEPORT in socket(7); one
+    process for each core in Bun.
     """
     refused = [name for name in ("unix", "fd", "exclusive") if options.get(name)]
     if refused:
@@ -227,22 +228,24 @@ def _start(count: int, options: dict[str, Any], setup: Callable[[_core.Listener]
                 worker.thread.join()
         raise
     if any(worker.failure is not None for worker in threads._workers):
-        threads.stop(True)  # one that failed while others started has told only those that were there
+        threads.stop(True)  # a thread that failed early has stopped only those that had started by then
     return threads
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on; or how many it was told to use, as of Python 3.13 (here, of every Python)."""
+    """The number of cores to use: a setting, as Python 3.13 reads it, or else the cores this process may run on."""
     if sys.version_info >= (3, 13):
         return min(os.process_cpu_count() or 1, THREADS_MAX)
-    told = sys._xoptions.get("cpu_count") or (not sys.flags.ignore_environment and os.environ.get("PYTHON_CPU_COUNT"))
-    if isinstance(told, str) and told.isascii() and told.isdigit() and int(told) > 0:
-        return min(int(told), THREADS_MAX)
+    setting = sys._xoptions.get("cpu_count") or (
+        not sys.flags.ignore_environment and os.environ.get("PYTHON_CPU_COUNT")
+    )
+    if isinstance(setting, str) and setting.isascii() and setting.isdigit() and int(setting) > 0:
+        return min(int(setting), THREADS_MAX)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_greenlets() -> None:
-    """RuntimeError if what `threading` makes are no threads of the system. Who has patched nothing is not asked."""
+    """RuntimeError if `threading` makes greenlets. Neither package is imported here."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_module_patched("threading"):
         by = "gevent's monkey patch (gevent.monkey.patch_all, patch_thread)"
