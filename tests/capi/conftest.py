@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
 
-import support_capi
+from support import packages
 
 HERE = Path(__file__).parent
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config, items):
 def built(tmp_path_factory):
     """Where `outside` is installed, and where it was built: (target, source)."""
     target, scratch = tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("outside-build")
-    support_capi.install(HERE / "outside", target, scratch)
+    packages.install(HERE / "outside", target, scratch)
     return target, scratch / "outside"
 
 

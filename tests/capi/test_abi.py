@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import support_capi
+from support import packages
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ def newer_core(newer_source, tmp_path_factory):
         pytest.skip("building pybuntcp needs ninja")
     target = tmp_path_factory.mktemp("newer-core")
     quickly = ("--config-settings=cmake.define.PYBUNTCP_LTO=OFF", "--config-settings=cmake.build-type=Debug")
-    support_capi.install_in_place(newer_source, target, *quickly)
+    packages.install_in_place(newer_source, target, *quickly)
     return target
 
 
@@ -93,7 +93,7 @@ def newer_core(newer_source, tmp_path_factory):
 def newer_outside(newer_source, tmp_path_factory):
     """The outside package, built against the newer declarations."""
     target, scratch = tmp_path_factory.mktemp("newer-outside"), tmp_path_factory.mktemp("newer-outside-build")
-    support_capi.install(HERE / "outside", target, scratch, declarations=newer_source)
+    packages.install(HERE / "outside", target, scratch, declarations=newer_source)
     return target
 
 

@@ -18,9 +18,8 @@ import threading
 from importlib import resources
 
 import pytest
-import support_capi
-from support import TIMEOUT, pattern, unread_bytes, wait_for
-from support_docs import DOCS, blocks_of, run
+from support import TIMEOUT, packages, pattern, unread_bytes, wait_for
+from support.documents import DOCS, blocks_of, run
 
 import pybuntcp
 
@@ -79,7 +78,7 @@ def build(make, package, prepare=lambda folder: None):
     source, target, scratch = (make(f"{package}-{what}") for what in ("source", "target", "scratch"))
     lay_out(source / package, package)
     prepare(source / package)
-    support_capi.install(source / package, target, scratch)
+    packages.install(source / package, target, scratch)
     return target, scratch / package
 
 

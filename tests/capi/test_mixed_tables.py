@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 from capi_slots import Slots
-from support import Recorder, accepted
-from support_more import bound_not_listening, unraisable
+from support import Recorder, accepted, unraisable
+from support.addresses import bound_not_listening
 
 import pybuntcp
 

@@ -10,8 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import support_capi
-from support_more import Program, dialled
+from support import packages
+from support.addresses import dialled
+from support.programs import Program
 
 HERE = Path(__file__).parent
 FOREIGN = re.compile(rb"\buv\.h\b|\buv_\w+|\bopenssl\b|\bSSL_\w+", re.IGNORECASE)
@@ -32,7 +33,7 @@ def installed(request, tmp_path):
     """Where the package is, built with each of the two."""
     if request.param == "setuptools":
         return request.getfixturevalue("built")[0]
-    support_capi.install(HERE / "outside_cmake", tmp_path / "target", tmp_path, source=HERE / "outside" / "outside")
+    packages.install(HERE / "outside_cmake", tmp_path / "target", tmp_path, source=HERE / "outside" / "outside")
     return tmp_path / "target"
 
 

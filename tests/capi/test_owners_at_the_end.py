@@ -8,7 +8,8 @@ import weakref
 import pytest
 from capi_slots import Slots
 from support import Peer, Recorder
-from support_more import dialled, in_thread
+from support.addresses import dialled
+from support.threads import in_thread
 
 import pybuntcp
 

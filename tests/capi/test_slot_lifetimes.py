@@ -8,7 +8,9 @@ import os
 import pytest
 from capi_slots import Slots, settle_until
 from support import Peer, run_loop
-from support_more import Program, dialled, in_thread
+from support.addresses import dialled
+from support.programs import Program
+from support.threads import in_thread
 
 import pybuntcp
 

@@ -7,8 +7,8 @@ import socket as stdlib
 
 import pytest
 from capi_slots import Slots
-from support import accepted, connected, raw, sides
-from support_more import linux_only, needs_ipv6
+from support import accepted, connected, linux_only, raw, sides
+from support.addresses import needs_ipv6
 
 import pybuntcp
 

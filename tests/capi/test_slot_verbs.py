@@ -7,7 +7,7 @@ import math
 import pytest
 from capi_slots import Slots
 from support import Recorder, accepted, connected
-from support_more import bound_not_listening
+from support.addresses import bound_not_listening
 
 import pybuntcp
 from pybuntcp import ReadyState

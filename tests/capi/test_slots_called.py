@@ -8,7 +8,7 @@ import socket as stdlib
 import pytest
 from capi_slots import Slots
 from support import Feed, accepted, finish_and_wait, pattern, reset_and_wait, shrink_send_buffer, sides
-from support_more import black_hole, bound_not_listening, port_of
+from support.addresses import black_hole, bound_not_listening, port_of
 
 import pybuntcp
 

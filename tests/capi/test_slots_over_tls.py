@@ -11,8 +11,8 @@ import importlib
 import pytest
 from capi_slots import Slots
 from support import pattern
-from support_tls import SERVER_TLS
-from support_tls_peer import HANDSHAKE, KEY_UPDATE, Sealer, client_context, dialling, keylog, tls_accepted
+from support.tls import SERVER_TLS
+from support.tls_peer import HANDSHAKE, KEY_UPDATE_REQUESTED, Sealer, client_context, dialling, keylog, tls_accepted
 
 PLACES = ["its own slot", "another's slot", "outside run()"]
 
@@ -75,13 +75,13 @@ def test_a_close_with_the_gil_released_waits_for_the_rest_of_the_peers_message(l
     with keylog(context) as keys:
         handle, peer = tls_accepted(loop, tcp, slots, context)
         sealer = Sealer(peer, keys)
-    peer.send(sealer.seal(b"x") + sealer.seal(KEY_UPDATE[:4], HANDSHAKE))
+    peer.send(sealer.seal(b"x") + sealer.seal(KEY_UPDATE_REQUESTED[:4], HANDSHAKE))
     loop.run_until(lambda: slots.count("data"))
     handle.write(b"last words")
     assert released.without_the_gil(handle, "close") == 0
     loop.settle()
     assert slots.names() == ["open", "handshake", "data"]
-    peer.send(sealer.seal(KEY_UPDATE[4:], HANDSHAKE))
+    peer.send(sealer.seal(KEY_UPDATE_REQUESTED[4:], HANDSHAKE))
     sealer.update_keys()
     assert loop.wait(peer.read_to_end()) == (b"last words", "close_notify")
     loop.run()

@@ -6,8 +6,9 @@ import gc
 
 import pytest
 from capi_slots import Slots
-from support import Peer, Recorder, accepted, sides
-from support_more import dialled, in_thread, unraisable
+from support import Peer, Recorder, accepted, sides, unraisable
+from support.addresses import dialled
+from support.threads import in_thread
 
 import pybuntcp
 

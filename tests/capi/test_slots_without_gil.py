@@ -16,7 +16,8 @@ import time
 
 import pytest
 from support import TIMEOUT, Peer, run_loop, wait_for
-from support_more import Program, dialled
+from support.addresses import dialled
+from support.programs import Program
 
 import pybuntcp
 

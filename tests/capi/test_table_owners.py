@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 from capi_slots import Slots
-from support_more import black_hole, bound_not_listening, port_of
+from support.addresses import black_hole, bound_not_listening, port_of
 
 import pybuntcp
 

@@ -9,8 +9,8 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
 pytest.register_assert_rewrite("programs", "redis_traffic")
 
-import support_capi  # noqa: E402
 from programs import EXAMPLES, HOST, output_of, redis_server, tool  # noqa: E402
+from support import packages  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,7 +25,7 @@ def _sigint_is_heard():
 def cython_redis(tmp_path_factory):
     """The folder that examples/cython_redis is installed in; beside it, the one it was built in."""
     folder = tmp_path_factory.mktemp("cython-redis")
-    support_capi.install(EXAMPLES / "cython_redis", folder / "installed", folder)
+    packages.install(EXAMPLES / "cython_redis", folder / "installed", folder)
     return folder / "installed"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from support import TIMEOUT
-from support_programs import HOST, end_family, free_port, installed, tool
+from support.programs import HOST, end_family, free_port, installed, tool
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MEGABYTE = 1 << 20
@@ -42,7 +42,7 @@ def example_module(name: str) -> Any:
     return loaded
 
 
-class Program:
+class Service:
     """A running program. Used as a context: ended with SIGINT at exit, and looked at for tracebacks."""
 
     port = 0
@@ -101,7 +101,7 @@ class Program:
     def exit_code(self) -> int | None:
         return self._process.returncode
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Service:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -112,14 +112,14 @@ class Program:
         return f"{self.name}: {self._said.decode(errors='replace')[-2000:]}"
 
 
-def example(name: str, *arguments: str) -> Program:
+def example(name: str, *arguments: str) -> Service:
     """Start examples/`name` and wait until it listens."""
-    return listening(Program(sys.executable, EXAMPLES / name, *arguments), name)
+    return listening(Service(sys.executable, EXAMPLES / name, *arguments), name)
 
 
-def installed_example(name: str, folder: Path, *arguments: str) -> Program:
+def installed_example(name: str, folder: Path, *arguments: str) -> Service:
     """The same of a package that was built and installed into `folder`."""
-    return listening(Program(sys.executable, "-m", name, *arguments, env={"PYTHONPATH": os.fspath(folder)}), name)
+    return listening(Service(sys.executable, "-m", name, *arguments, env={"PYTHONPATH": os.fspath(folder)}), name)
 
 
 IMPATIENT = """
@@ -130,13 +130,13 @@ with contextlib.suppress(KeyboardInterrupt), pybuntcp.listen(socket=importlib.im
 """
 
 
-def impatient_example(name: str, folder: Path, path: Path) -> Program:
+def impatient_example(name: str, folder: Path, path: Path) -> Service:
     """Its `handlers()` on a unix socket, by a server that does not keep clients who are gone for long."""
     command = (sys.executable, "-c", IMPATIENT, name, path)
-    return listening(Program(*command, env={"PYTHONPATH": os.fspath(folder)}), name)
+    return listening(Service(*command, env={"PYTHONPATH": os.fspath(folder)}), name)
 
 
-def listening(program: Program, name: str) -> Program:
+def listening(program: Service, name: str) -> Service:
     """It, when it listens, and with its port."""
     program.name = name
     try:
@@ -164,13 +164,13 @@ def output_of(*command: str | Path, stdin: bytes = b"") -> str:
     return said
 
 
-def redis_server(folder: Path, *more: str) -> Program:
+def redis_server(folder: Path, *more: str) -> Service:
     """A real redis-server. It cannot pick its port itself: a free one is tried, and another if it is gone."""
     path = tool("redis-server")
     for _ in range(5):
         port = free_port()
         options = ("--bind", HOST, "--port", str(port), "--save", "", "--dir", os.fspath(folder), *more)
-        program = Program(path, *options)
+        program = Service(path, *options)
         try:
             program.wait_for_line("Ready to accept connections")
         except EOFError:
@@ -193,7 +193,7 @@ http {{
 """
 
 
-def file_server(folder: Path) -> Program:
+def file_server(folder: Path) -> Service:
     """nginx, or Python's own server without it, giving the files of `folder` over HTTP.
 
     nginx takes over listening sockets named in $NGINX (how it upgrades itself), so that the system
@@ -209,18 +209,18 @@ def file_server(folder: Path) -> Program:
         user = f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};" if os.geteuid() == 0 else ""
         config.write_text(NGINX.format(user=user, folder=folder, host=HOST, port=port))
         command = (path, "-e", "stderr", "-p", folder, "-c", config)
-        program = Program(*command, env={"NGINX": f"{fd};"}, pass_fds=(fd,))
+        program = Service(*command, env={"NGINX": f"{fd};"}, pass_fds=(fd,))
     program.port = port
     return program
 
 
-def python_file_server(folder: Path) -> Program:
-    program = Program(sys.executable, "-m", "http.server", "0", "--bind", HOST, "--directory", folder)
+def python_file_server(folder: Path) -> Service:
+    program = Service(sys.executable, "-m", "http.server", "0", "--bind", HOST, "--directory", folder)
     program.port = int(program.wait_for_line("Serving HTTP").partition(" port ")[2].split()[0])
     return program
 
 
-def peak_memory(program: Program) -> int:
+def peak_memory(program: Service) -> int:
     """The most bytes it ever had in memory (VmHWM); skips the test where that cannot be told."""
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
         pytest.skip("the address sanitizer keeps what was freed")

@@ -12,9 +12,8 @@ import select
 import socket
 
 import pytest
-import support_capi
 from programs import EXAMPLES, HOST, MEGABYTE, impatient_example, installed_example, peak_memory
-from support import TIMEOUT, pattern, shrink_send_buffer, unread_bytes, wait_for
+from support import TIMEOUT, packages, pattern, shrink_send_buffer, unread_bytes, wait_for
 
 QUIET = 0.1  # seconds without a byte taken: nobody will take one
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)  # the first test builds it
 def package(tmp_path_factory):
     """The folder that it is installed in."""
     target = tmp_path_factory.mktemp("cython-echo")
-    support_capi.install(EXAMPLES / "cython_echo", target, tmp_path_factory.mktemp("cython-echo-build"))
+    packages.install(EXAMPLES / "cython_echo", target, tmp_path_factory.mktemp("cython-echo-build"))
     return target
 
 

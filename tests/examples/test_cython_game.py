@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import support_capi
-from programs import EXAMPLES, HOST, Program, installed_example
-from support import TIMEOUT, linux_only
+from programs import EXAMPLES, HOST, Service, installed_example
+from support import TIMEOUT, linux_only, packages
 
 pytestmark = pytest.mark.timeout(300)  # the first test builds it
 
@@ -31,12 +30,12 @@ FOR_EVER = ("--seconds", "1000")
 def package(tmp_path_factory):
     """The folder that it is installed in."""
     target = tmp_path_factory.mktemp("cython-game")
-    support_capi.install(EXAMPLES / "cython_game", target, tmp_path_factory.mktemp("cython-game-build"))
+    packages.install(EXAMPLES / "cython_game", target, tmp_path_factory.mktemp("cython-game-build"))
     return target
 
 
 def start(package, *arguments):
-    program = Program(sys.executable, "-m", "cython_game", *arguments, env={"PYTHONPATH": str(package)})
+    program = Service(sys.executable, "-m", "cython_game", *arguments, env={"PYTHONPATH": str(package)})
     program.name = "cython_game"
     return program
 

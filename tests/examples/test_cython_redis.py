@@ -13,7 +13,7 @@ import socket
 import sys
 
 import pytest
-from programs import HOST, MEGABYTE, Program, impatient_example, installed_example, listening, peak_memory, redis_server
+from programs import HOST, MEGABYTE, Service, impatient_example, installed_example, listening, peak_memory, redis_server
 from redis_traffic import connected, replies_to, resp
 from support import TIMEOUT, unread_bytes, wait_for
 
@@ -176,7 +176,7 @@ def test_a_request_too_large_for_the_memory_there_is_ends_that_connection_alone(
         pytest.skip("the address sanitizer needs an address space without limits")
     command = f'ulimit -v {LITTLE_MEMORY // 1024} && exec "$@"'
     arguments = ("sh", "-c", command, "sh", sys.executable, "-m", NAME, "--port", "0")
-    server = listening(Program(*arguments, env={"PYTHONPATH": os.fspath(cython_redis)}), NAME)
+    server = listening(Service(*arguments, env={"PYTHONPATH": os.fspath(cython_redis)}), NAME)
     try:
         with connected(server) as other:
             assert replies_to(server, [resp("SET", "k", bytes(LITTLE_MEMORY))]) == b"<end>"

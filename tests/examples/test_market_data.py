@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import EXAMPLES, MEGABYTE, Program, example, output_of
+from programs import EXAMPLES, MEGABYTE, Service, example, output_of
 from support import linux_only
 
 TICK = 256
@@ -90,7 +90,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def subscribers_of(program: Program) -> int:
+def subscribers_of(program: Service) -> int:
     """The pid of the other process, once it trades."""
     if not Path(f"/proc/{program.pid}/task/{program.pid}/children").exists():
         pytest.skip("this kernel does not tell the children of a process")
@@ -99,7 +99,7 @@ def subscribers_of(program: Program) -> int:
     return pid
 
 
-def wait_for_the_end(program: Program) -> None:
+def wait_for_the_end(program: Service) -> None:
     with pytest.raises(EOFError):
         program.wait_for_line("nothing that it says")
 
@@ -122,6 +122,6 @@ def test_ctrl_c_ends_both_processes() -> None:
 
 @pytest.mark.parametrize("wrong", [("--limit", "255"), ("--subscribers", "0"), ("--ticks", "0"), ("--stalled", "-1")])
 def test_what_makes_no_sense_is_refused(wrong: tuple[str, str]) -> None:
-    with Program(sys.executable, EXAMPLES / "market_data.py", *wrong) as program:
+    with Service(sys.executable, EXAMPLES / "market_data.py", *wrong) as program:
         program.wait_for_line("at least 1 subscriber, 1 tick, and a limit of 256 bytes")
         wait_for_the_end(program)

@@ -8,9 +8,10 @@ import socket
 import sys
 
 import pytest
-from programs import EXAMPLES, HOST, MEGABYTE, Program, example_module, redis_server
+from programs import EXAMPLES, HOST, MEGABYTE, Service, example_module, redis_server
 from support import unread_bytes
-from support_hosts import HOSTS, host_run, seen
+from support.asyncio_loops import HOSTS, host_run
+from support.coroutines import seen
 
 import pybuntcp
 
@@ -98,7 +99,7 @@ async def received(peer, data):
 def test_the_demonstration_prints_what_it_should_and_ends_without_a_warning(server, host):
     arguments = ("--port", str(server.port), "--loop", NAMES.get(host, host))
     command = (sys.executable, EXAMPLES / "redis_await.py", *arguments)
-    with Program(*command, env={"PYTHONWARNINGS": "always::ResourceWarning"}) as program:
+    with Service(*command, env={"PYTHONWARNINGS": "always::ResourceWarning"}) as program:
         with pytest.raises(EOFError):
             program.wait_for_line("nothing that it says")
         assert program.stop() == SHOWN

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import trustme
-from programs import EXAMPLES, HOST, Program, example, example_module, output_of, tool
+from programs import EXAMPLES, HOST, Service, example, example_module, output_of, tool
 from support import TIMEOUT
 
 KIND = trustme.KeyType.ECDSA
@@ -54,7 +54,7 @@ def starttls():
     return example_module("starttls")
 
 
-def talk(server: Program, *lines: bytes) -> bytes:
+def talk(server: Service, *lines: bytes) -> bytes:
     """All that the server says to these lines, sent in one piece after its greeting."""
     with socket.create_connection((HOST, server.port), TIMEOUT) as client, client.makefile("rb") as replies:
         assert replies.readline() == b"220 example ESMTP\r\n"

@@ -12,9 +12,9 @@ import socket
 import sys
 
 import pytest
-from programs import EXAMPLES, HOST, MEGABYTE, Program, listening, peak_memory
+from programs import EXAMPLES, HOST, MEGABYTE, Service, listening, peak_memory
 from support import TIMEOUT
-from support_hosts import HOSTS
+from support.asyncio_loops import HOSTS
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
@@ -32,7 +32,7 @@ def server(host):
     arguments = ("--loop", NAMES.get(host, host), "--limit", str(LIMIT))
     command = (sys.executable, EXAMPLES / "web_and_sockets.py", *arguments)
     with listening(
-        Program(*command, env={"PYTHONWARNINGS": "always::ResourceWarning"}), "web_and_sockets.py"
+        Service(*command, env={"PYTHONWARNINGS": "always::ResourceWarning"}), "web_and_sockets.py"
     ) as program:
         program.url = program.wait_for_line("serving ").removeprefix("serving ")
         yield program

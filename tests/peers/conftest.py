@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from support import TIMEOUT
-from support_programs import HOST, Dialogue, environment, tool
-from support_tls import CA, CLIENT, OTHER_CA, REVOKED_CLIENT, SERVER, STRANGE_CLIENT, Identity
+from support.programs import HOST, Dialogue, environment, tool
+from support.tls import CA, CLIENT, OTHER_CA, REVOKED_CLIENT, SERVER, STRANGE_CLIENT, Identity
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,17 +10,8 @@ from typing import Any
 
 import pytest
 from support import Recorder
-from support_programs import find_bun, tool
-from support_tls import (
-    CA,
-    CLIENT,
-    CLIENT_TLS,
-    OTHER_CA,
-    SERVER,
-    SERVER_TLS,
-    STRANGE_CLIENT,
-    needs_borrowed,
-)
+from support.programs import find_bun, tool
+from support.tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER, SERVER_TLS, STRANGE_CLIENT, needs_borrowed
 
 HERE = Path(__file__).parent
 NAME = "DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1"

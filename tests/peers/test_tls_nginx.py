@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 from support import Recorder, pattern
-from support_programs import HOST, Dialogue, tool
-from support_tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS, STRANGE_CLIENT, needs_borrowed
+from support.programs import HOST, Dialogue, tool
+from support.tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS, STRANGE_CLIENT, needs_borrowed
 
 CONFIG = """
 {user} daemon off; worker_processes 1; pid {folder}/pid; error_log stderr notice;

@@ -7,16 +7,8 @@ import re
 import pytest
 import trustme
 from support import Recorder
-from support_programs import HOST
-from support_tls import (
-    CA,
-    CRL,
-    SERVER,
-    SERVER_TLS,
-    Identity,
-    needs_borrowed,
-    on_fallback,
-)
+from support.programs import HOST
+from support.tls import CA, CRL, SERVER, SERVER_TLS, Identity, needs_borrowed, on_fallback
 
 import pybuntcp
 

@@ -8,8 +8,8 @@ import ssl
 
 import pytest
 from support import Recorder, pattern
-from support_programs import HOST
-from support_tls import CA, SERVER_TLS, needs_borrowed
+from support.programs import HOST
+from support.tls import CA, SERVER_TLS, needs_borrowed
 
 VERSIONS = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 

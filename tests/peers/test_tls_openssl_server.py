@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 from support import Recorder, pattern
-from support_tls import (
+from support.tls import (
     CA,
     CLIENT,
     CLIENT_TLS,

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 from support import TIMEOUT, Recorder
-from support_programs import HOST
-from support_tls import CLIENT, CLIENT_TLS
+from support.programs import HOST
+from support.tls import CLIENT, CLIENT_TLS
 
 DATA = 23  # a record of this type is the first that a client seals
 

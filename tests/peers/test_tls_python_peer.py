@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from support import TIMEOUT, Peer, Recorder, pattern
-from support_programs import HOST
-from support_tls import CA, CLIENT, CLIENT_TLS, SERVER, SERVER_TLS
+from support.programs import HOST
+from support.tls import CA, CLIENT, CLIENT_TLS, SERVER, SERVER_TLS
 
 VERSIONS = pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 BLOB = pattern(1_000_000)

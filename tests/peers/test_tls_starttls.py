@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 from support import Peer, Recorder, pattern
-from support_programs import HOST, Dialogue, environment, free_port, tool
-from support_tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS
+from support.programs import HOST, Dialogue, environment, free_port, tool
+from support.tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS
 
 NAMED = {**CLIENT_TLS, "server_name": "localhost"}
 LETTER = "\r\n".join(pattern(60_000).hex()[at : at + 70] for at in range(0, 120_000, 70))

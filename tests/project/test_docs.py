@@ -1,6 +1,6 @@
 """The documentation is true: every code block in `docs/` is run, and what it says it prints is what it prints.
 
-How a page marks its blocks: see `support_docs`. Those that need an extension module built are run by
+How a page marks its blocks: see `support.documents`. Those that need an extension module built are run by
 `tests/capi/test_cython_guide.py`.
 """
 
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support_docs import DOCS, Block, blocks_of, complaints_about, run
+from support.documents import DOCS, Block, blocks_of, complaints_about, run
 
 from pybuntcp.tls.options import NAMES
 

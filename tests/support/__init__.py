@@ -7,22 +7,44 @@ Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, u
 how to turn (standalone, or in an asyncio loop), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
 against the three run unchanged when a transport or a loop is added.
 
-kernel      what the kernel knows of a connection; bounded waits for it
-recorder    handlers that remember
-peers       raw sockets in a thread of their own
-sealed      the peers' end of TLS
-loops       pybuntcp.run(), bounded, stoppable
-hosts       asyncio loops that ours live in
-axis        which loops and transports a test runs on
-transports  tcp, unix, and TLS over tcp
-pairs       a connection ready for use, from either side
-leaks       what a test left behind
-clocks      timeouts as recorded, beats from the loop
+`from support import ...` gives what most tests of sockets use, which is in
+
+kernel              what the kernel knows of a connection; bounded waits for it
+recorder            handlers that remember
+peers               raw sockets in a thread of their own
+tls_socket          the peers' end of TLS
+loops               pybuntcp.run(), bounded, stoppable
+hosted_loops        asyncio loops that ours live in
+axis                which loops and transports a test runs on
+transports          tcp, unix, and TLS over tcp
+pairs               a connection ready for use, from either side
+leaks               what a test left behind
+clocks              timeouts as recorded, beats from the loop
+marks               what a machine may lack
+
+and `from support.TOPIC import ...` gives what one topic needs:
+
+handlers            handlers that do nothing, echo or raise; exceptions and what they carry
+endpoints           listeners and connects without a raw peer; both ends ours
+addresses           ports that refuse, that never answer, of both families
+threads             a call, or a whole test, in a thread of its own
+asyncio_loops       coroutines on each kind of asyncio loop, bounded
+coroutines          what a coroutine awaits: events, peers, the kernel; pairs made there
+async_handlers      recorders whose handlers are `async def`
+sinks               sockets whose kernel takes no more; drain callbacks that remember
+tls                 certificates, which engine it is, two ends of ours
+tls_peer            a peer of TLS driven by hand, record by record
+tls_messages        peers that send half a message of TLS
+programs            Python source, tools and servers as processes
+resolver            programs whose names do not resolve
+network_namespaces  programs in a network of their own
+packages            building a package that cimports pybuntcp
+documents           the code blocks of docs/
 """
 
 from .axis import LOOPS, calls_run, every_loop, plain, silent_crowd, unreferenced
 from .clocks import LATE, Stopwatch, metronome, spin
-from .hosts import HostedLoop
+from .hosted_loops import HostedLoop
 from .kernel import (
     TIMEOUT,
     data_segments_received,
@@ -38,6 +60,7 @@ from .kernel import (
 )
 from .leaks import check_nothing_left, end_everything, sweep, warm
 from .loops import GAUGES, Loop, LoopHung, StandaloneLoop, run_loop, unraisable
+from .marks import linux_only
 from .pairs import (
     Feed,
     accepted,
@@ -45,14 +68,13 @@ from .pairs import (
     connected,
     finish_and_wait,
     first_of_twenty_closes_the_others,
-    linux_only,
     reset_and_wait,
     send_and_wait,
     sides,
 )
 from .peers import Job, Peer, RawServer
 from .recorder import EVENTS, Recorder
-from .sealed import OVERHEAD, SealedSocket, wire_size
+from .tls_socket import OVERHEAD, TlsSocket, wire_size
 from .transports import TRANSPORTS, TcpTransport, TlsTransport, Transport, UnixTransport
 
 __all__ = [
@@ -71,10 +93,10 @@ __all__ = [
     "Peer",
     "RawServer",
     "Recorder",
-    "SealedSocket",
     "StandaloneLoop",
     "Stopwatch",
     "TcpTransport",
+    "TlsSocket",
     "TlsTransport",
     "Transport",
     "UnixTransport",

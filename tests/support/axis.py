@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from .hosts import AsyncioLoop, NativeLoop, UvloopLoop
+from .hosted_loops import AsyncioLoop, NativeLoop, UvloopLoop
 from .loops import Loop, StandaloneLoop
 from .transports import TRANSPORTS
 
@@ -80,8 +80,8 @@ def loops_of(definition: Any, names: list[str]) -> list[Any]:
 
 def transports_of(definition: Any, names: list[str], among: Sequence[str] = tuple(TRANSPORTS)) -> list[Any]:
     """As `loops_of`, of the transports; `among`: those that the fixture is for."""
-    sealed = {"contract", "unit"} & set(definition.path.parts) and not definition.get_closest_marker("plain")
-    among = [name for name in among if sealed or not TRANSPORTS[name].sealed]
+    over_tls = {"contract", "unit"} & set(definition.path.parts) and not definition.get_closest_marker("plain")
+    among = [name for name in among if over_tls or not TRANSPORTS[name].has_tls]
     here = [_parameter(name, "") for name in names if name in among]
     return here or [_parameter(among[0], f"over {' or '.join(among)} alone")]
 

@@ -2,7 +2,8 @@
 
 Owns: every question that has no event and is therefore asked of the kernel, bounded in time, and
 `pattern`, the bytes that show when one is lost or moved. Knows sockets, raw or of pybuntcp, by
-their descriptor alone. Nothing here changes a connection but `shrink_send_buffer`.
+their descriptor alone. Nothing here changes a connection but `shrink_send_buffer`, or the process
+but `descriptor_limit`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import array
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import socket
 import struct
@@ -19,6 +21,8 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 TIMEOUT = 10.0  # seconds; every wait of the harness ends after it
 
@@ -93,6 +97,19 @@ def descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):  # the one listdir itself had open
             found[int(name)] = os.readlink(f"{folder}/{name}") if "proc" in folder else ""
     return found
+
+
+@contextlib.contextmanager
+def descriptor_limit(count: int) -> Iterator[None]:
+    """At least `count` descriptors for this process, if the hard limit allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"the limit of descriptors is {hard}, {count} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def pattern(size: int) -> bytes:

@@ -7,7 +7,6 @@ our loop has not turned: what the loop then does with it is the test's own order
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from .kernel import hung_up, pattern, raw, unread_bytes, wait_for, was_reset
 from .loops import Loop
 from .peers import Peer
 from .recorder import Recorder
-from .sealed import wire_size
+from .tls_socket import wire_size
 from .transports import Transport
 
 
@@ -127,6 +126,3 @@ class Feed:
     @property
     def accepted(self) -> bytes:
         return self.data[: self.at]
-
-
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' socket state")

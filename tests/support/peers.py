@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from .kernel import TIMEOUT
-from .sealed import SealedSocket
+from .tls_socket import TlsSocket
 
 
 class Job(Future):
@@ -54,10 +54,10 @@ class Peer:
     failed and whose job nobody looked at fails `close`.
     """
 
-    def __init__(self, opener: Callable[[], socket.socket | SealedSocket]) -> None:
+    def __init__(self, opener: Callable[[], socket.socket | TlsSocket]) -> None:
         self._jobs: list[Job] = []
         self._queue: queue.SimpleQueue[tuple[Job, Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._sock: socket.socket | SealedSocket | None = None
+        self._sock: socket.socket | TlsSocket | None = None
         self._closing = False
         self._opener = opener
         self._thread = threading.Thread(target=self._serve, name="peer", daemon=True)
@@ -71,7 +71,7 @@ class Peer:
 
     def _secure(self) -> None:
         self.dialled.result()
-        if isinstance(self._sock, SealedSocket):
+        if isinstance(self._sock, TlsSocket):
             self._sock.handshake()
 
     def _serve(self) -> None:
@@ -87,7 +87,7 @@ class Peer:
         return job
 
     @property
-    def sock(self) -> socket.socket | SealedSocket:
+    def sock(self) -> socket.socket | TlsSocket:
         """The raw socket, once connected (and its handshake is done)."""
         self.connected.result()
         assert self._sock is not None
@@ -151,7 +151,7 @@ class Peer:
 
     def _reset_on_close(self) -> socket.socket:
         """The raw socket, whose close(2) will be a reset (TCP)."""
-        raw = self._sock.raw if isinstance(self._sock, SealedSocket) else self._sock
+        raw = self._sock.raw if isinstance(self._sock, TlsSocket) else self._sock
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return raw
 
@@ -191,11 +191,11 @@ class Peer:
 
 
 class RawServer:
-    """A listening `socket.socket`, for tests of `pybuntcp.connect`; `accept()` gives a Peer. `sealed`: of TLS."""
+    """A listening `socket.socket`, for tests of `pybuntcp.connect`; `accept()` gives a Peer. `tls`: its peers speak TLS."""
 
-    def __init__(self, sock: socket.socket, *, sealed: bool = False) -> None:
+    def __init__(self, sock: socket.socket, *, tls: bool = False) -> None:
         self.sock = sock
-        self.sealed = sealed
+        self.tls = tls
         self.peers: list[Peer] = []
         sock.settimeout(TIMEOUT)
         sock.listen(128)
@@ -205,9 +205,9 @@ class RawServer:
         self.peers.append(peer)
         return peer
 
-    def _accepted(self) -> socket.socket | SealedSocket:
+    def _accepted(self) -> socket.socket | TlsSocket:
         raw = self.sock.accept()[0]
-        return SealedSocket(raw) if self.sealed else raw
+        return TlsSocket(raw) if self.tls else raw
 
     def stop(self) -> None:
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ import pybuntcp
 from .kernel import TIMEOUT
 from .peers import Peer, RawServer
 from .recorder import Recorder
-from .sealed import SealedSocket, material
+from .tls_socket import TlsSocket, material
 
 
 class Transport:
@@ -26,7 +26,7 @@ class Transport:
 
     name = ""
     can_reset = False
-    sealed = False
+    has_tls = False
     read_over = 0  # bytes that a reader may hold past its limit
     write_over = 0  # bytes that `pending` may pass the mark by
     crowd = 1000  # connections, where a test makes many
@@ -46,15 +46,15 @@ class Transport:
         """Where `pybuntcp.connect` finds `target`, a Listener or a RawServer."""
         raise NotImplementedError
 
-    def dial(self, target: Any, rcvbuf: int | None = None) -> socket.socket | SealedSocket:
-        """A raw connected socket to `target`; a sealed one has its handshake before it."""
+    def dial(self, target: Any, rcvbuf: int | None = None) -> socket.socket | TlsSocket:
+        """A raw connected socket to `target`; one of TLS has its handshake before it."""
         raise NotImplementedError
 
     def raw_listener(self) -> socket.socket:
         """A raw bound socket."""
         raise NotImplementedError
 
-    def wrapped(self, raw: socket.socket) -> socket.socket | SealedSocket:
+    def wrapped(self, raw: socket.socket) -> socket.socket | TlsSocket:
         """A raw client, connected by the test, as a Peer of this transport takes it."""
         return raw
 
@@ -84,7 +84,7 @@ class Transport:
         sock = self.raw_listener()
         if rcvbuf is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        server = RawServer(sock, sealed=self.sealed)
+        server = RawServer(sock, tls=self.has_tls)
         self._made.append(server.stop)
         for _ in range(accepting):
             server.accept().connected.ignore()
@@ -168,7 +168,7 @@ class TlsTransport(TcpTransport):
     """Both ends verified: ours by the peer's certificate, or the peer's by ours."""
 
     name = "tls"
-    sealed = True
+    has_tls = True
     read_over = 32768  # a record that was begun, and a whole one
     write_over = 32768
     crowd = 100  # a handshake costs as much as many connections
@@ -187,12 +187,12 @@ class TlsTransport(TcpTransport):
     def connect_options(self, target: Any) -> dict[str, Any]:
         return {**super().connect_options(target), "tls": {"ca": material().ca}}
 
-    def wrapped(self, raw: socket.socket) -> SealedSocket:
-        return SealedSocket(raw, self.host)
+    def wrapped(self, raw: socket.socket) -> TlsSocket:
+        return TlsSocket(raw, self.host)
 
-    def dial(self, target: Any, rcvbuf: int | None = None) -> SealedSocket:
+    def dial(self, target: Any, rcvbuf: int | None = None) -> TlsSocket:
         raw = super().dial(target, rcvbuf)
-        return SealedSocket(raw, self.host, tickets=0) if isinstance(target, RawServer) else self.wrapped(raw)
+        return TlsSocket(raw, self.host, tickets=0) if isinstance(target, RawServer) else self.wrapped(raw)
 
 
 TRANSPORTS: dict[str, type[Transport]] = {each.name: each for each in (TcpTransport, UnixTransport, TlsTransport)}

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 
 import pytest
-from support import Recorder, pattern, reset_and_wait, shrink_send_buffer
-from support_awaits import Held, Notes, accepted, done, nothing_open, on_every_loop, told_to_loop, turns
-from support_hosts import HOSTS, until
-from support_more import Boom, Program, dialled, ignore, unraisable
+from support import Recorder, pattern, reset_and_wait, shrink_send_buffer, unraisable
+from support.addresses import dialled
+from support.async_handlers import Held, Notes
+from support.asyncio_loops import HOSTS, on_every_loop
+from support.coroutines import async_accepted, done, loop_reports, nothing_open, turns, until
+from support.handlers import Boom, ignore
+from support.programs import Program
 
 BIG = 8 << 20  # bytes, more than a kernel takes of a peer that does not read
 ENOUGH = 1 << 20  # the same when both buffers are small
@@ -36,7 +39,7 @@ async def test_async_with_a_socket_that_has_gone_meanwhile_returns(over_tcp, end
 
     gone = asyncio.Event()
     notes = Notes(open=opened)
-    socket, peer = await accepted(over_tcp, notes)
+    socket, peer = await async_accepted(over_tcp, notes)
     if end == "terminate":
         socket.terminate()
     else:
@@ -60,7 +63,7 @@ async def test_async_with_a_socket_that_was_reset_under_its_reader_returns(over_
         notes.note("left", socket)
 
     notes = Notes(open=opened)
-    socket, peer = await accepted(over_tcp, notes)
+    socket, peer = await async_accepted(over_tcp, notes)
     reset_and_wait(socket, peer)
     await until(lambda: notes.count("close"))
     assert notes.names() == ["open", "left", "/open", "close"]
@@ -80,7 +83,7 @@ async def test_w5_a_timeout_that_waited_for_an_async_handler_that_closed_is_not_
         socket.close()
 
     notes = Notes(data=data)
-    _socket, peer = await accepted(transport, notes, rcvbuf=SMALL)
+    _socket, peer = await async_accepted(transport, notes, rcvbuf=SMALL)
     peer.send(b"x")
     await until(lambda: notes.count("/data"))
     await turns()
@@ -103,7 +106,7 @@ async def test_w5_after_close_or_shutdown_true_the_end_that_a_reader_took_is_not
             socket.end()
 
     notes = Notes(open=opened, without=("drain",))
-    _socket, peer = await accepted(transport, notes, rcvbuf=SMALL)
+    _socket, peer = await async_accepted(transport, notes, rcvbuf=SMALL)
     peer.shutdown()
     await until(lambda: notes.count("/open"))
     await turns()
@@ -134,7 +137,7 @@ async def with_error_beside(transport, event, *, first, **options):
 
     ends = {event: asyncio.Event(), "error": asyncio.Event()}
     notes = Notes(open=opened, error=error, **{event: handler})
-    socket, peer = await accepted(transport, notes, rcvbuf=SMALL, **options)
+    socket, peer = await async_accepted(transport, notes, rcvbuf=SMALL, **options)
     if event == "end":
         peer.shutdown()
     else:
@@ -203,7 +206,7 @@ async def test_h1_a_socket_whose_handlers_task_cannot_be_made_is_told_so_and_rea
 
     loop = asyncio.get_running_loop()
     notes = Notes(data=data, error=ignore, without=("drain",))
-    _socket, peer = await accepted(transport, notes)
+    _socket, peer = await async_accepted(transport, notes)
     loop.set_task_factory(refuse)
     peer.send(b"1")
     await until(lambda: notes.count("error"))
@@ -236,12 +239,12 @@ async def test_h1_a_task_that_cannot_be_made_does_not_end_the_wait_for_one_that_
 
     notes = Held("data", data=first)
     loop = asyncio.get_running_loop()
-    socket, peer = await accepted(transport, notes, rcvbuf=SMALL)
+    socket, peer = await async_accepted(transport, notes, rcvbuf=SMALL)
     peer.send(b"1")
     await until(lambda: notes.count("data"))
     socket.reload({**notes.handlers, "error": error})
     peer.send(b"2")
-    with told_to_loop() as told:
+    with loop_reports() as told:
         loop.set_task_factory(refuse)
         try:
             got = peer.call(peer._recv_exactly, ENOUGH)
@@ -267,7 +270,7 @@ OVERWRITTEN = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=8"
 
 FORKING = """
     import asyncio
-    from support_hosts import close_host, new_host
+    from support.asyncio_loops import close_host, new_host
 
     event, parent = sys.argv[2], os.getpid()
     BIG = bytes(8 << 20)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support import Recorder, accepted, sides
-from support_more import Program, run_program
+from support.programs import Program, run_program
 
 # ---------------------------------------------------------------- times
 

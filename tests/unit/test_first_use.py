@@ -9,8 +9,8 @@ import sys
 import textwrap
 
 import pytest
-from support_hosts import HOSTS
-from support_more import PATIENCE, run_program
+from support.asyncio_loops import HOSTS
+from support.programs import PATIENCE, run_program
 
 # ---------------------------------------------------------------- asyncio, half imported
 
@@ -38,7 +38,7 @@ def test_asyncio_imported_by_a_thread_while_others_use_us_is_found_whole(host):
         import asyncio
         sys.settrace(None)
         assert len(looks) > 10
-        from support_hosts import run_of
+        from support.asyncio_loops import run_of
 
         async def main():
             async with pybuntcp.listen(hostname="127.0.0.1", port=0, socket={

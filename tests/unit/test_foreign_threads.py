@@ -9,7 +9,8 @@ import weakref
 
 import pytest
 from support import TIMEOUT, Recorder, accepted
-from support_more import PROPERTIES, in_thread
+from support.handlers import PROPERTIES
+from support.threads import in_thread
 
 import pybuntcp
 

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 from support import linux_only, wait_for
-from support_more import Program, run_program
+from support.programs import Program, run_program
 
 FAMILY = """
     import threading, traceback

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 from support import Recorder
-from support_more import bound_not_listening, connect, needs_ipv6, port_of, raw_tcp
+from support.addresses import bound_not_listening, needs_ipv6, port_of, raw_tcp
+from support.endpoints import connect
 
 
 def opened_from(loop, host, sock, **options):

@@ -10,16 +10,12 @@ import weakref
 
 import pytest
 from support import TIMEOUT, descriptors
-from support_hosts import (
-    HOSTS,
-    LOCAL,
-    in_a_thread_of_its_own,
-    new_host,
-    run_in,
-    seen,
-    unclosed,
-)
-from support_more import QUIET, dialled, ignore, in_thread, raw_tcp, run_program
+from support.addresses import dialled, raw_tcp
+from support.asyncio_loops import HOSTS, new_host, run_in
+from support.coroutines import LOCAL, seen, unclosed
+from support.handlers import QUIET, ignore
+from support.programs import run_program
+from support.threads import in_a_thread_of_its_own, in_thread
 
 import pybuntcp
 
@@ -35,7 +31,9 @@ class Kept:
 
 ASKING = """
     import asyncio, gc, warnings
-    from support_hosts import answers, close_host, echo, new_host, run_in
+    from support.coroutines import async_answers
+    from support.asyncio_loops import close_host, new_host, run_in
+    from support.handlers import echo
 
     LOCAL = {"hostname": "127.0.0.1", "port": 0}
     table = {"data": echo}
@@ -78,7 +76,7 @@ ASKING = """
 
     async def serve():
         with pybuntcp.listen(socket=table, **LOCAL) as listener:
-            return await answers(listener.port)
+            return await async_answers(listener.port)
 
     said, known = [], []
     warnings.simplefilter("ignore", ResourceWarning)

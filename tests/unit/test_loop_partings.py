@@ -8,25 +8,12 @@ import os
 import socket
 
 import pytest
-from support import TIMEOUT, Recorder, descriptors, unraisable
-from support_hosts import (
-    GUESTS,
-    HOSTS,
-    LOCAL,
-    answers,
-    connection,
-    echo,
-    host_loop,
-    host_run,
-    in_a_thread_of_its_own,
-    new_host,
-    run_in,
-    seen,
-    unclosed,
-    until,
-    watched_backends,
-)
-from support_more import QUIET, dialled, in_thread, linux_only, raw_tcp
+from support import TIMEOUT, Recorder, descriptors, linux_only, unraisable
+from support.addresses import dialled, raw_tcp
+from support.asyncio_loops import GUESTS, HOSTS, host_loop, host_run, new_host, run_in
+from support.coroutines import LOCAL, async_answers, connection, seen, unclosed, until, watched_backends
+from support.handlers import QUIET, echo
+from support.threads import in_a_thread_of_its_own, in_thread
 
 import pybuntcp
 
@@ -129,7 +116,7 @@ def test_a_handler_cannot_close_the_loop_that_runs_it(host):
 
     async def main():
         with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
-            assert await answers(listener.port)
+            assert await async_answers(listener.port)
         await listener.wait_closed()
 
     host_run(host, main)
@@ -147,7 +134,7 @@ def test_p2_a_loop_closed_inside_a_handler_of_another_closes_its_own_sockets_alo
 
     async def main():
         with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
-            assert await answers(listener.port)
+            assert await async_answers(listener.port)
         await listener.wait_closed()
 
     theirs = Recorder()
@@ -178,7 +165,7 @@ def test_p2_a_loop_closed_by_a_finalizer_inside_a_handler_of_another_harms_nobod
 
     async def main():
         with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
-            assert await answers(listener.port)
+            assert await async_answers(listener.port)
         await listener.wait_closed()
 
     fds, owners = [], [Owner()]

@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 from support import TIMEOUT
-from support_tls import CLIENT_TLS
+from support.tls import CLIENT_TLS
 
 import pybuntcp
 from pybuntcp.tls import contexts

@@ -12,8 +12,8 @@ import threading
 
 import pytest
 from support import TIMEOUT, Recorder, accepted, linux_only, run_loop
-from support_more import run_program
-from support_sinks import Told, ended, stuffed
+from support.programs import run_program
+from support.sinks import DrainCallback, ended, stuffed
 
 import pybuntcp
 
@@ -150,7 +150,7 @@ SENDING = {
 @pytest.mark.parametrize("way", SENDING)
 def test_a_drain_is_told_while_a_cork_is_held_if_all_was_sent(loop, transport, way):
     socket, _peer = accepted(loop, transport, Recorder())
-    told = Told()
+    told = DrainCallback()
     with socket.cork():
         socket.sink().write(b"held")
         socket.sink().add_drain_callback(told)
@@ -289,7 +289,7 @@ def test_a_finalizer_may_turn_the_loop_while_a_drain_callback_is_added():
 # ---------------------------------------------------------------- given up
 
 
-class Alike(Told):
+class Alike(DrainCallback):
     """A callback that says it is every other."""
 
     __hash__ = None

@@ -11,9 +11,10 @@ import os
 import textwrap
 
 import pytest
-from support import Recorder
-from support_more import linux_only, room_for_descriptors, run_program
-from support_sinks import Told, ended, stuffed
+from support import Recorder, linux_only
+from support.kernel import descriptor_limit
+from support.programs import run_program
+from support.sinks import DrainCallback, ended, stuffed
 
 MEGABYTE = 1 << 20
 
@@ -96,7 +97,7 @@ BROADCAST = """
 @pytest.mark.parametrize(("writer", "state"), [("sink", "idle"), ("sink", "stalled"), ("socket", "stalled")])
 def test_a_small_write_to_each_of_many_sockets_takes_little_memory_each(writer, state):
     """A whole cork's room for each would be 16 KiB."""
-    with room_for_descriptors(1200):
+    with descriptor_limit(1200):
         assert measure(BROADCAST, 500, writer, state) < 500 * 6000
 
 
@@ -168,7 +169,7 @@ def test_a_stalled_sink_holds_about_its_limit():
 def test_drains_that_were_given_up_leave_nothing_behind(loop, transport):
     socket, _peer = stuffed(loop, transport, Recorder())
     sink = socket.sink()
-    kept, told = sink.drain(), Told()
+    kept, told = sink.drain(), DrainCallback()
     assert not ended(kept)
     sink.add_drain_callback(told)
     gc.collect()

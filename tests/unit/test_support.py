@@ -26,7 +26,7 @@ from support import (
     check_nothing_left,
     descriptors,
     every_loop,
-    hosts,
+    hosted_loops,
     metronome,
     plain,
     run_loop,
@@ -36,7 +36,7 @@ from support import (
     wait_for,
     wire_size,
 )
-from support_more import Program
+from support.programs import Program
 
 import pybuntcp
 
@@ -81,7 +81,7 @@ def test_a_handler_that_does_not_return_is_interrupted(loop, tcp, monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(hosts, "INSIDE_A_TURN", 0.1)
+    monkeypatch.setattr(hosted_loops, "INSIDE_A_TURN", 0.1)
     recorder = Recorder(data=data)
     _socket, peer = accepted(loop, tcp, recorder)
     peer.send(b"x").result()
@@ -240,7 +240,7 @@ def test_a_test_that_means_plain_transports_does_not_run_over_tls(request, trans
     assert [parameter.values for parameter in axis.transports_of(request.node, ["tls", "tcp"])] == [("tcp",)]
     (parameter,) = axis.transports_of(request.node, ["tls"])
     assert [mark.name for mark in parameter.marks] == ["skip"]
-    assert not transport.sealed
+    assert not transport.has_tls
 
 
 def test_a_test_of_the_contract_runs_over_every_transport_chosen(request):
