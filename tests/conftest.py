@@ -83,10 +83,10 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm_loops(_interruptible, request):
-    for name in axis.chosen(request.config):
-        if not support.LOOPS[name].missing():
-            support.warm(support.LOOPS[name])
+def _warm_loops(_interruptible):
+    for loop in support.LOOPS.values():  # all of them: coroutines run on kinds that were not chosen, too
+        if not loop.missing():
+            support.warm(loop)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import sys
 import pytest
 from programs import EXAMPLES, HOST, MEGABYTE, Service, example_module, redis_server
 from support import unread_bytes
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import each_host, run_on
 from support.coroutines import seen
 
 import pybuntcp
@@ -30,7 +30,7 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 QUIT = b"*1\r\n$4\r\nQUIT\r\n"
 NAMES = {"native": "pybuntcp"}  # of loops: the tests', and the example's
 
-pytestmark = HOSTS
+pytestmark = each_host
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def redis_of(module, host):
             async with module.Redis(HOST, port, timeout) as redis:
                 return await test(redis)
 
-        return host_run(host, connected)
+        return run_on(host, connected)
 
     return run
 
@@ -195,7 +195,7 @@ def test_no_server_is_an_error_of_async_with(host, module):
                 raise AssertionError("there is a server")
 
     with pytest.raises(ConnectionRefusedError):
-        host_run(host, test)
+        run_on(host, test)
 
 
 def test_all_who_wait_are_told_when_the_connection_is_lost(on_peer):

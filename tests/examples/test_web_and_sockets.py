@@ -14,7 +14,7 @@ import sys
 import pytest
 from programs import EXAMPLES, HOST, MEGABYTE, Service, listening, peak_memory
 from support import TIMEOUT
-from support.asyncio_loops import HOSTS
+from support.asyncio_loops import each_host
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
@@ -23,7 +23,7 @@ LIMIT = 65536
 LINE = "x" * 4000
 ENOUGH = 20_000  # of such lines; far more than any kernel keeps for a subscriber
 
-pytestmark = HOSTS
+pytestmark = each_host
 
 
 @pytest.fixture

@@ -1,10 +1,20 @@
-"""Asyncio loops as hosts: made by the test itself, run within a bound, closed with nothing left open.
+"""Coroutines inside asyncio: the one way in which tests run in a loop of asyncio's, of uvloop's, and in the native one.
 
-Owns: the kinds of loop (`HOSTS`, and `GUESTS`: those that are not ours, in which a loop of ours is a guest),
-`host_run`, and the decorator `on_every_loop`, which runs an `async def` test on each kind, takes down in the running loop
-what its transport made, and fails it if a gauge of that loop is not back at zero, if it took too long, or if the loop's
-exception handler was called with something that nobody expected. `host_run` ends with a look at the gauges of the loop
-it ran: the leak check after each test sees the thread's own loop alone. Does not know what the tests are about.
+    @on_every_loop
+    async def test_what_is_awaited(transport): ...
+
+runs the test once in each kind of loop; `on_foreign_loops` leaves out the native one, `on_loops` names several, `on_loop`
+one. Fixtures are made before the loop and outlive it; what the test's transports made is taken down while it still runs.
+The test fails if it takes longer than `timeout`, if a gauge of the loop is not back at zero in the end, or if the loop's
+exception handler was called: `coroutines.loop_reports` is for a test that expects that. What such a test awaits is in
+`coroutines`.
+
+A test that looks at what a loop leaves behind, or needs several, is a plain function of a `host` (`each_host`, or a name):
+`run_on(host, main)` runs a coroutine function in a new loop and has the same checks; `open_host`, `new_host`, `run_in`
+and `close_host` are its parts.
+
+Tests that run standalone as well use the `loop` fixture instead, whose hosts (`hosted_loops`) are made by `new_host` too.
+Does not know what the tests are about.
 """
 
 from __future__ import annotations
@@ -12,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -21,7 +30,7 @@ import pytest
 
 import pybuntcp
 
-from .coroutines import gauges, nothing_open, seen
+from .coroutines import gauges, nothing_open
 from .kernel import TIMEOUT
 from .leaks import end_everything
 from .loops import LoopHung
@@ -29,9 +38,112 @@ from .marks import needs_uvloop
 from .recorder import Recorder
 from .transports import Transport
 
-_uvloop = pytest.param("uvloop", marks=needs_uvloop)
-GUESTS = pytest.mark.parametrize("host", ["asyncio", _uvloop])
-HOSTS = pytest.mark.parametrize("host", ["asyncio", _uvloop, "native"])
+KINDS = ("asyncio", "uvloop", "native")
+FOREIGN = ("asyncio", "uvloop")  # a loop of ours is a guest in them
+
+
+def hosts(*kinds: str) -> pytest.MarkDecorator:
+    """The test is a function of `host`, each of these kinds."""
+    return pytest.mark.parametrize(
+        "host", [pytest.param(kind, marks=[needs_uvloop] if kind == "uvloop" else []) for kind in kinds]
+    )
+
+
+each_host = hosts(*KINDS)
+each_foreign_host = hosts(*FOREIGN)
+
+# ---------------------------------------------------------------- tests that are coroutines
+
+
+def on_loops(*kinds: str, timeout: float = TIMEOUT) -> Callable[[Any], Any]:
+    """An `async def` test, run on each of these kinds of loop."""
+
+    def decorate(test: Any) -> Any:
+        def run(host: str, **fixtures: Any) -> None:
+            _run_test(host, test, fixtures, timeout)
+
+        return hosts(*kinds)(_as_test(run, test, "host"))
+
+    return decorate
+
+
+def on_loop(kind: str, *, timeout: float = TIMEOUT) -> Callable[[Any], Any]:
+    """An `async def` test of this kind of loop alone, which its name does not say."""
+
+    def decorate(test: Any) -> Any:
+        def run(**fixtures: Any) -> None:
+            _run_test(kind, test, fixtures, timeout)
+
+        return _as_test(run, test)
+
+    return decorate
+
+
+def on_every_loop(test: Any = None, *, timeout: float = TIMEOUT) -> Any:
+    """An `async def` test, run on each kind of loop."""
+    decorate = on_loops(*KINDS, timeout=timeout)
+    return decorate if test is None else decorate(test)
+
+
+def on_foreign_loops(test: Any) -> Any:
+    """An `async def` test, run on each kind of loop that is not ours."""
+    return on_loops(*FOREIGN)(test)
+
+
+def _as_test(run: Callable[..., None], test: Any, *first: str) -> Any:
+    """`run` with the name, the marks and the fixtures of `test`, and these before them."""
+    functools.update_wrapper(run, test)
+    signature = inspect.signature(test)
+    added = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in first]
+    run.__signature__ = signature.replace(parameters=[*added, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return run
+
+
+def _run_test(kind: str, test: Any, fixtures: dict[str, Any], timeout: float) -> None:
+    async def main() -> None:
+        try:
+            await test(**fixtures)
+        finally:
+            for fixture in fixtures.values():
+                if isinstance(fixture, Transport):
+                    fixture.close()
+
+    run_on(kind, main, timeout)
+
+
+# ---------------------------------------------------------------- a loop, for a test that is not
+
+
+def run_on(kind: str, main: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
+    """What `main()` returned in a new loop, which is closed; all that was opened there must be closed by then."""
+
+    async def to_the_end() -> Any:
+        result = await main()
+        await nothing_open()
+        return result
+
+    with open_host(kind) as loop:
+        reports: list[Any] = []
+        loop.set_exception_handler(lambda loop, context: reports.append(context))
+        try:
+            result = loop.run_until_complete(_bounded(to_the_end, timeout))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            loop.run_until_complete(_sweep())
+            raise
+    assert reports == [], f"the loop's exception handler was called: {reports}"
+    return result
+
+
+@contextlib.contextmanager
+def open_host(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
+    """A new loop, closed at the end."""
+    loop = new_host(kind)
+    try:
+        yield loop
+    finally:
+        close_host(loop)
 
 
 def new_host(kind: str) -> asyncio.AbstractEventLoop:
@@ -56,24 +168,8 @@ def run_of(kind: str) -> Callable[..., Any]:
     return asyncio.run
 
 
-def host_run(kind: str, function: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
-    """The result of a coroutine function in a new loop, which is closed; everything it opened must be closed by then."""
-    with host_loop(kind) as loop:
-        return run_in(loop, lambda: _and_empty(function), timeout)
-
-
-@contextlib.contextmanager
-def host_loop(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """A new loop, closed at the end."""
-    loop = new_host(kind)
-    try:
-        yield loop
-    finally:
-        close_host(loop)
-
-
 def run_in(loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
-    """One `run_until_complete`, bounded."""
+    """One `run_until_complete` of this coroutine function, bounded."""
 
     async def bounded() -> Any:
         return await asyncio.wait_for(function(), timeout)
@@ -95,61 +191,6 @@ def close_host(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-async def _and_empty(function: Callable[[], Awaitable[Any]]) -> Any:
-    result = await function()
-    await seen(lambda: not gauges(), "gauges at zero")
-    return result
-
-
-# ---------------------------------------------------------------- a test on each kind
-
-
-KINDS = {name: functools.partial(new_host, name) for name in ("asyncio", "uvloop", "native")}
-_marks = {"uvloop": [needs_uvloop]}
-each_kind = pytest.mark.parametrize(
-    "new_loop", [pytest.param(make, id=name, marks=_marks.get(name, [])) for name, make in KINDS.items()]
-)
-
-
-def on_every_loop(test: Any = None, *, timeout: float = TIMEOUT) -> Any:
-    """An `async def` test, run on each kind of loop; its fixtures are made before and outlive the loop."""
-    if test is None:
-        return functools.partial(on_every_loop, timeout=timeout)
-
-    @functools.wraps(test)
-    def run(new_loop: Any, **fixtures: Any) -> None:
-        async def main() -> None:
-            try:
-                await test(**fixtures)
-            finally:
-                for fixture in fixtures.values():
-                    if isinstance(fixture, Transport):
-                        fixture.close()
-            await nothing_open()
-
-        run_on(new_loop, main, timeout)
-
-    signature = inspect.signature(test)
-    first = inspect.Parameter("new_loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    run.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])  # type: ignore[attr-defined]
-    return each_kind(run)
-
-
-def run_on(new_loop: Any, main: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
-    """What `main()` returned, on a new loop, which is closed afterwards and was told of no exception."""
-    loop, told = new_loop(), []
-    loop.set_exception_handler(lambda loop, context: told.append(context))
-    try:
-        result = loop.run_until_complete(_bounded(main, timeout))
-    except BaseException:
-        loop.run_until_complete(_sweep())
-        raise
-    finally:
-        close_host(loop)
-    assert told == [], f"the loop's exception handler was called: {told}"
-    return result
-
-
 async def _bounded(main: Callable[[], Awaitable[Any]], timeout: float) -> Any:
     task = asyncio.ensure_future(main())
     await asyncio.wait({task}, timeout=timeout)
@@ -167,16 +208,3 @@ async def _sweep() -> None:
     end_everything()
     with contextlib.suppress(AssertionError):
         await nothing_open(2.0)
-
-
-def warm_up() -> None:
-    """What a kind of loop opens once for the process and keeps is no leak of the first test that uses it."""
-    for name, make in KINDS.items():
-        if name == "uvloop" and importlib.util.find_spec(name) is None:
-            continue
-        loop = make()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-
-
-warm_up()

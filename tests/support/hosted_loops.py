@@ -20,8 +20,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import pybuntcp
-
+from .asyncio_loops import new_host
 from .kernel import TIMEOUT
 from .loops import Loop, hung, interrupted_after
 
@@ -49,14 +48,9 @@ class HostedLoop(Loop):
         self._late = False
         self._quiet = 0
         self._heart: asyncio.TimerHandle | None = None
-        self.host = self.new_host()
+        self.host = new_host(self.name)
         self.host.set_exception_handler(self._on_report)
         asyncio._set_running_loop(self.host)
-
-    @staticmethod
-    def new_host() -> asyncio.AbstractEventLoop:
-        """The asyncio loop."""
-        raise NotImplementedError
 
     def run(self, timeout: float = TIMEOUT) -> None:
         """Turn until nothing is open, referenced or not: an asyncio loop does not end by itself."""
@@ -158,7 +152,6 @@ class AsyncioLoop(HostedLoop):
     """Embedded in the standard library's loop."""
 
     name = "asyncio"
-    new_host = staticmethod(asyncio.SelectorEventLoop)
 
 
 class UvloopLoop(HostedLoop):
@@ -169,12 +162,6 @@ class UvloopLoop(HostedLoop):
     @classmethod
     def missing(cls) -> str:
         return "" if importlib.util.find_spec("uvloop") else "uvloop is not installed"
-
-    @staticmethod
-    def new_host() -> asyncio.AbstractEventLoop:
-        import uvloop
-
-        return uvloop.new_event_loop()
 
 
 class NativeLoop(HostedLoop):
@@ -188,7 +175,3 @@ class NativeLoop(HostedLoop):
         self.wait(self.call(lambda: None))
         self._close_control()
         self.run()
-
-    @staticmethod
-    def new_host() -> asyncio.AbstractEventLoop:
-        return pybuntcp.new_event_loop()

@@ -9,7 +9,7 @@ import pytest
 from support import Recorder, pattern, reset_and_wait, shrink_send_buffer, unraisable
 from support.addresses import dialled
 from support.async_handlers import Held, Notes
-from support.asyncio_loops import HOSTS, on_every_loop
+from support.asyncio_loops import each_host, on_every_loop
 from support.coroutines import async_accepted, done, loop_reports, nothing_open, turns, until
 from support.handlers import Boom, ignore
 from support.programs import Program
@@ -356,7 +356,7 @@ FORKING = """
 """
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("event", ["error", "drain", "timeout", "close", "two tasks"])
 def test_p1_after_a_fork_in_a_sync_handler_that_waited_for_an_async_one_both_processes_go_on(monkeypatch, host, event):
     """It is called when a task has ended, not in a turn of the loop."""

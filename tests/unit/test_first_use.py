@@ -9,13 +9,13 @@ import sys
 import textwrap
 
 import pytest
-from support.asyncio_loops import HOSTS
+from support.asyncio_loops import each_host
 from support.programs import PATIENCE, run_program
 
 # ---------------------------------------------------------------- asyncio, half imported
 
 
-@HOSTS
+@each_host
 def test_asyncio_imported_by_a_thread_while_others_use_us_is_found_whole(host):
     """Another thread looks for a running loop at every line of asyncio's import; then all that we take of it is used."""
     answer = run_program(

@@ -11,7 +11,7 @@ import weakref
 import pytest
 from support import TIMEOUT, descriptors
 from support.addresses import dialled, raw_tcp
-from support.asyncio_loops import HOSTS, new_host, run_in
+from support.asyncio_loops import each_host, new_host, run_in
 from support.coroutines import LOCAL, seen, unclosed
 from support.handlers import QUIET, ignore
 from support.programs import run_program
@@ -96,7 +96,7 @@ ASKING = """
 ANSWERS = {"stats": 0, "listen": True, "connect": True, "run": None}
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize(
     ("whose", "ask"),
     [*[("the handlers", ask) for ask in ANSWERS], ("a socket's data", "listen"), ("a listener's data", "listen")],
@@ -108,7 +108,7 @@ def test_a_finalizer_may_use_pybuntcp_while_the_loop_closes(host, whose, ask):
     assert served is True
 
 
-@HOSTS
+@each_host
 def test_a_finalizer_may_call_the_verbs_of_what_dies_with_the_loop(host):
     said, served = run_program(ASKING, host, "a socket's data", "verbs")
     assert said == [[None, -1, -1, -1]] * 3
@@ -153,7 +153,7 @@ async def left_waiting_for_a_listener(listener, socket):
 WAYS = [left_reading, left_in_drain, left_leaving, left_connecting, left_asleep, left_waiting_for_a_listener]
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("way", WAYS)
 @in_a_thread_of_its_own
 def test_p2_of_a_loop_closed_while_a_task_waits_nothing_is_kept(host, way):
@@ -187,7 +187,7 @@ def test_p2_of_a_loop_closed_while_a_task_waits_nothing_is_kept(host, way):
         assert [each() for each in gone] == [None] * 3
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("event", ["open", "data"])
 @in_a_thread_of_its_own
 def test_p2_of_a_loop_closed_while_an_async_handler_runs_nothing_is_kept(host, event):

@@ -10,7 +10,7 @@ import socket
 import pytest
 from support import TIMEOUT, Recorder, descriptors, linux_only, unraisable
 from support.addresses import dialled, raw_tcp
-from support.asyncio_loops import GUESTS, HOSTS, host_loop, host_run, new_host, run_in
+from support.asyncio_loops import each_foreign_host, each_host, new_host, on_every_loop, open_host, run_in, run_on
 from support.coroutines import LOCAL, async_answers, connection, seen, unclosed, until, watched_backends
 from support.handlers import QUIET, echo
 from support.threads import in_a_thread_of_its_own, in_thread
@@ -35,7 +35,7 @@ def not_our_address(port):
 
 
 @linux_only
-@GUESTS
+@each_foreign_host
 @pytest.mark.parametrize("call", [port_in_use, no_such_directory, not_our_address])
 @in_a_thread_of_its_own
 def test_after_a_call_that_failed_the_host_has_no_reader_of_ours(host, call):
@@ -47,7 +47,7 @@ def test_after_a_call_that_failed_the_host_has_no_reader_of_ours(host, call):
         await seen(lambda: watched_backends() == before, "the host to let go of our reader")
 
     with raw_tcp("127.0.0.1") as server:
-        host_run(host, main)
+        run_on(host, main)
 
 
 # ---------------------------------------------------------------- turned by another one later
@@ -85,7 +85,7 @@ def test_a_callback_left_in_a_loop_that_stopped_calls_no_handler_of_the_next_loo
     running, watched = [], watched_backends()
     recorder = Recorder(data=lambda socket, chunk: running.append(asyncio.get_running_loop()))
     pipe = os.pipe()
-    with host_loop("asyncio") as first, host_loop("asyncio") as second:
+    with open_host("asyncio") as first, open_host("asyncio") as second:
         listener = run_in(first, open_first)
         run_in(first, lambda: asyncio.sleep(SHORT))  # our loop is asleep now
         os.write(pipe[1], b"x")  # the first to be ready, and then the listener
@@ -107,22 +107,19 @@ def test_a_callback_left_in_a_loop_that_stopped_calls_no_handler_of_the_next_loo
 # ---------------------------------------------------------------- closed from odd places
 
 
-@HOSTS
-def test_a_handler_cannot_close_the_loop_that_runs_it(host):
+@on_every_loop
+async def test_a_handler_cannot_close_the_loop_that_runs_it():
     def data(socket, chunk):
         with pytest.raises(RuntimeError, match="running"):
             asyncio.get_running_loop().close()
         socket.write(chunk)
 
-    async def main():
-        with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
-            assert await async_answers(listener.port)
-        await listener.wait_closed()
-
-    host_run(host, main)
+    with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
+        assert await async_answers(listener.port)
+    await listener.wait_closed()
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_inside_a_handler_of_another_closes_its_own_sockets_alone(host):
     def data(socket, chunk):
@@ -141,13 +138,13 @@ def test_p2_a_loop_closed_inside_a_handler_of_another_closes_its_own_sockets_alo
     other = new_host(host)
     listener, accepted, connected = run_in(other, start)
     with unclosed() as told:
-        host_run(host, main)
+        run_on(host, main)
     assert (accepted.fileno(), connected.fileno(), listener.fd) == (-1, -1, -1)
     assert theirs.names() == ["open"]
     assert sorted(told) == ["Listener", "Socket", "Socket"]
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_by_a_finalizer_inside_a_handler_of_another_harms_nobody(host):
     class Owner:
@@ -170,12 +167,12 @@ def test_p2_a_loop_closed_by_a_finalizer_inside_a_handler_of_another_harms_nobod
 
     fds, owners = [], [Owner()]
     with unclosed() as told:
-        host_run(host, main)
+        run_on(host, main)
     assert fds == [-1, -1]
     assert sorted(told) == ["Listener", "Socket", "Socket"]
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_by_the_finalizer_of_its_own_handlers_closes_once(host):
     class Handlers:

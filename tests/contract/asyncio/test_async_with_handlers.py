@@ -8,7 +8,7 @@ import time
 
 import pytest
 from support.async_handlers import Notes
-from support.asyncio_loops import HOSTS, on_every_loop
+from support.asyncio_loops import each_host, on_every_loop
 from support.coroutines import async_accepted, async_connected, done, gauges, turns, until
 from support.handlers import Boom
 from support.programs import Program
@@ -79,14 +79,14 @@ PROGRAM = """
 """
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("where", ["body", "leaving"])
 @pytest.mark.parametrize("handler", ["waiting", "reluctant", "stubborn"])
 def test_one_ctrl_c_leaves_async_with_a_listener_whatever_its_handlers_do(host, handler, where):
     assert seconds_from_ctrl_c_to_end(host, handler, where) < SECONDS + 0.5
 
 
-@HOSTS
+@each_host
 def test_one_ctrl_c_leaves_async_with_a_socket_whose_peer_does_not_end(host):
     assert seconds_from_ctrl_c_to_end(host, "waiting", "in_a_socket") < SECONDS + 0.5
 

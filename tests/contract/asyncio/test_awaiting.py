@@ -53,12 +53,12 @@ async def test_await_connect_of_a_descriptor(no_leaks):
         await nothing_open()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 @on_every_loop
-async def test_await_connect_of_a_name_finds_whichever_family_listens(host):
-    with raw_tcp(host) as server:
+async def test_await_connect_of_a_name_finds_whichever_family_listens(address):
+    with raw_tcp(address) as server:
         socket = await pybuntcp.connect(hostname="localhost", port=port_of(server), socket=QUIET)
-        assert socket.remote_address == host
+        assert socket.remote_address == address
         assert socket.remote_port == port_of(server)
         socket.terminate()
         await nothing_open()

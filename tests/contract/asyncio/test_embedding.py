@@ -9,7 +9,7 @@ import time
 import pytest
 from support import LATE, Recorder, descriptors, linux_only, run_loop
 from support.addresses import black_hole, bound_not_listening, port_of
-from support.asyncio_loops import GUESTS, HOSTS, host_loop, host_run, run_in, run_of
+from support.asyncio_loops import each_host, on_every_loop, on_foreign_loops, open_host, run_in, run_of, run_on
 from support.coroutines import (
     LOCAL,
     async_answers,
@@ -30,13 +30,10 @@ ECHO = {"data": echo}
 # ---------------------------------------------------------------- attaching and detaching
 
 
-@HOSTS
-def test_a_listener_opened_inside_a_running_loop_is_served_by_it(host):
-    async def main():
-        with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
-            assert await async_answers(listener.port)
-
-    host_run(host, main)
+@on_every_loop
+async def test_a_listener_opened_inside_a_running_loop_is_served_by_it():
+    with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
+        assert await async_answers(listener.port)
 
 
 async def attached():
@@ -81,105 +78,72 @@ async def terminated():
 
 
 @linux_only
-@GUESTS
+@on_foreign_loops
 @pytest.mark.parametrize("use", [listening, connected, refused, cancelled, terminated])
-def test_the_host_has_no_reader_of_ours_after_the_last_handle_is_gone_and_again_after(host, use):
-    async def main():
-        for _ in range(3):
-            await use()
-            await seen(lambda: watched_backends() == 0, "the host to let go of our reader")
-
-    host_run(host, main)
+async def test_the_host_has_no_reader_of_ours_after_the_last_handle_is_gone_and_again_after(use):
+    for _ in range(3):
+        await use()
+        await seen(lambda: watched_backends() == 0, "the host to let go of our reader")
 
 
 @linux_only
-@GUESTS
-def test_stats_alone_attaches_nothing(host):
-    async def main():
-        assert pybuntcp.stats()["open_sockets"] == 0
-        assert watched_backends() == 0
-
-    host_run(host, main)
+@on_foreign_loops
+async def test_stats_alone_attaches_nothing():
+    assert pybuntcp.stats()["open_sockets"] == 0
+    assert watched_backends() == 0
 
 
-@HOSTS
-def test_an_unreferenced_listener_is_served_as_well(host):
+@on_every_loop
+async def test_an_unreferenced_listener_is_served_as_well():
     """`unref` is about `run()`; an asyncio loop runs as long as its main coroutine."""
-
-    async def main():
-        with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
-            listener.unref()
-            assert await async_answers(listener.port)
-
-    host_run(host, main)
+    with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
+        listener.unref()
+        assert await async_answers(listener.port)
 
 
-@HOSTS
-def test_a_timer_alone_wakes_the_loop(host):
-    async def main():
-        fired = asyncio.get_running_loop().create_future()
-        server = Recorder(timeout=lambda socket: fired.set_result(time.monotonic()))
-        listener, accepted, _ = await connection(server, Recorder())
-        listener.stop()
-        armed = time.monotonic()
-        accepted.timeout(0.08)
-        assert 0.08 <= await fired - armed < 0.08 + LATE
-        await until(lambda: server.count("close"))
-
-    host_run(host, main)
+@on_every_loop
+async def test_a_timer_alone_wakes_the_loop():
+    fired = asyncio.get_running_loop().create_future()
+    server = Recorder(timeout=lambda socket: fired.set_result(time.monotonic()))
+    listener, accepted, _ = await connection(server, Recorder())
+    listener.stop()
+    armed = time.monotonic()
+    accepted.timeout(0.08)
+    assert 0.08 <= await fired - armed < 0.08 + LATE
+    await until(lambda: server.count("close"))
 
 
-@HOSTS
-def test_a_connect_timeout_alone_wakes_the_loop(host):
-    async def main():
-        with black_hole() as hole:
-            start = time.monotonic()
-            with pytest.raises(TimeoutError):
-                await pybuntcp.connect(hostname="127.0.0.1", port=port_of(hole), timeout=0.08)
-            assert 0.08 <= time.monotonic() - start < 0.08 + LATE
-
-    host_run(host, main)
+@on_every_loop
+async def test_a_connect_timeout_alone_wakes_the_loop():
+    with black_hole() as hole:
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await pybuntcp.connect(hostname="127.0.0.1", port=port_of(hole), timeout=0.08)
+        assert 0.08 <= time.monotonic() - start < 0.08 + LATE
 
 
 # ---------------------------------------------------------------- sharing the thread
 
 
-@HOSTS
-def test_a_host_that_is_never_idle_serves_our_sockets(host):
+@on_every_loop
+async def test_a_host_that_is_never_idle_serves_our_sockets():
     """Its callbacks call themselves again: it never waits."""
+    loop = asyncio.get_running_loop()
 
-    async def main():
-        loop = asyncio.get_running_loop()
+    def spin():
+        if not done:
+            loop.call_soon(spin)
 
-        def spin():
-            if not done:
-                loop.call_soon(spin)
-
-        done = []
-        with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
-            spin()
-            for _ in range(3):
-                assert await async_answers(listener.port)
-        done.append(True)
-
-    host_run(host, main)
+    done = []
+    with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
+        spin()
+        for _ in range(3):
+            assert await async_answers(listener.port)
+    done.append(True)
 
 
-@HOSTS
-def test_sockets_of_ours_that_are_never_idle_leave_the_host_its_timers_and_readers(host):
-    async def main():
-        server, client = Recorder(data=echo), Recorder(data=echo)
-        listener, _, connected = await connection(server, client)
-        connected.write(b"to and fro")
-        start = time.monotonic()
-        for _ in range(5):
-            await asyncio.sleep(0.01)
-            await streams()
-        assert time.monotonic() - start < LATE
-        assert client.count("data") > 5
-        listener.stop(True)
-        await until(lambda: client.count("close"))
-
+@on_every_loop
+async def test_sockets_of_ours_that_are_never_idle_leave_the_host_its_timers_and_readers():
     async def streams():
         """A line over asyncio's own transports."""
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
@@ -188,13 +152,23 @@ def test_sockets_of_ours_that_are_never_idle_leave_the_host_its_timers_and_reade
         writer.close()
         server.close()
 
-    host_run(host, main)
+    server, client = Recorder(data=echo), Recorder(data=echo)
+    listener, _, connected = await connection(server, client)
+    connected.write(b"to and fro")
+    start = time.monotonic()
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+        await streams()
+    assert time.monotonic() - start < LATE
+    assert client.count("data") > 5
+    listener.stop(True)
+    await until(lambda: client.count("close"))
 
 
 # ---------------------------------------------------------------- several loops, one after another
 
 
-@HOSTS
+@each_host
 def test_asyncio_run_twice_in_one_process(host):
     async def main():
         with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
@@ -203,7 +177,7 @@ def test_asyncio_run_twice_in_one_process(host):
     assert [run_of(host)(main()) for _ in range(2)] == [True, True]
 
 
-@HOSTS
+@each_host
 def test_asyncio_run_again_after_one_that_left_everything_open(host):
     async def leave():
         await connection(Recorder(), Recorder())
@@ -221,7 +195,7 @@ def test_asyncio_run_again_after_one_that_left_everything_open(host):
     assert len(descriptors()) == before
 
 
-@HOSTS
+@each_host
 def test_the_standalone_loop_runs_after_asyncio_and_asyncio_after_it(host):
     def alone():
         server = Recorder(data=lambda socket, chunk: socket.end(chunk))
@@ -235,7 +209,7 @@ def test_the_standalone_loop_runs_after_asyncio_and_asyncio_after_it(host):
         with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
             return await async_answers(listener.port)
 
-    assert [alone(), host_run(host, main), alone(), host_run(host, main)] == [b"alone", True, b"alone", True]
+    assert [alone(), run_on(host, main), alone(), run_on(host, main)] == [b"alone", True, b"alone", True]
 
 
 PAIRS = [
@@ -269,7 +243,7 @@ def test_two_alternating_loops_in_one_thread_have_each_their_own_sockets(kinds):
         await until(lambda: recorders[number].count("close"))
         await seen(lambda: pybuntcp.stats()["open_listeners"] == 0, "the listener to be closed")
 
-    with host_loop(kinds[0]) as first, host_loop(kinds[1]) as second:
+    with open_host(kinds[0]) as first, open_host(kinds[1]) as second:
         run_in(first, lambda: start(recorders[0]))
         run_in(second, lambda: start(recorders[1]))
         for turn in range(5):
@@ -282,7 +256,7 @@ def test_two_alternating_loops_in_one_thread_have_each_their_own_sockets(kinds):
         run_in(second, lambda: finish(1))
 
 
-@HOSTS
+@each_host
 def test_a_timeout_that_was_due_while_another_loop_ran_comes_when_its_own_runs_again(host):
     async def arm():
         listener, accepted, _ = await connection(server, Recorder())
@@ -293,7 +267,7 @@ def test_a_timeout_that_was_due_while_another_loop_ran_comes_when_its_own_runs_a
         await until(lambda: server.count("close"))
 
     server = Recorder()
-    with host_loop(host) as mine, host_loop("asyncio") as other:
+    with open_host(host) as mine, open_host("asyncio") as other:
         run_in(mine, arm)
         run_in(other, lambda: asyncio.sleep(0.1))
         assert server.count("timeout") == 0
@@ -301,14 +275,14 @@ def test_a_timeout_that_was_due_while_another_loop_ran_comes_when_its_own_runs_a
     assert server.count("timeout") == 1
 
 
-@HOSTS
+@each_host
 def test_an_asyncio_loop_run_inside_a_handler_of_run_has_sockets_of_its_own(host):
     async def main():
         with pybuntcp.listen(socket=ECHO, **LOCAL) as inner:
             return await async_answers(inner.port)
 
     def opened(socket):
-        with host_loop(host) as loop:
+        with open_host(host) as loop:
             answered.append(run_in(loop, main))
         listener.stop(True)
 

@@ -10,7 +10,7 @@ import weakref
 import pytest
 from support import GAUGES, TIMEOUT, Recorder, descriptors
 from support.addresses import black_hole, port_of
-from support.asyncio_loops import HOSTS, close_host, host_loop, host_run, new_host, run_in
+from support.asyncio_loops import close_host, each_host, new_host, open_host, run_in, run_on
 from support.coroutines import connection, dialled_by, unclosed, until
 from support.handlers import QUIET
 from support.threads import in_a_thread_of_its_own, in_thread
@@ -42,7 +42,7 @@ class Left:
         return [recorder.names() for recorder in self.recorders]
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_under_open_sockets_warns_of_each_once(host):
     with black_hole() as hole:
@@ -56,7 +56,7 @@ def test_p2_a_loop_closed_under_open_sockets_warns_of_each_once(host):
     assert sorted(told) == sorted(Left.KINDS)
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_under_open_sockets_runs_no_handler(host):
     with black_hole() as hole:
@@ -69,7 +69,7 @@ def test_p2_a_loop_closed_under_open_sockets_runs_no_handler(host):
         assert left.names() == before == [["open"], ["open"]]
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_under_open_sockets_closes_their_descriptors(host):
     with black_hole() as hole:
@@ -84,7 +84,7 @@ def test_p2_a_loop_closed_under_open_sockets_closes_their_descriptors(host):
         assert len(descriptors()) == before
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_the_peer_of_a_socket_whose_loop_was_closed_sees_the_end(host):
     async def start():
@@ -102,7 +102,7 @@ def test_p2_the_peer_of_a_socket_whose_loop_was_closed_sees_the_end(host):
             assert client.recv(1) == b""
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_r7_verbs_after_the_loop_was_closed_do_nothing_and_never_raise(host):
     with black_hole() as hole:
@@ -122,7 +122,7 @@ def test_r7_verbs_after_the_loop_was_closed_do_nothing_and_never_raise(host):
         assert left.accepted.remote_address == "127.0.0.1"
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_the_gauges_are_zero_after_the_loop_was_closed(host):
     with black_hole() as hole:
@@ -135,7 +135,7 @@ def test_p2_the_gauges_are_zero_after_the_loop_was_closed(host):
         assert left.listener.connections == 0
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_an_attempt_whose_loop_was_closed_is_no_longer_in_progress(host):
     with black_hole() as hole:
@@ -146,7 +146,7 @@ def test_p2_an_attempt_whose_loop_was_closed_is_no_longer_in_progress(host):
         assert left.connecting.done()
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 @pytest.mark.parametrize("what", ["drain", "connecting"])
 def test_awaiting_something_of_a_closed_loop_is_an_error_and_no_hang(host, what):
@@ -162,11 +162,11 @@ def test_awaiting_something_of_a_closed_loop_is_an_error_and_no_hang(host, what)
         with unclosed():
             loop.close()
         expected = (RuntimeError, OSError) if what == "drain" else (RuntimeError, asyncio.CancelledError)
-        with host_loop("asyncio") as later, pytest.raises(expected):
+        with open_host("asyncio") as later, pytest.raises(expected):
             run_in(later, ask, timeout=2)
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_pending_bytes_of_a_socket_whose_loop_was_closed_are_given_back(host):
     async def start():
@@ -183,7 +183,7 @@ def test_p2_pending_bytes_of_a_socket_whose_loop_was_closed_are_given_back(host)
     assert accepted.pending == 0
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_a_loop_closed_after_everything_was_closed_warns_of_nothing(host):
     async def main():
@@ -194,7 +194,7 @@ def test_a_loop_closed_after_everything_was_closed_warns_of_nothing(host):
         return listener, accepted
 
     with unclosed() as told:
-        kept = host_run(host, main)
+        kept = run_on(host, main)
         gc.collect()
     assert told == []
     assert kept[1].write(b"x") == -1
@@ -218,7 +218,7 @@ def leaves_no_descriptor(host, end=None):
         assert len(descriptors()) == before
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_by_another_thread_than_ran_it_leaves_no_descriptor(host):
     def in_another(loop):
@@ -233,7 +233,7 @@ def test_p2_a_loop_that_is_dropped_without_close_leaves_no_descriptor(host):
     leaves_no_descriptor(host)
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_while_a_handlers_exit_is_handled_closes_its_sockets(host):
     """The exception knows the frames it came through, and they what the loop called."""
@@ -267,7 +267,7 @@ class Kept:
     """Something whose end can be seen."""
 
 
-@HOSTS
+@each_host
 @in_a_thread_of_its_own
 def test_p2_a_loop_closed_under_sockets_whose_handlers_know_it_is_given_back(host):
     """The usual program is a circle: the loop, what it calls, the handlers, the loop."""

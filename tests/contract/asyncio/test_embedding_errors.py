@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from support import Recorder, unraisable
 from support.addresses import bound_not_listening
-from support.asyncio_loops import HOSTS, close_host, host_run, new_host, run_in
+from support.asyncio_loops import close_host, each_host, new_host, on_every_loop, run_in, run_on
 from support.coroutines import LOCAL, connection, dialled_by, until
 from support.handlers import Boom, chain, ignore, raising
 
@@ -53,7 +53,7 @@ async def bring_about(event, server, client):
     await until(lambda: server.count("close") and client.count("close"))
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("event", EVENTS)
 def test_h1_a_handler_that_raises_is_told_to_error_and_not_to_the_loop(host, event):
     async def main():
@@ -63,50 +63,44 @@ def test_h1_a_handler_that_raises_is_told_to_error_and_not_to_the_loop(host, eve
 
     boom = Boom(event)
     server = Recorder(**{event: raising(boom)}, error=ignore)
-    host_run(host, main)
+    run_on(host, main)
     assert server.args("error") == [(boom,)]
 
 
-@HOSTS
+@on_every_loop
 @pytest.mark.parametrize("event", EVENTS)
-def test_h1_without_an_error_handler_the_loops_exception_handler_is_told_once(host, event):
-    async def main():
-        with exceptions_told() as told, unraisable() as hooked:
-            await bring_about(event, server, Recorder(error=ignore))
-        assert hooked == []
-        (context,) = told
-        assert context["exception"] is boom
-        assert context["socket"] is server.sockets[0]
-        assert isinstance(context["message"], str)
-        assert context["message"]
-
+async def test_h1_without_an_error_handler_the_loops_exception_handler_is_told_once(event):
     boom = Boom(event)
     server = Recorder(**{event: raising(boom)}, without=("error",))
-    host_run(host, main)
+    with exceptions_told() as told, unraisable() as hooked:
+        await bring_about(event, server, Recorder(error=ignore))
+    assert hooked == []
+    (context,) = told
+    assert context["exception"] is boom
+    assert context["socket"] is server.sockets[0]
+    assert isinstance(context["message"], str)
+    assert context["message"]
 
 
-@HOSTS
-def test_h1_without_an_error_handler_the_server_lives_on(host):
-    async def main():
-        def data(socket, chunk):
-            socket.write(chunk)
-            raise Boom
+@on_every_loop
+async def test_h1_without_an_error_handler_the_server_lives_on():
+    def data(socket, chunk):
+        socket.write(chunk)
+        raise Boom
 
-        server = Recorder(data=data, without=("error",))
-        client = Recorder()
-        with exceptions_told() as told:
-            listener, _, connected = await connection(server, client)
-            for count in (1, 2):
-                connected.write(b"x")
-                await until(lambda count=count: len(client.received()) == count)
-            listener.stop(True)
-            await until(lambda: client.count("close"))
-        assert [type(context["exception"]) for context in told] == [Boom, Boom]
-
-    host_run(host, main)
+    server = Recorder(data=data, without=("error",))
+    client = Recorder()
+    with exceptions_told() as told:
+        listener, _, connected = await connection(server, client)
+        for count in (1, 2):
+            connected.write(b"x")
+            await until(lambda count=count: len(client.received()) == count)
+        listener.stop(True)
+        await until(lambda: client.count("close"))
+    assert [type(context["exception"]) for context in told] == [Boom, Boom]
 
 
-@HOSTS
+@each_host
 def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(host):
     async def main():
         with exceptions_told() as told, unraisable() as hooked:
@@ -118,24 +112,21 @@ def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(host)
 
     first, second = Boom("in data"), Boom("in error")
     server = Recorder(data=raising(first), error=raising(second))
-    host_run(host, main)
+    run_on(host, main)
     assert server.count("error") == 1
 
 
-@HOSTS
-def test_h1_what_connect_error_raises_is_what_the_awaitable_raises(host):
-    async def main():
-        with bound_not_listening() as port, exceptions_told() as told, pytest.raises(Boom) as raised:
-            await pybuntcp.connect(hostname="127.0.0.1", port=port, socket=recorder.handlers)
-        assert raised.value is boom
-        assert told == []
-
+@on_every_loop
+async def test_h1_what_connect_error_raises_is_what_the_awaitable_raises():
     boom = Boom("in connect_error")
     recorder = Recorder(connect_error=raising(boom))
-    host_run(host, main)
+    with bound_not_listening() as port, exceptions_told() as told, pytest.raises(Boom) as raised:
+        await pybuntcp.connect(hostname="127.0.0.1", port=port, socket=recorder.handlers)
+    assert raised.value is boom
+    assert told == []
 
 
-@HOSTS
+@each_host
 def test_h1_an_exception_handler_that_raises_harms_nothing(host, caplog):
     """asyncio logs it, as it does for its own callbacks."""
 
@@ -147,7 +138,7 @@ def test_h1_an_exception_handler_that_raises_harms_nothing(host, caplog):
         server, client = Recorder(data=raising(Boom("in data")), without=("error",)), Recorder()
         await bring_about("data", server, client)
 
-    host_run(host, main)
+    run_on(host, main)
     assert "exception handler" in caplog.text
 
 
@@ -162,7 +153,7 @@ def resume(loop, task):
     run_in(loop, lambda: task)
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("exit", EXITS)
 @pytest.mark.parametrize("event", EVENTS)
 def test_h1_an_exit_raised_by_a_handler_comes_out_of_run_until_complete(host, event, exit):
@@ -183,7 +174,7 @@ def test_h1_an_exit_raised_by_a_handler_comes_out_of_run_until_complete(host, ev
         close_host(loop)
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("exit", EXITS)
 def test_h1_an_exit_raised_in_connect_error_comes_out_of_run_until_complete(host, exit):
     async def main():
@@ -204,7 +195,7 @@ def test_h1_an_exit_raised_in_connect_error_comes_out_of_run_until_complete(host
         close_host(loop)
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("exit", EXITS)
 def test_h1_after_an_exit_the_loop_can_be_run_again_and_nothing_was_lost(host, exit):
     """Eight sockets are readable in one turn, and the handler of the first leaves."""

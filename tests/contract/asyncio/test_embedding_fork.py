@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.addresses import dialled
-from support.asyncio_loops import HOSTS
+from support.asyncio_loops import each_host
 from support.programs import Program
 
 FORKING = """
@@ -110,14 +110,14 @@ def served_after_fork(*arguments):
         return said, status
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
 @pytest.mark.parametrize("body", IN_CHILD)
 def test_p1_after_a_fork_inside_a_task_the_parent_serves_on_and_the_childs_connections_are_dead(host, body, leave):
     assert served_after_fork(host, body, leave, "a task") == (IN_CHILD[body], 0)
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
 @pytest.mark.parametrize("body", ["nothing", "verbs"])
 def test_p1_after_a_fork_inside_a_handler_the_parent_serves_on_and_the_childs_connections_are_dead(host, body, leave):

@@ -9,7 +9,7 @@ import threading
 import pytest
 from support import TIMEOUT, Recorder, descriptors, run_loop
 from support.addresses import black_hole, port_of
-from support.asyncio_loops import HOSTS, host_loop, host_run, new_host, run_in
+from support.asyncio_loops import each_host, new_host, on_every_loop, open_host, run_in, run_on
 from support.coroutines import LOCAL, async_answers, connection, seen, unclosed, until
 from support.handlers import QUIET, echo
 from support.threads import in_thread
@@ -63,11 +63,11 @@ async def _closed_again(things):
     await seen(lambda: pybuntcp.stats()["open_sockets"] == pybuntcp.stats()["open_listeners"] == 0, "all closed")
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("what", AWAITS)
 def test_awaiting_something_of_another_loop_is_a_runtime_error_that_names_both(host, what):
     other_kind = "native" if host == "asyncio" else "asyncio"
-    with host_loop(host) as mine, host_loop(other_kind) as other, black_hole() as hole:
+    with open_host(host) as mine, open_host(other_kind) as other, black_hole() as hole:
         things = run_in(mine, lambda: _everything(hole))
         with pytest.raises(RuntimeError) as refused:
             run_in(other, lambda: AWAITS[what](things), timeout=2)
@@ -94,14 +94,14 @@ def _run_until_both_are_open(server, client):
         run_loop()
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("what", AWAITS)
 def test_awaiting_something_of_the_standalone_loop_is_a_runtime_error(host, what):
     server, client = Recorder(), Recorder(open=lambda socket: socket.pause())
     listener = pybuntcp.listen(socket=server.handlers, **LOCAL)
     pybuntcp.connect(socket=client.handlers, hostname="127.0.0.1", port=listener.port)
     _run_until_both_are_open(server, client)
-    with black_hole() as hole, host_loop(host) as loop:
+    with black_hole() as hole, open_host(host) as loop:
         server.socket.sink().write(bytes(8 << 20))
         connecting = pybuntcp.connect(socket=QUIET, hostname="127.0.0.1", port=port_of(hole))
         things = {"listener": listener, "accepted": server.socket, "client": client.socket, "connecting": connecting}
@@ -114,7 +114,7 @@ def test_awaiting_something_of_the_standalone_loop_is_a_runtime_error(host, what
         run_loop()
 
 
-@HOSTS
+@each_host
 def test_verbs_on_a_socket_of_another_loop_still_work(host):
     """Only awaiting needs the loop that turns the socket."""
 
@@ -130,48 +130,42 @@ def test_verbs_on_a_socket_of_another_loop_still_work(host):
         await until(lambda: client.count("close"))
 
     client = Recorder()
-    with host_loop(host) as mine, host_loop("asyncio") as other:
+    with open_host(host) as mine, open_host("asyncio") as other:
         listener, accepted, _ = run_in(mine, start)
         assert run_in(other, elsewhere) == len(b"from elsewhere")
         run_in(mine, told)
 
 
-@HOSTS
-def test_run_inside_a_running_asyncio_loop_is_a_runtime_error(host):
-    async def main():
+@on_every_loop
+async def test_run_inside_a_running_asyncio_loop_is_a_runtime_error():
+    with pytest.raises(RuntimeError, match="run"):
+        pybuntcp.run()
+    with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
         with pytest.raises(RuntimeError, match="run"):
             pybuntcp.run()
-        with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
-            with pytest.raises(RuntimeError, match="run"):
-                pybuntcp.run()
-            assert await async_answers(listener.port)
-
-    host_run(host, main)
+        assert await async_answers(listener.port)
 
 
-@HOSTS
-def test_run_of_a_coroutine_inside_a_running_asyncio_loop_is_a_runtime_error(host):
+@on_every_loop
+async def test_run_of_a_coroutine_inside_a_running_asyncio_loop_is_a_runtime_error():
     async def inner():
         raise AssertionError("it ran")
 
-    async def main():
-        coroutine = inner()
-        try:
-            with pytest.raises(RuntimeError, match="run"):
-                pybuntcp.run(coroutine)
-        finally:
-            coroutine.close()
-
-    host_run(host, main)
+    coroutine = inner()
+    try:
+        with pytest.raises(RuntimeError, match="run"):
+            pybuntcp.run(coroutine)
+    finally:
+        coroutine.close()
 
 
 # ---------------------------------------------------------------- threads
 
 
-@HOSTS
+@each_host
 def test_a_loop_of_another_thread_has_sockets_of_its_own(host):
     def serve():
-        return host_run(host, main)
+        return run_on(host, main)
 
     async def main():
         server = Recorder(data=lambda socket, chunk: seen.append(threading.current_thread().name))
@@ -188,10 +182,10 @@ def test_a_loop_of_another_thread_has_sockets_of_its_own(host):
     assert seen == ["another"]
 
 
-@HOSTS
+@each_host
 def test_a_socket_of_another_threads_loop_is_a_runtime_error_that_names_both_threads(host):
     def serve():
-        return host_run(host, main)
+        return run_on(host, main)
 
     async def main():
         with pybuntcp.listen(socket=ECHO, **LOCAL) as listener:
@@ -215,7 +209,7 @@ def test_a_socket_of_another_threads_loop_is_a_runtime_error_that_names_both_thr
     assert outcome == [True]
 
 
-@HOSTS
+@each_host
 def test_a_thread_that_ends_with_open_sockets_gives_their_descriptors_back(host):
     def leave():
         recorder = Recorder()

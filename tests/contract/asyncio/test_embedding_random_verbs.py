@@ -10,7 +10,7 @@ import asyncio
 import random
 
 import pytest
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import each_host, run_on
 from support.coroutines import LOCAL
 from support.handlers import QUIET, echo
 
@@ -177,7 +177,7 @@ SHARES = {
 }
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("tasks", [1, 16])
 def test_no_wake_up_is_lost_in_10000_random_verbs_from_tasks(host, tasks):
     async def work(number):
@@ -198,6 +198,6 @@ def test_no_wake_up_is_lost_in_10000_random_verbs_from_tasks(host, tasks):
 
     listener, under_way, answered = None, {}, []
     try:
-        host_run(host, main, timeout=40)
+        run_on(host, main, timeout=40)
     except asyncio.TimeoutError:
         pytest.fail(f"{len(answered)} of {VERBS} verbs were answered; waiting: {under_way}")

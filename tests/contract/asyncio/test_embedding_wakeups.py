@@ -1,7 +1,7 @@
 """Inside an asyncio loop: every verb is carried out without another event.
 
 The waits are futures that handlers resolve: nothing but what a verb asks for wakes the loop. What was lost
-is told by the bound of `host_run`.
+is told by the bound of `run_on`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import pytest
 from support import Peer, Recorder
 from support.addresses import bound_not_listening, dialled, port_of, raw_tcp
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import each_host, on_every_loop, run_on
 from support.coroutines import LOCAL, connection, read_exactly, until
 from support.handlers import QUIET, echo
 from support.threads import in_a_thread_of_its_own
@@ -24,73 +24,58 @@ import pybuntcp
 # ---------------------------------------------------------------- one thing alone
 
 
-@HOSTS
-def test_the_only_connection_accepted_in_a_turn_is_read(host):
+@on_every_loop
+async def test_the_only_connection_accepted_in_a_turn_is_read():
     """Nothing else happens after the accept: its descriptor must be polled by then."""
-
-    async def main():
-        opened = asyncio.get_running_loop().create_future()
-        table = {"open": lambda socket: opened.set_result(socket), "data": echo}
-        with pybuntcp.listen(socket=table, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
-            await opened
-            await asyncio.sleep(0.02)  # the host polls, and nothing of ours is due
-            peer.send(b"x")
-            assert await asyncio.wrap_future(peer.recv_exactly(1)) == b"x"
-        await listener.wait_closed()
-
-    host_run(host, main)
+    opened = asyncio.get_running_loop().create_future()
+    table = {"open": lambda socket: opened.set_result(socket), "data": echo}
+    with pybuntcp.listen(socket=table, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
+        await opened
+        await asyncio.sleep(0.02)  # the host polls, and nothing of ours is due
+        peer.send(b"x")
+        assert await asyncio.wrap_future(peer.recv_exactly(1)) == b"x"
+    await listener.wait_closed()
 
 
-@HOSTS
-def test_a_connection_that_waited_before_the_listener_was_resumed_by_the_loop_is_accepted(host):
+@on_every_loop
+async def test_a_connection_that_waited_before_the_listener_was_resumed_by_the_loop_is_accepted():
     """The connection is there before the loop turns for the first time."""
-
-    async def main():
-        recorder = Recorder(data=echo)
-        with pybuntcp.listen(socket=recorder.handlers, **LOCAL) as listener, dialled(listener.port) as client:
-            client.sendall(b"early")
-            client.setblocking(False)
-            assert await read_exactly(client, 5) == b"early"
-        await listener.wait_closed()
-
-    host_run(host, main)
+    recorder = Recorder(data=echo)
+    with pybuntcp.listen(socket=recorder.handlers, **LOCAL) as listener, dialled(listener.port) as client:
+        client.sendall(b"early")
+        client.setblocking(False)
+        assert await read_exactly(client, 5) == b"early"
+    await listener.wait_closed()
 
 
-@HOSTS
-def test_a_write_that_the_kernel_does_not_take_at_once_needs_no_other_event(host):
-    async def main():
-        server, client = Recorder(), Recorder()
-        listener, accepted, connected = await connection(server, client)
-        connected.pause()
-        await asyncio.sleep(0.01)
-        taken = accepted.write(bytes(16 << 20))
-        assert 0 < accepted.pending < taken < 16 << 20
-        await asyncio.sleep(0.01)  # the host polls
-        connected.resume()
-        await until(lambda: server.count("drain") and len(client.received()) == taken)
-        listener.stop(True)
-        await until(lambda: client.count("close"))
-
-    host_run(host, main)
+@on_every_loop
+async def test_a_write_that_the_kernel_does_not_take_at_once_needs_no_other_event():
+    server, client = Recorder(), Recorder()
+    listener, accepted, connected = await connection(server, client)
+    connected.pause()
+    await asyncio.sleep(0.01)
+    taken = accepted.write(bytes(16 << 20))
+    assert 0 < accepted.pending < taken < 16 << 20
+    await asyncio.sleep(0.01)  # the host polls
+    connected.resume()
+    await until(lambda: server.count("drain") and len(client.received()) == taken)
+    listener.stop(True)
+    await until(lambda: client.count("close"))
 
 
-@HOSTS
-def test_a_write_that_the_kernel_does_not_take_at_once_needs_nothing_of_the_reader_but_to_read(host):
+@on_every_loop
+async def test_a_write_that_the_kernel_does_not_take_at_once_needs_nothing_of_the_reader_but_to_read():
     """The other end is not ours: its reading is the only event there is."""
-
-    async def main():
-        server = Recorder()
-        with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
-            await until(lambda: server.sockets)
-            taken = server.socket.write(bytes(16 << 20))
-            assert 0 < server.socket.pending < taken
-            assert len(await asyncio.wrap_future(peer.recv_exactly(taken))) == taken
-        await listener.wait_closed()
-
-    host_run(host, main)
+    server = Recorder()
+    with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener, Peer(lambda: dialled(listener.port)) as peer:
+        await until(lambda: server.sockets)
+        taken = server.socket.write(bytes(16 << 20))
+        assert 0 < server.socket.pending < taken
+        assert len(await asyncio.wrap_future(peer.recv_exactly(taken))) == taken
+    await listener.wait_closed()
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("name", ["127.1", "localhost"])
 @in_a_thread_of_its_own
 def test_a_connect_by_name_needs_no_other_event(host, name):
@@ -103,64 +88,54 @@ def test_a_connect_by_name_needs_no_other_event(host, name):
                 socket.terminate()
                 await asyncio.sleep(0.01)
 
-    host_run(host, main)
+    run_on(host, main)
 
 
-@HOSTS
-def test_a_reader_of_an_idle_socket_needs_no_other_event(host):
+@on_every_loop
+async def test_a_reader_of_an_idle_socket_needs_no_other_event():
     """Its buffer is full each time it is read from, and reading goes on by that alone."""
-
-    async def main():
-        server = Recorder()
-        with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener:
-            connected = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port)
-            await until(lambda: server.sockets)
-            server.socket.write(b"0123456789" * 10)
-            reader = connected.reader(10)
-            for _ in range(10):
-                await asyncio.sleep(0.002)
-                assert await reader.readexactly(10) == b"0123456789"
-            connected.terminate()
-        await listener.wait_closed()
-
-    host_run(host, main)
+    server = Recorder()
+    with pybuntcp.listen(socket=server.handlers, **LOCAL) as listener:
+        connected = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port)
+        await until(lambda: server.sockets)
+        server.socket.write(b"0123456789" * 10)
+        reader = connected.reader(10)
+        for _ in range(10):
+            await asyncio.sleep(0.002)
+            assert await reader.readexactly(10) == b"0123456789"
+        connected.terminate()
+    await listener.wait_closed()
 
 
-@HOSTS
-def test_an_async_handler_that_ends_needs_no_other_event_for_what_waited(host):
+@on_every_loop
+async def test_an_async_handler_that_ends_needs_no_other_event_for_what_waited():
     async def data(socket, chunk):
         await asyncio.sleep(0.005)
         socket.write(chunk)
 
-    async def main():
-        client = Recorder()
-        with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
-            socket = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers)
-            for count in range(1, 4):
-                socket.write(b"x")
-                await asyncio.sleep(0.002)  # the handler runs, and what comes next waits for it
-                socket.write(b"x")
-                await until(lambda count=count: client.received() == b"xx" * count)
-            socket.terminate()
-        await listener.wait_closed()
-
-    host_run(host, main)
+    client = Recorder()
+    with pybuntcp.listen(socket={"data": data}, **LOCAL) as listener:
+        socket = await pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers)
+        for count in range(1, 4):
+            socket.write(b"x")
+            await asyncio.sleep(0.002)  # the handler runs, and what comes next waits for it
+            socket.write(b"x")
+            await until(lambda count=count: client.received() == b"xx" * count)
+        socket.terminate()
+    await listener.wait_closed()
 
 
-@HOSTS
-def test_an_async_connect_error_that_ends_needs_no_other_event(host):
+@on_every_loop
+async def test_an_async_connect_error_that_ends_needs_no_other_event():
     async def connect_error(socket, error):
         await asyncio.sleep(0.005)
 
-    async def main():
-        with bound_not_listening() as port:
-            for _ in range(3):
-                with pytest.raises(ConnectionRefusedError):
-                    await pybuntcp.connect(
-                        hostname="127.0.0.1", port=port, socket={**QUIET, "connect_error": connect_error}
-                    )
-
-    host_run(host, main)
+    with bound_not_listening() as port:
+        for _ in range(3):
+            with pytest.raises(ConnectionRefusedError):
+                await pybuntcp.connect(
+                    hostname="127.0.0.1", port=port, socket={**QUIET, "connect_error": connect_error}
+                )
 
 
 # ---------------------------------------------------------------- from every place a program's code may run
@@ -247,28 +222,25 @@ ACTS = {
 ONE = {"open": lambda socket: socket.end(b"1"), "data": print}
 
 
-@HOSTS
+@on_every_loop
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_verb_called_from_anywhere_is_carried_out_without_another_event(host, place, act):
+async def test_a_verb_called_from_anywhere_is_carried_out_without_another_event(place, act):
     """The socket echoes; with "resume" a byte waits for it, and what another connection sends comes to the client too."""
 
     def data(socket, chunk):
         server.sockets[0].write(chunk)
 
-    async def main():
-        verb, event = ACTS[act]
-        listener, accepted, connected = await connection(server, client)
-        if act == "resume":
-            accepted.pause()
-            connected.write(b"x")
-        place(asyncio.get_running_loop(), lambda: verb(accepted))
-        await until(lambda: client.count(event))
-        listener.stop(True)
-        connected.terminate()
-        await listener.wait_closed()
-        while tasks:
-            await asyncio.wait(tasks)
-
     server, client = Recorder(data=data), Recorder()
-    host_run(host, main)
+    verb, event = ACTS[act]
+    listener, accepted, connected = await connection(server, client)
+    if act == "resume":
+        accepted.pause()
+        connected.write(b"x")
+    place(asyncio.get_running_loop(), lambda: verb(accepted))
+    await until(lambda: client.count(event))
+    listener.stop(True)
+    connected.terminate()
+    await listener.wait_closed()
+    while tasks:
+        await asyncio.wait(tasks)

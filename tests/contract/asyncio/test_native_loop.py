@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 from support import TIMEOUT, Recorder, descriptors, run_loop
-from support.asyncio_loops import close_host, host_loop, host_run, new_host, run_in
+from support.asyncio_loops import close_host, new_host, on_loop, open_host, run_in, run_on
 from support.coroutines import LOCAL, async_answers, connection, unclosed, until
 from support.handlers import Boom, echo
 from support.programs import run_program
@@ -142,7 +142,7 @@ def test_sockets_stay_open_between_two_runs_of_a_loop():
         await until(lambda: client.count("close"))
 
     client = Recorder()
-    with host_loop("native") as loop:
+    with open_host("native") as loop:
         listener, _, connected = run_in(loop, start)
         run_in(loop, talk)
         run_in(loop, finish)
@@ -157,7 +157,7 @@ def test_a_handler_may_stop_the_loop():
         await until(lambda: client.count("close"))
 
     client = Recorder()
-    with host_loop("native") as loop:
+    with open_host("native") as loop:
         listener, _, connected = run_in(loop, start)
         connected.write(b"stop")
         watchdog = loop.call_later(TIMEOUT, loop.stop)
@@ -181,7 +181,7 @@ def test_running_the_loop_inside_a_handler_is_a_runtime_error():
         socket.write(chunk)
 
     client = Recorder()
-    with host_loop("native") as loop:
+    with open_host("native") as loop:
         run_in(loop, main)
 
 
@@ -192,16 +192,14 @@ def test_importing_pybuntcp_does_not_import_asyncio():
 # ---------------------------------------------------------------- threads and executors
 
 
-def test_call_soon_threadsafe_wakes_an_idle_loop():
-    async def main():
-        loop = asyncio.get_running_loop()
-        with pybuntcp.listen(socket=ECHO, **LOCAL):
-            for _ in range(20):
-                done = loop.create_future()
-                threading.Timer(0.002, loop.call_soon_threadsafe, [done.set_result, None]).start()
-                await done
-
-    host_run("native", main)
+@on_loop("native")
+async def test_call_soon_threadsafe_wakes_an_idle_loop():
+    loop = asyncio.get_running_loop()
+    with pybuntcp.listen(socket=ECHO, **LOCAL):
+        for _ in range(20):
+            done = loop.create_future()
+            threading.Timer(0.002, loop.call_soon_threadsafe, [done.set_result, None]).start()
+            await done
 
 
 def test_call_soon_threadsafe_from_four_threads_keeps_the_order_of_each():
@@ -232,26 +230,24 @@ def test_call_soon_threadsafe_from_four_threads_keeps_the_order_of_each():
         await until(lambda: client.count("close"))
 
     seen = [[], [], [], []]
-    host_run("native", main)
+    run_on("native", main)
     assert seen == [list(range(500))] * 4
 
 
-def test_executors_work_while_sockets_are_busy():
-    async def main():
-        loop = asyncio.get_running_loop()
-        client = Recorder(data=echo)
-        listener, _, connected = await connection(Recorder(data=echo), client)
-        connected.write(b"busy")
-        jobs = [loop.run_in_executor(None, threading.get_ident) for _ in range(20)]
-        jobs += [asyncio.to_thread(time.sleep, 0.005) for _ in range(5)]
-        idents = (await asyncio.gather(*jobs))[:20]
-        rounds = client.count("data")
-        await until(lambda: client.count("data") > rounds + 10)
-        listener.stop(True)
-        await until(lambda: client.count("close"))
-        assert threading.get_ident() not in idents
-
-    host_run("native", main)
+@on_loop("native")
+async def test_executors_work_while_sockets_are_busy():
+    loop = asyncio.get_running_loop()
+    client = Recorder(data=echo)
+    listener, _, connected = await connection(Recorder(data=echo), client)
+    connected.write(b"busy")
+    jobs = [loop.run_in_executor(None, threading.get_ident) for _ in range(20)]
+    jobs += [asyncio.to_thread(time.sleep, 0.005) for _ in range(5)]
+    idents = (await asyncio.gather(*jobs))[:20]
+    rounds = client.count("data")
+    await until(lambda: client.count("data") > rounds + 10)
+    listener.stop(True)
+    await until(lambda: client.count("close"))
+    assert threading.get_ident() not in idents
 
 
 def test_a_loop_runs_in_another_thread_than_made_it():
@@ -275,10 +271,10 @@ def test_two_native_loops_run_in_two_threads_at_once():
             return result
 
     outcome = []
-    thread = threading.Thread(target=lambda: outcome.append(host_run("native", main)))
+    thread = threading.Thread(target=lambda: outcome.append(run_on("native", main)))
     thread.start()
     try:
-        assert host_run("native", main) is True
+        assert run_on("native", main) is True
     finally:
         thread.join(TIMEOUT)
     assert outcome == [True]
@@ -302,7 +298,7 @@ def test_debug_mode_refuses_call_soon_from_another_thread():
     async def main():
         return in_thread(lambda: asyncio_loop.call_soon(print))
 
-    with host_loop("native") as asyncio_loop:
+    with open_host("native") as asyncio_loop:
         asyncio_loop.set_debug(True)
         assert isinstance(run_in(asyncio_loop, main), RuntimeError)
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from support import TIMEOUT, Recorder
-from support.asyncio_loops import host_run
+from support.asyncio_loops import on_loop, run_on
 from support.coroutines import LOCAL, connection, until
 from support.handlers import QUIET, echo
 from support.programs import Program
@@ -58,7 +58,7 @@ def test_add_signal_handler_is_told_within_100_ms_while_idle(opened):
         assert loop.remove_signal_handler(signal.SIGUSR1) is True
         return min(delays)
 
-    assert host_run("native", lambda: idle(opened, body)) < SOON
+    assert run_on("native", lambda: idle(opened, body)) < SOON
 
 
 @OPEN
@@ -77,7 +77,7 @@ def test_a_handler_of_signal_signal_runs_within_100_ms_while_idle(opened):
 
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        assert host_run("native", lambda: idle(opened, body)) < SOON
+        assert run_on("native", lambda: idle(opened, body)) < SOON
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -97,7 +97,7 @@ def test_a_handler_of_signal_signal_that_raises_ends_the_run(opened):
     before = signal.signal(signal.SIGUSR1, boom)
     try:
         with pytest.raises(Boom):
-            host_run("native", lambda: idle(opened, body))
+            run_on("native", lambda: idle(opened, body))
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -111,7 +111,7 @@ def test_the_wakeup_descriptor_is_as_before_after_a_run():
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer)
     try:
-        host_run("native", main)
+        run_on("native", main)
         assert signal.set_wakeup_fd(before) == writer
     finally:
         signal.set_wakeup_fd(before)
@@ -137,7 +137,7 @@ def test_a_wakeup_descriptor_that_is_somebody_elses_is_told_of_signals():
     handler = signal.signal(signal.SIGUSR1, lambda *_: None)
     before = signal.set_wakeup_fd(writer)
     try:
-        assert host_run("native", main) == bytes([signal.SIGUSR1])
+        assert run_on("native", main) == bytes([signal.SIGUSR1])
     finally:
         signal.set_wakeup_fd(before)
         signal.signal(signal.SIGUSR1, handler)
@@ -207,7 +207,7 @@ def test_subprocesses_are_talked_to_and_waited_for(opened):
         out, _ = await process.communicate(b"hello")
         return out, process.returncode
 
-    assert host_run("native", lambda: idle(opened, body)) == (b"HELLO", 3)
+    assert run_on("native", lambda: idle(opened, body)) == (b"HELLO", 3)
 
 
 @OPEN
@@ -217,35 +217,31 @@ def test_a_child_that_is_killed_is_noticed_while_idle(opened):
         process.kill()
         return await process.wait()
 
-    assert host_run("native", lambda: idle(opened, body)) == -signal.SIGKILL
+    assert run_on("native", lambda: idle(opened, body)) == -signal.SIGKILL
 
 
-def test_subprocesses_run_while_sockets_are_busy():
-    async def main():
-        client = Recorder(data=echo)
-        listener, _, connected = await connection(Recorder(data=echo), client)
-        connected.write(b"busy")
-        processes = await asyncio.gather(*[child("print(input())") for _ in range(3)])
-        outputs = await asyncio.gather(*[process.communicate(b"x\n") for process in processes])
-        listener.stop(True)
-        await until(lambda: client.count("close"))
-        return [out for out, _ in outputs]
-
-    assert host_run("native", main) == [b"x\n"] * 3
+@on_loop("native")
+async def test_subprocesses_run_while_sockets_are_busy():
+    client = Recorder(data=echo)
+    listener, _, connected = await connection(Recorder(data=echo), client)
+    connected.write(b"busy")
+    processes = await asyncio.gather(*[child("print(input())") for _ in range(3)])
+    outputs = await asyncio.gather(*[process.communicate(b"x\n") for process in processes])
+    listener.stop(True)
+    await until(lambda: client.count("close"))
+    assert [out for out, _ in outputs] == [b"x\n"] * 3
 
 
 LISTED = "import os, sys; print([number for number in sys.argv[1:] if os.path.exists(f'/dev/fd/{number}')])"
 
 
-def test_a_child_process_inherits_no_socket_of_ours():
-    async def main():
-        client = Recorder()
-        listener, accepted, connected = await connection(Recorder(), client)
-        numbers = [accepted.fileno(), connected.fileno(), listener.fd]
-        process = await child(LISTED, *map(str, numbers), close_fds=False)
-        out, _ = await process.communicate()
-        listener.stop(True)
-        await until(lambda: client.count("close"))
-        return out.strip()
-
-    assert host_run("native", main) == b"[]"
+@on_loop("native")
+async def test_a_child_process_inherits_no_socket_of_ours():
+    client = Recorder()
+    listener, accepted, connected = await connection(Recorder(), client)
+    numbers = [accepted.fileno(), connected.fileno(), listener.fd]
+    process = await child(LISTED, *map(str, numbers), close_fds=False)
+    out, _ = await process.communicate()
+    listener.stop(True)
+    await until(lambda: client.count("close"))
+    assert out.strip() == b"[]"

@@ -11,7 +11,7 @@ import weakref
 import pytest
 from support import TIMEOUT, send_and_wait
 from support.async_handlers import Held, Notes
-from support.asyncio_loops import close_host, each_kind, on_every_loop
+from support.asyncio_loops import close_host, each_host, new_host, on_every_loop
 from support.coroutines import async_accepted, async_sides, done, gauges, turns, until
 from support.handlers import ignore
 from support.threads import in_thread
@@ -257,11 +257,11 @@ def test_a_sync_open_alone_is_refused_still():
 # ---------------------------------------------------------------- the asyncio loop ends meanwhile
 
 
-def end_the_program(new_loop, main):
+def end_the_program(host, main):
     """The end of `asyncio.run` in a thread of its own: what still runs is cancelled, the loop is closed. What was warned of."""
 
     def run():
-        loop = new_loop()
+        loop = new_host(host)
         loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))
         close_host(loop)
         del loop
@@ -273,8 +273,8 @@ def end_the_program(new_loop, main):
     return [(each.category, str(each.message).split()[0]) for each in told]
 
 
-@each_kind
-def test_handlers_that_run_when_the_program_ends_are_cancelled_and_what_is_open_is_unclosed(transport, new_loop):
+@each_host
+def test_handlers_that_run_when_the_program_ends_are_cancelled_and_what_is_open_is_unclosed(transport, host):
     async def main():
         nonlocal begun
         begun = asyncio.Event()
@@ -292,13 +292,13 @@ def test_handlers_that_run_when_the_program_ends_are_cancelled_and_what_is_open_
 
     ended, begun = [], None
     table = {"data": data, "close": lambda socket, error: ended.append("close")}
-    told = end_the_program(new_loop, main)
+    told = end_the_program(host, main)
     assert told == [(ResourceWarning, "unclosed")] * 2  # the listener and the socket
     assert ended == ["cancelled"]
 
 
-@each_kind
-def test_handlers_of_stopped_listeners_are_cancelled_with_the_program(transport, new_loop):
+@each_host
+def test_handlers_of_stopped_listeners_are_cancelled_with_the_program(transport, host):
     """Their sockets closed already, but for the handlers: whether `close` is still told depends on the last turns."""
 
     async def main():
@@ -313,7 +313,7 @@ def test_handlers_of_stopped_listeners_are_cancelled_with_the_program(transport,
         assert await done(peer.recv_until_eof()) == b""
 
     notes = None
-    told = end_the_program(new_loop, main)
+    told = end_the_program(host, main)
     assert notes.names()[:3] == ["open", "data", "/data"]
     assert notes.names()[3:] in ([], ["close"])
     assert set(told) <= {(ResourceWarning, "unclosed")}

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from support import TIMEOUT, Recorder, run_loop
 from support.addresses import black_hole, port_of
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import each_host, on_loop, on_loops, run_on
 from support.coroutines import LOCAL, connection, read_exactly, seen, until
 from support.handlers import echo
 
 import pybuntcp
 
 MANY_TURNS = 200
-RE_ENTERED = pytest.mark.parametrize("host", ["asyncio", "native"])  # uvloop cannot be run again inside itself
+RE_ENTERED = on_loops("asyncio", "native")  # uvloop cannot be run again inside itself
 DEBUG = pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 
 
@@ -148,7 +148,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("form", FORMS)
 def test_each_run_in_a_plain_handler_is_one_runtime_error(host, form):
     if form == "run_forever" and host != "uvloop" and sys.version_info >= (3, 12):
@@ -167,7 +167,7 @@ def test_each_run_in_a_plain_handler_is_one_runtime_error(host, form):
         assert all("run" in text for text in handler.refusals())
         assert (len(handler.results), told) == (20, [])
 
-    host_run(host, main)
+    run_on(host, main)
     for coroutine in made:  # most were refused before they began; uvloop makes a task first
         coroutine.close()
 
@@ -177,183 +177,157 @@ def test_each_run_in_a_plain_handler_is_one_runtime_error(host, form):
 
 @RE_ENTERED
 @DEBUG
-def test_a_nested_run_to_which_something_of_ours_comes_ends_with_a_runtime_error(host, debug):
+async def test_a_nested_run_to_which_something_of_ours_comes_ends_with_a_runtime_error(debug):
     """Once a run: it would go round and round, and tell the loop's exception handler each time."""
 
-    async def main() -> None:
-        def nested() -> Any:
-            other.sendall(b"y")
-            return run_again(asyncio.sleep(TIMEOUT))
+    def nested() -> Any:
+        other.sendall(b"y")
+        return run_again(asyncio.sleep(TIMEOUT))
 
-        handler = Nesting(lambda: nested() if not handler.results else None)
-        with reports(debug) as told:
-            async with dialled(handler, 2) as [client, other]:
-                await ask(client)
-                assert await asyncio.wait_for(read_exactly(other, 1), TIMEOUT) == b"y"
-                assert_refused(handler.results.pop(0))
-                handler.results.append(None)
-                await ask(client, 3)
-        assert told == []
-
-    host_run(host, main)
+    handler = Nesting(lambda: nested() if not handler.results else None)
+    with reports(debug) as told:
+        async with dialled(handler, 2) as [client, other]:
+            await ask(client)
+            assert await asyncio.wait_for(read_exactly(other, 1), TIMEOUT) == b"y"
+            assert_refused(handler.results.pop(0))
+            handler.results.append(None)
+            await ask(client, 3)
+    assert told == []
 
 
 @RE_ENTERED
-def test_a_connection_awaited_in_a_nested_run_is_a_runtime_error_and_stands_afterwards(host):
-    async def main() -> None:
-        made: list[Any] = []
+async def test_a_connection_awaited_in_a_nested_run_is_a_runtime_error_and_stands_afterwards():
+    made: list[Any] = []
 
-        async def dial_server() -> None:
-            made.append(await pybuntcp.connect(hostname="127.0.0.1", port=port_of(server)))
+    async def dial_server() -> None:
+        made.append(await pybuntcp.connect(hostname="127.0.0.1", port=port_of(server)))
 
-        handler = Nesting(lambda: run_again(dial_server()))
-        with reports() as told, stdlib.create_server(("127.0.0.1", 0)) as server:
-            async with dialled(handler) as [client]:
-                await ask(client)
-                await seen(lambda: made, "the connection")
-                made[0].close()
-        [error] = handler.results
-        assert_refused(error)
-        assert told == []
-
-    host_run(host, main)
+    handler = Nesting(lambda: run_again(dial_server()))
+    with reports() as told, stdlib.create_server(("127.0.0.1", 0)) as server:
+        async with dialled(handler) as [client]:
+            await ask(client)
+            await seen(lambda: made, "the connection")
+            made[0].close()
+    [error] = handler.results
+    assert_refused(error)
+    assert told == []
 
 
 @RE_ENTERED
-def test_a_nested_run_that_nobody_catches_is_told_to_error_as_a_runtime_error(host):
-    async def main() -> None:
-        told: list[Any] = []
+async def test_a_nested_run_that_nobody_catches_is_told_to_error_as_a_runtime_error():
+    told: list[Any] = []
 
-        def data(socket: Any, chunk: bytes) -> None:
-            run_again(dial(port_of(hole)))
+    def data(socket: Any, chunk: bytes) -> None:
+        run_again(dial(port_of(hole)))
 
-        def error(socket: Any, raised: Any) -> None:
-            told.append(raised)
-            socket.write(b"x")
+    def error(socket: Any, raised: Any) -> None:
+        told.append(raised)
+        socket.write(b"x")
 
-        with black_hole() as hole:
-            async with dialled(data, error=error) as [client]:
-                await ask(client, 3)
-                await cancel_others()
-        assert [type(each) for each in told] == [RuntimeError] * 3
-        for each in told:
-            assert_refused(each)
-
-    host_run(host, main)
-
-
-@RE_ENTERED
-def test_a_nested_run_that_nobody_catches_is_reported_once_a_chunk(host):
-    async def main() -> None:
-        def data(socket: Any, chunk: bytes) -> None:
-            socket.write(chunk)
-            run_again(dial(port_of(hole)))
-
-        with black_hole() as hole, reports() as told:
-            async with dialled(data) as [client]:
-                await ask(client, 5)
-                await cancel_others()
-        assert [type(each["exception"]) for each in told] == [RuntimeError] * 5
-
-    host_run(host, main)
-
-
-@RE_ENTERED
-def test_a_nested_run_in_connect_error_takes_the_place_of_the_error(host):
-    async def main() -> None:
-        def connect_error(socket: Any, error: OSError) -> None:
-            run_again(dial(port_of(hole)))
-
-        with black_hole() as hole, reports() as told:
-            with stdlib.create_server(("127.0.0.1", 0)) as server:
-                refusing = port_of(server)
-            handlers = {"data": echo, "connect_error": connect_error}
-            connecting = pybuntcp.connect(hostname="127.0.0.1", port=refusing, socket=handlers)
-            with pytest.raises(RuntimeError) as raised:
-                await connecting
+    with black_hole() as hole:
+        async with dialled(data, error=error) as [client]:
+            await ask(client, 3)
             await cancel_others()
-        assert (type(raised.value), told) == (RuntimeError, [])
-        assert_refused(raised.value)
-
-    host_run(host, main)
-
-
-@RE_ENTERED
-def test_a_nested_run_in_an_error_handler_is_reported_once(host):
-    async def main() -> None:
-        def data(socket: Any, chunk: bytes) -> None:
-            raise ValueError("first")
-
-        def error(socket: Any, raised: Any) -> None:
-            socket.write(b"x")
-            run_again(dial(port_of(hole)))
-
-        with black_hole() as hole, reports() as told:
-            async with dialled(data, error=error) as [client]:
-                await ask(client, 2)
-                await cancel_others()
-        assert [type(each["exception"]) for each in told] == [RuntimeError] * 2
-        assert isinstance(told[0]["exception"].__context__, ValueError)
-
-    host_run(host, main)
+    assert [type(each) for each in told] == [RuntimeError] * 3
+    for each in told:
+        assert_refused(each)
 
 
 @RE_ENTERED
-def test_a_nested_run_in_a_task_that_a_reader_woke_is_a_runtime_error_of_the_task(host):
-    async def main() -> None:
-        server = Recorder()
-        listener, accepted, socket = await connection(server, Recorder(without=("data",)))
-        reader = socket.reader()
+async def test_a_nested_run_that_nobody_catches_is_reported_once_a_chunk():
+    def data(socket: Any, chunk: bytes) -> None:
+        socket.write(chunk)
+        run_again(dial(port_of(hole)))
 
-        async def task() -> Any:
-            await reader.readexactly(1)
-            accepted.write(b"there is more")
-            accepted.flush()
-            return run_again(asyncio.sleep(TIMEOUT))
-
-        with reports() as told:
-            waiting = asyncio.create_task(task())
-            await asyncio.sleep(0)
-            accepted.write(b"1")
-            [outcome] = await asyncio.gather(waiting, return_exceptions=True)
-            assert_refused(outcome)
-            assert await reader.readexactly(13) == b"there is more"
-        assert told == []
-        socket.close()
-        listener.stop(True)
-
-    host_run(host, main)
+    with black_hole() as hole, reports() as told:
+        async with dialled(data) as [client]:
+            await ask(client, 5)
+            await cancel_others()
+    assert [type(each["exception"]) for each in told] == [RuntimeError] * 5
 
 
-def test_a_nested_run_that_does_not_come_to_us_is_left_alone():
-    async def main() -> None:
-        handler = Nesting(lambda: run_again(nothing()))
-        with reports() as told:
-            async with dialled(handler) as [client]:
-                await ask(client, 5)
-        assert (handler.results, told) == (["nothing"] * 5, [])
+@RE_ENTERED
+async def test_a_nested_run_in_connect_error_takes_the_place_of_the_error():
+    def connect_error(socket: Any, error: OSError) -> None:
+        run_again(dial(port_of(hole)))
 
-    host_run("asyncio", main)
+    with black_hole() as hole, reports() as told:
+        with stdlib.create_server(("127.0.0.1", 0)) as server:
+            refusing = port_of(server)
+        handlers = {"data": echo, "connect_error": connect_error}
+        connecting = pybuntcp.connect(hostname="127.0.0.1", port=refusing, socket=handlers)
+        with pytest.raises(RuntimeError) as raised:
+            await connecting
+        await cancel_others()
+    assert (type(raised.value), told) == (RuntimeError, [])
+    assert_refused(raised.value)
 
 
-def test_timeouts_are_told_after_a_nested_run_in_which_they_were_due():
+@RE_ENTERED
+async def test_a_nested_run_in_an_error_handler_is_reported_once():
+    def data(socket: Any, chunk: bytes) -> None:
+        raise ValueError("first")
+
+    def error(socket: Any, raised: Any) -> None:
+        socket.write(b"x")
+        run_again(dial(port_of(hole)))
+
+    with black_hole() as hole, reports() as told:
+        async with dialled(data, error=error) as [client]:
+            await ask(client, 2)
+            await cancel_others()
+    assert [type(each["exception"]) for each in told] == [RuntimeError] * 2
+    assert isinstance(told[0]["exception"].__context__, ValueError)
+
+
+@RE_ENTERED
+async def test_a_nested_run_in_a_task_that_a_reader_woke_is_a_runtime_error_of_the_task():
+    server = Recorder()
+    listener, accepted, socket = await connection(server, Recorder(without=("data",)))
+    reader = socket.reader()
+
+    async def task() -> Any:
+        await reader.readexactly(1)
+        accepted.write(b"there is more")
+        accepted.flush()
+        return run_again(asyncio.sleep(TIMEOUT))
+
+    with reports() as told:
+        waiting = asyncio.create_task(task())
+        await asyncio.sleep(0)
+        accepted.write(b"1")
+        [outcome] = await asyncio.gather(waiting, return_exceptions=True)
+        assert_refused(outcome)
+        assert await reader.readexactly(13) == b"there is more"
+    assert told == []
+    socket.close()
+    listener.stop(True)
+
+
+@on_loop("asyncio")
+async def test_a_nested_run_that_does_not_come_to_us_is_left_alone():
+    handler = Nesting(lambda: run_again(nothing()))
+    with reports() as told:
+        async with dialled(handler) as [client]:
+            await ask(client, 5)
+    assert (handler.results, told) == (["nothing"] * 5, [])
+
+
+@on_loop("asyncio")
+async def test_timeouts_are_told_after_a_nested_run_in_which_they_were_due():
     """asyncio's timer for ours is called in there, and set again by the outer run."""
-
-    async def main() -> None:
-        handler = Nesting(lambda: run_again(asyncio.sleep(TIMEOUT)))
-        late = Recorder(data=echo)
-        listener, accepted, client = await connection(late, Recorder())
-        async with dialled(handler) as [asking]:
-            accepted.timeout(1)
-            await asyncio.sleep(0)  # asyncio's timer is set
-            await ask(asking)
-            await until(lambda: late.count("timeout", accepted))
-        [error] = handler.results
-        assert_refused(error)
-        client.close()
-        listener.stop(True)
-
-    host_run("asyncio", main)
+    handler = Nesting(lambda: run_again(asyncio.sleep(TIMEOUT)))
+    late = Recorder(data=echo)
+    listener, accepted, client = await connection(late, Recorder())
+    async with dialled(handler) as [asking]:
+        accepted.timeout(1)
+        await asyncio.sleep(0)  # asyncio's timer is set
+        await ask(asking)
+        await until(lambda: late.count("timeout", accepted))
+    [error] = handler.results
+    assert_refused(error)
+    client.close()
+    listener.stop(True)
 
 
 # ---------------------------------------------------------------- another loop, in a handler of run()

@@ -11,7 +11,7 @@ import socket as stdlib
 
 import pytest
 from support import Recorder, linux_only
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import on_every_loop
 from support.coroutines import LOCAL, seen
 from support.handlers import ECHO
 
@@ -116,20 +116,16 @@ def test_a_descriptor_that_is_another_file_by_now_ends_the_listener_and_is_left_
         os.close(fd)
 
 
-@HOSTS
-def test_who_waits_for_the_listener_to_be_closed_goes_on(host):
+@on_every_loop
+async def test_who_waits_for_the_listener_to_be_closed_goes_on():
     told = []
+    import asyncio
 
-    async def main():
-        import asyncio
-
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
-        listener = pybuntcp.listen(socket=Recorder().handlers, **LOCAL)
-        shut_down(listener.fd)
-        await seen(lambda: listener.fd == -1, "the end of the listener")
-        assert await listener.wait_closed() == 0
-        (context,) = told
-        assert context["socket"] is listener
-        assert "listener" in context["message"]
-
-    host_run(host, main)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    listener = pybuntcp.listen(socket=Recorder().handlers, **LOCAL)
+    shut_down(listener.fd)
+    await seen(lambda: listener.fd == -1, "the end of the listener")
+    assert await listener.wait_closed() == 0
+    (context,) = told
+    assert context["socket"] is listener
+    assert "listener" in context["message"]

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 from support import linux_only
-from support.asyncio_loops import HOSTS
+from support.asyncio_loops import each_host
 from support.programs import Program, run_program
 
 FAMILY = """
@@ -236,14 +236,14 @@ ASYNC = """
 """
 
 
-@HOSTS
+@each_host
 @pytest.mark.parametrize("inside", ["with_listener", "with_socket", "wait_closed"])
 def test_p3_a_child_that_leaves_async_with_ends_at_once_and_the_parent_serves_on(host, inside):
     assert run_program(program(ASYNC), host, inside) == [0, "still there?"]
 
 
 @linux_only
-@HOSTS
+@each_host
 @pytest.mark.parametrize("in_child", ["loop.close()", "del loop; import gc; gc.collect()"])
 def test_p3_a_child_that_closes_an_inherited_asyncio_loop_leaves_the_parents_awake(host, in_child):
     """asyncio unwatches its own descriptors then; the parent's loop hears of other threads by one of them."""

@@ -12,7 +12,7 @@ import socket as stdlib_socket
 import time
 
 from support import Recorder, accepted, raw, unread_bytes, wait_for
-from support.asyncio_loops import HOSTS, host_run
+from support.asyncio_loops import on_every_loop
 from support.coroutines import until
 from support.handlers import echo
 from support.tls import CLIENT_TLS, SERVER_TLS
@@ -213,53 +213,47 @@ def test_s8_handshakes_go_on_beside_handlers_that_take_long(loop, tcp):
     loop.run()
 
 
-@HOSTS
-def test_s8_handshakes_go_on_beside_what_asyncio_does_itself(host):
+@on_every_loop(timeout=30)
+async def test_s8_handshakes_go_on_beside_what_asyncio_does_itself():
     """The time of its own callbacks counts as everybody else's does."""
 
-    async def main():
-        async def busy():
-            while not done:
-                time.sleep(LONG)
-                await asyncio.sleep(0)
+    async def busy():
+        while not done:
+            time.sleep(LONG)
+            await asyncio.sleep(0)
 
-        done = []
-        server, client = Recorder(data=echo), Recorder()
-        listener = pybuntcp.listen(socket=server.handlers, hostname="127.0.0.1", port=0, tls=SERVER_TLS)
-        asyncio.get_running_loop().create_task(busy())
-        before = turn()
-        for _ in range(CROWD):
-            pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers, tls=CLIENT_TLS)
-        await until(lambda: client.count("open") + client.count("connect_error") == CROWD)
-        assert client.count("open") == CROWD
-        assert turn() - before < 2 * CROWD
-        done.append(True)
-        for socket in client.sockets:
-            socket.terminate()
-        listener.stop(True)
-
-    host_run(host, main, timeout=30)
+    done = []
+    server, client = Recorder(data=echo), Recorder()
+    listener = pybuntcp.listen(socket=server.handlers, hostname="127.0.0.1", port=0, tls=SERVER_TLS)
+    asyncio.get_running_loop().create_task(busy())
+    before = turn()
+    for _ in range(CROWD):
+        pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers, tls=CLIENT_TLS)
+    await until(lambda: client.count("open") + client.count("connect_error") == CROWD)
+    assert client.count("open") == CROWD
+    assert turn() - before < 2 * CROWD
+    done.append(True)
+    for socket in client.sockets:
+        socket.terminate()
+    listener.stop(True)
 
 
-@HOSTS
-def test_s8_asyncio_has_a_turn_for_each_of_ours_while_handshakes_are_worked_off(host):
-    async def main():
-        async def idle():
-            while not done:
-                rounds.append(turn())
-                await asyncio.sleep(0)
+@on_every_loop
+async def test_s8_asyncio_has_a_turn_for_each_of_ours_while_handshakes_are_worked_off():
+    async def idle():
+        while not done:
+            rounds.append(turn())
+            await asyncio.sleep(0)
 
-        done, rounds = [], []
-        server, client = Recorder(data=echo), Recorder()
-        listener = pybuntcp.listen(socket=server.handlers, hostname="127.0.0.1", port=0, tls=SERVER_TLS)
-        asyncio.get_running_loop().create_task(idle())
-        for _ in range(CROWD):
-            pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers, tls=CLIENT_TLS)
-        await until(lambda: client.count("open") == CROWD)
-        assert rounds[-1] - rounds[0] <= len(rounds) + CROWD
-        done.append(True)
-        for socket in client.sockets:
-            socket.terminate()
-        listener.stop(True)
-
-    host_run(host, main)
+    done, rounds = [], []
+    server, client = Recorder(data=echo), Recorder()
+    listener = pybuntcp.listen(socket=server.handlers, hostname="127.0.0.1", port=0, tls=SERVER_TLS)
+    asyncio.get_running_loop().create_task(idle())
+    for _ in range(CROWD):
+        pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket=client.handlers, tls=CLIENT_TLS)
+    await until(lambda: client.count("open") == CROWD)
+    assert rounds[-1] - rounds[0] <= len(rounds) + CROWD
+    done.append(True)
+    for socket in client.sockets:
+        socket.terminate()
+    listener.stop(True)

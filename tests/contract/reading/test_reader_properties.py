@@ -14,7 +14,7 @@ import socket as stdlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.asyncio_loops import each_kind, run_on
+from support.asyncio_loops import each_host, run_on
 from support.coroutines import nothing_open
 
 import pybuntcp
@@ -158,7 +158,7 @@ async def play(make, stream, cuts, pauses, limit, reads):
         await nothing_open()
 
 
-@each_kind
+@each_host
 @pytest.mark.parametrize("make", [unix_pair, tcp_pair])
 @quick
 @given(
@@ -168,14 +168,14 @@ async def play(make, stream, cuts, pauses, limit, reads):
     limit=LIMITS,
     reads=st.lists(READ, max_size=25),
 )
-def test_any_reads_of_any_pieces_give_what_the_model_gives(new_loop, make, stream, cuts, pauses, limit, reads):
-    run_on(new_loop, lambda: play(make, stream, cuts, pauses, limit, reads))
+def test_any_reads_of_any_pieces_give_what_the_model_gives(host, make, stream, cuts, pauses, limit, reads):
+    run_on(host, lambda: play(make, stream, cuts, pauses, limit, reads))
 
 
-@each_kind
+@each_host
 @quick
 @given(stream=STREAM, cuts=st.lists(st.integers(0, 400), max_size=12), limit=LIMITS)
-def test_async_for_gives_any_stream_in_chunks_within_the_limit(new_loop, stream, cuts, limit):
+def test_async_for_gives_any_stream_in_chunks_within_the_limit(host, stream, cuts, limit):
     async def chunks():
         ours, theirs = unix_pair()
         with theirs:
@@ -189,4 +189,4 @@ def test_async_for_gives_any_stream_in_chunks_within_the_limit(new_loop, stream,
         assert b"".join(got) == stream
         assert all(1 <= len(chunk) <= limit for chunk in got)
 
-    run_on(new_loop, chunks)
+    run_on(host, chunks)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from support import TIMEOUT, send_and_wait
 from support.async_handlers import Notes
-from support.asyncio_loops import each_kind, on_every_loop
+from support.asyncio_loops import each_host, new_host, on_every_loop
 from support.coroutines import async_accepted, done, nothing_open, reading, turns, until
 
 waiting_for = contextvars.ContextVar("waiting_for")
@@ -173,8 +173,8 @@ async def test_a_read_whose_coroutine_is_thrown_away_waits_no_more(transport):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@each_kind
-def test_what_stops_a_program_comes_out_of_the_loop(new_loop, transport, stop):
+@each_host
+def test_what_stops_a_program_comes_out_of_the_loop(host, transport, stop):
     async def main():
         async def opened(socket):
             await socket.reader().read(100)
@@ -188,7 +188,7 @@ def test_what_stops_a_program_comes_out_of_the_loop(new_loop, transport, stop):
         transport.close()
         await nothing_open()
 
-    loop = new_loop()
+    loop = new_host(host)
     try:
         with pytest.raises(stop, match="in the task"):
             loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from support import LATE, Recorder
-from support.asyncio_loops import each_kind, run_on
+from support.asyncio_loops import each_host, run_on
 from support.coroutines import turns
 from support.tls import CLIENT_TLS, SERVER_TLS, TLSRecorder
 from support.tls_peer import hello, unsecured, upgraded
@@ -119,8 +119,8 @@ def test_s6_a_peer_that_goes_in_the_handshake_of_an_upgrade_is_told(loop, tcp, s
         assert type(told) is ERRORS[way]
 
 
-@each_kind
-def test_h2_a_reset_while_an_async_open_runs_is_told_when_that_has_ended(tcp, new_loop):
+@each_host
+def test_h2_a_reset_while_an_async_open_runs_is_told_when_that_has_ended(tcp, host):
     async def main():
         released = []
 
@@ -143,7 +143,7 @@ def test_h2_a_reset_while_an_async_open_runs_is_told_when_that_has_ended(tcp, ne
         assert server.names() == ["open", "/open", "handshake", "close"]
         assert type(server.verdict[1]) is ConnectionResetError
 
-    run_on(new_loop, main)
+    run_on(host, main)
 
 
 @one_loop
