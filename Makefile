@@ -9,7 +9,6 @@ PIP    := $(VENV)/bin/pip --disable-pip-version-check
 ARGS   ?=
 # tests wait more than they compute: several at a time, those that share what they built in one process
 WORKERS ?= 4
-BUN_VERSION ?= 1.4.5
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0  # loadgroup never ends after a restart
 
 SOURCES := pyproject.toml CMakeLists.txt vendor/libuv.txt $(wildcard pybuntcp/*.p[yx][xd] pybuntcp/_*/*.p[yx][xd] pybuntcp/_*/*/*.p[yx][xd])
@@ -24,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo peers test lint format types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +31,10 @@ help:       ## this menu
 demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio's, print what was measured
 	$(PY) benchmarks/demo.py $(ARGS)
 
-test: $(VENV)/.test    ## set up, run the tests (ARGS="-k drain" narrows them)
+peers:      ## install what tests and benchmarks compare with, as root (PYBUNTCP_INSTALL=no: `test`, `bench` and this do not)
+	@tests/peers/install.sh
+
+test: $(VENV)/.test peers  ## set up, run the tests (ARGS="-k drain" narrows them)
 	$(PY) $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev     ## style of the Python and Cython sources
@@ -65,7 +67,7 @@ annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/
 	  --config-settings=cmake.define.PYBUNTCP_ANNOTATE=ON
 	@ls build/annotate/*.html
 
-bench: $(VENV)/.bench $(VENV)/.peers  ## every benchmark: two hours; a look: ARGS=--quick
+bench: $(VENV)/.bench $(VENV)/.peers peers  ## every benchmark: two hours; a look: ARGS=--quick
 	$(PY) benchmarks/run.py $(ARGS)
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
@@ -93,10 +95,9 @@ $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet --no-build-isolation --editable '.[$*]'
 	@touch $@
 
-# the peers that a machine may not be able to have: the report names those that are missing
+# peers by pip, which a machine may not be able to have: the report names those that are missing
 $(VENV)/.peers: | $(VENV)/.bench
 	-for peer in rloop gevent; do $(PIP) install --quiet --only-binary :all: $$peer; done
-	-if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix build/peers bun@$(BUN_VERSION); fi
 	@touch $@
 
 $(VENV)-%/.built: $(SOURCES)

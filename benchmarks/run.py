@@ -43,6 +43,7 @@ import bench_tls_handshake
 import bench_tls_idle
 from harness import machine, tls
 from harness.build import HERE, CannotBuildError, compile_program
+from harness.foreign_loads import missing_generator
 from harness.markdown import PageError, fill
 from harness.measure import measure
 from harness.peers import LEFT_OUT_WHEN_QUICK, Peer, all_peers
@@ -154,6 +155,10 @@ def say_what_is_left_out(console: Console, arguments: argparse.Namespace) -> Non
 
 def able_rows(console: Console, rows: list[Row], python: str) -> tuple[list[Row], str]:
     """Those that can be measured here, and the libssl for those over TLS; "" = there are none."""
+    for row in rows:
+        if missing := missing_generator(row):
+            console.print(f"[red]Not measured:[/] {row.title}: no {missing}", highlight=False)
+    rows = [row for row in rows if not missing_generator(row)]
     if not any(row.tls for row in rows):
         return rows, ""
     try:

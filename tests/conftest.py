@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("support")
 
 import support  # noqa: E402
 from support import axis  # noqa: E402
+from support.summary import pytest_terminal_summary  # noqa: E402, F401
 
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()

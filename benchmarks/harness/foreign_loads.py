@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import resource
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,15 @@ from harness.processes import MeasurementError
 if TYPE_CHECKING:
     from harness.questions import Row
 
+GENERATORS = {"resp": "redis-benchmark", "http": "wrk"}  # by the mode of a row
 BOUND_SECONDS = 120.0
 BUSY_ABOVE = 0.95
+
+
+def missing_generator(row: Row) -> str | None:
+    """The program that the row needs as its load, if it is not installed."""
+    program = GENERATORS.get(row.mode)
+    return program if program and shutil.which(program) is None else None
 
 
 def redis_benchmark(row: Row, port: int, requests: int, core: int | None) -> dict[str, Any]:

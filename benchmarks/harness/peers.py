@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness.build import BUILD, HERE, CannotBuildError, compile_extension, compile_program, install_package
 from harness.machine import first_line
@@ -178,12 +177,9 @@ def ask_version(python: str, module: str, version: str) -> tuple[str | None, str
 
 
 def find_bun() -> str | None:
-    """$BUN, the path, or a node_modules beside us."""
-    candidates = [os.environ.get("BUN"), shutil.which("bun")]
-    candidates += [
-        str(folder / "node_modules" / ".bin" / "bun")
-        for folder in (HERE, HERE.parent, HERE.parent / "build" / "peers", Path.cwd())
-    ]
+    """BUN alone if that is set, else ours, which tests/peers/install.sh installs, else that in PATH."""
+    ours = str(HERE.parent / "build" / "peers" / "node_modules" / ".bin" / "bun")
+    candidates = [os.environ["BUN"]] if "BUN" in os.environ else [ours, shutil.which("bun")]
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
 
 
@@ -193,7 +189,7 @@ def bun_peer(name: str, what: str, options: tuple[str, ...] = (), modes: frozens
         return Peer(
             name,
             what,
-            missing="no bun: not in $BUN, not on the path, not in node_modules (make bench installs it, if there is npm)",
+            missing="no bun (`make peers` installs it, if there is npm)",
             options=options,
             modes=modes,
         )
@@ -225,7 +221,7 @@ def slots_peer(python: str, version: str) -> Peer:
 def redis_peers(python: str, version: str) -> list[Peer]:
     """The RESP servers: Redis, and this project's examples."""
     redis = first_line("redis-server", "--version")
-    missing = None if redis and shutil.which("redis-benchmark") else "no redis-server or no redis-benchmark"
+    missing = None if redis else "no redis-server"
     what = "the example in Cython slots"
     try:
         options = ("--package", str(install_package("examples/cython_redis", python)))

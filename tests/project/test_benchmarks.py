@@ -25,6 +25,7 @@ if sys.platform != "linux":
 import run as runner  # noqa: E402
 from harness import report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
+from harness.foreign_loads import missing_generator  # noqa: E402
 from harness.machine import Cores  # noqa: E402
 from harness.measure import load_command, measure  # noqa: E402
 from harness.peers import LEFT_OUT_WHEN_QUICK, OUR_OWN, all_peers  # noqa: E402
@@ -78,6 +79,8 @@ def test_every_server_answers_and_loses_nothing(peers, plan, kind):
     row = KINDS[kind]
     if row.tls and not plan.libssl:
         pytest.skip("no shared OpenSSL, or no trustme")
+    if missing := missing_generator(row):
+        pytest.skip(f"{missing} is not installed")
     able = [p for p in peers.values() if not p.missing and row.server_mode in p.modes]
     if row.mode in SLOW:
         able = [p for p in able if p.name in ("c-epoll", "pybuntcp", "pybuntcp-native")]

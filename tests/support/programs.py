@@ -32,7 +32,7 @@ from .peers import Job, Peer
 HOST = "127.0.0.1"
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
-BUN_VERSION = "1.4.5"
+BUN_VERSION = json.loads((ROOT / "tests" / "peers" / "package.json").read_text())["dependencies"]["bun"]
 PATIENCE = 2 * TIMEOUT  # with a program, which starts an interpreter first
 
 
@@ -234,7 +234,10 @@ def environment() -> dict[str, str]:
 
 
 def installed(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    """Its path: from PATH, or from the sbin beside a bin of it. Servers lie there, and a user's PATH may not have it."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    beside = [str(Path(folder).with_name("sbin")) for folder in folders if Path(folder).name == "bin"]
+    return shutil.which(name, path=os.pathsep.join(folders + beside))
 
 
 def tool(name: str) -> str:
@@ -244,11 +247,12 @@ def tool(name: str) -> str:
 
 @functools.cache
 def find_bun() -> tuple[str | None, str]:
-    """The Bun that these tests know, or None and why not: from BUN, PATH or node_modules/.bin."""
-    candidates = [os.environ.get("BUN"), shutil.which("bun"), str(ROOT / "node_modules" / ".bin" / "bun")]
+    """The Bun that these tests know, or None and why not: BUN alone if that is set, else ours, else that in PATH."""
+    ours = str(ROOT / "build" / "peers" / "node_modules" / ".bin" / "bun")  # tests/peers/install.sh puts it there
+    candidates = [os.environ["BUN"]] if "BUN" in os.environ else [ours, shutil.which("bun")]
     path = next((candidate for candidate in candidates if candidate and os.access(candidate, os.X_OK)), None)
     if path is None:
-        return None, "no bun found in BUN, PATH or node_modules/.bin"
+        return None, "bun is not installed"
     shown = subprocess.run(
         [path, "--version"], env=environment(), capture_output=True, text=True, timeout=TIMEOUT
     ).stdout.strip()

@@ -6,7 +6,7 @@ log for each actor (a socket, a listener, who awaits) and end by themselves. A l
 the departures the logs must be equal, and a departure that is no longer there fails too.
 
 Every difference is a line of docs/differences-from-bun.md, and a section of the reference of what Bun 1.4.5 does.
-Needs a `bun` of that version: the BUN variable, PATH or node_modules/.bin. Without one only the table is checked.
+Needs a `bun` of that version: see `find_bun`. Without one only the table is checked.
 """
 
 from __future__ import annotations
