@@ -9,6 +9,7 @@
 # network.
 #
 #   PYBUNTCP_INSTALL=no tests/peers/install.sh      installs nothing, and says what is missing
+#   tests/peers/install.sh --list                   the names of the programs, bun's not among them
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 0
 
 packages="redis-server redis-tools nginx-light haproxy wrk openssl valgrind nodejs"
@@ -24,6 +25,10 @@ program_of() {
     *) echo "$1" ;;
   esac
 }
+if [[ ${1:-} == --list ]]; then
+  for name in $packages; do program_of "$name"; done
+  exit
+fi
 bun_is_there() {
   [[ -n ${BUN+set} || $(bun --version 2>/dev/null) == "$bun_version" ]] ||
     grep -qs "\"version\": \"$bun_version\"" build/peers/node_modules/bun/package.json
