@@ -31,7 +31,7 @@ help:       ## this menu
 demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio's, print what was measured
 	$(PY) benchmarks/demo.py $(ARGS)
 
-peers:      ## install what tests and benchmarks compare with, as root (PYBUNTCP_INSTALL=no: `test`, `bench` and this do not)
+peers:      ## install, as root, what tests and benchmarks compare with (PYBUNTCP_INSTALL=no: test and bench skip this)
 	@tests/peers/install.sh
 
 test: $(VENV)/.test peers  ## set up, run the tests (ARGS="-k drain" narrows them)

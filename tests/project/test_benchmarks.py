@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -107,6 +108,15 @@ def test_a_missing_peer_says_why_and_is_no_error(monkeypatch, tmp_path):
     assert "no node" in missing["node"]
     assert "redis" in missing["redis-server"]
     assert "nginx" in missing["nginx"]
+
+
+def test_rows_whose_load_is_missing_are_named_and_left_out(peers, tmp_path):
+    (tmp_path / "cc").symlink_to(shutil.which("cc"))
+    done = command("resp", "http", env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (1, "")
+    said = done.stdout.splitlines()
+    assert [line.rpartition(": ")[2] for line in said] == ["no redis-benchmark"] * (len(said) - 1) + ["no wrk"]
+    assert len(said) > 1
 
 
 def test_names_of_peers_and_rows_are_one_each(peers):
@@ -246,7 +256,9 @@ def test_units_have_their_plural(unit, many):
 # ---------------------------------------------------------------- the command
 
 
-def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    *words: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(BENCHMARKS / "run.py"), *words],
         capture_output=True,
@@ -254,6 +266,7 @@ def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         timeout=50,
         check=False,
         cwd=cwd,
+        env=env,
     )
 
 

@@ -21,7 +21,7 @@ from instructions import Count, Facts  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 FIGURES = {"echo": 2000.0, "tls-echo": 16000.0}
-needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
+needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 
 
 def facts(**other: object) -> Facts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 
@@ -11,6 +10,7 @@ import trustme
 from cryptography import x509
 from support import TIMEOUT, Recorder
 from support.handlers import ignore
+from support.programs import tool
 from support.tls import (
     CA,
     CLIENT,
@@ -129,10 +129,7 @@ def test_s1_our_own_certificate_is_no_authority_of_servers(loop, tcp):
 
 def noted(pem: bytes, *notes: str) -> bytes:
     """A TRUSTED CERTIFICATE: with notes, for what it is trusted and for what it is not."""
-    tool = shutil.which("openssl")
-    if tool is None:
-        pytest.skip("needs the openssl tool")
-    command = [tool, "x509", "-trustout", *notes]
+    command = [tool("openssl"), "x509", "-trustout", *notes]
     return subprocess.run(command, input=pem, capture_output=True, timeout=TIMEOUT, check=True).stdout
 
 
