@@ -221,7 +221,7 @@ cdef class TLSConnection:
             raise ValueError("export_keying_material: the handshake is not done")
         made = PyBytes_FromStringAndSize(NULL, size)
         if openssl.SSL_export_keying_material(self.c.ssl, <unsigned char*><char*>made, size, name, len(name),
-                                          <const unsigned char*><const char*>extra, len(extra), context is not None) != 1:
+                                              <const unsigned char*><const char*>extra, len(extra), context is not None) != 1:
             openssl.ERR_clear_error()
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, "export_keying_material failed")
         return made

@@ -32,4 +32,8 @@ def verdict_of(connection: Any) -> ssl.SSLError | None:
 
 def name_is_unchecked(connection: Any) -> bool:
     """OpenSSL compares the name when it verifies a certificate, and it verifies none when a session is resumed."""
-    return connection.config.check_hostname and connection.server_hostname is not None and bool(connection.object.session_reused)
+    return (
+        connection.config.check_hostname
+        and connection.server_hostname is not None
+        and bool(connection.object.session_reused)
+    )

@@ -84,7 +84,7 @@ def test_the_page_about_tls_names_every_option() -> None:
 def test_the_page_about_tls_names_all_that_the_fallback_refuses() -> None:
     page = (DOCS / "tls.md").read_text()
     source = (ROOT / "pybuntcp/_tls/connection.pyx").read_text()
-    refused = set(re.findall(r'secured_need\(self, "(\w+)"', source))
+    refused = set(re.findall(r'tls_require_openssl\(self, "(\w+)"', source))
     assert len(refused) > 5
     assert sorted(name for name in refused if f"`{name}`" not in page) == []
 

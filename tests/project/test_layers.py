@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pybuntcp"
 CORE = PACKAGE / "_core"
 
-LAYERS = ("base", "loop", "connection", "objects", "endpoints")  # folders of _core, lowest first; above them, module.pyx
+LAYERS = (
+    "base",
+    "loop",
+    "connection",
+    "objects",
+    "endpoints",
+)  # folders of _core, lowest first; above them, module.pyx
 LONGEST_FUNCTION = 50
 LONGEST = 450
 LONG_FOR_A_REASON: dict[str, str] = {}  # file -> why it is one room and not two
@@ -155,7 +161,9 @@ def prefixes_of_several_files(code_of: dict[str, str]) -> list[str]:
 def long_functions(code: str, limit: int) -> list[str]:
     """Functions and methods of more lines than that, from the header to the last line of the body."""
     lines = code.split("\n")
-    starts = [(number, line) for number, line in enumerate(lines) if re.match(r"\s*(?:cdef|cpdef|async def|def)\b.*\(", line)]
+    starts = [
+        (number, line) for number, line in enumerate(lines) if re.match(r"\s*(?:cdef|cpdef|async def|def)\b.*\(", line)
+    ]
     complaints = []
     for number, line in starts:
         indent = len(line) - len(line.lstrip())
@@ -179,7 +187,9 @@ def riddles(text: str) -> list[str]:
 
 
 def chapters() -> dict[str, str]:
-    found = {path.relative_to(CORE).with_suffix("").as_posix(): code_only(path.read_text()) for path in CORE.rglob("*.pyx")}
+    found = {
+        path.relative_to(CORE).with_suffix("").as_posix(): code_only(path.read_text()) for path in CORE.rglob("*.pyx")
+    }
     assert len(found) > 5
     return found
 
