@@ -27,25 +27,33 @@ class Endpoint:
     port: int | None
     unix: str | PathLike[str] | None
     fd: int | None
-    host: bytes | None = field(init=False)  # `hostname` as the resolver takes it
+    host: bytes | None = field(init=False, default=None)  # `hostname` as the resolver takes it
 
     def __post_init__(self) -> None:
-        self.check_alone()
-        self.host = None if self.hostname is None else resolver_name("hostname", self.hostname)
-        self.port = None if self.port is None else integer("port", self.port, 0, 65535)
-        self.unix = None if self.unix is None else unix_path(self.unix)
-        self.fd = None if self.fd is None else integer("fd", self.fd, -1, 2**31 - 1)
+        if (self.hostname is None) + (self.unix is None) + (self.fd is None) != 2:
+            raise self.not_one()
+        if (self.hostname is None) != (self.port is None):
+            raise self.wrong_port()
+        if self.hostname is not None:
+            self.host = resolver_name("hostname", self.hostname)
+            self.port = integer("port", self.port, 0, 65535)
+        elif self.unix is not None:
+            self.unix = unix_path(self.unix)
+        else:
+            self.fd = integer("fd", self.fd, -1, 2**31 - 1)
 
-    def check_alone(self) -> None:
-        given = [name for name in ("hostname", "unix", "fd") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise TypeError(f"{' and '.join(given)} exclude each other: give one of them")
-        if not given:
-            raise TypeError("one of hostname (with port), unix or fd is required")
-        if self.hostname is not None and self.port is None:
-            raise TypeError("port is required with hostname")
-        if self.hostname is None and self.port is not None:
-            raise TypeError(f"port goes with hostname, not with {given[0]}")
+    def given(self) -> list[str]:
+        return [name for name in ("hostname", "unix", "fd") if getattr(self, name) is not None]
+
+    def not_one(self) -> TypeError:
+        if given := self.given():
+            return TypeError(f"{' and '.join(given)} exclude each other: give one of them")
+        return TypeError("one of hostname (with port), unix or fd is required")
+
+    def wrong_port(self) -> TypeError:
+        if self.port is None:
+            return TypeError("port is required with hostname")
+        return TypeError(f"port goes with hostname, not with {self.given()[0]}")
 
     @property
     def address(self) -> str | PathLike[str] | None:
@@ -107,7 +115,7 @@ class ConnectOptions(SocketOptions):
     timeout: float | None
     local_address: str | None
     local_port: int
-    local: bytes | None = field(init=False)  # `local_address`, checked
+    local: bytes | None = field(init=False, default=None)  # `local_address`, checked
 
     def __post_init__(self) -> None:
         self.local_port = integer("local_port", self.local_port, 0, 65535)
@@ -115,4 +123,5 @@ class ConnectOptions(SocketOptions):
             raise TypeError("local_address and local_port go with hostname")
         super().__post_init__()
         self.timeout = seconds("timeout", self.timeout)
-        self.local = None if self.local_address is None else ip_literal("local_address", self.local_address)
+        if self.local_address is not None:
+            self.local = ip_literal("local_address", self.local_address)
