@@ -29,6 +29,7 @@ DEFAULT_CIPHERS = (
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:"
     "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+aRSA+AESGCM:@SECLEVEL=2"
 )
+IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1.1 has none
 
 
 Client = tuple[ssl.SSLContext, tuple[bytes, ...]]  # the context, and our certificates as DER
@@ -57,6 +58,7 @@ def context_of(protocol: int, options: TLSOptions, materials: Materials, identit
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options &= ~IGNORE_UNEXPECTED_EOF  # CPython before 3.10.12 and 3.11.4 sets it: a cut would look like an end
     boolean("low_memory_mode", options.low_memory_mode)
     set_versions(context, options)
     set_ciphers(context, options)

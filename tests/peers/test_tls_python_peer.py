@@ -15,6 +15,7 @@ import pytest
 from support import TIMEOUT, Peer, Recorder, pattern
 from support.programs import HOST
 from support.tls import CA, CLIENT, CLIENT_TLS, SERVER, SERVER_TLS
+from support.tls_socket import tell_truncations
 
 VERSIONS = pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 BLOB = pattern(1_000_000)
@@ -24,6 +25,7 @@ ROOM = 4 * len(BLOB)
 @pytest.fixture
 def server_context(files):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tell_truncations(context)
     context.load_cert_chain(*files.server)
     return context
 
@@ -31,6 +33,7 @@ def server_context(files):
 @pytest.fixture
 def client_context(files):
     context = ssl.create_default_context(cafile=files.ca)
+    tell_truncations(context)
     context.load_cert_chain(*files.client)
     return context
 

@@ -26,6 +26,7 @@ import pybuntcp
 from .async_handlers import Notes
 from .handlers import echo
 from .recorder import Recorder
+from .tls_socket import tell_truncations
 
 # ---------------------------------------------------------------- engines
 
@@ -137,6 +138,7 @@ CLIENT_TLS: dict[str, Any] = {"ca": CA.pem}
 def trusting(kind: type[ssl.SSLContext] = ssl.SSLContext, ca: Authority = CA) -> ssl.SSLContext:
     """A client's own context."""
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    tell_truncations(context)
     context.load_verify_locations(cadata=ca.pem.decode())
     return context
 

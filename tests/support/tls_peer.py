@@ -30,6 +30,7 @@ from .loops import Loop
 from .peers import Job, Peer
 from .recorder import Recorder
 from .tls import CA, CLIENT_TLS, SERVER, SERVER_TLS, established
+from .tls_socket import tell_truncations
 from .transports import Transport
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23  # types of records
@@ -242,12 +243,15 @@ def _kept(transport: Transport, peer: TlsPeer) -> TlsPeer:
 
 def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """A peer's that dials: it trusts the authority of the tests."""
-    return _of_version(ssl.create_default_context(cadata=CA.pem.decode()), version)
+    context = ssl.create_default_context(cadata=CA.pem.decode())
+    tell_truncations(context)
+    return _of_version(context, version)
 
 
 def server_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """A peer's that accepts, and sends no tickets unless it is told to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tell_truncations(context)
     with memory_path(SERVER.cert) as cert, memory_path(SERVER.key) as key:
         context.load_cert_chain(cert, key)
     context.num_tickets = 0

@@ -60,9 +60,15 @@ def material() -> Material:
     return Material(issued.private_key_pem.bytes(), chain, authority.cert_pem.bytes())
 
 
+def tell_truncations(context: ssl.SSLContext) -> None:
+    """As CPython 3.10.12 and 3.11.4 do by default: before, a connection that was cut off looked like one that had ended."""
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
 @once
 def _client_context() -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=material().ca.decode())
+    tell_truncations(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
 
@@ -73,6 +79,7 @@ def _server_context() -> ssl.SSLContext:
     import trustme
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tell_truncations(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
     with trustme.Blob(material().key + material().cert).tempfile() as path:

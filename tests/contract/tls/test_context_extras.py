@@ -7,6 +7,7 @@ client asked for where it resumes a session.
 from __future__ import annotations
 
 import ssl
+from types import SimpleNamespace
 
 import pytest
 from support import Recorder, pattern
@@ -25,7 +26,9 @@ from support.tls_peer import (
     versions,
 )
 
+from pybuntcp.tls import contexts
 from pybuntcp.tls.memory_file import memory_path
+from pybuntcp.tls.options import TLSOptions
 
 one_loop = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 
@@ -42,6 +45,27 @@ def loaded(context, identity):
 
 
 # ---------------------------------------------------------------- a FIN that is taken for a farewell
+
+
+class Older(ssl.SSLContext):
+    """As of CPython before 3.10.12 and 3.11.4."""
+
+    def __new__(cls, protocol):
+        self = super().__new__(cls, protocol)
+        self.options |= IGNORING
+        return self
+
+
+@needs_option
+@one_loop
+@pytest.mark.parametrize("more", [{}, {"secure_options": ssl.OP_NO_TICKET}, {"secure_options": IGNORING}])
+def test_s4_the_option_is_not_taken_from_an_older_interpreter(monkeypatch, more):
+    monkeypatch.setattr(contexts, "ssl", SimpleNamespace(**{**vars(ssl), "SSLContext": Older}))
+    options = TLSOptions(**more)
+    for protocol in ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT:
+        context = contexts.context_of(protocol, options, contexts.load_materials(options), None)
+        assert type(context) is Older
+        assert context.options & IGNORING == more.get("secure_options", 0) & IGNORING
 
 
 def ignoring(side, given):

@@ -155,15 +155,23 @@ def test_s2_no_protocols_are_none(loop, tcp):
 # ---------------------------------------------------------------- suites that no certificate can use
 
 
+def context_with(end, **given):
+    own = {**SERVER_TLS, **given} if end == "server" else {"ca": CA.pem, **given}
+    return (read_server(own) if end == "server" else read_client(own, "localhost")).context
+
+
+@needs_borrowed
 @pytest.mark.parametrize("end", ["server", "client"])
-@pytest.mark.parametrize("given", [{}, {"ciphers": "TLS_AES_128_GCM_SHA256"}], ids=["default", "of TLS 1.3 alone"])
-def test_s1_each_suite_that_is_offered_by_default_can_be_used(end, given):
-    if given and pybuntcp.tls_engine_info()["engine"] != "borrowed":
-        pytest.skip("the fallback engine refuses it")
-    config = (
-        read_server({**SERVER_TLS, **given}) if end == "server" else read_client({"ca": CA.pem, **given}, "localhost")
-    )
-    suites = config.context.get_ciphers()
+def test_s1_suites_of_tls_1_3_alone_leave_pythons_own_of_tls_1_2(end):
+    context = context_with(end, ciphers="TLS_AES_128_GCM_SHA256")
+    python = ssl.SSLContext(context.protocol)
+    ours, pythons = ({s["name"] for s in c.get_ciphers() if s["protocol"] != "TLSv1.3"} for c in (context, python))
+    assert ours == pythons != set()
+
+
+@pytest.mark.parametrize("end", ["server", "client"])
+def test_s1_each_suite_that_is_offered_by_default_can_be_used(end):
+    suites = context_with(end).get_ciphers()
     assert {suite["auth"] for suite in suites} <= {"auth-rsa", "auth-ecdsa", "auth-any"}
     assert {suite["kea"] for suite in suites} <= {"kx-ecdhe", "kx-dhe", "kx-any"}
     assert [suite["name"] for suite in suites if "PSK" in suite["name"] or "DSS" in suite["name"]] == []
