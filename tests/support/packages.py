@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,8 +29,8 @@ NEEDED = {
 }
 
 
-def skip_unless_buildable(backend: str) -> None:
-    """Skip when the backend, Cython or a compiler is not here."""
+def skip_unless_buildable(backend: str, cxx: bool = False) -> None:
+    """Skip when the backend, Cython or a compiler is not here; `cxx`: a compiler of C++, too."""
     missing = [name for name in NEEDED[backend] if importlib.util.find_spec(name) is None]
     if (
         "setuptools" in NEEDED[backend]
@@ -39,6 +40,9 @@ def skip_unless_buildable(backend: str) -> None:
         missing.append("setuptools 77 or later")  # one before 70.1 needs another package to make wheels
     if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
         missing.append("a C compiler")
+    compiler = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
+    if cxx and shutil.which(compiler.split()[0]) is None:
+        missing.append("a C++ compiler")
     if (
         backend == "scikit_build_core.build"
         and shutil.which("cmake") is None
@@ -73,7 +77,7 @@ def install(
 
 def install_in_place(folder: Path, target: Path, *options: str, declarations: Path = DECLARATIONS) -> None:
     """Build what lies in `folder`, there, and install it into `target`; `options`: more of pip's."""
-    skip_unless_buildable(backend_of(folder))
+    skip_unless_buildable(backend_of(folder), 'language = "c++"' in (folder / "pyproject.toml").read_text())
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "install", *PIP_OPTIONS, *options, "--target", str(target), str(folder)],
