@@ -144,6 +144,12 @@ class TlsSocket:
                 self._take_record()
             except ssl.SSLZeroReturnError:
                 return b""
+            except ssl.SSLError as error:
+                if (
+                    error.reason == "UNEXPECTED_EOF_WHILE_READING"
+                ):  # CPython before 3.10.12 and 3.11.4 has no class for it
+                    raise ssl.SSLEOFError(*error.args) from error
+                raise
         data, self._opened = self._opened[:size], self._opened[size:]
         return data
 

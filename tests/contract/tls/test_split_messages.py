@@ -210,8 +210,11 @@ class Reference:
                 chunk = self._tls.read(65536)
             except ssl.SSLWantReadError:
                 return received, "cut off"
-            except ssl.SSLError as error:
-                return received, error.reason
+            except (
+                ssl.SSLError
+            ) as error:  # CPython before 3.11.4 has some reasons in the text alone: "[SSL] internal error (..."
+                words = str(error).partition("] ")[2].partition(" (")[0]
+                return received, error.reason or words.upper().replace(" ", "_")
             if not chunk:
                 return received, "end"
             received += chunk
