@@ -32,7 +32,7 @@ demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio'
 	$(PY) benchmarks/demo.py $(ARGS)
 
 peers:      ## install, as root, what tests and benchmarks compare with (PYBUNTCP_INSTALL=no: test and bench skip this)
-	@tests/peers/install.sh
+	@bash tests/peers/install.sh
 
 test: $(VENV)/.test peers  ## set up, run the tests (ARGS="-k drain" narrows them)
 	$(PY) $(PYTEST) $(ARGS)
