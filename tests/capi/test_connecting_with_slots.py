@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-from capi_slots import Slots
+from support.slots import Slots
 
 import pybuntcp
 

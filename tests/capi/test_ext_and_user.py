@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from capi_slots import Slots
 from support import Recorder, accepted, connected, sides
+from support.slots import Slots
 
 import pybuntcp
 

@@ -6,9 +6,9 @@ import gc
 import weakref
 
 import pytest
-from capi_slots import Slots
 from support import Recorder, accepted, unraisable
 from support.addresses import bound_not_listening
+from support.slots import Slots
 
 import pybuntcp
 

@@ -6,9 +6,9 @@ import gc
 import weakref
 
 import pytest
-from capi_slots import Slots
 from support import Peer, Recorder
 from support.addresses import dialled
+from support.slots import Slots
 from support.threads import in_thread
 
 import pybuntcp

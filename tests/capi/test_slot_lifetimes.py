@@ -6,10 +6,10 @@ import gc
 import os
 
 import pytest
-from capi_slots import Slots, settle_until
 from support import Peer, run_loop
 from support.addresses import dialled
 from support.programs import Program
+from support.slots import Slots, settle_until
 from support.threads import in_thread
 
 import pybuntcp

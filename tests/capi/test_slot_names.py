@@ -6,9 +6,9 @@ import os
 import socket as stdlib
 
 import pytest
-from capi_slots import Slots
 from support import accepted, connected, linux_only, raw, sides
 from support.addresses import needs_ipv6
+from support.slots import Slots
 
 import pybuntcp
 

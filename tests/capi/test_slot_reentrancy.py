@@ -1,31 +1,19 @@
-"""Anything from inside any slot, of this socket or of a sibling: with the GIL, and in C without it."""
+"""Anything from inside any slot, of this socket or of a sibling: in C without the GIL, and what Python code has no verb for.
+
+The verbs that Python has, too, are the contract's: tests/contract/reading/test_reentrancy.py, with slots as its `handlers`.
+"""
 
 from __future__ import annotations
 
 import pytest
-from capi_slots import Slots, settle_until
-from support import bring_about, first_of_twenty_closes_the_others, run_loop
+from support import bring_about, run_loop
+from support.slots import Slots, settle_until
 
 ACTS = {
-    "write": lambda handle, slots: handle.write(b"x" * 1000),
-    "close": lambda handle, slots: handle.close(),
-    "end": lambda handle, slots: handle.end(b"bye"),
-    "terminate": lambda handle, slots: handle.terminate(),
-    "shutdown": lambda handle, slots: handle.shutdown(),
-    "shutdown(True)": lambda handle, slots: handle.shutdown(True),
-    "pause": lambda handle, slots: handle.pause(),
-    "cork": lambda handle, slots: [handle.cork(), handle.write(b"x")],
-    "face.close": lambda handle, slots: handle.object().close(),
-    "face.terminate": lambda handle, slots: handle.object().terminate(),
-    "reload": lambda handle, slots: handle.object().reload(slots.handlers),
-    "stop": lambda handle, slots: stop(handle, False),
-    "stop(True)": lambda handle, slots: stop(handle, True),
-    "listener.reload": lambda handle, slots: handle.object().listener.reload(slots.handlers),
+    "cork": lambda handle: [handle.cork(), handle.write(b"x")],
+    "close of its Socket": lambda handle: handle.object().close(),
+    "terminate of its Socket": lambda handle: handle.object().terminate(),
 }
-
-
-def stop(handle, everything):
-    handle.object().listener.stop(everything)
 
 
 class Scene:
@@ -35,7 +23,7 @@ class Scene:
         def do(handle, *_):
             if not self.done and (event == "open" or handle is self.slots.sockets[0]):
                 self.done = True
-                ACTS[act](self.slots.sockets[0 if target == "self" else -1], self.slots)
+                ACTS[act](self.slots.sockets[0 if target == "self" else -1])
             if event == "timeout":
                 handle.timeout(0)
 
@@ -65,7 +53,7 @@ class Scene:
 @pytest.mark.parametrize("target", ["self", "sibling"])
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("event", ["open", "data", "drain", "end", "close", "timeout"])
-def test_any_verb_from_inside_any_slot_is_safe(loop, transport, event, act, target):
+def test_corks_and_the_verbs_of_its_object_from_inside_any_slot_are_safe(loop, transport, event, act, target):
     scene = Scene(loop, transport, event, act, target)
     slots, (one, other) = scene.slots, scene.peers
     first = slots.sockets[0]
@@ -133,10 +121,3 @@ def test_any_verb_from_inside_any_slot_is_safe_in_c(loop, transport, outside, ev
     run_loop()
     assert [script.count("close", index) for index in (0, 1)] == [1, 1]
     assert max(script.count("end", index) for index in (0, 1)) <= 1
-
-
-@pytest.mark.parametrize("verb", ["close", "terminate"])
-def test_a_sibling_closed_in_the_same_batch_is_told_no_more_data(loop, transport, verb):
-    slots = first_of_twenty_closes_the_others(loop, transport, Slots, verb)
-    assert slots.count("data") == 1
-    assert slots.names()[20] == "data"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from capi_slots import Slots
 from support import Recorder, accepted, connected
+from support.slots import Slots
 
 
 def say(text):

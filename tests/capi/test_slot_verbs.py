@@ -1,13 +1,16 @@
-"""What every verb of the C API returns: alive, ended, closed, in `close`, and in `connect_error`."""
+"""What every verb of the C API returns: alive, ended, closed, in `close`, and in `connect_error`.
+
+What the verbs do is the contract's: tests/contract, with slots as its `handlers`.
+"""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from capi_slots import Slots
 from support import Recorder, accepted, connected
 from support.addresses import bound_not_listening
+from support.slots import Slots
 
 import pybuntcp
 from pybuntcp import ReadyState
@@ -62,6 +65,12 @@ def test_on_a_live_socket_a_verb_gives_0_and_write_the_count(loop, transport, si
     handle, _peer = side(loop, transport, Slots())
     expected = {"write": 1, "uncork": -1}.get(verb, 0)  # nothing was corked
     assert VERBS[verb](handle) == expected
+    finish(loop, handle)
+
+
+def test_nothing_may_be_written_from_a_null_pointer(loop, transport):
+    handle, _peer = accepted(loop, transport, Slots())
+    assert handle.write_nothing() == 0
     finish(loop, handle)
 
 
@@ -246,22 +255,22 @@ def test_what_connect_error_is_given_has_zeroed_bytes_and_the_table_s_pointer(lo
     assert told == [(0, bytes(100), outside.recording.address_of(slots)), (0, 0, 0)] * 2
 
 
-def test_its_python_face_is_detached_and_stays_so(loop, unix):
+def test_its_python_object_is_detached_and_stays_so(loop, unix):
     def connect_error(handle, error):
-        face = handle.object()
-        kept.append(face)
-        assert face is handle.object()
-        assert face.ready_state is ReadyState.DETACHED
-        assert (face.write(b"x"), face.end(), face.fileno(), face.pending) == (-1, -1, -1, 0)
-        assert face.data == "mine"
+        sock = handle.object()
+        kept.append(sock)
+        assert sock is handle.object()
+        assert sock.ready_state is ReadyState.DETACHED
+        assert (sock.write(b"x"), sock.end(), sock.fileno(), sock.pending) == (-1, -1, -1, 0)
+        assert sock.data == "mine"
 
     slots = Slots(connect_error=connect_error)
     kept = []
     pybuntcp.connect(unix=unix.listen_options()["unix"], socket=slots.handlers, data="mine")
     loop.run()
-    (face,) = kept
-    assert face.ready_state is ReadyState.DETACHED
-    assert (face.remote_address, face.write(b"x"), face.close(), face.data) == (None, -1, None, "mine")
+    (sock,) = kept
+    assert sock.ready_state is ReadyState.DETACHED
+    assert (sock.remote_address, sock.write(b"x"), sock.close(), sock.data) == (None, -1, None, "mine")
 
 
 # ---------------------------------------------------------------- states
@@ -285,17 +294,17 @@ def test_the_state_follows_the_life_of_a_socket(loop, transport):
     assert seen == [ReadyState.ESTABLISHED, ReadyState.ESTABLISHED, 0, ReadyState.SHUTDOWN, ReadyState.CLOSED]
 
 
-def test_the_state_is_what_the_python_face_says(loop, transport):
+def test_the_state_is_what_the_python_object_says(loop, transport):
     handle, peer = accepted(loop, transport, Slots())
-    face = handle.object()
-    assert handle.state == face.ready_state == ReadyState.ESTABLISHED
-    face.shutdown()
-    assert handle.state == face.ready_state == ReadyState.SHUTDOWN
+    sock = handle.object()
+    assert handle.state == sock.ready_state == ReadyState.ESTABLISHED
+    sock.shutdown()
+    assert handle.state == sock.ready_state == ReadyState.SHUTDOWN
     peer.close()
-    face.close()
-    assert handle.state == face.ready_state == ReadyState.CLOSED
+    sock.close()
+    assert handle.state == sock.ready_state == ReadyState.CLOSED
     loop.run()
-    assert face.ready_state is ReadyState.CLOSED
+    assert sock.ready_state is ReadyState.CLOSED
 
 
 # ---------------------------------------------------------------- ref, unref

@@ -9,8 +9,8 @@ import errno
 import importlib
 
 import pytest
-from capi_slots import Slots
 from support import pattern
+from support.slots import Slots
 from support.tls import SERVER_TLS
 from support.tls_peer import HANDSHAKE, KEY_UPDATE_REQUESTED, Sealer, client_context, dialling, keylog, tls_accepted
 

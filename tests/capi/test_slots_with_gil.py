@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 
 import pytest
-from capi_slots import Slots
 from support import Peer, Recorder, accepted, sides, unraisable
 from support.addresses import dialled
+from support.slots import Slots
 from support.threads import in_thread
 
 import pybuntcp

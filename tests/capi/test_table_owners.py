@@ -6,8 +6,8 @@ import gc
 import weakref
 
 import pytest
-from capi_slots import Slots
 from support.addresses import black_hole, bound_not_listening, port_of
+from support.slots import Slots
 
 import pybuntcp
 

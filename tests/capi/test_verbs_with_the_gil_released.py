@@ -11,8 +11,8 @@ import importlib
 import sys
 
 import pytest
-from capi_slots import Slots
 from support import Recorder, accepted, run_loop
+from support.slots import Slots
 
 import pybuntcp
 

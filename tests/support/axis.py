@@ -8,7 +8,8 @@ PYBUNTCP_TEST_LOOPS.
 Tests of the contract and of units run over every transport; others over plain ones. A test that
 means plain ones alone says why, with `plain`. Which there are in this run is `--transports tcp,tls`,
 or PYBUNTCP_TEST_TRANSPORTS. A run that names neither leaves out what `LEFT_OUT` says: the standalone
-loop has every transport, asyncio and the native loop tcp, uvloop TLS. `--product` leaves out nothing.
+loop has every transport, asyncio and the native loop tcp, uvloop TLS; and slots (`slots.HANDLERS`) have the standalone
+loop over tcp. `--product` leaves out nothing.
 """
 
 from __future__ import annotations
@@ -95,9 +96,36 @@ def leave_out(config: pytest.Config, items: list[Any]) -> None:
     items[:] = [item for item in items if _pair(item) not in LEFT_OUT]
 
 
+def leave_out_slots(config: pytest.Config, items: list[Any]) -> None:
+    """Take tests with slots off every loop but the standalone one, and off every transport but tcp, unless `--product`."""
+    if config.getoption("--product"):
+        return
+    left_out = [item for item in items if has_slots(item) and not _is_plainest(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
+def has_slots(item: Any) -> bool:
+    """Whether the `handlers` of this test are slots."""
+    return _parameters(item).get("handlers") == "slots"
+
+
+def _is_plainest(item: Any) -> bool:
+    """The standalone loop, tcp."""
+    parameters = _parameters(item)
+    loop, transports = parameters.get("loop_name"), {parameters.get(name) for name in ("transport", "over_tcp")}
+    return loop in (None, "standalone") and transports <= {None, "tcp"}
+
+
 def _pair(item: Any) -> tuple[Any, Any]:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    parameters = _parameters(item)
     return parameters.get("loop_name"), parameters.get("transport")
+
+
+def _parameters(item: Any) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def _parameter(name: str, missing: str) -> Any:

@@ -108,8 +108,8 @@ def test_c5_cancelling_inside_open_is_too_late(loop, transport):
     assert connecting.result() is client.socket
 
 
-def test_c5_cancelling_inside_connect_error_is_harmless(loop, unix):
-    recorder = Recorder(connect_error=lambda socket, error: connecting.cancel())
+def test_c5_cancelling_inside_connect_error_is_harmless(loop, unix, handlers):
+    recorder = handlers(connect_error=lambda socket, error: connecting.cancel())
     connecting = connect(recorder, unix=unix.listen_options()["unix"])
     loop.run()
     assert connecting.done()
@@ -132,12 +132,12 @@ def test_c5_cancelling_a_sibling_from_a_handler(loop, transport):
 
 @needs_ipv6
 @linux_only
-def test_c5_cancelling_between_two_addresses_closes_both_attempts(loop, unix):
+def test_c5_cancelling_between_two_addresses_closes_both_attempts(loop, unix, handlers):
     """A socket timeout cancels when the first address has been silent for longer than the stagger."""
     with one_port_of_both_families(black_hole, black_hole) as port:
-        recorder = Recorder()
+        recorder = handlers()
         connecting = connect(recorder, hostname="localhost", port=port)
-        clock = Recorder(open=lambda socket: socket.timeout(1.5 * STAGGER), timeout=lambda socket: connecting.cancel())
+        clock = handlers(open=lambda socket: socket.timeout(1.5 * STAGGER), timeout=lambda socket: connecting.cancel())
         unix.peer(unix.listen(clock))
         loop.run_until(lambda: clock.count("close"))
         assert connecting.cancelled()

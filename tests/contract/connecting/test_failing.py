@@ -55,8 +55,8 @@ def unused_descriptor():
     return max(descriptors()) + 1000
 
 
-def test_c2_a_refused_connect_calls_connect_error_once(loop, refusal):
-    recorder = Recorder()
+def test_c2_a_refused_connect_calls_connect_error_once(loop, refusal, handlers):
+    recorder = handlers()
     finished(loop, connect(recorder, **refusal.options))
     assert recorder.count("connect_error") == 1
 
@@ -71,24 +71,24 @@ def test_c2_the_awaitable_raises_the_error_that_connect_error_was_told(loop, ref
     assert caught.value is error
 
 
-def test_c2_connect_error_comes_before_the_awaitable_is_done(loop, refusal):
+def test_c2_connect_error_comes_before_the_awaitable_is_done(loop, refusal, handlers):
     done = []
-    recorder = Recorder(connect_error=lambda socket, error: done.append(connecting.done()))
+    recorder = handlers(connect_error=lambda socket, error: done.append(connecting.done()))
     connecting = connect(recorder, **refusal.options)
     loop.run()
     assert done == [False]
     assert connecting.done()
 
 
-def test_c2_without_connect_error_the_awaitable_raises(loop, refusal):
-    recorder = Recorder(without=("connect_error",))
+def test_c2_without_connect_error_the_awaitable_raises(loop, refusal, handlers):
+    recorder = handlers(without=("connect_error",))
     _, error = finished(loop, connect(recorder, **refusal.options))
     assert isinstance(error, OSError)
     assert error.errno == refusal.code
 
 
-def test_c2_no_other_handler_runs(loop, refusal):
-    recorder = Recorder()
+def test_c2_no_other_handler_runs(loop, refusal, handlers):
+    recorder = handlers()
     finished(loop, connect(recorder, **refusal.options))
     assert recorder.names(without=("connect_error",)) == []
 
@@ -103,21 +103,21 @@ def test_c2_the_error_has_the_real_errno_address_and_port(loop, refusal):
     assert isinstance(error, type(OSError(refusal.code, "as Python maps it")))
 
 
-def test_c2_nothing_is_left_of_a_failed_connect(loop, refusal):
+def test_c2_nothing_is_left_of_a_failed_connect(loop, refusal, handlers):
     before = descriptors()
-    finished(loop, connect(Recorder(), **refusal.options))
+    finished(loop, connect(handlers(), **refusal.options))
     assert descriptors() == before
     assert set(loop.gauges().values()) == {0}
 
 
-def test_c2_the_socket_of_a_failed_connect_is_detached(loop, refusal):
+def test_c2_the_socket_of_a_failed_connect_is_detached(loop, refusal, handlers):
     seen = {}
 
     def failed(socket, error):
         seen.update(state=socket.ready_state, data=socket.data, fileno=socket.fileno())
         seen.update(write=socket.write(b"x"), end=socket.end(), close=socket.close(), pause=socket.pause())
 
-    finished(loop, connect(Recorder(connect_error=failed), data="mine", **refusal.options))
+    finished(loop, connect(handlers(connect_error=failed), data="mine", **refusal.options))
     assert seen["state"] == pybuntcp.ReadyState.DETACHED
     assert (seen["data"], seen["fileno"], seen["write"], seen["end"]) == ("mine", -1, -1, -1)
 
@@ -146,9 +146,9 @@ def test_c2_what_connect_error_raises_does_not_go_to_error(loop, refusal):
     assert recorder.names() == ["connect_error"]
 
 
-def test_c2_never_before_connect_has_returned(refusal, loop):
+def test_c2_never_before_connect_has_returned(refusal, loop, handlers):
     returned = []
-    recorder = Recorder(connect_error=lambda socket, error: returned.append(connecting is not None))
+    recorder = handlers(connect_error=lambda socket, error: returned.append(connecting is not None))
     connecting = None
     connecting = connect(recorder, **refusal.options)
     assert recorder.names() == []
@@ -157,41 +157,41 @@ def test_c2_never_before_connect_has_returned(refusal, loop):
     assert returned == [True]
 
 
-def test_c2_open_never_before_connect_has_returned(loop, transport):
-    server, client = Recorder(), Recorder()
+def test_c2_open_never_before_connect_has_returned(loop, transport, handlers):
+    server, client = handlers(), handlers()
     listener = transport.listen(server)
     transport.connect(client, listener)
     assert client.names() == []
     loop.run_until(lambda: client.sockets)
 
 
-def test_c2_open_of_an_adopted_descriptor_never_before_connect_has_returned(loop):
+def test_c2_open_of_an_adopted_descriptor_never_before_connect_has_returned(loop, handlers):
     ours, theirs = stdlib.socketpair()
     with theirs:
-        recorder = Recorder()
+        recorder = handlers()
         connect(recorder, fd=ours.detach())
         assert recorder.names() == []
         loop.run_until(lambda: recorder.sockets)
         recorder.socket.close()
 
 
-def test_c2_outcomes_that_are_known_at_once_are_told_in_the_order_of_the_calls(loop, unix):
+def test_c2_outcomes_that_are_known_at_once_are_told_in_the_order_of_the_calls(loop, unix, handlers):
     order = []
     path = unix.listen_options()["unix"]
     for number in range(5):
-        connect(Recorder(connect_error=lambda socket, error, number=number: order.append(number)), unix=path)
+        connect(handlers(connect_error=lambda socket, error, number=number: order.append(number)), unix=path)
     loop.run()
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_c2_a_connect_made_inside_a_handler_tells_after_that_handler(loop, refusal, tcp):
+def test_c2_a_connect_made_inside_a_handler_tells_after_that_handler(loop, refusal, tcp, handlers):
     order = []
 
     def opened(socket):
-        connect(Recorder(connect_error=lambda socket, error: order.append("connect_error")), **refusal.options)
+        connect(handlers(connect_error=lambda socket, error: order.append("connect_error")), **refusal.options)
         order.append("open returned")
 
-    recorder = Recorder(open=opened)
+    recorder = handlers(open=opened)
     tcp.peer(tcp.listen(recorder))
     loop.run_until(lambda: "connect_error" in order)
     assert order == ["open returned", "connect_error"]
@@ -226,10 +226,10 @@ def test_c2_awaited_without_connect_error_there_is_no_report(loop, refusal):
 
 
 @linux_only
-def test_c2_a_timeout_is_a_timeout_error_and_not_early(loop):
+def test_c2_a_timeout_is_a_timeout_error_and_not_early(loop, handlers):
     with black_hole() as silent:
         port = port_of(silent)
-        recorder = Recorder()
+        recorder = handlers()
         start = time.monotonic()
         connecting = connect(recorder, hostname="127.0.0.1", port=port, timeout=0.2)
         _, error = finished(loop, connecting)
@@ -243,16 +243,16 @@ def test_c2_a_timeout_is_a_timeout_error_and_not_early(loop):
 
 @needs_ipv6
 @linux_only
-def test_c2_the_timeout_covers_all_addresses_together(loop):
+def test_c2_the_timeout_covers_all_addresses_together(loop, handlers):
     with one_port_of_both_families(black_hole, black_hole) as port:
         start = time.monotonic()
-        _, error = finished(loop, connect(Recorder(), hostname="localhost", port=port, timeout=1.5))
+        _, error = finished(loop, connect(handlers(), hostname="localhost", port=port, timeout=1.5))
         assert type(error) is TimeoutError
         assert 1.5 <= time.monotonic() - start < 2.9  # not one after the other
 
 
-def test_c2_a_timeout_that_did_not_fire_leaves_no_timer(loop, transport):
-    server, client = Recorder(), Recorder()
+def test_c2_a_timeout_that_did_not_fire_leaves_no_timer(loop, transport, handlers):
+    server, client = handlers(), handlers()
     listener = transport.listen(server)
     transport.connect(client, listener, timeout=30)
     loop.run_until(lambda: client.sockets and server.sockets)
@@ -260,8 +260,8 @@ def test_c2_a_timeout_that_did_not_fire_leaves_no_timer(loop, transport):
 
 
 @pytest.mark.parametrize("name", ["name.invalid", "a b", "127.0.0.1:80", "x" * 300])
-def test_c2_a_name_that_does_not_resolve_is_a_gaierror(loop, name):
-    recorder = Recorder()
+def test_c2_a_name_that_does_not_resolve_is_a_gaierror(loop, name, handlers):
+    recorder = handlers()
     _, error = finished(loop, connect(recorder, hostname=name, port=80))
     assert isinstance(error, stdlib.gaierror)
     assert error.code.startswith("EAI_")
@@ -278,11 +278,11 @@ def test_c2_a_name_that_does_not_resolve_is_a_gaierror(loop, name):
     ],
     ids=["no socket", "a datagram socket", "not connected"],
 )
-def test_c2_a_bad_descriptor_fails_the_same_way_and_is_not_closed(loop, make):
+def test_c2_a_bad_descriptor_fails_the_same_way_and_is_not_closed(loop, make, handlers):
     fd = make()
     try:
         before = os.fstat(fd)
-        recorder = Recorder()
+        recorder = handlers()
         _, error = finished(loop, connect(recorder, fd=fd))
         assert isinstance(error, OSError)
         assert error.errno > 0

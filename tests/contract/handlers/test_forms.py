@@ -107,10 +107,10 @@ NO_HANDLERS = {
 }
 
 
-@pytest.mark.parametrize("handlers", NO_HANDLERS.values(), ids=list(NO_HANDLERS))
-def test_without_data_and_drain_listen_refuses(transport, handlers):
+@pytest.mark.parametrize("given", NO_HANDLERS.values(), ids=list(NO_HANDLERS))
+def test_without_data_and_drain_listen_refuses(transport, given):
     with pytest.raises((TypeError, ValueError), match=r"socket|data"):
-        transport.listen(handlers)
+        transport.listen(given)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ The peers read nothing, so that a tail waits for them.
 from __future__ import annotations
 
 import pytest
-from support import Feed, Recorder, accepted, calls_run, sides, unreferenced
+from support import Feed, accepted, calls_run, sides, unreferenced
 
 import pybuntcp
 
@@ -31,8 +31,8 @@ def with_a_tail(loop, transport, side, recorder, verb):
 @ending
 @sides
 @calls_run
-def test_l2_unsent_bytes_of_an_unreferenced_socket_do_not_keep_run_going(loop, transport, side, verb):
-    recorder = Recorder(data=lambda socket, chunk: None)
+def test_l2_unsent_bytes_of_an_unreferenced_socket_do_not_keep_run_going(loop, transport, side, verb, handlers):
+    recorder = handlers(data=lambda socket, chunk: None)
     socket, _peer, _sent = with_a_tail(loop, transport, side, recorder, verb)
     socket.unref()
     loop.run()
@@ -43,19 +43,21 @@ def test_l2_unsent_bytes_of_an_unreferenced_socket_do_not_keep_run_going(loop, t
 
 @ending
 @unreferenced
-def test_l2_unsent_bytes_of_an_unreferenced_socket_follow_while_another_keeps_run_going(loop, transport, verb):
-    recorder = Recorder(data=lambda socket, chunk: None)
+def test_l2_unsent_bytes_of_an_unreferenced_socket_follow_while_another_keeps_run_going(
+    loop, transport, verb, handlers
+):
+    recorder = handlers(data=lambda socket, chunk: None)
     socket, peer, sent = with_a_tail(loop, transport, accepted, recorder, verb)
     socket.unref()
-    keeper = transport.listen(Recorder())
+    keeper = transport.listen(handlers())
     assert loop.wait(peer.recv_exactly(len(sent))) == sent
     keeper.stop()
     socket.terminate()
 
 
 @calls_run
-def test_l2_run_goes_on_with_an_unreferenced_socket_that_is_referenced_again(loop, transport):
-    recorder = Recorder(data=lambda socket, chunk: None)
+def test_l2_run_goes_on_with_an_unreferenced_socket_that_is_referenced_again(loop, transport, handlers):
+    recorder = handlers(data=lambda socket, chunk: None)
     socket, peer, sent = with_a_tail(loop, transport, accepted, recorder, "end")
     socket.unref()
     loop.run()

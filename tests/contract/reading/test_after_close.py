@@ -44,9 +44,9 @@ def test_r7_addresses_stay_readable_after_close_though_never_read_before(loop, o
 
 @pytest.mark.parametrize("how", ["close", "terminate", "fin"])
 @sides
-def test_r7_addresses_are_the_same_before_and_after_close(loop, transport, side, how):
+def test_r7_addresses_are_the_same_before_and_after_close(loop, transport, side, how, handlers):
     seen = []
-    recorder = Recorder(close=lambda socket, error: seen.append(identity(socket)))
+    recorder = handlers(close=lambda socket, error: seen.append(identity(socket)))
     socket, peer = side(loop, transport, recorder)
     before = identity(socket)
     _end(loop, socket, peer, how)
@@ -56,9 +56,9 @@ def test_r7_addresses_are_the_same_before_and_after_close(loop, transport, side,
     assert before["local_family"] == ("unix" if transport.name == "unix" else "IPv4")
 
 
-def test_r7_unix_addresses_are_paths_and_have_no_ports(loop, unix):
-    client = Recorder(label="client")
-    server = Recorder(label="server")
+def test_r7_unix_addresses_are_paths_and_have_no_ports(loop, unix, handlers):
+    client = handlers(label="client")
+    server = handlers(label="server")
     listener = unix.listen(server)
     unix.connect(client, listener)
     loop.run_until(lambda: client.sockets and server.sockets)
@@ -80,9 +80,9 @@ def test_r7_unix_addresses_are_paths_and_have_no_ports(loop, unix):
     }
 
 
-def test_r7_data_and_counters_stay_readable(loop, transport):
+def test_r7_data_and_counters_stay_readable(loop, transport, handlers):
     token = object()
-    recorder = Recorder()
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, data=token)
     peer.send(b"12345")
     loop.run_until(recorder.received)
@@ -96,9 +96,9 @@ def test_r7_data_and_counters_stay_readable(loop, transport):
 
 
 @pytest.mark.parametrize("verb", ["terminate", "close"])
-def test_r7_counters_are_right_at_every_moment_of_a_closing_that_drops_bytes(loop, transport, verb):
+def test_r7_counters_are_right_at_every_moment_of_a_closing_that_drops_bytes(loop, transport, verb, handlers):
     seen = []
-    recorder = Recorder(close=lambda socket, error: seen.append((socket.pending, socket.bytes_written)))
+    recorder = handlers(close=lambda socket, error: seen.append((socket.pending, socket.bytes_written)))
     socket, peer = accepted(loop, transport, recorder, linger_timeout=0.01)
     Feed(8 << 20).fill(socket)
     sent = socket.bytes_written
@@ -164,9 +164,9 @@ def test_r7_verbs_after_close_give_minus_one_false_or_none(loop, transport, side
     assert recorder.count("close") == 1
 
 
-def test_r7_ready_state_is_zero_after_close(loop, transport):
+def test_r7_ready_state_is_zero_after_close(loop, transport, handlers):
     states = []
-    recorder = Recorder(close=lambda socket, error: states.append(socket.ready_state))
+    recorder = handlers(close=lambda socket, error: states.append(socket.ready_state))
     socket, peer = accepted(loop, transport, recorder)
     peer.close()
     loop.run()
@@ -174,8 +174,8 @@ def test_r7_ready_state_is_zero_after_close(loop, transport):
     assert socket.ready_state == 0
 
 
-def test_r7_between_close_and_its_event_the_socket_is_already_closed(loop, transport):
-    socket, _peer = accepted(loop, transport, Recorder())
+def test_r7_between_close_and_its_event_the_socket_is_already_closed(loop, transport, handlers):
+    socket, _peer = accepted(loop, transport, handlers())
     socket.close()
     assert socket.ready_state == ReadyState.CLOSED
     assert socket.write(b"x") == socket.end() == -1

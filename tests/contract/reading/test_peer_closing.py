@@ -15,8 +15,8 @@ HUGE = 16 << 20  # more than the kernel holds of a loopback connection
 
 
 @sides
-def test_r2_fin_is_end_once_then_close_without_error(loop, transport, side):
-    recorder = Recorder()
+def test_r2_fin_is_end_once_then_close_without_error(loop, transport, side, handlers):
+    recorder = handlers()
     _socket, peer = side(loop, transport, recorder)
     peer.shutdown()
     loop.run()
@@ -26,8 +26,8 @@ def test_r2_fin_is_end_once_then_close_without_error(loop, transport, side):
 
 
 @sides
-def test_r2_data_before_fin_is_delivered_before_end(loop, transport, side):
-    recorder = Recorder()
+def test_r2_data_before_fin_is_delivered_before_end(loop, transport, side, handlers):
+    recorder = handlers()
     _socket, peer = side(loop, transport, recorder)
     peer.send(pattern(BIG))
     peer.shutdown()
@@ -36,8 +36,8 @@ def test_r2_data_before_fin_is_delivered_before_end(loop, transport, side):
     assert recorder.order() == ["open", "data", "end", "close"]
 
 
-def test_r2_without_an_end_handler_fin_closes_too(loop, transport):
-    recorder = Recorder(without=("end",))
+def test_r2_without_an_end_handler_fin_closes_too(loop, transport, handlers):
+    recorder = handlers(without=("end",))
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(b"x")
     peer.shutdown()
@@ -47,8 +47,8 @@ def test_r2_without_an_end_handler_fin_closes_too(loop, transport):
 
 
 @sides
-def test_r2_pending_bytes_are_flushed_before_the_close(loop, transport, side):
-    recorder = Recorder()
+def test_r2_pending_bytes_are_flushed_before_the_close(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder, high_water_mark=HUGE)
     assert socket.write(pattern(HUGE)) == HUGE
     finish_and_wait(socket, peer)
@@ -63,11 +63,11 @@ def test_r2_pending_bytes_are_flushed_before_the_close(loop, transport, side):
 
 @pytest.mark.parametrize("size", [10, 8 << 20])
 @sides
-def test_r2_bytes_written_inside_end_are_flushed_before_the_close(loop, transport, side, size):
+def test_r2_bytes_written_inside_end_are_flushed_before_the_close(loop, transport, side, size, handlers):
     def end(socket):
         assert socket.write(pattern(size)) == size
 
-    recorder = Recorder(end=end)
+    recorder = handlers(end=end)
     _socket, peer = side(loop, transport, recorder, high_water_mark=8 << 20)
     peer.shutdown()
     assert loop.wait(peer.recv_until_eof()) == pattern(size)
@@ -75,8 +75,8 @@ def test_r2_bytes_written_inside_end_are_flushed_before_the_close(loop, transpor
     assert recorder.names() == ["open", "end", "close"]
 
 
-def test_r2_end_inside_end_delivers_every_byte(loop, transport):
-    recorder = Recorder(end=lambda socket: socket.end(pattern(8 << 20)))
+def test_r2_end_inside_end_delivers_every_byte(loop, transport, handlers):
+    recorder = handlers(end=lambda socket: socket.end(pattern(8 << 20)))
     _socket, peer = accepted(loop, transport, recorder)
     peer.shutdown()
     assert loop.wait(peer.recv_until_eof()) == pattern(8 << 20)
@@ -86,8 +86,8 @@ def test_r2_end_inside_end_delivers_every_byte(loop, transport):
 
 @pytest.mark.parametrize("without", [(), ("end",)], ids=["with end", "without end"])
 @sides
-def test_r2_allow_half_open_stays_writable_until_we_end(loop, transport, side, without):
-    recorder = Recorder(without=without)
+def test_r2_allow_half_open_stays_writable_until_we_end(loop, transport, side, without, handlers):
+    recorder = handlers(without=without)
     socket, peer = side(loop, transport, recorder, allow_half_open=True)
     finish_and_wait(socket, peer)
     loop.settle()
@@ -105,7 +105,7 @@ def test_r2_allow_half_open_stays_writable_until_we_end(loop, transport, side, w
     assert recorder.close_error is None
 
 
-def test_r2_allow_half_open_sends_more_than_the_kernel_holds_after_fin(loop, transport):
+def test_r2_allow_half_open_sends_more_than_the_kernel_holds_after_fin(loop, transport, handlers):
     feed = Feed(8 << 20)
 
     def go_on(socket):
@@ -113,7 +113,7 @@ def test_r2_allow_half_open_sends_more_than_the_kernel_holds_after_fin(loop, tra
         if feed.at == len(feed.data):
             socket.end()
 
-    recorder = Recorder(end=go_on, drain=go_on)
+    recorder = handlers(end=go_on, drain=go_on)
     _socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
     peer.shutdown()
     assert loop.wait(peer.recv_until_eof()) == feed.data
@@ -121,8 +121,8 @@ def test_r2_allow_half_open_sends_more_than_the_kernel_holds_after_fin(loop, tra
     assert [name for name in recorder.order() if name != "drain"] == ["open", "end", "close"]
 
 
-def test_r2_fin_after_our_end_closes_a_half_open_socket(loop, transport):
-    recorder = Recorder()
+def test_r2_fin_after_our_end_closes_a_half_open_socket(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
     socket.end()
     loop.wait(peer.recv_until_eof())
@@ -148,8 +148,8 @@ def test_r3_rst_is_close_with_connection_reset_error_and_no_end(loop, over_tcp, 
 
 @linux_only
 @sides
-def test_r3_a_peer_that_leaves_bytes_unread_is_a_reset(loop, transport, side):
-    recorder = Recorder()
+def test_r3_a_peer_that_leaves_bytes_unread_is_a_reset(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     reset_and_wait(socket, peer)
     loop.run()
@@ -160,8 +160,8 @@ def test_r3_a_peer_that_leaves_bytes_unread_is_a_reset(loop, transport, side):
 @linux_only
 @pytest.mark.parametrize("size", [1, 50_000])
 @sides
-def test_r3_bytes_already_received_are_delivered_before_the_reset(loop, transport, side, size):
-    recorder = Recorder()
+def test_r3_bytes_already_received_are_delivered_before_the_reset(loop, transport, side, size, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     send_and_wait(socket, peer, pattern(size))
     reset_and_wait(socket, peer)
@@ -171,8 +171,8 @@ def test_r3_bytes_already_received_are_delivered_before_the_reset(loop, transpor
     assert type(recorder.close_error) is ConnectionResetError
 
 
-def test_r3_a_reset_drops_pending_bytes(loop, over_tcp):
-    recorder = Recorder()
+def test_r3_a_reset_drops_pending_bytes(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder)
     Feed(8 << 20).fill(socket)
     peer.reset()
@@ -181,8 +181,8 @@ def test_r3_a_reset_drops_pending_bytes(loop, over_tcp):
     assert loop.gauges()["pending_bytes"] == 0
 
 
-def test_r3_a_reset_of_a_half_open_socket_is_told(loop, over_tcp):
-    recorder = Recorder()
+def test_r3_a_reset_of_a_half_open_socket_is_told(loop, over_tcp, handlers):
+    recorder = handlers()
     _socket, peer = accepted(loop, over_tcp, recorder, allow_half_open=True)
     peer.send(b"x")
     peer.reset()

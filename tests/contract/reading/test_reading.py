@@ -182,8 +182,8 @@ def test_r1_a_bytearray_belongs_to_the_handler(loop, transport):
     assert b"".join(copy for _, copy in kept) == b"".join(bytes([n]) * 1000 for n in range(10))
 
 
-def test_r1_bytes_read_counts_what_data_was_given(loop, transport):
-    recorder = Recorder()
+def test_r1_bytes_read_counts_what_data_was_given(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     peer.send(pattern(100_000))
     loop.run_until(lambda: len(recorder.received()) == 100_000)
@@ -194,8 +194,8 @@ def test_r1_bytes_read_counts_what_data_was_given(loop, transport):
 
 
 @sides
-def test_r4_pause_stops_reads_and_resume_delivers_data_end_close_in_order(loop, transport, side):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_pause_stops_reads_and_resume_delivers_data_end_close_in_order(loop, transport, side, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     send_and_wait(socket, peer, pattern(5000))
     finish_and_wait(socket, peer)
@@ -209,8 +209,8 @@ def test_r4_pause_stops_reads_and_resume_delivers_data_end_close_in_order(loop, 
 
 
 @sides
-def test_r4_pause_stops_a_fin_alone(loop, transport, side):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_pause_stops_a_fin_alone(loop, transport, side, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     finish_and_wait(socket, peer)
     loop.settle()
@@ -221,8 +221,8 @@ def test_r4_pause_stops_a_fin_alone(loop, transport, side):
     assert recorder.names() == ["open", "end", "close"]
 
 
-def test_r4_pausing_in_the_first_data_handler_loses_nothing(loop, transport):
-    recorder = Recorder(data=lambda socket, chunk: socket.pause())
+def test_r4_pausing_in_the_first_data_handler_loses_nothing(loop, transport, handlers):
+    recorder = handlers(data=lambda socket, chunk: socket.pause())
     socket, peer = accepted(loop, transport, recorder)
     peer.send(pattern(BIG))
     peer.shutdown()
@@ -242,8 +242,8 @@ def test_r4_pausing_in_the_first_data_handler_loses_nothing(loop, transport):
 
 
 @sides
-def test_r4_pausing_in_open_loses_nothing_that_came_with_the_connection(loop, transport, side):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_pausing_in_open_loses_nothing_that_came_with_the_connection(loop, transport, side, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     send_and_wait(socket, peer, b"first words")
     loop.settle()
@@ -253,12 +253,12 @@ def test_r4_pausing_in_open_loses_nothing_that_came_with_the_connection(loop, tr
     assert recorder.received() == b"first words"
 
 
-def test_r4_resume_in_the_handler_that_paused_goes_on(loop, transport):
+def test_r4_resume_in_the_handler_that_paused_goes_on(loop, transport, handlers):
     def data(socket, chunk):
         socket.pause()
         socket.resume()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(pattern(BIG))
     peer.shutdown()
@@ -266,8 +266,8 @@ def test_r4_resume_in_the_handler_that_paused_goes_on(loop, transport):
     assert recorder.received() == pattern(BIG)
 
 
-def test_r4_pause_and_resume_do_not_count(loop, transport):
-    recorder = Recorder()
+def test_r4_pause_and_resume_do_not_count(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     socket.resume()
     for _ in range(3):
@@ -280,8 +280,8 @@ def test_r4_pause_and_resume_do_not_count(loop, transport):
 
 @linux_only
 @sides
-def test_r4_a_reset_that_comes_while_paused_is_told_at_resume(loop, transport, side):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_a_reset_that_comes_while_paused_is_told_at_resume(loop, transport, side, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     reset_and_wait(socket, peer)
     loop.settle()
@@ -294,8 +294,8 @@ def test_r4_a_reset_that_comes_while_paused_is_told_at_resume(loop, transport, s
 
 @linux_only
 @sides
-def test_r4_a_reset_that_comes_while_paused_is_told_after_the_bytes_before_it(loop, transport, side):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_a_reset_that_comes_while_paused_is_told_after_the_bytes_before_it(loop, transport, side, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     send_and_wait(socket, peer, pattern(20_000))
     reset_and_wait(socket, peer)
@@ -311,8 +311,8 @@ def test_r4_a_reset_that_comes_while_paused_is_told_after_the_bytes_before_it(lo
 @linux_only
 @pytest.mark.parametrize("waiting", ["nothing", "data", "fin", "reset"])
 @pytest.mark.parametrize("verb", ["pause before", "pause after"])
-def test_r4_paused_sockets_cost_no_wake_ups(loop, transport, waiting, verb):
-    recorder = Recorder()
+def test_r4_paused_sockets_cost_no_wake_ups(loop, transport, waiting, verb, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     if verb == "pause before":  # the loop has turned with the socket paused
         socket.pause()
@@ -324,7 +324,7 @@ def test_r4_paused_sockets_cost_no_wake_ups(loop, transport, waiting, verb):
     elif waiting == "reset":
         reset_and_wait(socket, peer)
     socket.pause()
-    clock = Recorder(label="clock", timeout=lambda clock: clock.timeout(0))
+    clock = handlers(label="clock", timeout=lambda clock: clock.timeout(0))
     ticking, _ = accepted(loop, transport, clock)
     loop.settle()
     ticking.timeout(0.1)
@@ -335,8 +335,8 @@ def test_r4_paused_sockets_cost_no_wake_ups(loop, transport, waiting, verb):
 
 
 @pytest.mark.parametrize("verb", ["close", "terminate", "end"])
-def test_r4_a_paused_socket_can_be_closed(loop, transport, verb):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_a_paused_socket_can_be_closed(loop, transport, verb, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = accepted(loop, transport, recorder)
     send_and_wait(socket, peer, b"unheard")
     getattr(socket, verb)()
@@ -348,8 +348,8 @@ def test_r4_a_paused_socket_can_be_closed(loop, transport, verb):
     assert recorder.received() == (b"unheard" if verb == "end" else b"")
 
 
-def test_r4_pause_on_connect_opens_paused(loop, transport):
-    recorder = Recorder()
+def test_r4_pause_on_connect_opens_paused(loop, transport, handlers):
+    recorder = handlers()
     listener = transport.listen(recorder, pause_on_connect=True)
     peer = transport.peer(listener)
     peer.send(b"early")
@@ -367,8 +367,8 @@ def test_r4_pause_on_connect_opens_paused(loop, transport):
     assert recorder.order() == ["open", "data", "end", "close"]
 
 
-def test_r4_a_paused_socket_still_writes_and_drains(loop, transport):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_r4_a_paused_socket_still_writes_and_drains(loop, transport, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(8 << 20)
     feed.fill(socket)
@@ -380,7 +380,7 @@ def test_r4_a_paused_socket_still_writes_and_drains(loop, transport):
 # ---------------------------------------------------------------- R5: nobody starves
 
 
-def test_r5_a_flooding_socket_does_not_starve_a_sibling(loop, transport):
+def test_r5_a_flooding_socket_does_not_starve_a_sibling(loop, transport, handlers):
     def data(socket, chunk):
         if socket is not recorder.sockets[0]:
             socket.end(chunk)
@@ -391,7 +391,7 @@ def test_r5_a_flooding_socket_does_not_starve_a_sibling(loop, transport):
         while not answered.done():
             peers[0].sock.sendall(block)
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     listener = transport.listen(recorder)
     peers = [transport.peer(listener)]
     loop.run_until(lambda: len(recorder.sockets) == 1)
@@ -403,14 +403,14 @@ def test_r5_a_flooding_socket_does_not_starve_a_sibling(loop, transport):
     assert loop.wait(answered) == b"ping"
 
 
-def test_r5_the_reads_of_a_socket_in_one_turn_are_bounded(loop, transport):
+def test_r5_the_reads_of_a_socket_in_one_turn_are_bounded(loop, transport, handlers):
     turns = []
 
     def data(socket, chunk):
         recorder.events.clear()
         turns.append(pybuntcp.stats()["turns"])
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder)
     loop.wait(peer.send(bytes(64 << 20)), timeout=30)
     peer.shutdown()
@@ -421,9 +421,9 @@ def test_r5_the_reads_of_a_socket_in_one_turn_are_bounded(loop, transport):
 
 
 @silent_crowd
-def test_r5_the_accepts_of_one_turn_are_bounded(loop, transport):
+def test_r5_the_accepts_of_one_turn_are_bounded(loop, transport, handlers):
     turns = []
-    recorder = Recorder(open=lambda socket: turns.append(pybuntcp.stats()["turns"]))
+    recorder = handlers(open=lambda socket: turns.append(pybuntcp.stats()["turns"]))
     listener = transport.listen(recorder)
     dialled = [transport.dial(listener) for _ in range(200)]  # all wait in the backlog
     try:

@@ -10,7 +10,7 @@ import errno
 import time
 
 import pytest
-from support import LATE, Recorder, accepted, finish_and_wait, linux_only, metronome, reset_and_wait
+from support import LATE, accepted, finish_and_wait, linux_only, metronome, reset_and_wait
 
 LINGER = 0.3  # seconds
 ETERNITY = 1000
@@ -38,8 +38,10 @@ ENDINGS = {
 @linux_only
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("before", [deafened, at_the_end])
-def test_r4_a_close_whose_write_breaks_where_no_more_can_be_read_arms_no_clock(loop, transport, before, ending):
-    recorder = Recorder()
+def test_r4_a_close_whose_write_breaks_where_no_more_can_be_read_arms_no_clock(
+    loop, transport, before, ending, handlers
+):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True, linger_timeout=LINGER)
     before(loop, socket, peer, recorder)
     reset_and_wait(socket, peer)
@@ -55,7 +57,7 @@ def test_r4_a_close_whose_write_breaks_where_no_more_can_be_read_arms_no_clock(l
 
 
 @linux_only
-def test_r4_the_same_in_a_handler_arms_no_clock(loop, transport):
+def test_r4_the_same_in_a_handler_arms_no_clock(loop, transport, handlers):
     def data(socket, chunk):
         socket.write(b"x")
         socket.end(b"y")
@@ -64,7 +66,7 @@ def test_r4_the_same_in_a_handler_arms_no_clock(loop, transport):
         told.append(loop.gauges()["armed_timers"])
 
     told = []
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     socket, peer = accepted(loop, transport, recorder, linger_timeout=LINGER)
     assert socket.write(b"unread") == 6
     peer.send(b"x").result()
@@ -107,8 +109,8 @@ TOUCHES = {
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, over_tcp, touch):
-    recorder = Recorder()
+def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, over_tcp, touch, handlers):
+    recorder = handlers()
     called = time.monotonic()
     socket, _peer = closing(loop, over_tcp, recorder, linger_timeout=LINGER)
     with metronome(loop, over_tcp, 0.02, 200, lambda: TOUCHES[touch](socket)) as over:
@@ -121,9 +123,9 @@ def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, over_t
 
 @linux_only
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everything(loop, over_tcp, touch):
+def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everything(loop, over_tcp, touch, handlers):
     """The peer ends nothing itself."""
-    recorder = Recorder()
+    recorder = handlers()
     socket, peer = closing(loop, over_tcp, recorder, linger_timeout=ETERNITY)
     TOUCHES[touch](socket)
     received = peer.recv_until_eof()
@@ -134,9 +136,9 @@ def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everythi
 
 
 @pytest.mark.parametrize("armed", ["before", "after", "idle"])
-def test_t1_no_timeout_is_told_after_close(loop, over_tcp, armed):
+def test_t1_no_timeout_is_told_after_close(loop, over_tcp, armed, handlers):
     """Nor does it cut short what the linger time guards."""
-    recorder = Recorder()
+    recorder = handlers()
     idle = {"idle_timeout": LINGER / 2} if armed == "idle" else {}
     called = time.monotonic()
     socket, _peer = accepted(loop, over_tcp, recorder, linger_timeout=LINGER, **idle)
@@ -159,14 +161,16 @@ def test_t1_no_timeout_is_told_after_close(loop, over_tcp, armed):
 @pytest.mark.parametrize("pending", [False, True])
 @pytest.mark.parametrize("clock", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize("verbs", ["shutdown", "end", "shutdown end", "flush shutdown"])
-def test_t1_a_timeout_handler_that_ends_our_side_does_not_keep_the_socket_open(loop, transport, verbs, clock, pending):
+def test_t1_a_timeout_handler_that_ends_our_side_does_not_keep_the_socket_open(
+    loop, transport, verbs, clock, pending, handlers
+):
     """The peer neither reads nor ends."""
 
     def timeout(socket):
         for verb in verbs.split():
             getattr(socket, verb)()
 
-    recorder = Recorder(timeout=timeout)
+    recorder = handlers(timeout=timeout)
     idle = {"idle_timeout": 0.02} if clock == "idle_timeout" else {}
     socket, _peer = accepted(loop, transport, recorder, linger_timeout=LINGER, **idle)
     while pending and socket.write(PAYLOAD) > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from support import LATE, Feed, Recorder, Stopwatch, accepted, metronome, shrink_send_buffer, sides
+from support import LATE, Feed, Stopwatch, accepted, metronome, shrink_send_buffer, sides
 
 from pybuntcp import ReadyState
 
@@ -42,8 +42,8 @@ def test_t1_idle_timeout_is_restarted_by_every_byte(loop, transport, side, direc
     assert type(recorder.close_error) is TimeoutError
 
 
-def test_t1_idle_timeout_runs_on_while_paused(loop, transport):
-    recorder = Recorder(open=lambda socket: socket.pause())
+def test_t1_idle_timeout_runs_on_while_paused(loop, transport, handlers):
+    recorder = handlers(open=lambda socket: socket.pause())
     _socket, peer = accepted(loop, transport, recorder, idle_timeout=0.05)
     peer.send(b"unread").ignore()
     loop.run()
@@ -51,8 +51,8 @@ def test_t1_idle_timeout_runs_on_while_paused(loop, transport):
     assert type(recorder.close_error) is TimeoutError
 
 
-def test_t1_idle_timeout_ends_a_stalled_peer_while_bytes_are_pending(loop, over_tcp):
-    recorder = Recorder()
+def test_t1_idle_timeout_ends_a_stalled_peer_while_bytes_are_pending(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder, idle_timeout=0.5)
     feed = Feed(8 << 20)
     feed.fill(socket)
@@ -96,8 +96,8 @@ def test_t1_idle_timeout_counts_bytes_that_leave_the_tail(loop, transport):
 
 
 @pytest.mark.parametrize("answer", [0, 30])
-def test_t1_idle_timeout_renewed_in_the_handler_lives_on(loop, transport, answer):
-    recorder = Recorder(timeout=lambda socket: socket.timeout(answer))
+def test_t1_idle_timeout_renewed_in_the_handler_lives_on(loop, transport, answer, handlers):
+    recorder = handlers(timeout=lambda socket: socket.timeout(answer))
     socket, _peer = accepted(loop, transport, recorder, idle_timeout=0.05)
     loop.run_until(lambda: recorder.count("timeout"))
     loop.settle()
@@ -129,8 +129,8 @@ def test_t1_timeout_is_independent_of_idle_timeout(loop, transport):
     assert 0.5 <= recorder.fired[0] - called < 0.5 + LATE
 
 
-def test_t1_idle_timeout_of_a_listener_is_each_sockets_own(loop, transport):
-    recorder = Recorder()
+def test_t1_idle_timeout_of_a_listener_is_each_sockets_own(loop, transport, handlers):
+    recorder = handlers()
     listener = transport.listen(recorder, idle_timeout=1.0)
     quiet, chatty = transport.peer(listener), transport.peer(listener)
     loop.run_until(lambda: len(recorder.sockets) == 2)

@@ -32,7 +32,7 @@ def test_t1_timeout_fires_exactly_once_and_not_early(loop, transport, side, seco
     assert recorder.names() == ["open", "timeout", "close"]
 
 
-def test_t1_many_timeouts_are_all_in_time(loop, transport):
+def test_t1_many_timeouts_are_all_in_time(loop, transport, handlers):
     started, late, early = {}, [], []
 
     def timeout(socket):
@@ -43,7 +43,7 @@ def test_t1_many_timeouts_are_all_in_time(loop, transport):
         if waited > seconds + LATE:
             late.append((seconds, waited))
 
-    recorder = Recorder(timeout=timeout)
+    recorder = handlers(timeout=timeout)
     listener = transport.listen(recorder)
     for _ in range(150):
         transport.peer(listener)
@@ -78,21 +78,21 @@ def test_t1_timeout_counts_from_the_call_though_the_loop_was_busy(loop, transpor
     assert 0.06 <= recorder.fired[0] - called[0] < 0.06 + LATE
 
 
-def test_t1_a_timeout_due_while_a_handler_is_busy_fires_once_after_it(loop, transport):
+def test_t1_a_timeout_due_while_a_handler_is_busy_fires_once_after_it(loop, transport, handlers):
     def data(socket, chunk):
         socket.timeout(0.01)
         spin(0.05)
         assert recorder.count("timeout") == 0
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(b"x")
     loop.run()
     assert recorder.names() == ["open", "data", "timeout", "close"]
 
 
-def test_t1_timeouts_fire_in_the_order_in_which_they_are_due(loop, transport):
-    recorder = Recorder()
+def test_t1_timeouts_fire_in_the_order_in_which_they_are_due(loop, transport, handlers):
+    recorder = handlers()
     listener = transport.listen(recorder)
     for _ in range(5):
         transport.peer(listener)
@@ -140,8 +140,8 @@ def test_t1_a_later_shorter_call_brings_it_forward(loop, transport):
 
 
 @pytest.mark.parametrize("seconds", [1e6, 1e9, 1e18, sys.float_info.max, math.inf])
-def test_t1_a_very_long_timeout_does_not_fire_soon(loop, transport, seconds):
-    recorder = Recorder()
+def test_t1_a_very_long_timeout_does_not_fire_soon(loop, transport, seconds, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     socket.timeout(seconds)
     with metronome(loop, transport, 0.02, 3, lambda: None) as over:
@@ -152,8 +152,8 @@ def test_t1_a_very_long_timeout_does_not_fire_soon(loop, transport, seconds):
 # ---------------------------------------------------------------- cleared, wrong
 
 
-def test_t1_zero_clears(loop, transport):
-    recorder = Recorder()
+def test_t1_zero_clears(loop, transport, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     assert loop.gauges()["armed_timers"] == 1
@@ -166,12 +166,12 @@ def test_t1_zero_clears(loop, transport):
     assert socket.ready_state == ReadyState.ESTABLISHED
 
 
-def test_t1_a_timeout_cleared_by_a_sibling_in_the_same_turn_does_not_fire(loop, transport):
+def test_t1_a_timeout_cleared_by_a_sibling_in_the_same_turn_does_not_fire(loop, transport, handlers):
     def timeout(socket):
         for sibling in recorder.sockets:
             sibling.timeout(0)
 
-    recorder = Recorder(timeout=timeout)
+    recorder = handlers(timeout=timeout)
     listener = transport.listen(recorder)
     for _ in range(10):
         transport.peer(listener)
@@ -207,8 +207,8 @@ def test_t1_what_is_no_number_is_a_type_error(loop, transport, wrong):
 
 
 @sides
-def test_t1_after_timeout_comes_close_with_timeout_error(loop, transport, side):
-    recorder = Recorder()
+def test_t1_after_timeout_comes_close_with_timeout_error(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     socket.timeout(0.01)
     loop.run()
@@ -219,8 +219,8 @@ def test_t1_after_timeout_comes_close_with_timeout_error(loop, transport, side):
     assert peer.recv_until_eof().result() == b""
 
 
-def test_t1_without_a_timeout_handler_it_closes_too(loop, transport):
-    recorder = Recorder(without=("timeout",))
+def test_t1_without_a_timeout_handler_it_closes_too(loop, transport, handlers):
+    recorder = handlers(without=("timeout",))
     socket, _peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     loop.run()
@@ -228,8 +228,8 @@ def test_t1_without_a_timeout_handler_it_closes_too(loop, transport):
     assert type(recorder.close_error) is TimeoutError
 
 
-def test_t1_what_the_timeout_handler_writes_is_sent_before_the_close(loop, transport):
-    recorder = Recorder(timeout=lambda socket: socket.write(b"too slow"))
+def test_t1_what_the_timeout_handler_writes_is_sent_before_the_close(loop, transport, handlers):
+    recorder = handlers(timeout=lambda socket: socket.write(b"too slow"))
     socket, peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     loop.run()
@@ -237,8 +237,8 @@ def test_t1_what_the_timeout_handler_writes_is_sent_before_the_close(loop, trans
 
 
 @pytest.mark.parametrize("verb", ["end", "close", "terminate"])
-def test_t1_a_verb_in_the_timeout_handler_is_honoured_and_close_tells_the_timeout(loop, transport, verb):
-    recorder = Recorder(timeout=lambda socket: getattr(socket, verb)())
+def test_t1_a_verb_in_the_timeout_handler_is_honoured_and_close_tells_the_timeout(loop, transport, verb, handlers):
+    recorder = handlers(timeout=lambda socket: getattr(socket, verb)())
     socket, peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     loop.run_until(lambda: recorder.count("timeout"))
@@ -248,8 +248,8 @@ def test_t1_a_verb_in_the_timeout_handler_is_honoured_and_close_tells_the_timeou
     assert type(recorder.close_error) is TimeoutError
 
 
-def test_t1_end_with_data_in_the_timeout_handler_delivers_it(loop, transport):
-    recorder = Recorder(timeout=lambda socket: socket.end(b"you were too slow"))
+def test_t1_end_with_data_in_the_timeout_handler_delivers_it(loop, transport, handlers):
+    recorder = handlers(timeout=lambda socket: socket.end(b"you were too slow"))
     socket, peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     assert loop.wait(peer.recv_until_eof()) == b"you were too slow"
@@ -270,8 +270,8 @@ def test_t1_renewed_in_the_handler_it_lives_on(loop, transport, side):
         assert after - before >= 0.03
 
 
-def test_t1_zero_in_the_handler_lives_on_without_a_timeout(loop, transport):
-    recorder = Recorder(timeout=lambda socket: socket.timeout(0))
+def test_t1_zero_in_the_handler_lives_on_without_a_timeout(loop, transport, handlers):
+    recorder = handlers(timeout=lambda socket: socket.timeout(0))
     socket, peer = accepted(loop, transport, recorder)
     socket.timeout(0.01)
     loop.run_until(lambda: recorder.count("timeout"))
@@ -314,14 +314,14 @@ def test_t1_timeout_is_not_restarted_by_bytes(loop, transport):
     assert recorder.count("data") > 10
 
 
-def test_t1_a_close_with_bytes_pending_clears_the_timeout_and_loses_nothing(loop, transport):
-    recorder = Recorder()
+def test_t1_a_close_with_bytes_pending_clears_the_timeout_and_loses_nothing(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, idle_timeout=0.2)
     feed = Feed(8 << 20)
     feed.fill(socket)
     socket.timeout(0.05)
     socket.close()
-    clock = Recorder(label="clock")
+    clock = handlers(label="clock")
     ticking, _ = accepted(loop, transport, clock)
     ticking.timeout(0.5)
     loop.run_until(lambda: clock.count("close"))
@@ -333,8 +333,8 @@ def test_t1_a_close_with_bytes_pending_clears_the_timeout_and_loses_nothing(loop
     assert recorder.close_error is None
 
 
-def test_t1_closing_clears_the_timeout(loop, transport):
-    recorder = Recorder()
+def test_t1_closing_clears_the_timeout(loop, transport, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     socket.timeout(0.001)
     socket.terminate()
@@ -345,8 +345,8 @@ def test_t1_closing_clears_the_timeout(loop, transport):
 
 
 @pytest.mark.parametrize("armed", [True, False])
-def test_t1_timeout_runs_on_after_end(loop, transport, armed):
-    recorder = Recorder()
+def test_t1_timeout_runs_on_after_end(loop, transport, armed, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder, linger_timeout=None)
     if armed:
         socket.timeout(0.05)
@@ -361,8 +361,8 @@ def test_t1_timeout_runs_on_after_end(loop, transport, armed):
 # ---------------------------------------------------------------- unsent bytes
 
 
-def test_t1_a_timeout_with_unsent_bytes_resets(loop, over_tcp):
-    recorder = Recorder()
+def test_t1_a_timeout_with_unsent_bytes_resets(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder)
     feed = Feed(8 << 20)
     feed.fill(socket)
@@ -374,8 +374,8 @@ def test_t1_a_timeout_with_unsent_bytes_resets(loop, over_tcp):
     assert len(got) < feed.at
 
 
-def test_t1_a_timeout_without_unsent_bytes_finishes(loop, over_tcp):
-    recorder = Recorder()
+def test_t1_a_timeout_without_unsent_bytes_finishes(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder)
     assert socket.write(b"all sent") == 8
     socket.timeout(0.02)

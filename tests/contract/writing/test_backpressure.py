@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket as stdlib_socket
 
 import pytest
-from support import Feed, Recorder, accepted, shrink_send_buffer, sides
+from support import Feed, accepted, shrink_send_buffer, sides
 
 import pybuntcp
 
@@ -27,8 +27,8 @@ def writes() -> int:
 @pytest.mark.parametrize(
     ("mark", "chunk"), [(mark, chunk) for mark in MARKS for chunk in (10, 1000, 100_000) if mark // chunk < 10_000]
 )
-def test_w3_unsent_bytes_never_exceed_the_mark(loop, transport, mark, chunk):
-    socket, peer = accepted(loop, transport, Recorder(), high_water_mark=mark)
+def test_w3_unsent_bytes_never_exceed_the_mark(loop, transport, mark, chunk, handlers):
+    socket, peer = accepted(loop, transport, handlers(), high_water_mark=mark)
     shrink_send_buffer(socket)
     feed = Feed(BIG)
     feed.write(socket, 300_000)  # past the kernel's buffer in one go, then bit by bit
@@ -44,7 +44,7 @@ def test_w3_unsent_bytes_never_exceed_the_mark(loop, transport, mark, chunk):
 
 
 @pytest.mark.parametrize("mark", [0, *MARKS])
-def test_w3_unsent_bytes_never_exceed_the_mark_in_a_handler(loop, transport, mark):
+def test_w3_unsent_bytes_never_exceed_the_mark_in_a_handler(loop, transport, mark, handlers):
     feed = Feed(BIG)
     pendings = []
 
@@ -53,7 +53,7 @@ def test_w3_unsent_bytes_never_exceed_the_mark_in_a_handler(loop, transport, mar
             feed.write(socket, size)
             pendings.append(socket.pending)
 
-    recorder = Recorder(data=data, open=shrink_send_buffer)
+    recorder = handlers(data=data, open=shrink_send_buffer)
     socket, peer = accepted(loop, transport, recorder, high_water_mark=mark)
     peer.send(b"go")
     loop.run_until(lambda: pendings)
@@ -67,7 +67,7 @@ def test_w3_unsent_bytes_never_exceed_the_mark_in_a_handler(loop, transport, mar
 
 @pytest.mark.parametrize("mark", [0, 1, 1000, 65536, 1 << 20])
 @sides
-def test_w3_a_short_count_continued_at_drain_loses_nothing(loop, transport, side, mark):
+def test_w3_a_short_count_continued_at_drain_loses_nothing(loop, transport, side, mark, handlers):
     feed = Feed(BIG)
 
     def go_on(socket):
@@ -77,15 +77,15 @@ def test_w3_a_short_count_continued_at_drain_loses_nothing(loop, transport, side
         if feed.at == BIG:
             socket.end()
 
-    recorder = Recorder(open=go_on, drain=go_on)
+    recorder = handlers(open=go_on, drain=go_on)
     _socket, peer = side(loop, transport, recorder, high_water_mark=mark)
     assert loop.wait(peer.recv_until_eof()) == feed.data
     assert recorder.count("drain") > 0
 
 
-def test_w3_two_sockets_have_a_mark_each(loop, transport):
-    one, _peer1 = accepted(loop, transport, Recorder(label="one"), high_water_mark=1000)
-    two, _peer2 = accepted(loop, transport, Recorder(label="two"), high_water_mark=2000)
+def test_w3_two_sockets_have_a_mark_each(loop, transport, handlers):
+    one, _peer1 = accepted(loop, transport, handlers(label="one"), high_water_mark=1000)
+    two, _peer2 = accepted(loop, transport, handlers(label="two"), high_water_mark=2000)
     Feed(BIG).fill(one)
     Feed(BIG).fill(two)
     assert 1000 <= one.pending <= 1000 + transport.write_over
@@ -93,7 +93,7 @@ def test_w3_two_sockets_have_a_mark_each(loop, transport):
     assert loop.gauges()["pending_bytes"] == one.pending + two.pending
 
 
-def test_w3_with_a_mark_of_zero_nothing_is_gathered(loop, transport):
+def test_w3_with_a_mark_of_zero_nothing_is_gathered(loop, transport, handlers):
     seen = []
 
     def data(socket, chunk):
@@ -102,14 +102,14 @@ def test_w3_with_a_mark_of_zero_nothing_is_gathered(loop, transport):
             assert socket.write(b"ab") == 2
             seen.append((socket.pending, writes() - before))
 
-    _socket, peer = accepted(loop, transport, Recorder(data=data), high_water_mark=0)
+    _socket, peer = accepted(loop, transport, handlers(data=data), high_water_mark=0)
     peer.send(b"go")
     assert loop.wait(peer.recv_exactly(10)) == b"ab" * 5
     assert seen == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)]
 
 
-def test_w3_with_a_mark_of_zero_cork_gathers_nothing(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder(), high_water_mark=0)
+def test_w3_with_a_mark_of_zero_cork_gathers_nothing(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers(), high_water_mark=0)
     before = writes()
     with socket.cork():
         for number in range(3):
@@ -118,8 +118,8 @@ def test_w3_with_a_mark_of_zero_cork_gathers_nothing(loop, transport):
     assert peer.recv_exactly(3).result() == b"xxx"
 
 
-def test_w3_with_a_mark_of_zero_each_write_is_one_attempt(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder(), high_water_mark=0)
+def test_w3_with_a_mark_of_zero_each_write_is_one_attempt(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers(), high_water_mark=0)
     before = writes()
     feed = Feed(BIG)
     assert 0 < feed.write(socket, BIG) < BIG
@@ -137,8 +137,8 @@ def test_w3_with_a_mark_of_zero_each_write_is_one_attempt(loop, transport):
 
 @pytest.mark.parametrize("mark", [0, 1, 65536])
 @sides
-def test_w4_drain_fires_exactly_once_after_a_short_write(loop, transport, side, mark):
-    recorder = Recorder()
+def test_w4_drain_fires_exactly_once_after_a_short_write(loop, transport, side, mark, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder, high_water_mark=mark)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -148,9 +148,9 @@ def test_w4_drain_fires_exactly_once_after_a_short_write(loop, transport, side, 
     assert recorder.names() == ["open", "drain"]
 
 
-def test_w4_drain_comes_when_all_accepted_bytes_have_reached_the_kernel(loop, transport):
+def test_w4_drain_comes_when_all_accepted_bytes_have_reached_the_kernel(loop, transport, handlers):
     seen = []
-    recorder = Recorder(drain=lambda socket: seen.append((socket.pending, socket.bytes_written)))
+    recorder = handlers(drain=lambda socket: seen.append((socket.pending, socket.bytes_written)))
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -160,8 +160,8 @@ def test_w4_drain_comes_when_all_accepted_bytes_have_reached_the_kernel(loop, tr
     assert seen == [(0, feed.at)]
 
 
-def test_w4_drain_does_not_fire_while_the_peer_does_not_read(loop, transport):
-    recorder = Recorder()
+def test_w4_drain_does_not_fire_while_the_peer_does_not_read(loop, transport, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     Feed(BIG).fill(socket)
     loop.settle()
@@ -169,8 +169,8 @@ def test_w4_drain_does_not_fire_while_the_peer_does_not_read(loop, transport):
     assert socket.pending > 0
 
 
-def test_w4_several_short_writes_are_one_drain(loop, transport):
-    recorder = Recorder()
+def test_w4_several_short_writes_are_one_drain(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -181,8 +181,8 @@ def test_w4_several_short_writes_are_one_drain(loop, transport):
     assert recorder.count("drain") == 1
 
 
-def test_w4_a_write_of_which_nothing_is_accepted_is_short(loop, transport):
-    recorder = Recorder()
+def test_w4_a_write_of_which_nothing_is_accepted_is_short(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG)
     assert socket.write(bytes(BIG)) == BIG
     room = BIG - socket.pending
@@ -194,9 +194,9 @@ def test_w4_a_write_of_which_nothing_is_accepted_is_short(loop, transport):
     assert recorder.names() == ["open", "drain"]
 
 
-def test_w4_a_short_write_in_a_handler_drains_too(loop, transport):
+def test_w4_a_short_write_in_a_handler_drains_too(loop, transport, handlers):
     feed = Feed(BIG)
-    recorder = Recorder(data=lambda socket, chunk: feed.fill(socket, 1000))
+    recorder = handlers(data=lambda socket, chunk: feed.fill(socket, 1000))
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(b"go")
     loop.run_until(lambda: recorder.count("data"))
@@ -205,14 +205,14 @@ def test_w4_a_short_write_in_a_handler_drains_too(loop, transport):
     assert recorder.names() == ["open", "data", "drain"]
 
 
-def test_w4_drain_fires_again_after_a_short_write_in_the_drain_handler(loop, transport):
+def test_w4_drain_fires_again_after_a_short_write_in_the_drain_handler(loop, transport, handlers):
     feed = Feed(4 * BIG)
 
     def drain(socket):
         if recorder.count("drain") < 3:
             feed.fill(socket)
 
-    recorder = Recorder(drain=drain)
+    recorder = handlers(drain=drain)
     socket, peer = accepted(loop, transport, recorder)
     feed.fill(socket)
     got = b""
@@ -226,8 +226,8 @@ def test_w4_drain_fires_again_after_a_short_write_in_the_drain_handler(loop, tra
     assert recorder.names() == ["open", "drain", "drain", "drain"]
 
 
-def test_w4_drain_never_fires_after_a_write_that_was_accepted_whole(loop, transport):
-    recorder = Recorder()
+def test_w4_drain_never_fires_after_a_write_that_was_accepted_whole(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG)
     assert socket.write(bytes(BIG)) == BIG
     assert socket.pending > 0
@@ -237,8 +237,8 @@ def test_w4_drain_never_fires_after_a_write_that_was_accepted_whole(loop, transp
     assert recorder.names() == ["open"]
 
 
-def test_w4_a_drain_is_not_repeated_by_later_writes_that_are_accepted_whole(loop, transport):
-    recorder = Recorder()
+def test_w4_a_drain_is_not_repeated_by_later_writes_that_are_accepted_whole(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, high_water_mark=BIG, rcvbuf=1 << 20)  # fixed: it would grow
     feed = Feed(4 * BIG)
     assert feed.write(socket, 3 * BIG) < 3 * BIG
@@ -253,8 +253,8 @@ def test_w4_a_drain_is_not_repeated_by_later_writes_that_are_accepted_whole(loop
     assert recorder.names() == ["open", "drain"]
 
 
-def test_w4_drain_never_fires_after_small_writes(loop, transport):
-    recorder = Recorder(open=lambda socket: socket.write(b"handler"))
+def test_w4_drain_never_fires_after_small_writes(loop, transport, handlers):
+    recorder = handlers(open=lambda socket: socket.write(b"handler"))
     socket, peer = accepted(loop, transport, recorder)
     socket.write(b"outside")
     with socket.cork():
@@ -265,8 +265,8 @@ def test_w4_drain_never_fires_after_small_writes(loop, transport):
     assert recorder.names() == ["open"]
 
 
-def test_w4_drain_never_fires_after_pause_resume_or_fin(loop, transport):
-    recorder = Recorder()
+def test_w4_drain_never_fires_after_pause_resume_or_fin(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
     for verb in (socket.pause, socket.resume, socket.pause, socket.resume):
         verb()
@@ -279,9 +279,9 @@ def test_w4_drain_never_fires_after_pause_resume_or_fin(loop, transport):
     assert recorder.names() == ["open", "end", "close"]
 
 
-def test_w4_drain_never_fires_after_connecting_an_adopted_descriptor(loop):
+def test_w4_drain_never_fires_after_connecting_an_adopted_descriptor(loop, handlers):
     ours, theirs = stdlib_socket.socketpair()
-    recorder = Recorder()
+    recorder = handlers()
     with theirs:
         connecting = pybuntcp.connect(fd=ours.detach(), socket=recorder.handlers)
         loop.run_until(lambda: recorder.sockets)
@@ -290,8 +290,8 @@ def test_w4_drain_never_fires_after_connecting_an_adopted_descriptor(loop):
         connecting.result().terminate()
 
 
-def test_w4_drain_never_fires_after_our_end(loop, transport):
-    recorder = Recorder()
+def test_w4_drain_never_fires_after_our_end(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     assert socket.end(bytes(BIG)) == BIG
     loop.wait(peer.recv_until_eof())
@@ -301,8 +301,8 @@ def test_w4_drain_never_fires_after_our_end(loop, transport):
     assert recorder.close_error is None
 
 
-def test_w4_a_drain_that_was_due_is_not_told_after_terminate(loop, transport):
-    recorder = Recorder()
+def test_w4_a_drain_that_was_due_is_not_told_after_terminate(loop, transport, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     Feed(BIG).fill(socket)
     socket.terminate()

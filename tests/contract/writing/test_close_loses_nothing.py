@@ -123,12 +123,12 @@ def test_w5_a_unix_peer_that_uploads_all_the_while_is_given_every_byte(loop, uni
 
 
 @linux_only
-def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, over_tcp):
+def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, over_tcp, handlers):
     def data(socket, chunk):
         assert socket.write(pattern(500_000)) == 500_000
         socket.pause()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     listener = over_tcp.listen(recorder, high_water_mark=ROOM)
     peers = [over_tcp.peer(listener) for _ in range(5)]
     with contextlib.ExitStack() as uploads:
@@ -146,8 +146,8 @@ def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, over_tcp)
 
 @linux_only
 @verbs
-def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, over_tcp, verb):
-    recorder = Recorder()
+def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, over_tcp, verb, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM)
     assert socket.write(pattern(400_000)) == 400_000
     wait_for(lambda: socket.pending == 0, "our kernel to take it")
@@ -163,10 +163,10 @@ def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, over_
 @pytest.mark.parametrize("size", SIZES)
 @verbs
 @sides
-def test_w5_with_a_request_unread_every_byte_arrives_and_an_end(loop, transport, side, verb, size):
+def test_w5_with_a_request_unread_every_byte_arrives_and_an_end(loop, transport, side, verb, size, handlers):
     if side is connected and verb != "close":
         pytest.skip("no listener on this side")
-    recorder = Recorder()
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder, high_water_mark=ROOM)
     send_and_wait(socket, peer, b"pipelined" * 1000)
     assert socket.write(pattern(size)) == size
@@ -177,7 +177,7 @@ def test_w5_with_a_request_unread_every_byte_arrives_and_an_end(loop, transport,
     assert recorder.close_error is None
 
 
-def test_w5_what_a_handler_did_not_read_of_a_pause_is_no_loss(loop, transport):
+def test_w5_what_a_handler_did_not_read_of_a_pause_is_no_loss(loop, transport, handlers):
     """Paused in the handler: the rest of the request stays in the kernel until the close."""
 
     def data(socket, chunk):
@@ -185,7 +185,7 @@ def test_w5_what_a_handler_did_not_read_of_a_pause_is_no_loss(loop, transport):
         assert socket.write(b"too much") == 8
         socket.timeout(0.02)
 
-    recorder = Recorder(data=data, timeout=lambda socket: socket.close())
+    recorder = handlers(data=data, timeout=lambda socket: socket.close())
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(pattern(100_000)).ignore()
     assert loop.wait(received_by(peer)) == b"too much"
@@ -206,8 +206,8 @@ def closing_time(loop, close):
 
 @verbs
 @pytest.mark.parametrize("unread", [0, 9000], ids=["all read", "unread"])
-def test_w5_close_is_prompt_where_the_peer_has_everything_though_it_never_ends(loop, transport, verb, unread):
-    recorder = Recorder()
+def test_w5_close_is_prompt_where_the_peer_has_everything_though_it_never_ends(loop, transport, verb, unread, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     assert socket.write(pattern(50_000)) == 50_000
     assert loop.wait(peer.recv_exactly(50_000)) == pattern(50_000)
@@ -221,9 +221,9 @@ def test_w5_close_is_prompt_where_the_peer_has_everything_though_it_never_ends(l
 
 @verbs
 @pytest.mark.parametrize("unread", [0, 9000], ids=["all read", "unread"])
-def test_w5_close_is_prompt_where_the_peers_kernel_has_everything(loop, transport, verb, unread):
+def test_w5_close_is_prompt_where_the_peers_kernel_has_everything(loop, transport, verb, unread, handlers):
     """The program there need not have read it."""
-    recorder = Recorder()
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     if unread:
         send_and_wait(socket, peer, bytes(unread))
@@ -249,10 +249,10 @@ def test_w5_close_is_prompt_while_the_peer_uploads_and_has_everything(loop, over
 
 @linux_only
 @verbs
-def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, over_tcp, verb):
+def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, over_tcp, verb, handlers):
     """Everything is with our kernel, the peer's has no room for it, and a request lies unread."""
     times = []
-    recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
+    recorder = handlers(close=lambda *_: times.append(time.monotonic()))
     socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, linger_timeout=0.1)
     send_and_wait(socket, peer, b"unread")
     assert socket.write(bytes(60_000)) == 60_000
@@ -266,12 +266,12 @@ def test_w5_a_close_that_waits_for_the_peer_is_over_after_linger_timeout(loop, o
 
 
 @linux_only
-def test_w5_terminate_does_not_wait_for_a_peer_that_uploads(loop, over_tcp):
+def test_w5_terminate_does_not_wait_for_a_peer_that_uploads(loop, over_tcp, handlers):
     def data(socket, chunk):
         assert socket.write(bytes(2_500_000)) == 2_500_000
         socket.terminate()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=None)
     with uploading(peer):
         assert closing_time(loop, lambda: None) < LATE

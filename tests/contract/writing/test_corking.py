@@ -10,7 +10,6 @@ import contextlib
 import pytest
 from support import (
     Feed,
-    Recorder,
     accepted,
     data_segments_received,
     linux_only,
@@ -41,8 +40,8 @@ def _peer_of(loop, transport, recorder, **options):
 
 
 @linux_only
-def test_w2_a_hundred_one_byte_writes_in_a_handler_are_one_segment(loop, over_tcp):
-    recorder = Recorder(data=lambda socket, chunk: _write_100(socket))
+def test_w2_a_hundred_one_byte_writes_in_a_handler_are_one_segment(loop, over_tcp, handlers):
+    recorder = handlers(data=lambda socket, chunk: _write_100(socket))
     _socket, peer, before = _peer_of(loop, over_tcp, recorder)
     segments = data_segments_received(peer.sock)
     peer.send(b"go")
@@ -51,33 +50,33 @@ def test_w2_a_hundred_one_byte_writes_in_a_handler_are_one_segment(loop, over_tc
     assert writes() - before == 1
 
 
-def test_w2_writes_of_an_open_handler_leave_in_one_system_call(loop, transport):
+def test_w2_writes_of_an_open_handler_leave_in_one_system_call(loop, transport, handlers):
     before = []
 
     def opened(socket):
         before.append(writes())
         _write_100(socket)
 
-    _socket, peer = accepted(loop, transport, Recorder(open=opened))
+    _socket, peer = accepted(loop, transport, handlers(open=opened))
     assert loop.wait(peer.recv_exactly(100)) == bytes(range(100))
     assert writes() - before[0] == 1
 
 
-def test_w2_writes_of_an_end_handler_leave_in_one_system_call(loop, transport):
-    _socket, peer, before = _peer_of(loop, transport, Recorder(end=_write_100))
+def test_w2_writes_of_an_end_handler_leave_in_one_system_call(loop, transport, handlers):
+    _socket, peer, before = _peer_of(loop, transport, handlers(end=_write_100))
     peer.shutdown()
     assert loop.wait(peer.recv_until_eof()) == bytes(range(100))
     assert writes() - before == 1 + transport.has_tls  # its farewell
 
 
-def test_w2_writes_of_a_timeout_handler_leave_in_one_system_call(loop, transport):
-    socket, peer, before = _peer_of(loop, transport, Recorder(timeout=_write_100))
+def test_w2_writes_of_a_timeout_handler_leave_in_one_system_call(loop, transport, handlers):
+    socket, peer, before = _peer_of(loop, transport, handlers(timeout=_write_100))
     socket.timeout(0.01)
     assert loop.wait(peer.recv_until_eof()) == bytes(range(100))
     assert writes() - before == 1 + transport.has_tls  # its farewell
 
 
-def test_w2_writes_of_a_drain_handler_leave_in_one_system_call(loop, transport):
+def test_w2_writes_of_a_drain_handler_leave_in_one_system_call(loop, transport, handlers):
     counts = []
 
     def drain(socket):
@@ -85,7 +84,7 @@ def test_w2_writes_of_a_drain_handler_leave_in_one_system_call(loop, transport):
             counts.append(writes())
             _write_100(socket)
 
-    recorder = Recorder(drain=drain)
+    recorder = handlers(drain=drain)
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -94,8 +93,8 @@ def test_w2_writes_of_a_drain_handler_leave_in_one_system_call(loop, transport):
     assert writes() - counts[0] == 1
 
 
-def test_w2_writes_to_a_sibling_are_gathered_too(loop, transport):
-    siblings = Recorder(label="siblings")
+def test_w2_writes_to_a_sibling_are_gathered_too(loop, transport, handlers):
+    siblings = handlers(label="siblings")
 
     def data(socket, chunk):
         for _ in range(50):
@@ -104,14 +103,14 @@ def test_w2_writes_to_a_sibling_are_gathered_too(loop, transport):
             assert socket.write(b"cd") == 2
 
     _sibling, sibling_peer = accepted(loop, transport, siblings)
-    _socket, peer, before = _peer_of(loop, transport, Recorder(data=data))
+    _socket, peer, before = _peer_of(loop, transport, handlers(data=data))
     peer.send(b"go")
     assert loop.wait(peer.recv_exactly(100)) == b"cd" * 50
     assert loop.wait(sibling_peer.recv_exactly(100)) == b"ab" * 50
     assert writes() - before == 2
 
 
-def test_w2_what_is_gathered_is_pending_and_not_sent(loop, transport):
+def test_w2_what_is_gathered_is_pending_and_not_sent(loop, transport, handlers):
     seen = []
 
     def data(socket, chunk):
@@ -119,7 +118,7 @@ def test_w2_what_is_gathered_is_pending_and_not_sent(loop, transport):
         assert socket.write(b"a" * 10) == 10
         seen.append((socket.pending, socket.bytes_written, writes() - before, unread_bytes(peer.sock)))
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     socket, peer = accepted(loop, transport, recorder)
     peer.send(b"go")
     loop.run_until(lambda: seen)
@@ -128,7 +127,7 @@ def test_w2_what_is_gathered_is_pending_and_not_sent(loop, transport):
     assert (socket.pending, socket.bytes_written) == (0, 10)
 
 
-def test_w2_a_write_too_large_to_gather_goes_out_at_once_after_what_was_gathered(loop, transport):
+def test_w2_a_write_too_large_to_gather_goes_out_at_once_after_what_was_gathered(loop, transport, handlers):
     large = pattern(150_000)
     written = []
 
@@ -141,7 +140,7 @@ def test_w2_a_write_too_large_to_gather_goes_out_at_once_after_what_was_gathered
         assert socket.write(b"after") == 5
         written.append(socket.bytes_written)
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder, high_water_mark=1 << 20)
     peer.send(b"go")
     loop.run_until(lambda: written)  # the peer does not read before
@@ -162,33 +161,33 @@ def test_w2_a_write_too_large_to_gather_goes_out_at_once_after_what_was_gathered
         [1, 200_000, 1],
     ],
 )
-def test_w2_small_and_large_writes_of_a_handler_keep_their_order(loop, transport, sizes):
+def test_w2_small_and_large_writes_of_a_handler_keep_their_order(loop, transport, sizes, handlers):
     feed = Feed(sum(sizes))
 
     def data(socket, chunk):
         for size in sizes:
             assert feed.write(socket, size) == size
 
-    _socket, peer, before = _peer_of(loop, transport, Recorder(data=data), high_water_mark=1 << 20)
+    _socket, peer, before = _peer_of(loop, transport, handlers(data=data), high_water_mark=1 << 20)
     peer.send(b"go")
     assert loop.wait(peer.recv_exactly(len(feed.data))) == feed.data
     at_once = 65536 if transport.has_tls else sum(sizes)  # that one system call takes
     assert writes() - before <= max(len(sizes), 4) + sum(sizes) // at_once
 
 
-def test_w2_forty_small_writes_are_not_forty_system_calls(loop, transport):
+def test_w2_forty_small_writes_are_not_forty_system_calls(loop, transport, handlers):
     def data(socket, chunk):
         for _ in range(40):
             assert socket.write(bytes(1000)) == 1000
 
-    _socket, peer, before = _peer_of(loop, transport, Recorder(data=data))
+    _socket, peer, before = _peer_of(loop, transport, handlers(data=data))
     peer.send(b"go")
     loop.wait(peer.recv_exactly(40_000))
     assert writes() - before <= 8
 
 
 @sides
-def test_w2_flush_sends_now(loop, transport, side):
+def test_w2_flush_sends_now(loop, transport, side, handlers):
     seen = []
 
     def data(socket, chunk):
@@ -198,7 +197,7 @@ def test_w2_flush_sends_now(loop, transport, side):
         seen.append((socket.pending, socket.bytes_written))
         assert socket.write(b"second") == 6
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = side(loop, transport, recorder)
     peer.send(b"go")
     loop.run_until(lambda: seen)  # the peer does not read before
@@ -206,8 +205,8 @@ def test_w2_flush_sends_now(loop, transport, side):
     assert loop.wait(peer.recv_exactly(11)) == b"firstsecond"
 
 
-def test_w2_flush_with_nothing_gathered_does_nothing(loop, transport):
-    socket, peer, before = _peer_of(loop, transport, Recorder())
+def test_w2_flush_with_nothing_gathered_does_nothing(loop, transport, handlers):
+    socket, peer, before = _peer_of(loop, transport, handlers())
     socket.flush()
     assert writes() == before
     assert socket.write(b"ok") == 2
@@ -215,8 +214,8 @@ def test_w2_flush_with_nothing_gathered_does_nothing(loop, transport):
 
 
 @sides
-def test_w2_outside_handlers_write_sends_at_once(loop, transport, side):
-    socket, peer = side(loop, transport, Recorder())
+def test_w2_outside_handlers_write_sends_at_once(loop, transport, side, handlers):
+    socket, peer = side(loop, transport, handlers())
     before = writes()
     assert socket.write(b"one") == 3
     assert (socket.pending, socket.bytes_written, writes() - before) == (0, 3, 1)
@@ -226,8 +225,8 @@ def test_w2_outside_handlers_write_sends_at_once(loop, transport, side):
 
 
 @sides
-def test_w2_cork_gathers_outside_handlers(loop, transport, side):
-    socket, peer = side(loop, transport, Recorder())
+def test_w2_cork_gathers_outside_handlers(loop, transport, side, handlers):
+    socket, peer = side(loop, transport, handlers())
     before = writes()
     with socket.cork():
         _write_100(socket)
@@ -236,8 +235,8 @@ def test_w2_cork_gathers_outside_handlers(loop, transport, side):
     assert peer.recv_exactly(100).result() == bytes(range(100))
 
 
-def test_w2_cork_nests_and_the_outermost_sends(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w2_cork_nests_and_the_outermost_sends(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     before = writes()
     with socket.cork():
         assert socket.write(b"a") == 1
@@ -249,16 +248,16 @@ def test_w2_cork_nests_and_the_outermost_sends(loop, transport):
     assert peer.recv_exactly(3).result() == b"abc"
 
 
-def test_w2_cork_sends_when_left_by_an_exception(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w2_cork_sends_when_left_by_an_exception(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     with contextlib.suppress(KeyError), socket.cork():
         assert socket.write(b"accepted") == 8
         raise KeyError
     assert peer.recv_exactly(8).result() == b"accepted"
 
 
-def test_w2_corks_of_two_sockets_do_not_mix(loop, transport):
-    one, other = Recorder(label="one"), Recorder(label="other")
+def test_w2_corks_of_two_sockets_do_not_mix(loop, transport, handlers):
+    one, other = handlers(label="one"), handlers(label="other")
     first, first_peer = accepted(loop, transport, one)
     second, second_peer = accepted(loop, transport, other)
     with first.cork():
@@ -271,7 +270,7 @@ def test_w2_corks_of_two_sockets_do_not_mix(loop, transport):
     assert first_peer.recv_exactly(20).result() == b"1" * 20
 
 
-def test_w2_a_cork_in_a_handler_loses_and_reorders_nothing(loop, transport):
+def test_w2_a_cork_in_a_handler_loses_and_reorders_nothing(loop, transport, handlers):
     def data(socket, chunk):
         assert socket.write(b"a") == 1
         with socket.cork():
@@ -279,13 +278,13 @@ def test_w2_a_cork_in_a_handler_loses_and_reorders_nothing(loop, transport):
             assert socket.write(b"c") == 1
         assert socket.write(b"d") == 1
 
-    _socket, peer = accepted(loop, transport, Recorder(data=data), high_water_mark=1 << 20)
+    _socket, peer = accepted(loop, transport, handlers(data=data), high_water_mark=1 << 20)
     peer.send(b"go")
     assert loop.wait(peer.recv_exactly(50_003)) == b"a" + b"b" * 50_000 + b"cd"
 
 
-def test_w2_flush_inside_a_cork_sends_and_keeps_the_cork(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w2_flush_inside_a_cork_sends_and_keeps_the_cork(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     with socket.cork():
         assert socket.write(b"first") == 5
         socket.flush()

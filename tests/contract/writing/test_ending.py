@@ -18,8 +18,8 @@ BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 
 @pytest.mark.parametrize("size", [0, 1, 20_000, BIG])
 @sides
-def test_w5_end_delivers_every_byte_then_fin(loop, transport, side, size):
-    recorder = Recorder()
+def test_w5_end_delivers_every_byte_then_fin(loop, transport, side, size, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder, high_water_mark=1000)
     assert socket.end(pattern(size)) == size
     assert loop.wait(peer.recv_until_eof()) == pattern(size)
@@ -29,25 +29,25 @@ def test_w5_end_delivers_every_byte_then_fin(loop, transport, side, size):
 
 
 @pytest.mark.parametrize("size", [1, 20_000, BIG])
-def test_w5_end_in_a_handler_delivers_what_was_gathered_and_every_byte_of_its_own(loop, transport, size):
+def test_w5_end_in_a_handler_delivers_what_was_gathered_and_every_byte_of_its_own(loop, transport, size, handlers):
     def data(socket, chunk):
         assert socket.write(b"gathered") == 8
         assert socket.end(pattern(size)) == size
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder, high_water_mark=1000)
     peer.send(b"go")
     assert loop.wait(peer.recv_until_eof()) == b"gathered" + pattern(size)
 
 
-def test_w5_end_without_data_returns_zero(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w5_end_without_data_returns_zero(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     assert socket.end() == 0
     assert loop.wait(peer.recv_until_eof()) == b""
 
 
-def test_w5_end_sends_pending_bytes_first(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w5_end_sends_pending_bytes_first(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     feed = Feed(BIG)
     feed.fill(socket)
     assert socket.end(b"the end") == 7
@@ -55,8 +55,8 @@ def test_w5_end_sends_pending_bytes_first(loop, transport):
 
 
 @sides
-def test_w5_after_end_the_socket_stays_readable_until_the_peer_ends(loop, transport, side):
-    recorder = Recorder()
+def test_w5_after_end_the_socket_stays_readable_until_the_peer_ends(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     socket.end(b"bye")
     assert loop.wait(peer.recv_until_eof()) == b"bye"
@@ -70,16 +70,16 @@ def test_w5_after_end_the_socket_stays_readable_until_the_peer_ends(loop, transp
     assert recorder.close_error is None
 
 
-def test_w5_after_end_the_state_is_shutdown(loop, transport):
-    socket, _peer = accepted(loop, transport, Recorder())
+def test_w5_after_end_the_state_is_shutdown(loop, transport, handlers):
+    socket, _peer = accepted(loop, transport, handlers())
     assert socket.ready_state == pybuntcp.ReadyState.ESTABLISHED
     socket.end()
     assert socket.ready_state == pybuntcp.ReadyState.SHUTDOWN == -2
 
 
 @pytest.mark.parametrize("data", [None, b"again"])
-def test_w5_a_second_end_returns_minus_one_and_sends_nothing(loop, transport, data):
-    socket, peer = accepted(loop, transport, Recorder())
+def test_w5_a_second_end_returns_minus_one_and_sends_nothing(loop, transport, data, handlers):
+    socket, peer = accepted(loop, transport, handlers())
     assert socket.end(pattern(BIG)) == BIG
     assert socket.end(data) == -1
     assert loop.wait(peer.recv_until_eof()) == pattern(BIG)
@@ -96,8 +96,8 @@ def test_w5_leaving_a_with_block_ends_the_socket(loop, transport):
 
 
 @sides
-def test_w5_close_sends_pending_bytes_then_closes(loop, transport, side):
-    recorder = Recorder()
+def test_w5_close_sends_pending_bytes_then_closes(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -108,12 +108,12 @@ def test_w5_close_sends_pending_bytes_then_closes(loop, transport, side):
     assert recorder.close_error is None
 
 
-def test_w5_close_in_a_handler_sends_what_was_gathered(loop, transport):
+def test_w5_close_in_a_handler_sends_what_was_gathered(loop, transport, handlers):
     def data(socket, chunk):
         assert socket.write(b"last words") == 10
         socket.close()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(b"go")
     assert loop.wait(peer.recv_until_eof()) == b"last words"
@@ -121,8 +121,8 @@ def test_w5_close_in_a_handler_sends_what_was_gathered(loop, transport):
     assert recorder.names() == ["open", "data", "close"]
 
 
-def test_w5_close_closes_the_reading_side_too(loop, transport):
-    recorder = Recorder()
+def test_w5_close_closes_the_reading_side_too(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)  # keeps the descriptor open after close()
@@ -134,8 +134,8 @@ def test_w5_close_closes_the_reading_side_too(loop, transport):
     assert recorder.names() == ["open", "close"]
 
 
-def test_w5_close_does_not_wait_for_the_peer(loop, transport):
-    recorder = Recorder()
+def test_w5_close_does_not_wait_for_the_peer(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     socket.close()
     loop.run()  # the peer never ends
@@ -144,8 +144,8 @@ def test_w5_close_does_not_wait_for_the_peer(loop, transport):
 
 
 @sides
-def test_w5_terminate_drops_pending_bytes_and_resets(loop, over_tcp, side):
-    recorder = Recorder()
+def test_w5_terminate_drops_pending_bytes_and_resets(loop, over_tcp, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, over_tcp, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -158,8 +158,8 @@ def test_w5_terminate_drops_pending_bytes_and_resets(loop, over_tcp, side):
     assert recorder.names() == ["open", "close"]
 
 
-def test_w5_terminate_drops_pending_bytes_and_closes_a_unix_socket(loop, unix):
-    recorder = Recorder()
+def test_w5_terminate_drops_pending_bytes_and_closes_a_unix_socket(loop, unix, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, unix, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -170,12 +170,12 @@ def test_w5_terminate_drops_pending_bytes_and_closes_a_unix_socket(loop, unix):
     assert len(got) < feed.at
 
 
-def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, over_tcp):
+def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, over_tcp, handlers):
     def data(socket, chunk):
         assert socket.write(b"never") == 5
         socket.terminate()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, over_tcp, recorder)
     peer.send(b"go")
     loop.run()
@@ -184,8 +184,8 @@ def test_w5_terminate_in_a_handler_drops_what_was_gathered(loop, over_tcp):
     assert recorder.close_error is None
 
 
-def test_w5_terminate_after_end_resets_what_still_waits(loop, over_tcp):
-    recorder = Recorder()
+def test_w5_terminate_after_end_resets_what_still_waits(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder)
     assert socket.end(pattern(BIG)) == BIG
     socket.terminate()
@@ -194,8 +194,8 @@ def test_w5_terminate_after_end_resets_what_still_waits(loop, over_tcp):
 
 
 @sides
-def test_w5_shutdown_is_fin_and_still_readable(loop, transport, side):
-    recorder = Recorder()
+def test_w5_shutdown_is_fin_and_still_readable(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -210,8 +210,8 @@ def test_w5_shutdown_is_fin_and_still_readable(loop, transport, side):
     assert recorder.close_error is None
 
 
-def test_w5_shutdown_twice_is_once(loop, transport):
-    recorder = Recorder()
+def test_w5_shutdown_twice_is_once(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     socket.shutdown()
     socket.shutdown()
@@ -222,8 +222,8 @@ def test_w5_shutdown_twice_is_once(loop, transport):
 
 
 @sides
-def test_w5_shutdown_of_the_reading_half_gives_no_data_and_no_end(loop, transport, side):
-    recorder = Recorder()
+def test_w5_shutdown_of_the_reading_half_gives_no_data_and_no_end(loop, transport, side, handlers):
+    recorder = handlers()
     socket, peer = side(loop, transport, recorder)
     socket.shutdown(True)
     peer.send(pattern(300_000))
@@ -240,8 +240,8 @@ def test_w5_shutdown_of_the_reading_half_gives_no_data_and_no_end(loop, transpor
     assert recorder.close_error is None
 
 
-def test_w5_shutdown_of_the_reading_half_closes_when_we_end(loop, transport):
-    recorder = Recorder()
+def test_w5_shutdown_of_the_reading_half_closes_when_we_end(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=None)
     socket.shutdown(True)
     socket.end(b"bye")
@@ -250,11 +250,11 @@ def test_w5_shutdown_of_the_reading_half_closes_when_we_end(loop, transport):
     assert peer.recv_exactly(3).result() == b"bye"
 
 
-def test_w5_shutdown_of_the_reading_half_in_a_handler_ends_delivery_at_once(loop, transport):
+def test_w5_shutdown_of_the_reading_half_in_a_handler_ends_delivery_at_once(loop, transport, handlers):
     def data(socket, chunk):
         socket.shutdown(half_close=True)
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     socket, peer = accepted(loop, transport, recorder)
     sent = peer.send(pattern(BIG))
     loop.wait(sent)  # discarded, not left in the kernel to stop the peer
@@ -269,9 +269,9 @@ def _reset_seen_by(peer) -> None:
 
 
 @sides
-def test_w5_after_end_a_peer_that_never_ends_is_reset_after_linger_timeout(loop, over_tcp, side):
+def test_w5_after_end_a_peer_that_never_ends_is_reset_after_linger_timeout(loop, over_tcp, side, handlers):
     times = []
-    recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
+    recorder = handlers(close=lambda *_: times.append(time.monotonic()))
     socket, peer = side(loop, over_tcp, recorder, linger_timeout=0.1)
     started = time.monotonic()
     socket.end(b"bye")
@@ -283,8 +283,8 @@ def test_w5_after_end_a_peer_that_never_ends_is_reset_after_linger_timeout(loop,
     _reset_seen_by(peer)
 
 
-def test_w5_after_end_a_unix_peer_that_never_ends_is_closed_after_linger_timeout(loop, unix):
-    recorder = Recorder()
+def test_w5_after_end_a_unix_peer_that_never_ends_is_closed_after_linger_timeout(loop, unix, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, unix, recorder, linger_timeout=0.05)
     socket.end()
     loop.run()
@@ -294,9 +294,9 @@ def test_w5_after_end_a_unix_peer_that_never_ends_is_closed_after_linger_timeout
 
 
 @pytest.mark.parametrize("verb", ["end", "close"])
-def test_w5_pending_bytes_of_a_stalled_peer_are_waited_for_linger_timeout_then_reset(loop, over_tcp, verb):
+def test_w5_pending_bytes_of_a_stalled_peer_are_waited_for_linger_timeout_then_reset(loop, over_tcp, verb, handlers):
     times = []
-    recorder = Recorder(close=lambda *_: times.append(time.monotonic()))
+    recorder = handlers(close=lambda *_: times.append(time.monotonic()))
     socket, peer = accepted(loop, over_tcp, recorder, linger_timeout=0.1)
     feed = Feed(BIG)
     feed.fill(socket)
@@ -310,8 +310,8 @@ def test_w5_pending_bytes_of_a_stalled_peer_are_waited_for_linger_timeout_then_r
     assert len(got) < feed.at
 
 
-def test_w5_linger_timeout_does_not_touch_a_peer_that_ends_in_time(loop, transport):
-    recorder = Recorder()
+def test_w5_linger_timeout_does_not_touch_a_peer_that_ends_in_time(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, linger_timeout=5)
     socket.end(b"bye")
     assert loop.gauges()["armed_timers"] == 1
@@ -335,8 +335,8 @@ VERBS = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_w6_no_verb_calls_a_handler_before_it_returns(loop, transport, verb):
-    recorder = Recorder()
+def test_w6_no_verb_calls_a_handler_before_it_returns(loop, transport, verb, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder)
     peer.send(b"waiting to be read").result()
     peer.shutdown().result()
@@ -350,7 +350,7 @@ def test_w6_no_verb_calls_a_handler_before_it_returns(loop, transport, verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("event", ["open", "data", "end", "timeout"])
-def test_w6_no_verb_in_a_handler_calls_a_handler_before_it_returns(loop, transport, verb, event):
+def test_w6_no_verb_in_a_handler_calls_a_handler_before_it_returns(loop, transport, verb, event, handlers):
     called = []
 
     def act(socket, *_):
@@ -359,7 +359,7 @@ def test_w6_no_verb_in_a_handler_calls_a_handler_before_it_returns(loop, transpo
         assert recorder.names() == before
         called.append(event)
 
-    recorder = Recorder(**{event: act})
+    recorder = handlers(**{event: act})
     listener = transport.listen(recorder)
     peer = transport.peer(listener)
     peer.connected.ignore()  # a reset in `open` may meet its connect()
@@ -378,8 +378,8 @@ def test_w6_no_verb_in_a_handler_calls_a_handler_before_it_returns(loop, transpo
     assert recorder.count("close") == 1
 
 
-def test_w6_close_is_delivered_once_whatever_is_called(loop, transport):
-    recorder = Recorder()
+def test_w6_close_is_delivered_once_whatever_is_called(loop, transport, handlers):
+    recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     for verb in ("shutdown", "end", "close", "close", "terminate", "close", "end"):
         getattr(socket, verb)()
@@ -389,12 +389,12 @@ def test_w6_close_is_delivered_once_whatever_is_called(loop, transport):
     assert recorder.count("close") == 1
 
 
-def test_w6_close_is_the_last_handler_of_its_socket(loop, transport):
+def test_w6_close_is_the_last_handler_of_its_socket(loop, transport, handlers):
     def data(socket, chunk):
         socket.timeout(0.001)
         socket.close()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     listener = transport.listen(recorder)
     peers = [transport.peer(listener) for _ in range(10)]
     for peer in peers:
@@ -406,8 +406,8 @@ def test_w6_close_is_the_last_handler_of_its_socket(loop, transport):
         assert recorder.names(socket) == ["open", "data", "close"]
 
 
-def test_w6_stop_with_sockets_closes_each_once_from_the_loop(loop, transport):
-    recorder = Recorder()
+def test_w6_stop_with_sockets_closes_each_once_from_the_loop(loop, transport, handlers):
+    recorder = handlers()
     listener = transport.listen(recorder)
     peers = [transport.peer(listener) for _ in range(5)]
     loop.run_until(lambda: len(recorder.sockets) == 5)

@@ -122,9 +122,9 @@ def test_w5_a_peer_that_takes_a_tail_slowly_is_given_every_byte(loop, transport,
 
 
 @linux_only
-def test_w5_a_peer_that_half_closes_and_takes_slowly_is_given_every_byte(loop, transport):
+def test_w5_a_peer_that_half_closes_and_takes_slowly_is_given_every_byte(loop, transport, handlers):
     """Its own end closes our side, with everything still to come."""
-    recorder = Recorder(
+    recorder = handlers(
         open=lambda socket: soften(transport, socket), end=lambda socket: written(socket, pattern(IN_KERNEL))
     )
     _socket, peer = accepted(loop, transport, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=LINGER)
@@ -136,12 +136,12 @@ def test_w5_a_peer_that_half_closes_and_takes_slowly_is_given_every_byte(loop, t
 
 @pytest.mark.parametrize("verb", ["end", "shutdown"])
 @linux_only
-def test_t1_what_a_slow_peer_takes_after_our_end_restarts_idle_timeout(loop, over_tcp, verb):
+def test_t1_what_a_slow_peer_takes_after_our_end_restarts_idle_timeout(loop, over_tcp, verb, handlers):
     def opened(socket):
         written(socket, pattern(IN_KERNEL))
         getattr(socket, verb)()
 
-    recorder = Recorder(open=opened, data=lambda socket, chunk: None)
+    recorder = handlers(open=opened, data=lambda socket, chunk: None)
     _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, idle_timeout=LINGER)
     assert loop.wait(sipping(peer, IN_KERNEL)) == pattern(IN_KERNEL)
     assert recorder.count("timeout") == 0
@@ -179,8 +179,8 @@ def test_t1_a_peer_that_stops_taking_after_our_end_is_told_by_idle_timeout_on_ti
 
 
 @linux_only
-def test_w5_a_stalled_peer_is_never_reset_early(loop, over_tcp):
-    recorder = Recorder(data=lambda socket, chunk: None)
+def test_w5_a_stalled_peer_is_never_reset_early(loop, over_tcp, handlers):
+    recorder = handlers(data=lambda socket, chunk: None)
     socket, _peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=LINGER)
     called = time.monotonic()
     socket.end(pattern(WITH_TAIL))
@@ -190,7 +190,7 @@ def test_w5_a_stalled_peer_is_never_reset_early(loop, over_tcp):
 
 
 @linux_only
-def test_w5_a_close_under_an_upload_gives_a_slow_peer_every_byte(loop, over_tcp):
+def test_w5_a_close_under_an_upload_gives_a_slow_peer_every_byte(loop, over_tcp, handlers):
     """What the peer sends is thrown away meanwhile: a reset would take ours with it."""
 
     def data(socket, chunk):
@@ -198,7 +198,7 @@ def test_w5_a_close_under_an_upload_gives_a_slow_peer_every_byte(loop, over_tcp)
             written(socket, pattern(IN_KERNEL))
             socket.close()
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=LINGER)
     peer.send(b"a request, and an upload").result()
     loop.run_until(lambda: recorder.count("data"))

@@ -36,8 +36,8 @@ BIG = 8 << 20  # more than any kernel buffer of a loopback connection holds
 
 
 @sides
-def test_w1_write_returns_the_bytes_accepted(loop, transport, side):
-    socket, peer = side(loop, transport, Recorder())
+def test_w1_write_returns_the_bytes_accepted(loop, transport, side, handlers):
+    socket, peer = side(loop, transport, handlers())
     assert socket.write(b"hello") == 5
     assert socket.write(b"") == 0
     assert socket.write(b" world") == 6
@@ -46,8 +46,8 @@ def test_w1_write_returns_the_bytes_accepted(loop, transport, side):
 
 
 @sides
-def test_w1_write_of_more_than_fits_returns_a_short_count(loop, transport, side):
-    socket, peer = side(loop, transport, Recorder())
+def test_w1_write_of_more_than_fits_returns_a_short_count(loop, transport, side, handlers):
+    socket, peer = side(loop, transport, handlers())
     feed = Feed(BIG)
     count = feed.write(socket, BIG)
     assert 0 < count < BIG
@@ -58,8 +58,8 @@ def test_w1_write_of_more_than_fits_returns_a_short_count(loop, transport, side)
 
 @pytest.mark.parametrize("verb", ["end", "shutdown", "close", "terminate"])
 @sides
-def test_w1_write_returns_minus_one_once_this_side_is_over(loop, transport, side, verb):
-    socket, _peer = side(loop, transport, Recorder())
+def test_w1_write_returns_minus_one_once_this_side_is_over(loop, transport, side, verb, handlers):
+    socket, _peer = side(loop, transport, handlers())
     getattr(socket, verb)()
     assert socket.write(b"late") == -1
     assert socket.write(b"") == -1
@@ -67,14 +67,14 @@ def test_w1_write_returns_minus_one_once_this_side_is_over(loop, transport, side
 
 
 @pytest.mark.parametrize("verb", ["end", "shutdown", "close", "terminate"])
-def test_w1_write_returns_minus_one_in_the_handler_that_ended_the_socket(loop, transport, verb):
+def test_w1_write_returns_minus_one_in_the_handler_that_ended_the_socket(loop, transport, verb, handlers):
     returned = []
 
     def data(socket, chunk):
         getattr(socket, verb)()
         returned.append(socket.write(b"late"))
 
-    recorder = Recorder(data=data)
+    recorder = handlers(data=data)
     _socket, peer = accepted(loop, transport, recorder)
     peer.send(b"x")
     loop.run_until(lambda: returned)
@@ -240,8 +240,8 @@ def test_w1_nothing_of_the_callers_buffer_is_referenced_after_write(loop, transp
 
 
 @linux_only
-def test_w7_a_write_to_a_reset_peer_returns_minus_one(loop, transport):
-    recorder = Recorder()
+def test_w7_a_write_to_a_reset_peer_returns_minus_one(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, pause_on_connect=True)
     reset_and_wait(socket, peer)
     assert socket.write(b"refused") == -1
@@ -270,8 +270,8 @@ def test_w7_the_refused_write_surfaces_as_close_with_errno_code_and_syscall(loop
 
 
 @linux_only
-def test_w7_what_the_peer_sent_before_it_went_is_delivered_before_the_close(loop, transport):
-    recorder = Recorder()
+def test_w7_what_the_peer_sent_before_it_went_is_delivered_before_the_close(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, pause_on_connect=True)
     peer.send(b"last words").result()
     with raw(socket) as duplicate:
@@ -286,8 +286,8 @@ def test_w7_what_the_peer_sent_before_it_went_is_delivered_before_the_close(loop
 
 
 @linux_only
-def test_w7_a_gathered_write_to_a_reset_peer_surfaces_as_close(loop, transport):
-    recorder = Recorder()
+def test_w7_a_gathered_write_to_a_reset_peer_surfaces_as_close(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, pause_on_connect=True)
     reset_and_wait(socket, peer)
     with socket.cork():
@@ -299,8 +299,8 @@ def test_w7_a_gathered_write_to_a_reset_peer_surfaces_as_close(loop, transport):
     assert isinstance(recorder.close_error, ConnectionError)
 
 
-def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, over_tcp):
-    recorder = Recorder()
+def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, over_tcp, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, over_tcp, recorder)
     Feed(BIG).fill(socket)
     peer.reset()
@@ -311,8 +311,8 @@ def test_w7_pending_bytes_to_a_peer_that_resets_surface_as_close(loop, over_tcp)
 
 
 @linux_only
-def test_w7_a_half_open_write_to_a_closed_peer_surfaces_as_broken_pipe(loop, transport):
-    recorder = Recorder()
+def test_w7_a_half_open_write_to_a_closed_peer_surfaces_as_broken_pipe(loop, transport, handlers):
+    recorder = handlers()
     socket, peer = accepted(loop, transport, recorder, allow_half_open=True)
     closed = peer.close()
     loop.run_until(lambda: recorder.count("end"))
@@ -330,7 +330,7 @@ def test_w7_a_half_open_write_to_a_closed_peer_surfaces_as_broken_pipe(loop, tra
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("mark", [1, 5000, 65536])
-def test_w8_order_is_kept_across_cork_direct_and_short_writes(loop, transport, seed, mark):
+def test_w8_order_is_kept_across_cork_direct_and_short_writes(loop, transport, seed, mark, handlers):
     dice = random.Random(seed * 1000 + mark)
     feed = Feed(3 << 20)
 
@@ -353,14 +353,14 @@ def test_w8_order_is_kept_across_cork_direct_and_short_writes(loop, transport, s
                 return
         socket.end()
 
-    recorder = Recorder(data=lambda socket, chunk: write_some(socket), drain=write_some)
+    recorder = handlers(data=lambda socket, chunk: write_some(socket), drain=write_some)
     _socket, peer = accepted(loop, transport, recorder, high_water_mark=mark)
     peer.send(b"go")
     assert loop.wait(peer.recv_until_eof()) == feed.data
 
 
-def test_w8_a_write_behind_a_tail_does_not_overtake_it(loop, transport):
-    socket, peer = accepted(loop, transport, Recorder(), high_water_mark=1 << 20)
+def test_w8_a_write_behind_a_tail_does_not_overtake_it(loop, transport, handlers):
+    socket, peer = accepted(loop, transport, handlers(), high_water_mark=1 << 20)
     shrink_send_buffer(socket)
     feed = Feed(500_000)
     assert feed.write(socket, 400_000) == 400_000
