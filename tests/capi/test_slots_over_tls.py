@@ -12,7 +12,8 @@ import pytest
 from support import pattern
 from support.slots import Slots
 from support.tls import SERVER_TLS
-from support.tls_peer import HANDSHAKE, KEY_UPDATE_REQUESTED, Sealer, client_context, dialling, keylog, tls_accepted
+from support.tls_peer import client_context, dialling, tls_accepted
+from support.tls_records import HANDSHAKE, KEY_UPDATE_REQUESTED, Sealer, keylog
 
 PLACES = ["its own slot", "another's slot", "outside run()"]
 

@@ -1,6 +1,10 @@
 """Handlers that are `async def`: a recorder that notes when they begin and end, ones that wait, ones that raise later.
 
-Owns: `Notes`, whose record has "data" where a handler begins and "/data" where the same handler has returned.
+Owns: `Notes`, and the notation of its record: "data" where the handler `data` began, and, if it is `async def`, "/data"
+where it has returned. What lies between the two came while it ran:
+
+    ["open", "data", "/data", "end"]      `end` was called when `data` had returned
+    ["open", "data", "end", "/data"]      `end` was called while `data` was waiting
 """
 
 from __future__ import annotations

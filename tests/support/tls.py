@@ -237,9 +237,9 @@ def settled(recorder: Recorder) -> bool:
     return established(recorder) or bool({"connect_error", "close"} & set(recorder.names()))
 
 
-def established(recorder: Recorder) -> bool:
-    """Its handshake is done."""
-    return bool(recorder.count("handshake" if isinstance(recorder, TLSRecorder) else "open"))
+def established(recorder: Recorder, count: int = 1) -> bool:
+    """So many of its handshakes are done."""
+    return recorder.count("handshake" if isinstance(recorder, TLSRecorder) else "open") >= count
 
 
 def ping(socket: Any) -> None:

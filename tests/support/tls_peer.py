@@ -9,19 +9,13 @@ Everything is bounded as in `support`. Knows nothing of what the tests are about
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
-import os
 import socket
 import ssl
-import struct
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pybuntcp.tls.memory_file import memory_path
 
@@ -32,32 +26,6 @@ from .recorder import Recorder
 from .tls import CA, CLIENT_TLS, SERVER, SERVER_TLS, established
 from .tls_socket import tell_truncations
 from .transports import Transport
-
-CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23  # types of records
-KEY_UPDATE_REQUESTED = bytes.fromhex("1800000101")  # update_requested
-HELLO_REQUEST = bytes(4)
-
-
-def records(stream: bytes) -> list[tuple[int, bytes]]:
-    """The records of a stream: (type, what is in them, sealed or not). A part of one at the end is left out."""
-    found, at = [], 0
-    while at + 5 <= len(stream):
-        kind, _, size = struct.unpack_from("!BHH", stream, at)
-        if at + 5 + size > len(stream):
-            break
-        found.append((kind, bytes(stream[at + 5 : at + 5 + size])))
-        at += 5 + size
-    return found
-
-
-def record(kind: int, content: bytes, version: int = 0x0303) -> bytes:
-    """A record as it is on the wire."""
-    return struct.pack("!BHH", kind, version, len(content)) + content
-
-
-def alert(description: int, level: int = 2) -> bytes:
-    return record(ALERT, bytes([level, description]))
-
 
 # ---------------------------------------------------------------- the peer
 
@@ -291,10 +259,15 @@ def tls_connected(
     return _joined(loop, recorder, peer)
 
 
-def _joined(loop: Loop, recorder: Recorder, peer: TlsPeer, listener: Any = None) -> tuple[Any, TlsPeer]:
+def finish_handshake(loop: Loop, recorder: Recorder, peer: TlsPeer, count: int = 1) -> None:
+    """Turn until the peer's handshake is done, and so many of our connections have theirs."""
     job = peer.handshake()
-    loop.run_until(lambda: established(recorder))
+    loop.run_until(lambda: established(recorder, count))
     loop.wait(job)
+
+
+def _joined(loop: Loop, recorder: Recorder, peer: TlsPeer, listener: Any = None) -> tuple[Any, TlsPeer]:
+    finish_handshake(loop, recorder, peer)
     if listener is not None:
         listener.stop()
     return recorder.socket, peer
@@ -347,85 +320,3 @@ tls_sides = pytest.mark.parametrize("side", [tls_accepted, tls_connected])
 versions = pytest.mark.parametrize(
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLSv1.2", "TLSv1.3"]
 )
-
-
-# ---------------------------------------------------------------- records by hand
-
-
-@contextlib.contextmanager
-def keylog(context: ssl.SSLContext) -> Iterator[str]:
-    """Have the keys of this context's connections written to a file, for `Sealer`."""
-    with tempfile.TemporaryDirectory(prefix="pybuntcp-") as folder:
-        context.keylog_filename = os.path.join(folder, "keys")
-        yield context.keylog_filename
-        context.keylog_filename = None
-
-
-class Sealer:
-    """Makes records with the sending keys of a peer whose handshake is done, and which sends nothing itself any more.
-
-    AES-GCM of TLS 1.3 and TLS 1.2. A server of TLS 1.3 has sent no tickets (`num_tickets = 0`).
-    """
-
-    def __init__(self, peer: TlsPeer, keys: str) -> None:
-        hello = bytes(peer.came if peer.server else peer.went)
-        with open(keys) as lines:
-            words = [line.split() for line in lines if not line.startswith("#")]
-        found = {(label, random): bytes.fromhex(secret) for label, random, secret in words}
-        self._new = peer.tls.version() == "TLSv1.3"
-        name, _, _ = peer.tls.cipher()
-        self._hash = hashlib.sha384 if name.endswith("SHA384") else hashlib.sha256
-        self._size = 16 if "128" in name else 32
-        self._count = 0 if self._new else 1  # TLS 1.2: the Finished message was the first
-        random = hello[11:43]
-        if self._new:
-            label = ("SERVER" if peer.server else "CLIENT") + "_TRAFFIC_SECRET_0"
-            self._secret = found[label, random.hex()]
-            self._turn_keys()
-        else:
-            answer = bytes(peer.went if peer.server else peer.came)
-            self._derive_old(found["CLIENT_RANDOM", random.hex()], answer[11:43] + random, peer.server)
-
-    def seal(self, content: bytes, kind: int = DATA, padding: int = 0) -> bytes:
-        """One record, whatever its size."""
-        number = self._count.to_bytes(8, "big")
-        self._count += 1
-        if self._new:
-            inner = content + bytes([kind]) + bytes(padding)
-            header = struct.pack("!BHH", DATA, 0x0303, len(inner) + 16)
-            nonce = bytes(a ^ b for a, b in zip(self._iv, number.rjust(12, b"\0"), strict=True))
-            return header + self._aead.encrypt(nonce, inner, header)
-        about = number + struct.pack("!BHH", kind, 0x0303, len(content))
-        return record(kind, number + self._aead.encrypt(self._iv + number, content, about))
-
-    def key_update(self) -> bytes:
-        """A KeyUpdate that asks for one in return; what follows is sealed with the new keys."""
-        made = self.seal(KEY_UPDATE_REQUESTED, HANDSHAKE)
-        self.update_keys()
-        return made
-
-    def update_keys(self) -> None:
-        """The last piece of a KeyUpdate was sealed."""
-        self._secret = self._expand_label(self._secret, "traffic upd", self._hash().digest_size)
-        self._turn_keys()
-
-    def _turn_keys(self) -> None:
-        self._aead = AESGCM(self._expand_label(self._secret, "key", self._size))
-        self._iv = self._expand_label(self._secret, "iv", 12)
-        self._count = 0
-
-    def _expand_label(self, secret: bytes, label: str, size: int) -> bytes:
-        """HKDF-Expand-Label (RFC 8446, section 7.1), of one block at most."""
-        name = b"tls13 " + label.encode()
-        info = struct.pack("!HB", size, len(name)) + name + b"\0"
-        return hmac.new(secret, info + b"\1", self._hash).digest()[:size]
-
-    def _derive_old(self, master: bytes, randoms: bytes, server: bool) -> None:
-        """The key block (RFC 5246, section 6.3)."""
-        seed, block = b"key expansion" + randoms, b""
-        link = seed
-        while len(block) < 2 * self._size + 8:
-            link = hmac.new(master, link, self._hash).digest()
-            block += hmac.new(master, link + seed, self._hash).digest()
-        key, iv = server * self._size, 2 * self._size + server * 4
-        self._aead, self._iv = AESGCM(block[key : key + self._size]), block[iv : iv + 4]

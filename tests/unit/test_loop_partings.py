@@ -11,7 +11,7 @@ import pytest
 from support import TIMEOUT, Recorder, descriptors, linux_only, unraisable
 from support.addresses import dialled, raw_tcp
 from support.asyncio_loops import each_foreign_host, each_host, new_host, on_every_loop, open_host, run_in, run_on
-from support.coroutines import LOCAL, async_answers, connection, seen, unclosed, until, watched_backends
+from support.coroutines import LOCAL, async_answers, connection, seen, turns, unclosed, until, watched_backends
 from support.handlers import QUIET, echo
 from support.threads import in_a_thread_of_its_own, in_thread
 
@@ -53,55 +53,62 @@ def test_after_a_call_that_failed_the_host_has_no_reader_of_ours(host, call):
 # ---------------------------------------------------------------- turned by another one later
 
 
-@linux_only
-@in_a_thread_of_its_own
-def test_a_callback_left_in_a_loop_that_stopped_calls_no_handler_of_the_next_loops_sockets():
-    """The last act of the first loop is a verb, after which our turn empties the loop that is then lent to the second.
+def stop_before_our_turn(host):
+    """Run `host` until it is stopped by a callback that has called a verb of ours: the turn for that verb is left in its queue.
 
     The stock loop alone stops before what it was asked for meanwhile.
     """
 
-    def act():
-        first.remove_reader(pipe[0])
-        listener.stop()  # asks for a turn soon ...
-        first.stop()  # ... which does not come any more
+    def last_callback():
+        host.remove_reader(reader)
+        listener.stop()  # asks `host` for a turn of ours, soon
+        host.stop()
 
-    async def open_first():
-        first.add_reader(pipe[0], act)
+    async def listen():
+        host.add_reader(reader, last_callback)
         return pybuntcp.listen(socket=QUIET, **LOCAL)
 
-    async def open_second():
-        return pybuntcp.listen(socket=recorder.handlers, **LOCAL)
+    reader, writer = os.pipe()
+    listener = run_in(host, listen)
+    run_in(host, lambda: asyncio.sleep(SHORT))  # our loop is asleep now
+    os.write(writer, b"x")  # the pipe is readable first, and then the listener
+    with dialled(listener.port):
+        host.call_later(TIMEOUT, host.stop)
+        host.run_forever()
+    os.close(reader)
+    os.close(writer)
 
-    async def pass_by():
-        for _ in range(5):
-            await asyncio.sleep(0)
+
+@linux_only
+@in_a_thread_of_its_own
+def test_a_callback_left_in_a_loop_that_stopped_calls_no_handler_of_the_next_loops_sockets():
+    """The same loop of ours serves one host after the other:
+
+    first    listener.stop()  stop()                                   runs the turn that was left in its queue
+    ours     asks first for a turn; its last handle is gone   listens in second
+    second                                                    data comes        (not yet)            calls `data`
+    """
+
+    async def listen():
+        return pybuntcp.listen(socket=recorder.handlers, **LOCAL)
 
     async def finish():
         await until(lambda: recorder.count("data"))
-        second_listener.stop(True)
+        listener.stop(True)
         await until(lambda: recorder.count("close"))
 
     running, watched = [], watched_backends()
     recorder = Recorder(data=lambda socket, chunk: running.append(asyncio.get_running_loop()))
-    pipe = os.pipe()
     with open_host("asyncio") as first, open_host("asyncio") as second:
-        listener = run_in(first, open_first)
-        run_in(first, lambda: asyncio.sleep(SHORT))  # our loop is asleep now
-        os.write(pipe[1], b"x")  # the first to be ready, and then the listener
-        with dialled(listener.port):
-            first.call_later(TIMEOUT, first.stop)
-            first.run_forever()
+        stop_before_our_turn(first)
         assert watched_backends() == watched
-        second_listener = run_in(second, open_second)
-        with dialled(second_listener.port) as client:
+        listener = run_in(second, listen)
+        with dialled(listener.port) as client:
             client.sendall(b"x")
-            run_in(first, pass_by)
+            run_in(first, turns)
             assert recorder.names() == []
             run_in(second, finish)
-        assert running == [second]
-    os.close(pipe[0])
-    os.close(pipe[1])
+    assert running == [second]
 
 
 # ---------------------------------------------------------------- closed from odd places

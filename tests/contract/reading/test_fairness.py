@@ -16,7 +16,8 @@ from support.asyncio_loops import on_every_loop
 from support.coroutines import until
 from support.handlers import echo
 from support.tls import CLIENT_TLS, SERVER_TLS
-from support.tls_peer import Sealer, client_context, keylog, tls_accepted
+from support.tls_peer import client_context, tls_accepted
+from support.tls_records import Sealer, keylog
 
 import pybuntcp
 

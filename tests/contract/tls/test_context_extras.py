@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from support import Recorder, pattern
 from support.asyncio_loops import on_every_loop
-from support.coroutines import done, turns
+from support.coroutines import done, until
 from support.handlers import echo
 from support.tls import BORROWED, CLIENT, CLIENT_TLS, SERVER, SERVER_TLS, TLSRecorder, speaker, talk, trusting
 from support.tls_peer import (
@@ -20,6 +20,7 @@ from support.tls_peer import (
     client_context,
     context_of,
     dialling,
+    finish_handshake,
     server_context,
     tls_accepted,
     tls_sides,
@@ -133,16 +134,14 @@ async def test_with_the_option_a_reader_comes_to_its_end(tcp):
     listener = tcp.listen(recorder, tls={**SERVER_TLS, "secure_options": IGNORING})
     peer = dialling(tcp, listener, client_context())
     await done(peer.handshake())
-    while not recorder.sockets:
-        await turns()
+    await until(lambda: recorder.sockets)
     reader = recorder.socket.reader()
     peer.write(b"all of it")
     peer.shutdown()
     assert await reader.read() == b"all of it"
     assert reader.at_eof()
     listener.stop()
-    while not recorder.count("close"):
-        await turns()
+    await until(lambda: recorder.count("close"))
     assert recorder.close_error is None
 
 
@@ -181,9 +180,7 @@ def test_s7_the_option_of_an_entry_of_sni_holds_for_who_asks_for_that_name(loop,
     tls = {**SERVER_TLS, "sni": {"localhost": {**SERVER_TLS, "secure_options": IGNORING}}}
     listener = tcp.listen(recorder, tls=tls)
     peer = dialling(tcp, listener, client_context(), name=name)
-    job = peer.handshake()
-    loop.run_until(lambda: recorder.sockets)
-    loop.wait(job)
+    finish_handshake(loop, recorder, peer)
     listener.stop()
     peer.shutdown()
     loop.run()
@@ -211,9 +208,7 @@ def test_get_servername_of_a_resumed_session_is_what_its_client_asked_for(loop, 
     listener, context, session, reused = tcp.listen(recorder, tls=servers(which)), client_context(version), None, []
     for count in (1, 2):
         peer = dialling(tcp, listener, context, session=session)
-        job = peer.handshake()
-        loop.run_until(lambda count=count: recorder.count("open") == count)
-        loop.wait(job)
+        finish_handshake(loop, recorder, peer, count)
         peer.write(b"x")
         assert loop.wait(peer.read(1)) == b"x"
         session = peer.tls.session
@@ -281,9 +276,7 @@ def test_s9_a_client_shows_its_certificate_to_a_server_that_asks_after_the_hands
     recorder, server = Recorder(data=echo), tcp.raw_server()
     peer = accepting(tcp, server, theirs)
     tcp.connect(recorder, server, tls=context, hostname="localhost")
-    job = peer.handshake()
-    loop.run_until(lambda: recorder.sockets)
-    loop.wait(job)
+    finish_handshake(loop, recorder, peer)
     assert peer.call(peer.tls.getpeercert).result() in (None, {})
     request = peer.call(asking, peer).result()
     if cut is not None:

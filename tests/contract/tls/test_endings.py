@@ -19,18 +19,16 @@ from support.handlers import echo, ignore
 from support.programs import run_program
 from support.tls import BORROWED, CA, CLIENT, SERVER, SERVER_TLS, TLSRecorder, joined, needs_borrowed
 from support.tls_peer import (
-    ALERT,
-    Sealer,
     client_context,
     dialling,
     each_side,
-    keylog,
     server_context,
     tls_accepted,
     tls_sides,
     unsecured,
     upgraded,
 )
+from support.tls_records import ALERT, Sealer, keylog
 
 import pybuntcp
 from pybuntcp.tls.memory_file import memory_path

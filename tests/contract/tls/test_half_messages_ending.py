@@ -12,9 +12,9 @@ import time
 import pytest
 from support import LATE, TIMEOUT, Recorder, accepted, finish_and_wait
 from support.asyncio_loops import on_every_loop
-from support.coroutines import done, turns
-from support.tls_messages import CLOSE_NOTIFY, FATAL, KEY_UPDATE_NOT_REQUESTED, Halved, end_of_message, halved
-from support.tls_peer import ALERT, HANDSHAKE, tls_sides
+from support.coroutines import done, turns, until
+from support.tls_messages import HalfMessage, HalfMessageHere
+from support.tls_peer import tls_sides
 
 import pybuntcp
 
@@ -27,7 +27,7 @@ one_loop = pytest.mark.standalone("what is sent when is the core's to say, whate
 
 @tls_sides
 def test_w5_end_waits_and_says_goodbye_behind_its_data(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         assert made.socket.end(b"the last") == 8
         assert made.socket.write(b"x") == -1
         assert made.silent()
@@ -42,7 +42,7 @@ def test_w5_end_waits_and_says_goodbye_behind_its_data(loop, tcp, side):
 @pytest.mark.parametrize("verb", ["end", "shutdown", "close"])
 @tls_sides
 def test_w5_a_farewell_alone_waits_too(loop, tcp, side, verb):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         getattr(made.socket, verb)()
         assert made.silent()
         assert made.recorder.names() == ["open"]
@@ -55,7 +55,7 @@ def test_w5_a_farewell_alone_waits_too(loop, tcp, side, verb):
 
 @tls_sides
 def test_w5_close_waits_and_says_goodbye_behind_what_was_written(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"the last")
         made.socket.close()
         assert made.silent()
@@ -73,7 +73,7 @@ def test_w5_close_waits_and_says_goodbye_behind_what_was_written(loop, tcp, side
 def test_w5_a_message_that_is_never_whole_is_waited_for_as_long_as_a_peer_that_takes_nothing(
     loop, tcp, side, data, verb
 ):
-    with Halved(loop, tcp, side, linger_timeout=SOON) as made:
+    with HalfMessage(loop, tcp, side, linger_timeout=SOON) as made:
         start = time.monotonic()
         made.socket.write(data)
         getattr(made.socket, verb)()
@@ -88,7 +88,7 @@ def test_w5_a_message_that_is_never_whole_is_waited_for_as_long_as_a_peer_that_t
 @tls_sides
 def test_w5_pieces_that_drip_do_not_put_the_end_off(loop, tcp, side):
     """A message of many records, each of which is no end of it."""
-    with Halved(loop, tcp, side, linger_timeout=SOON) as made:
+    with HalfMessage(loop, tcp, side, linger_timeout=SOON) as made:
         start = time.monotonic()
         made.socket.close()
         made.peer.call(drip, made).ignore()
@@ -107,7 +107,7 @@ def drip(made):
 @one_loop
 @tls_sides
 def test_t1_an_idle_timeout_is_told_and_closes(loop, tcp, side):
-    with Halved(loop, tcp, side, idle_timeout=SOON) as made:
+    with HalfMessage(loop, tcp, side, idle_timeout=SOON) as made:
         made.socket.write(b"never sent")
         loop.run()
         assert made.peer.read_to_end().result(TIMEOUT) == (b"", "reset")
@@ -118,7 +118,7 @@ def test_t1_an_idle_timeout_is_told_and_closes(loop, tcp, side):
 @one_loop
 @tls_sides
 def test_w5_terminate_resets_at_once(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"never sent")
         made.socket.terminate()
         loop.run()
@@ -132,7 +132,7 @@ def test_w5_terminate_resets_at_once(loop, tcp, side):
 @one_loop
 @tls_sides
 def test_s4_an_end_of_file_while_something_waits_is_a_truncation(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"never sent")
         finish_and_wait(made.socket, made.peer)
         loop.run()
@@ -144,12 +144,12 @@ def test_s4_an_end_of_file_while_something_waits_is_a_truncation(loop, tcp, side
 @pytest.mark.parametrize("what", ["end of file", "data", "alert"])
 @tls_sides
 def test_w5_what_becomes_of_a_peer_after_close_is_no_news(loop, tcp, side, what):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.close()
         if what == "end of file":
             finish_and_wait(made.socket, made.peer)
         else:
-            made.peer.send(made.seal(FATAL, ALERT) if what == "alert" else made.seal(b"data"))
+            made.peer.send(made.fatal_alert() if what == "alert" else made.seal(b"data"))
         loop.run()
     assert made.recorder.names() == ["open", "close"]
     assert made.recorder.close_error is None
@@ -158,7 +158,7 @@ def test_w5_what_becomes_of_a_peer_after_close_is_no_news(loop, tcp, side, what)
 @one_loop
 @tls_sides
 def test_r3_a_reset_while_something_waits_is_one(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"never sent")
         made.peer.reset()
         loop.run()
@@ -171,11 +171,11 @@ def test_r3_a_reset_while_something_waits_is_one(loop, tcp, side):
 @tls_sides
 def test_s4_an_error_in_the_message_while_something_waits_is_error_and_then_close(loop, tcp, side, what, paused):
     """Also to a paused socket: nothing can be sent any more, and nothing more will come."""
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         if paused:
             made.socket.pause()
         made.socket.write(b"never sent")
-        made.peer.send(made.seal(FATAL, ALERT) if what == "a fatal alert" else made.seal(b"data"))
+        made.peer.send(made.fatal_alert() if what == "a fatal alert" else made.seal(b"data"))
         loop.run()
     assert made.recorder.names() == ["open", "error", "close"]
     assert isinstance(made.recorder.close_error, ssl.SSLError)
@@ -185,9 +185,9 @@ def test_s4_an_error_in_the_message_while_something_waits_is_error_and_then_clos
 @one_loop
 @tls_sides
 def test_s4_a_farewell_in_the_middle_of_the_message_ends_what_waits(loop, tcp, side):
-    with Halved(loop, tcp, side, linger_timeout=None) as made:
+    with HalfMessage(loop, tcp, side, linger_timeout=None) as made:
         made.socket.write(b"never sent")
-        made.peer.send(made.farewell())
+        made.peer.send(made.close_notify())
         loop.run()
     assert made.recorder.names()[-1] == "close"
     assert isinstance(made.recorder.close_error, ssl.SSLError)
@@ -200,7 +200,7 @@ def test_s4_a_farewell_in_the_middle_of_the_message_ends_what_waits(loop, tcp, s
 @pytest.mark.parametrize("how", ["write", "sink", "end", "close", "paused"])
 @tls_sides
 def test_a_loop_that_waits_for_the_rest_of_a_message_sleeps(loop, tcp, side, how):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         if how == "sink":
             sink = made.socket.sink()
             sink.write(b"waits")
@@ -225,11 +225,10 @@ def test_a_loop_that_waits_for_the_rest_of_a_message_sleeps(loop, tcp, side, how
 @on_every_loop
 async def test_an_asyncio_loop_that_waits_for_the_rest_of_a_message_sleeps(tcp):
     recorder = Recorder()
-    socket, peer, sealer = await halved(tcp, recorder)
-    sink = socket.sink()
-    peer.send(sealer.seal(b"data") + sealer.seal(KEY_UPDATE_NOT_REQUESTED[:4], HANDSHAKE))
-    while not recorder.count("data"):
-        await turns()
+    made = await HalfMessageHere.of(tcp, recorder)
+    sink = made.socket.sink()
+    made.peer.send(made.data_and_half(b"data"))
+    await until(lambda: recorder.count("data"))
     sink.write(b"waits")
     drained = asyncio.ensure_future(sink.drain())
     await turns(20)
@@ -238,8 +237,7 @@ async def test_an_asyncio_loop_that_waits_for_the_rest_of_a_message_sleeps(tcp):
     assert time.process_time() - spent < 0.15
     assert pybuntcp.stats()["turns"] - turned < 10
     assert not drained.done()
-    peer.send(end_of_message(sealer) + sealer.seal(CLOSE_NOTIFY, ALERT))
+    made.peer.send(made.rest() + made.sealer.close_notify())
     await drained
-    assert await done(peer.read(5)) == b"waits"
-    while not recorder.count("close"):
-        await turns()
+    assert await done(made.peer.read(5)) == b"waits"
+    await until(lambda: recorder.count("close"))

@@ -12,9 +12,9 @@ import pytest
 from support import TIMEOUT, Recorder, pattern, send_and_wait
 from support.async_handlers import Notes
 from support.asyncio_loops import on_every_loop
-from support.coroutines import done, turns
-from support.tls_messages import CLOSE_NOTIFY, KEY_UPDATE_NOT_REQUESTED, Halved, end_of_message, halved
-from support.tls_peer import ALERT, HANDSHAKE, tls_sides
+from support.coroutines import done, turns, until
+from support.tls_messages import HalfMessage, HalfMessageHere
+from support.tls_peer import tls_sides
 
 from pybuntcp import ReadyState
 
@@ -26,7 +26,7 @@ one_loop = pytest.mark.standalone("what is sent when is the core's to say, whate
 
 @tls_sides
 def test_w8_what_is_written_in_the_middle_of_a_message_waits_for_its_end(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         assert made.socket.write(b"one ") == 4
         assert made.socket.write(b"two ") == 4
         assert made.silent()
@@ -45,7 +45,7 @@ def test_w8_what_is_written_in_the_middle_of_a_message_waits_for_its_end(loop, t
 @one_loop
 @tls_sides
 def test_w8_each_further_piece_of_the_message_is_no_end_of_it(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"patience")
         rest = made.rest()
         for at in range(len(rest) - 1):
@@ -60,7 +60,7 @@ def test_w8_each_further_piece_of_the_message_is_no_end_of_it(loop, tcp, side):
 @one_loop
 @tls_sides
 def test_w4_a_write_past_the_mark_is_short_and_drain_comes_once_when_the_rest_has_come(loop, tcp, side):
-    with Halved(loop, tcp, side, high_water_mark=1000) as made:
+    with HalfMessage(loop, tcp, side, high_water_mark=1000) as made:
         assert made.socket.write(pattern(5000)) == 1000
         assert made.socket.write(b"x") == 0
         assert made.silent()
@@ -77,7 +77,7 @@ def test_w4_a_write_past_the_mark_is_short_and_drain_comes_once_when_the_rest_ha
 @one_loop
 @tls_sides
 def test_w3_a_mark_of_0_keeps_one_byte_meanwhile(loop, tcp, side):
-    with Halved(loop, tcp, side, high_water_mark=0) as made:
+    with HalfMessage(loop, tcp, side, high_water_mark=0) as made:
         assert made.socket.write(b"abc") == 1
         assert made.socket.write(b"bc") == 0
         made.peer.send(made.rest())
@@ -90,7 +90,7 @@ def test_w3_a_mark_of_0_keeps_one_byte_meanwhile(loop, tcp, side):
 @one_loop
 @tls_sides
 def test_w2_what_is_corked_meanwhile_leaves_in_its_order(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         with made.socket.cork():
             made.socket.write(b"one ")
             made.socket.write(b"two ")
@@ -108,7 +108,7 @@ def test_w2_what_is_corked_meanwhile_leaves_in_its_order(loop, tcp, side):
 @one_loop
 @tls_sides
 def test_a_sink_keeps_what_is_below_its_limit_meanwhile(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         sink, told = made.socket.sink(high_water_mark=100, limit=1000), []
         sink.write(pattern(1000)[:900])
         with pytest.raises(BufferError):
@@ -128,8 +128,8 @@ def test_a_sink_keeps_what_is_below_its_limit_meanwhile(loop, tcp, side):
 @tls_sides
 def test_w8_what_a_handler_writes_where_half_a_message_came_with_its_data_waits(loop, tcp, side):
     functions = {"data": lambda socket, chunk: socket.write(b"answer to " + chunk)}
-    with Halved(loop, tcp, side, functions=functions) as made:
-        both = made.rest() + made.seal(b"one") + made.begun()
+    with HalfMessage(loop, tcp, side, functions=functions) as made:
+        both = made.rest() + made.seal(b"one") + made.begin()
         send_and_wait(made.socket, made.peer, both)
         loop.run_until(lambda: made.recorder.count("data"))
         assert made.silent()
@@ -142,11 +142,11 @@ def test_w8_what_a_handler_writes_where_half_a_message_came_with_its_data_waits(
 @tls_sides
 def test_w8_many_writes_and_many_messages_in_pieces_keep_their_order(loop, tcp, side):
     dice = random.Random(7)
-    with Halved(loop, tcp, side, high_water_mark=1 << 22) as made:
+    with HalfMessage(loop, tcp, side, high_water_mark=1 << 22) as made:
         sent, said, sizes = 0, b"", [1, 100, 5000, 40_000]
         data = pattern(1 << 20)
         for turn in range(40):
-            pieces = made.rest() + made.seal(b"%3d" % turn) + made.begun()
+            pieces = made.rest() + made.seal(b"%3d" % turn) + made.begin()
             said += b"%3d" % turn
             while pieces:
                 size = dice.choice([1, 7, 30, 200])
@@ -170,7 +170,7 @@ def test_w8_many_writes_and_many_messages_in_pieces_keep_their_order(loop, tcp, 
 def test_r4_a_paused_socket_drains_and_its_data_waits_for_resume(loop, tcp, side):
     """Who reads on when what was written has left must not wait for ever."""
     functions = {"drain": lambda socket: socket.resume()}
-    with Halved(loop, tcp, side, high_water_mark=10, functions=functions) as made:
+    with HalfMessage(loop, tcp, side, high_water_mark=10, functions=functions) as made:
         made.socket.pause()
         made.socket.write(bytes(20))
         made.peer.send(made.rest() + made.seal(b"behind it"))
@@ -183,12 +183,12 @@ def test_r4_a_paused_socket_drains_and_its_data_waits_for_resume(loop, tcp, side
 @one_loop
 @tls_sides
 def test_r4_what_comes_behind_the_message_is_not_told_while_paused(loop, tcp, side):
-    with Halved(loop, tcp, side) as made:
+    with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"written")
         made.socket.pause()
         send_and_wait(made.socket, made.peer, made.rest() + made.seal(b"one"))
         assert loop.wait(made.peer.read(7)) == b"written"
-        send_and_wait(made.socket, made.peer, made.seal(b"two") + made.farewell())
+        send_and_wait(made.socket, made.peer, made.seal(b"two") + made.close_notify())
         loop.settle()
         assert made.recorder.names() == ["open"]
         made.socket.resume()
@@ -200,45 +200,40 @@ def test_r4_what_comes_behind_the_message_is_not_told_while_paused(loop, tcp, si
 @on_every_loop
 async def test_h2_an_async_handler_that_waits_for_its_drain_goes_on(tcp):
     """Its socket gives no further data meanwhile, and is read for the message alone."""
-    waiting = []
 
     async def data(socket, chunk):
         sink = socket.sink()
         sink.write(b"answer to " + chunk)
-        waiting.append(chunk)
         await sink.drain()
 
     recorder = Notes(data=data)
-    _socket, peer, sealer = await halved(tcp, recorder)
-    peer.send(sealer.seal(b"one") + sealer.seal(KEY_UPDATE_NOT_REQUESTED[:4], HANDSHAKE))
-    while not waiting:
-        await turns()
+    made = await HalfMessageHere.of(tcp, recorder)
+    made.peer.send(made.data_and_half(b"one"))
+    await until(lambda: recorder.count("data"))
     await turns(20)
     assert recorder.names() == ["open", "data"]
-    peer.send(end_of_message(sealer) + sealer.seal(b"two") + sealer.seal(CLOSE_NOTIFY, ALERT))
-    assert await done(peer.read(26)) == b"answer to oneanswer to two"
-    while not recorder.count("close"):
-        await turns()
+    made.peer.send(made.rest() + made.sealer.seal(b"two") + made.sealer.close_notify())
+    assert await done(made.peer.read(26)) == b"answer to oneanswer to two"
+    await until(lambda: recorder.count("close"))
     assert recorder.names() == ["open", "data", "/data", "data", "/data", "end", "close"]
 
 
 @on_every_loop
 async def test_a_reader_that_is_full_does_not_hold_up_a_drain(tcp):
     recorder = Recorder()
-    socket, peer, sealer = await halved(tcp, recorder)
-    reader, sink = socket.reader(limit=10), socket.sink()
-    peer.send(sealer.seal(bytes(10)) + sealer.seal(KEY_UPDATE_NOT_REQUESTED[:4], HANDSHAKE))
+    made = await HalfMessageHere.of(tcp, recorder)
+    reader, sink = made.socket.reader(limit=10), made.socket.sink()
+    made.peer.send(made.data_and_half(bytes(10)))
     assert await reader.readexactly(1) == b"\0"
-    peer.send(end_of_message(sealer) + sealer.seal(b"1") + sealer.seal(KEY_UPDATE_NOT_REQUESTED[:4], HANDSHAKE))
+    made.peer.send(made.rest() + made.data_and_half(b"1"))
     await turns(50)
     sink.write(b"written")
     await turns(20)
-    peer.send(end_of_message(sealer) + sealer.seal(b"behind it") + sealer.seal(CLOSE_NOTIFY, ALERT))
+    made.peer.send(made.rest() + made.sealer.seal(b"behind it") + made.sealer.close_notify())
     await sink.drain()
-    assert await done(peer.read(7)) == b"written"
+    assert await done(made.peer.read(7)) == b"written"
     assert await reader.read() == bytes(9) + b"1behind it"
-    while not recorder.count("close"):
-        await turns()
+    await until(lambda: recorder.count("close"))
 
 
 # ---------------------------------------------------------------- anything, in any order
@@ -260,12 +255,12 @@ def test_w8_random_verbs_among_messages_in_pieces_lose_and_reorder_nothing(loop,
     def write(socket, size):
         made.sent += max(0, socket.write(data[made.sent : made.sent + size]))
 
-    with Halved(loop, tcp, side, functions={"data": answer}, high_water_mark=dice.choice([0, 100, 65536])) as made:
+    with HalfMessage(loop, tcp, side, functions={"data": answer}, high_water_mark=dice.choice([0, 100, 65536])) as made:
         made.sent, said, pieces = 0, b"", made.rest()
         for turn in range(60):
             if len(pieces) < 200:
                 word = b"%04d" % turn
-                pieces += made.seal(word) + made.begun() + made.rest()
+                pieces += made.seal(word) + made.begin() + made.rest()
                 said += word
             size = dice.choice([1, 10, 40, 300])
             send_and_wait(made.socket, made.peer, pieces[:size])
@@ -285,7 +280,7 @@ def test_w8_random_verbs_among_messages_in_pieces_lose_and_reorder_nothing(loop,
                 made.socket.flush()
             if dice.random() < 0.7:
                 loop.settle()
-        made.peer.send(pieces + made.farewell())
+        made.peer.send(pieces + made.close_notify())
         answered = made.peer.read_to_end()
         while not made.recorder.count("close"):
             made.socket.resume()

@@ -10,24 +10,16 @@ from support import Recorder, send_and_wait
 from support.handlers import Boom, chain, echo, raising
 from support.tls import CLIENT_TLS, SERVER_TLS, TLSRecorder
 from support.tls_peer import (
-    ALERT,
-    CHANGE_CIPHER_SPEC,
-    DATA,
-    HANDSHAKE,
-    Sealer,
     accepting,
-    alert,
     client_context,
     context_of,
     dialling,
-    keylog,
-    record,
-    records,
     server_context,
     tls_accepted,
     tls_sides,
     versions,
 )
+from support.tls_records import ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Sealer, alert, keylog, record, records
 
 import pybuntcp
 

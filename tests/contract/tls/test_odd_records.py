@@ -14,19 +14,16 @@ from support.handlers import echo, ignore
 from support.tls import SERVER_TLS, TLSRecorder
 from support.tls_messages import Crafted
 from support.tls_peer import (
-    ALERT,
-    HANDSHAKE,
     client_context,
     context_of,
     dialling,
     hello,
-    record,
-    records,
     tls_accepted,
     tls_connected,
     tls_sides,
     versions,
 )
+from support.tls_records import ALERT, HANDSHAKE, record, records
 
 pytestmark = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 

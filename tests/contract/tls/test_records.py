@@ -13,23 +13,16 @@ from support import Recorder, pattern, send_and_wait, shrink_send_buffer
 from support.handlers import echo
 from support.tls import CLIENT_TLS, SERVER_TLS
 from support.tls_peer import (
-    ALERT,
-    DATA,
-    HANDSHAKE,
-    HELLO_REQUEST,
-    Sealer,
     accepting,
     client_context,
     context_of,
     dialling,
-    keylog,
-    record,
-    records,
     server_context,
     tls_accepted,
     tls_sides,
     versions,
 )
+from support.tls_records import ALERT, DATA, HANDSHAKE, HELLO_REQUEST, Sealer, keylog, record, records
 
 pytestmark = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
 

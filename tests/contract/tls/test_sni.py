@@ -25,7 +25,8 @@ from support.tls import (
     refused_by_fallback,
     talk,
 )
-from support.tls_peer import HANDSHAKE, client_context, dialling, hello, record, records
+from support.tls_peer import client_context, dialling, hello
+from support.tls_records import HANDSHAKE, record, records
 
 import pybuntcp
 

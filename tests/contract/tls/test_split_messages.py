@@ -15,26 +15,32 @@ import pytest
 from support import Recorder, descriptors, finish_and_wait, send_and_wait
 from support.handlers import echo, ignore
 from support.tls import SERVER_TLS
-from support.tls_messages import CLOSE_NOTIFY, FATAL, TICKET, Crafted
+from support.tls_messages import Crafted
 from support.tls_peer import (
-    ALERT,
-    CHANGE_CIPHER_SPEC,
-    DATA,
-    HANDSHAKE,
-    HELLO_REQUEST,
-    KEY_UPDATE_REQUESTED,
-    Sealer,
     client_context,
     context_of,
     dialling,
-    keylog,
-    record,
-    records,
+    finish_handshake,
     server_context,
     tls_accepted,
     tls_connected,
     tls_sides,
     versions,
+)
+from support.tls_records import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    CLOSE_NOTIFY,
+    DATA,
+    FATAL,
+    HANDSHAKE,
+    HELLO_REQUEST,
+    KEY_UPDATE_REQUESTED,
+    TICKET,
+    Sealer,
+    keylog,
+    record,
+    records,
 )
 
 TLSv1_2 = ssl.TLSVersion.TLSv1_2
@@ -50,13 +56,13 @@ def message_to(side):
 # What may not come inside a message, or is nothing that can be opened.
 WRONG = {
     "data": lambda made: made.seal(b"data"),
-    "a fatal alert": lambda made: made.seal(FATAL, ALERT),
+    "a fatal alert": lambda made: made.fatal_alert(),
     "a bad record": lambda made: made.seal(b"changed")[:-1] + b"\0",
     "a bad header": lambda made: b"GET / HTTP/1.1\r\n\r\n",
-    "an empty message record": lambda made: made.seal(b"", HANDSHAKE),
+    "an empty message record": lambda made: made.message(b""),
     "a record in plain text": lambda made: record(HANDSHAKE, b"\0"),
     "an unknown type": lambda made: made.seal(b"?", 99),
-    "too long a message": lambda made: made.seal(b"\xff" * 200, HANDSHAKE),
+    "too long a message": lambda made: made.message(b"\xff" * 200),
 }
 
 
@@ -66,7 +72,7 @@ WRONG = {
 def test_s4_an_error_inside_a_message_is_error_and_then_close(loop, tcp, side, wrong, cut):
     message = KEY_UPDATE_REQUESTED if wrong == "too long a message" else message_to(side)
     with Crafted(loop, tcp, side) as made:
-        made.peer.send(made.seal(b"before it") + made.seal(message[:cut], HANDSHAKE) + WRONG[wrong](made))
+        made.peer.send(made.seal(b"before it") + made.message(message[:cut]) + WRONG[wrong](made))
         loop.run()  # the peer does not close
     assert made.recorder.names() == ["open", "data", "error", "close"]
     assert made.recorder.received() == b"before it"
@@ -79,7 +85,7 @@ def test_s4_an_error_inside_a_message_is_error_and_then_close(loop, tcp, side, w
 @tls_sides
 def test_s4_the_end_of_file_inside_a_message_is_a_truncation(loop, tcp, side, cut):
     with Crafted(loop, tcp, side) as made:
-        send_and_wait(made.socket, made.peer, made.seal(message_to(side)[:cut], HANDSHAKE))
+        send_and_wait(made.socket, made.peer, made.message(message_to(side)[:cut]))
         loop.settle()
         made.peer.shutdown()
         loop.run()
@@ -95,11 +101,9 @@ def test_s4_connections_that_break_a_message_leave_no_descriptor(loop, tcp):
     for count in range(1, 11):
         with keylog(context) as keys:
             peer = dialling(tcp, listener, context)
-            job = peer.handshake()
-            loop.run_until(lambda count=count: recorder.count("open") == count)
-            loop.wait(job)
+            finish_handshake(loop, recorder, peer, count)
             sealer = Sealer(peer, keys)
-            peer.send(sealer.seal(KEY_UPDATE_REQUESTED[:4], HANDSHAKE) + sealer.seal(b"between"))
+            peer.send(sealer.message(KEY_UPDATE_REQUESTED[:4]) + sealer.seal(b"between"))
         loop.run_until(lambda count=count: recorder.count("close") == count)
         peer.stop()
         counts.append(len(descriptors()))
@@ -114,10 +118,10 @@ def test_s4_a_message_in_pieces_is_understood(loop, tcp, side, cut):
     """In two records, and those in pieces themselves."""
     with Crafted(loop, tcp, side) as made:
         message = message_to(side)
-        sealed = made.seal(message[:cut], HANDSHAKE) + made.seal(message[cut:], HANDSHAKE)
+        sealed = made.message(message[:cut]) + made.message(message[cut:])
         if side is tls_accepted:
             made.sealer.update_keys()
-        sealed += made.seal(b"x") + made.seal(CLOSE_NOTIFY, ALERT)
+        sealed += made.seal(b"x") + made.close_notify()
         for at in range(0, len(sealed), 7):
             send_and_wait(made.socket, made.peer, sealed[at : at + 7])
             loop.settle()
@@ -132,7 +136,7 @@ def test_s4_a_message_in_pieces_is_understood(loop, tcp, side, cut):
 def test_s4_a_farewell_inside_a_message_ends_the_connection(loop, tcp, side, cut):
     """As an end, or as an error: as `ssl` sees it. Nobody waits for the rest of the message."""
     with Crafted(loop, tcp, side, linger_timeout=None) as made:
-        made.peer.send(made.seal(message_to(side)[:cut], HANDSHAKE) + made.seal(CLOSE_NOTIFY, ALERT))
+        made.peer.send(made.message(message_to(side)[:cut]) + made.close_notify())
         loop.run()
     assert made.recorder.names() in (["open", "end", "close"], ["open", "error", "close"])
 
@@ -146,12 +150,12 @@ def test_s4_a_farewell_inside_a_message_ends_the_connection(loop, tcp, side, cut
 def test_s8_renegotiation_that_comes_in_pieces_is_refused_and_the_connection_lives_on(loop, tcp, side, cut):
     with Crafted(loop, tcp, side, TLSv1_2, {"data": echo}) as made:
         hello = records(bytes(made.peer.went))[0][1] if side is tls_accepted else HELLO_REQUEST
-        send_and_wait(made.socket, made.peer, made.seal(hello[:cut], HANDSHAKE))
+        send_and_wait(made.socket, made.peer, made.message(hello[:cut]))
         loop.settle()
         assert made.socket.write(b"in between") == 10  # there is nothing that a write would have to wait for
-        made.peer.send(made.seal(hello[cut:], HANDSHAKE) + made.seal(b"go on"))
+        made.peer.send(made.message(hello[cut:]) + made.seal(b"go on"))
         loop.run_until(lambda: made.recorder.count("data"))
-        made.peer.send(made.seal(CLOSE_NOTIFY, ALERT))
+        made.peer.send(made.close_notify())
         loop.run()
     assert made.recorder.names() == ["open", "data", "end", "close"]
     assert made.recorder.received() == b"go on"
@@ -166,7 +170,7 @@ def test_s8_renegotiation_that_comes_in_pieces_is_refused_and_the_connection_liv
 def test_s4_a_truncation_inside_a_renegotiation_is_one(loop, tcp, side, cut):
     with Crafted(loop, tcp, side, TLSv1_2) as made:
         hello = records(bytes(made.peer.went))[0][1] if side is tls_accepted else HELLO_REQUEST
-        send_and_wait(made.socket, made.peer, made.seal(hello[:cut], HANDSHAKE))
+        send_and_wait(made.socket, made.peer, made.message(hello[:cut]))
         finish_and_wait(made.socket, made.peer)
         loop.run()
     assert made.recorder.names() == ["open", "close"]
@@ -242,9 +246,9 @@ def any_record(dice, sealer, message, updates):
     if what < 4:
         return sealer.seal(dice.randbytes(dice.choice([0, 1, 50])))
     if what < 8:
-        return sealer.seal(message[:cut], HANDSHAKE) + (sealer.seal(message[cut:], HANDSHAKE) if what < 6 else b"")
+        return sealer.message(message[:cut]) + (sealer.message(message[cut:]) if what < 6 else b"")
     if what == 8:
-        return sealer.key_update() if updates else sealer.seal(HELLO_REQUEST, HANDSHAKE)
+        return sealer.key_update() if updates else sealer.message(HELLO_REQUEST)
     if what == 9:
         return sealer.seal(dice.choice([CLOSE_NOTIFY, FATAL, b"\1\x5a", b"\2", b""]), ALERT)
     if what == 10:

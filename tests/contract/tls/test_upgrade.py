@@ -8,7 +8,16 @@ from support.asyncio_loops import on_every_loop
 from support.coroutines import done, until
 from support.handlers import echo, ignore
 from support.tls import CA, CLIENT_TLS, SERVER, TLSRecorder
-from support.tls_peer import accepting, client_context, dialling, each_side, server_context, unsecured, upgraded
+from support.tls_peer import (
+    accepting,
+    client_context,
+    dialling,
+    each_side,
+    finish_handshake,
+    server_context,
+    unsecured,
+    upgraded,
+)
 
 from pybuntcp import ReadyState
 
@@ -321,9 +330,7 @@ def test_s6_the_upgrade_may_be_made_outside_of_handlers(loop, tcp, kind):
     secured = Recorder(label="secured")
     socket, peer = unsecured(loop, tcp, Recorder(), kind)
     upgraded(socket, secured, kind)
-    job = peer.handshake()
-    loop.run_until(lambda: secured.sockets)
-    loop.wait(job)
+    finish_handshake(loop, secured, peer)
     secured.socket.terminate()
 
 

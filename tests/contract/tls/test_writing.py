@@ -11,17 +11,16 @@ import pytest
 from support import Feed, Recorder, pattern, shrink_send_buffer
 from support.tls import CLIENT_TLS, SERVER_TLS, TLSRecorder, needs_borrowed, on_fallback, refused_by_fallback
 from support.tls_peer import (
-    DATA,
     accepting,
     client_context,
     context_of,
     dialling,
-    records,
     server_context,
     tls_accepted,
     tls_sides,
     versions,
 )
+from support.tls_records import DATA, records
 
 import pybuntcp
 
