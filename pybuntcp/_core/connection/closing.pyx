@@ -10,7 +10,7 @@ from pybuntcp._c cimport net
 
 cdef void closing_send_fin(socket_t* s) noexcept nogil:
     """Everything is with the kernel: FIN, and the end if the peer had ended."""
-    if s.flags & (S_FIN_SENT | S_CLOSED):
+    if not may_send_fin(s):
         return
     if s.flags & S_TLS and not tls_close_notify(s):
         deadlines_linger_for_close_notify(s)
@@ -33,7 +33,7 @@ cdef void closing_linger(socket_t* s) noexcept nogil:
     if s.flags & S_TLS and not s.flags & S_BROKEN and not tls_close_notify(s):
         deadlines_linger_for_close_notify(s)
         return
-    if s.flags & (S_EOF | S_BROKEN) or not stream_close_would_reset(s):
+    if s.flags & S_EOF or s.flags & S_BROKEN or not stream_close_would_reset(s):
         stream_close(s)
         return
     stream_fin(s)

@@ -76,7 +76,7 @@ cdef uint64_t deadlines_next(socket_t* s) noexcept nogil:
         due = min(due, min(self.progress_at + self.linger_ms + 1, self.acked_checked_at + self.linger_ms // ACK_POLLS + 1))
     if self.idle_ms != 0:
         due = min(due, self.active_at + self.idle_ms + 1)
-    if self.idle_ms != 0 and deadlines_is_ending(s):
+    if self.idle_ms != 0 and is_awaiting_acks(s):
         due = min(due, self.acked_checked_at + self.idle_ms // ACK_POLLS + 1)
     return due
 
@@ -152,7 +152,7 @@ cdef void deadlines_start_linger(socket_t* s) noexcept nogil:
 
 cdef void deadlines_linger_for_close_notify(socket_t* s) noexcept nogil:
     """It could not be said yet. To ask a mute engine again is no progress; `shutdown` has no clock."""
-    if s.flags & (S_HANDSHAKE | S_CLOSED) or not s.flags & (S_FIN_WAIT | S_CLOSING):
+    if s.flags & S_HANDSHAKE or s.flags & S_CLOSED or not is_ending(s):
         return
     if not s.flags & S_TLS_WANT_READ or s.deadlines == NULL or s.deadlines.linger_ms == 0:
         deadlines_start_linger(s)
@@ -164,10 +164,6 @@ cdef void deadlines_begin_ending(socket_t* s) noexcept nogil:
         s.deadlines.acked_checked_at = clock_now()
         s.deadlines.unacked = net.pbt_untaken(stream_fd(s))
         deadlines_arm(s)
-
-
-cdef inline bint deadlines_is_ending(socket_t* s) noexcept nogil:
-    return s.flags & (S_ENDED | S_BROKEN) == S_ENDED
 
 
 cdef void deadlines_drop_user(socket_t* s) noexcept nogil:
@@ -204,7 +200,7 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
     cdef deadlines_t* self = <deadlines_t*>alarm
     cdef socket_t* s = <socket_t*>alarm.owner
     cdef uint64_t now = uv.uv_now(&loop_of(s).uv)
-    if (self.linger_ms != 0 or self.idle_ms != 0 and deadlines_is_ending(s)) and not s.flags & S_BROKEN:
+    if (self.linger_ms != 0 or self.idle_ms != 0 and is_awaiting_acks(s)) and not s.flags & S_BROKEN:
         deadlines_check_acked(s)
     if self.linger_ms != 0 and now >= self.progress_at + self.linger_ms + 1:
         linger_expired(s)
@@ -212,7 +208,7 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
         tls_handshake_timed_out(s)
     elif self.timeout_at != 0 and now >= self.timeout_at:
         self.timeout_at = 0
-        if s.flags & S_CLOSING and s.flags & S_DISCARD:
+        if is_close_lingering(s):
             closing_check_acked(s)
         else:
             timeout_expired(s)
@@ -220,6 +216,7 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
         timeout_expired(s)
     if not s.flags & S_CLOSED:
         deadlines_arm(s)
+    state_check(s)
 
 
 cdef void linger_expired(socket_t* s) noexcept nogil:
@@ -236,7 +233,7 @@ cdef void timeout_expired(socket_t* s) noexcept nogil:
         timeout_defer(s)
         return
     s.deadlines.rearmed = False
-    s.deadlines.ending_before = s.flags & (S_FIN_WAIT | S_CLOSING)
+    s.deadlines.ending_before = ending_verbs(s)
     emit_event(s, slot)
     if not s.flags & S_HANDLER_TASK or slot == NULL:
         timeout_after_handler(s)
@@ -249,7 +246,7 @@ cdef void timeout_after_handler(socket_t* s) noexcept nogil:
         s.deadlines.active_at = clock_now()
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
-    if s.flags & S_CLOSED or s.flags & (S_FIN_WAIT | S_CLOSING) != s.deadlines.ending_before:
+    if s.flags & S_CLOSED or ending_verbs(s) != s.deadlines.ending_before:
         s.deadlines.idle_ms = 0       # told once; the linger time guards the rest
         return
     if output_pending(s) != 0:
@@ -272,7 +269,7 @@ cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
     s.flags &= ~S_TIMEOUT_DEFERRED
     s.deadlines.idle_ms = deadlines_idle_ms(s)
     s.deadlines.active_at = clock_now()
-    if not s.flags & (S_FIN_WAIT | S_CLOSING | S_BROKEN):
+    if not is_ending(s) and not s.flags & S_BROKEN:
         s.deadlines.linger_ms = 0
 
 

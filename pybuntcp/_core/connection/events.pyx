@@ -5,7 +5,7 @@ from pybuntcp._c cimport uv
 cdef void events_received(socket_t* s, const char* data, size_t size) noexcept nogil:
     if s.deadlines != NULL:
         deadlines_touch(s)
-    if not s.flags & (S_DISCARD | S_READER | S_TLS):
+    if receives_directly(s):
         emit_data(s, data, size)
     elif s.flags & S_TLS:
         tls_received(s, data, size)
@@ -17,7 +17,7 @@ cdef void events_ended(socket_t* s, int code) noexcept nogil:
     if code != uv.UV_EOF:
         socket_fail(s, code)
         stream_close(s)
-    elif s.flags & (S_TLS | S_DISCARD | S_BROKEN) == S_TLS:
+    elif is_fin_for_tls(s):
         tls_peer_fin(s)
     else:
         events_eof(s)
@@ -47,7 +47,7 @@ cdef void events_emit_end(socket_t* s) noexcept nogil:
 
 cdef void events_eof_delivered(socket_t* s) noexcept nogil:
     """The user of its reader was given the end, and has had the time to write an answer."""
-    if s.flags & (S_HANDLER_TASK | S_CLOSED | S_CLOSING | S_DISCARD):
+    if not may_emit_end(s):
         return
     s.flags &= ~S_EOF_DELIVERED
     events_emit_end(s)
@@ -62,12 +62,11 @@ cdef void events_peer_ended(socket_t* s) noexcept nogil:
 
 
 cdef void events_flushed(socket_t* s) noexcept nogil:
-    if s.flags & (S_ENDED | S_CLOSING) == S_ENDED and context_of(s).upgraded_to != NULL:
-        upcalls.upgrade_raw_flushed(s)
-        return
     if s.flags & S_CLOSING:
         if not s.flags & S_FIN_SENT:
             closing_linger(s)     # else it is leaving already: flush() asks again and again
+    elif s.flags & S_ENDED and context_of(s).upgraded_to != NULL:
+        upcalls.upgrade_raw_flushed(s)
     elif s.flags & S_ENDED:
         closing_send_fin(s)
     elif s.flags & S_NEED_DRAIN and not s.flags & S_HANDLER_TASK:
@@ -77,7 +76,7 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
 
 
 cdef void events_broken(socket_t* s) noexcept nogil:
-    if s.flags & (S_EOF | S_DISCARD | S_CLOSING) or context_of(s).upgraded_to != NULL:
+    if is_input_over(s) or context_of(s).upgraded_to != NULL:
         stream_close(s)
         return
     stream_read(s)              # unless paused: then `resume` tells, ...
@@ -126,10 +125,10 @@ cdef void events_wake_waiters(socket_t* s) noexcept nogil:
 
 cdef void events_emit_close(socket_t* s) noexcept nogil:
     """`close`, once, if `open` was called; of an upgrade that never was open, what it failed with."""
-    if s.flags & S_OPENED and not s.flags & (S_CLOSE_EMITTED | S_HANDLER_TASK):
+    if may_emit_close(s):
         s.flags |= S_CLOSE_EMITTED
         emit_close(s, s.error)
-    if context_of(s).upgrade_role != 0 and s.error != 0 and not (s.flags & (S_OPENED | S_CLOSE_EMITTED) or loop_of(s).dead):
+    if context_of(s).upgrade_role != 0 and s.error != 0 and is_unreported(s) and not loop_of(s).dead:
         upcalls.upgrade_emit_failure(s)
 
 
@@ -165,11 +164,11 @@ cdef void events_run_deferred(socket_t* s, unsigned int events) noexcept nogil:
         return
     if events & 1 << E_END:
         events_peer_ended(s)
-    if s.flags & S_NEED_DRAIN and output_pending(s) == 0 and socket_writable(s):
+    if s.flags & S_NEED_DRAIN and output_pending(s) == 0 and may_write(s):
         events_flushed(s)
-    if s.flags & (S_TIMEOUT_DEFERRED | S_HANDLER_TASK | S_CLOSED) == S_TIMEOUT_DEFERRED:
+    if may_emit_timeout(s):
         deadlines_resume(s)
-    if s.flags & (S_EOF_DELIVERED | S_HANDLER_TASK | S_CLOSED) == S_EOF_DELIVERED:
+    if s.flags & S_EOF_DELIVERED:
         events_eof_delivered(s)
     if not s.flags & S_HANDLER_TASK:
         stream_read(s)

@@ -71,7 +71,7 @@ cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
 
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
     """What is written now follows by itself: the kernel is full, the handshake not done, or the engine mute."""
-    return self.send_queue != NULL or self.flags & (S_HANDSHAKE | S_TLS_WANT_READ) != 0
+    return self.send_queue != NULL or is_tls_blocked(self)
 
 
 cdef inline bint output_corked(socket_t* self) noexcept nogil:
@@ -270,7 +270,7 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     """Send what is gathered, unless there is a tail: then it follows by itself."""
     cdef uv.uv_buf_t part
     cdef ssize_t sent
-    if self.gather == NULL or output_blocked(self) or self.flags & (S_BROKEN | S_CLOSED):
+    if self.gather == NULL or output_blocked(self) or not may_send(self):
         return
     if self.flags & S_TLS:
         tls_flush(self)
@@ -315,6 +315,7 @@ cdef void output_flush_after_handler(loop_t* loop) noexcept nogil:
         each.flags &= ~S_HANDLER_FLUSH
         if each.corks == 0:
             output_flush_and_notify(each)
+        state_check(each)
         i += 1
     loop.handler_flush.count = 0
 
@@ -343,7 +344,7 @@ cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
 
 cdef inline bint output_has_drain_news(socket_t* self) noexcept nogil:
     """Is there somebody waiting for the drain, and something to tell?"""
-    if self.flags & (S_DRAIN_WAITERS | S_CLOSED) != S_DRAIN_WAITERS:
+    if not has_drain_waiters(self):
         return False
     return output_pending(self) == 0 or self.flags & S_BROKEN
 
@@ -355,7 +356,7 @@ cdef void output_shift_turn_list(loop_t* loop, size_t count) noexcept nogil:
     while count < loop.turn_flush.count:
         each = loop.turn_flush.at[count]
         count += 1
-        if each.flags & S_CLOSED or (each.gather == NULL and not each.flags & (S_DRAIN_WAITERS | S_EOF_DELIVERED)):
+        if each.flags & S_CLOSED or (each.gather == NULL and not needs_turn_end(each)):
             each.flags &= ~S_TURN_FLUSH
         else:
             loop.turn_flush.at[kept] = each
@@ -368,7 +369,7 @@ cdef void output_shift_turn_list(loop_t* loop, size_t count) noexcept nogil:
 cdef void output_flush_and_notify(socket_t* self) noexcept nogil:
     """Send what is gathered; if that was all and somebody waits for it, say so."""
     output_flush(self)
-    if self.flags & (S_ENDED | S_CLOSED) == S_ENDED and output_pending(self) == 0:
+    if is_finishing(self) and output_pending(self) == 0:
         events_flushed(self)
 
 

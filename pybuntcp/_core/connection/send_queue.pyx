@@ -82,6 +82,7 @@ cdef void send_queues_resume(loop_t* loop) noexcept nogil:
         each = <socket_t*>ready[i]
         if each.send_queue != NULL and not (gone[i] and uv.uv_is_active(<uv.uv_handle_t*>each)):
             send_queue_send(each)
+            state_check(each)
 
 
 cdef void send_queue_send(socket_t* self) noexcept nogil:
@@ -116,7 +117,7 @@ cdef void send_queue_pop(socket_t* self) noexcept nogil:
     output_flush(self)
     if self.send_queue == NULL:
         send_queue_unwatch(self)
-    if output_pending(self) == 0 and not self.flags & (S_BROKEN | S_CLOSED):
+    if output_pending(self) == 0 and may_send(self):
         events_flushed(self)
         if output_has_drain_news(self):
             upcalls.drained(self)

@@ -138,6 +138,7 @@ cdef inline void emit_event(socket_t* s, socket_fn slot) noexcept nogil:
     handler_enter(loop_of(s))
     slot(s)
     handler_leave(loop_of(s))
+    state_check(s)
 
 
 cdef inline void emit_data(socket_t* s, const char* data, size_t size) noexcept nogil:
@@ -147,6 +148,7 @@ cdef inline void emit_data(socket_t* s, const char* data, size_t size) noexcept 
     handler_enter(loop_of(s))
     slot(s, data, size)
     handler_leave(loop_of(s))
+    state_check(s)
 
 
 cdef inline void emit_close(socket_t* s, int code) noexcept nogil:
@@ -156,6 +158,7 @@ cdef inline void emit_close(socket_t* s, int code) noexcept nogil:
     handler_enter(loop_of(s))
     slot(s, -code)      # slots are told the kernel's errno
     handler_leave(loop_of(s))
+    state_check(s)
 
 
 cdef inline void emit_handshake(socket_t* s, bint success, long verify_result) noexcept nogil:
@@ -165,6 +168,7 @@ cdef inline void emit_handshake(socket_t* s, bint success, long verify_result) n
     handler_enter(loop_of(s))
     slot(s, success, verify_result)
     handler_leave(loop_of(s))
+    state_check(s)
 
 
 cdef inline void emit_connect_error(socket_t* s, int error) noexcept nogil:
@@ -172,6 +176,7 @@ cdef inline void emit_connect_error(socket_t* s, int error) noexcept nogil:
     handler_enter(loop_of(s))
     context_of(s).table.slots.connect_error(s, error)
     handler_leave(loop_of(s))
+    state_check(s)
 
 
 # ---------------------------------------------------------------------------- adapters

@@ -72,10 +72,10 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 cdef void stream_read(socket_t* self) noexcept nogil:
     """Read, or go on reading."""
-    if self.flags & (S_HANDSHAKE | S_INPUT_DEFERRED | S_TLS_WANT_READ):
+    if is_read_for_tls(self):
         stream_read_tls(self)
         return
-    if self.flags & (S_PAUSED | S_EOF | S_CLOSED):
+    if not wants_input(self):
         return
     if not self.flags & S_DISCARD:
         if self.flags & S_CLOSING:
@@ -116,7 +116,7 @@ cdef void stream_queue_deferred(socket_t* self) noexcept nogil:
 
 cdef inline void stream_pause_reading(socket_t* self) noexcept nogil:
     """The user wants no more for now."""
-    if not self.flags & (S_HANDSHAKE | S_TLS_WANT_READ):
+    if not is_tls_blocked(self):
         stream_stop(self)
 
 
@@ -126,7 +126,7 @@ cdef inline void stream_stop(socket_t* self) noexcept nogil:
 
 cdef void stream_fin(socket_t* self) noexcept nogil:
     """Send FIN now. Nothing is queued: `uv_shutdown` would only wait for a turn."""
-    if not self.flags & (S_FIN_SENT | S_CLOSED):
+    if may_send_fin(self):
         self.flags |= S_FIN_SENT
         net.shutdown(stream_fd(self), net.SHUT_WR)
 
@@ -172,6 +172,7 @@ cdef void stream_close(socket_t* self) noexcept nogil:
         descriptor_release(stream_fd(self))
     uv.uv_close(<uv.uv_handle_t*>self, on_closed)
     loop_wakeup(loop)
+    state_check(self)
 
 
 cdef inline bint stream_may_read_more(socket_t* self) noexcept nogil:
@@ -204,6 +205,7 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
     elif n < 0 and (n != uv.UV_ENOBUFS or loop.reads_in_a_row <= SLABS_PER_TURN):
         stream_stop(self)
         events_ended(self, <int>n)
+    state_check(self)
 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:

@@ -97,9 +97,9 @@ cdef void tls_free(socket_t* s) noexcept nogil:
 cdef void tls_received(socket_t* s, const char* data, size_t size) noexcept nogil:
     s.bytes_read -= size            # it counts when it is opened
     loop_of(s).count.bytes_read -= size
-    if s.flags & (S_CLOSING | S_HANDSHAKE | S_TLS_WANT_READ) == S_CLOSING:
+    if s.flags & S_CLOSING and not is_tls_blocked(s):
         return
-    if s.flags & (S_HANDSHAKE | S_INPUT_DEFERRED):
+    if s.flags & S_HANDSHAKE or s.flags & S_INPUT_DEFERRED:
         tls_buffer_input(s, data, size)
         tls_defer_input(s)
     else:
@@ -151,7 +151,7 @@ cdef void tls_feed(socket_t* s, const char* data, size_t size) noexcept nogil:
 cdef void tls_resume(socket_t* s) noexcept nogil:
     cdef tls_t* self = tls_of(s)
     cdef char* buffered
-    if not s.flags & (S_OPENED | S_CLOSING) and context_of(s).table.slots.handshake != NULL:
+    if may_open(s) and context_of(s).table.slots.handshake != NULL:
         socket_opened(s)            # of an heir it could not be told before
         if s.flags & S_CLOSED:
             return
@@ -165,7 +165,7 @@ cdef void tls_resume(socket_t* s) noexcept nogil:
     s.flags &= ~S_INPUT_DEFERRED
     tls_feed(s, buffered, size)
     free(buffered)
-    if not s.flags & (S_CLOSED | S_INPUT_DEFERRED):
+    if not s.flags & S_CLOSED and not s.flags & S_INPUT_DEFERRED:
         stream_read(s)
 
 
@@ -174,7 +174,7 @@ cdef void tls_resume(socket_t* s) noexcept nogil:
 cdef bint tls_may_deliver(socket_t* s) noexcept nogil:
     if s.flags & S_DISCARD:
         return True
-    if s.flags & (S_CLOSED | S_CLOSING | S_PAUSED | S_EOF) or not s.flags & S_OPENED:
+    if not wants_data(s):
         return False
     if s.flags & S_READER:
         return upcalls.reader_capacity(s) != 0
@@ -190,7 +190,7 @@ cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
     tls_send_ciphertext(s, 0)
     s.bytes_read += size
     loop_of(s).count.bytes_read += size
-    if s.flags & (S_DISCARD | S_CLOSED):
+    if s.flags & S_DISCARD or s.flags & S_CLOSED:
         return
     if s.flags & S_READER:
         upcalls.reader_received(s, data, size)
@@ -231,7 +231,7 @@ cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noex
         return
     if context_of(s).connector != NULL:
         upcalls.connector_handshake_done(context_of(s).connector)
-    elif not s.flags & (S_OPENED | S_CLOSING):
+    elif may_open(s):
         socket_opened(s)
     if not s.flags & S_CLOSED:
         tls_flush_early_writes(s)
@@ -240,7 +240,7 @@ cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noex
 cdef void tls_emit_handshake(socket_t* s) noexcept nogil:
     """`handshake`, once; it waits for an async `open`, which may well read and write meanwhile."""
     cdef tls_t* self = tls_of(s)
-    if self.handshake_pending and not s.flags & (S_HANDLER_TASK | S_CLOSING):
+    if self.handshake_pending and may_emit_handshake(s):
         self.handshake_pending = False
         emit_handshake(s, self.success, self.verify_result)
 
@@ -250,7 +250,7 @@ cdef void tls_socket_closed(socket_t* s) noexcept nogil:
     if s.flags & S_HANDSHAKE and s.error != 0:
         s.flags &= ~S_HANDSHAKE
         loop_of(s).count.handshake_failures += 1
-        if not s.flags & (S_OPENED | S_CLOSING) and context_of(s).table.slots.handshake != NULL:
+        if may_open(s) and context_of(s).table.slots.handshake != NULL:
             socket_opened(s)        # an heir, which no turn has looked at
         tls_of(s).handshake_pending = s.flags & S_OPENED != 0
         tls_of(s).success = False
@@ -262,7 +262,7 @@ cdef void tls_flush_early_writes(socket_t* s) noexcept nogil:
     stream_stop(s)
     stream_read(s)
     output_flush(s)
-    if not s.flags & (S_CLOSED | S_BROKEN) and output_pending(s) == 0:
+    if may_send(s) and output_pending(s) == 0:
         events_flushed(s)
 
 
@@ -307,7 +307,7 @@ cdef void tls_truncated(socket_t* s) noexcept nogil:
 
 cdef inline bint tls_is_leaving(socket_t* s) noexcept nogil:
     """Its user has closed it, and nothing but our farewell waits: what becomes of the peer is no news."""
-    return s.flags & (S_CLOSING | S_TLS_WANT_READ) == S_CLOSING | S_TLS_WANT_READ and output_pending(s) == 0
+    return s.flags & S_CLOSING and s.flags & S_TLS_WANT_READ and output_pending(s) == 0
 
 
 cdef void tls_take_gil(socket_t* s) noexcept nogil:

@@ -74,7 +74,7 @@ cdef ssize_t tls_send(socket_t* self, const char* data, size_t size, size_t limi
         if rc == SEALED:
             self.accepted += piece
             tls_send_ciphertext(self, piece)
-        if rc < 0 or self.flags & (S_BROKEN | S_CLOSED):
+        if rc < 0 or not may_send(self):
             return taken if taken != 0 else self.error
         if rc == SEALED:
             taken += piece
@@ -113,7 +113,7 @@ cdef int tls_encrypt_and_send(socket_t* self, const char* data, size_t size) noe
         self.flags |= S_INPUT_DEFERRED                # told by a turn: see tls_resume
         stream_read(self)
         return -1
-    if self.flags & (S_BROKEN | S_CLOSED):      # the user's own code may run in an engine
+    if not may_send(self):                      # the user's own code may run in an engine
         loop_of(self).scratch.out_size = 0
         return -1
     if rc == SEAL_WANT_READ:
@@ -141,7 +141,7 @@ cdef bint tls_flush(socket_t* self) noexcept nogil:
         if rc == SEALED:
             output_advance(self, piece)
             tls_send_ciphertext(self, piece)
-        if rc < 0 or self.flags & (S_BROKEN | S_CLOSED):
+        if rc < 0 or not may_send(self):
             return False
     if self.gather == NULL and output_queued(self) == 0:
         output_emptied(self)
@@ -152,9 +152,9 @@ cdef void tls_retry_write(socket_t* self) noexcept nogil:
     """More has come, and the engine has looked at it: go on with what waited, the farewell last of all."""
     self.flags &= ~S_TLS_WANT_READ
     output_flush(self)
-    if self.flags & (S_CLOSING | S_ENDED) and output_pending(self) == 0:
+    if self.flags & S_ENDED and output_pending(self) == 0:
         tls_close_notify(self)
-    if self.flags & (S_TLS_WANT_READ | S_CLOSED):
+    if self.flags & S_TLS_WANT_READ or self.flags & S_CLOSED:
         return
     stream_stop(self)               # as the user wants it again
     stream_read(self)
@@ -171,7 +171,7 @@ cdef void tls_send_ciphertext(socket_t* self, size_t plain) noexcept nogil:
     part.base = scratch.out
     part.len = scratch.out_size
     scratch.out_size = 0
-    if part.len == 0 or self.flags & (S_BROKEN | S_CLOSED):
+    if part.len == 0 or not may_send(self):
         return
     if output_queued(self) == 0:
         sent = output_attempt(self, &part, 1)
@@ -212,9 +212,9 @@ cdef void tls_limit_control(socket_t* self, size_t size) noexcept nogil:
 
 cdef bint tls_close_notify(socket_t* self) noexcept nogil:
     """Tell the peer that nothing more comes. True: that, and all before it, is with the kernel."""
-    if self.flags & (S_HANDSHAKE | S_TLS_WANT_READ):
+    if is_tls_blocked(self):
         return False                # when its handshake is done, or it may speak again
-    if not self.flags & (S_CLOSE_NOTIFY_SENT | S_BROKEN | S_CLOSED):
+    if may_send_close_notify(self):
         if tls_scratch_in_use(self):
             tls_defer_flush(self)
             return False

@@ -93,6 +93,7 @@ cdef bint tls_serve(socket_t* s, share_t* share, uint64_t* now) noexcept nogil:
         return False
     s.flags &= ~S_IN_DEFERRED
     tls_resume(s)
+    state_check(s)
     now[0] = uv.uv_hrtime()
     share.spent += max(now[0] - started, share.minimum)
     return True

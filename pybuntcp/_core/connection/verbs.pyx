@@ -74,14 +74,10 @@ cdef void socket_opened(socket_t* s) noexcept nogil:
 
 # ---------------------------------------------------------------------------- verbs
 
-cdef inline bint socket_writable(socket_t* s) noexcept nogil:
-    return not s.flags & (S_ENDED | S_CLOSED | S_BROKEN)
-
-
 cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil:
     """Bytes accepted, or -1: this side is done."""
     cdef ssize_t taken
-    if not socket_writable(s) or size > <size_t>PY_SSIZE_T_MAX:
+    if not may_write(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
     taken = output_write(s, data, size, context_of(s).high_water_mark)
     return taken if taken >= 0 else -1
@@ -90,7 +86,7 @@ cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcep
 cdef int socket_end(socket_t* s, const char* data=NULL, size_t size=0) noexcept nogil:
     """Accept all, then FIN. -1: this side was done before, or is broken; -2: no memory."""
     cdef ssize_t taken
-    if not socket_writable(s) or size > <size_t>PY_SSIZE_T_MAX:
+    if not may_write(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
     taken = output_write(s, data, size, SIZE_MAX)
     if taken < 0 or s.flags & S_BROKEN:
@@ -109,7 +105,7 @@ cdef int socket_end(socket_t* s, const char* data=NULL, size_t size=0) noexcept 
 
 
 cdef int socket_close(socket_t* s) noexcept nogil:
-    if s.flags & (S_CLOSED | S_CLOSING):
+    if is_closing(s):
         return -1
     output_flush(s)
     if s.flags & S_CLOSED:
@@ -137,7 +133,7 @@ cdef int socket_terminate(socket_t* s) noexcept nogil:
 cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
     if half_close:
         return socket_shutdown_read(s)
-    if not socket_writable(s):
+    if not may_write(s):
         return -1
     output_flush(s)
     s.flags |= S_ENDED
@@ -150,7 +146,7 @@ cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
 
 cdef int socket_shutdown_read(socket_t* s) noexcept nogil:
     """shutdown(True): what comes is read and thrown away, so that our FIN is not a reset."""
-    if s.flags & (S_CLOSED | S_CLOSING):
+    if is_closing(s):
         return -1
     s.flags |= S_DISCARD
     if s.flags & S_READER:
@@ -165,7 +161,7 @@ cdef int socket_shutdown_read(socket_t* s) noexcept nogil:
 
 
 cdef int socket_pause(socket_t* s) noexcept nogil:
-    if s.flags & (S_CLOSED | S_CLOSING | S_DISCARD):
+    if is_closing(s) or s.flags & S_DISCARD:
         return -1
     s.flags |= S_PAUSED
     stream_pause_reading(s)
@@ -222,17 +218,17 @@ cdef int socket_unref(socket_t* s) noexcept nogil:
 
 cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil:
     """-1: closed, or `seconds` is negative or NaN; -2: no memory."""
-    if s.flags & (S_CLOSED | S_CLOSING) or not seconds >= 0:
+    if is_closing(s) or not seconds >= 0:
         return -1
     return 0 if deadlines_set_timeout(s, seconds) else -2
 
 
 cdef int socket_state(socket_t* s) noexcept nogil:
-    if s.flags & (S_CLOSED | S_CLOSING):
+    if is_closing(s):
         return SOCKET_CLOSED if s.flags & S_OPENED else SOCKET_DETACHED
     if not s.flags & S_OPENED or s.flags & S_HANDSHAKE:
         return SOCKET_OTHER
-    return SOCKET_SHUTDOWN if s.flags & (S_ENDED | S_BROKEN) else SOCKET_ESTABLISHED
+    return SOCKET_ESTABLISHED if may_write(s) else SOCKET_SHUTDOWN
 
 
 cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:

@@ -260,7 +260,7 @@ cdef void connector_open(connector_t* self) noexcept:
 
 cdef void connector_handshake_done(connector_t* self) noexcept nogil:
     """The handshake is done. A socket that was closed meanwhile is told of when it is gone."""
-    if self.won.flags & (S_CLOSING | S_CLOSED):
+    if is_closing(self.won):
         return
     gil_take(self.loop)
     (<connector_fn><void*>connector_open)(self)

@@ -53,7 +53,7 @@ ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
 cdef void call_handler(socket_t* s, int event) noexcept:
     if loop_of(s).signal_pending:
         signals_deliver(loop_of(s))
-        if s.flags & (S_CLOSING | S_CLOSED) and event != E_OPEN:
+        if is_closing(s) and event != E_OPEN:
             return
     cdef object handler = <object>context_of(s).table.callable[event]
     try:
@@ -69,7 +69,7 @@ cdef void call_handler(socket_t* s, int event) noexcept:
 cdef void call_data(socket_t* s, const char* data, size_t size) noexcept:
     if loop_of(s).signal_pending:
         signals_deliver(loop_of(s))
-        if s.flags & (S_CLOSING | S_CLOSED):
+        if is_closing(s):
             return
     cdef handlers_t* table = &context_of(s).table
     cdef object handler = <object>table.callable[E_DATA]

@@ -161,7 +161,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
         if socket.snapshot == NULL:
             raise MemoryError()
         socket.snapshot.reader = &self.c
-        self.c.ended = s.flags & (S_EOF | S_DISCARD | S_CLOSING | S_CLOSED) != 0
+        self.c.ended = is_input_over(s)
     socket.own_reader = self
     if not self.c.ended:
         s.flags = (s.flags | S_READER) & ~S_PAUSED
@@ -348,10 +348,15 @@ cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
     return 0
 
 
+cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
+    """`end` follows when its user knows."""
+    return s.flags & S_EOF and s.flags & S_READER and not s.flags & S_CLOSED
+
+
 cdef int reader_eof_delivered(SocketReader self) except -1:
     """The user knows: the socket goes on, or closes, when that one had the time to answer."""
     cdef socket_t* s = self.socket.s
-    if not self.c.end_delivered and s != NULL and s.flags & (S_EOF | S_READER | S_CLOSED) == S_EOF | S_READER:
+    if not self.c.end_delivered and s != NULL and reader_owes_end(s):
         self.c.end_delivered = True
         s.flags |= S_EOF_DELIVERED
         output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)

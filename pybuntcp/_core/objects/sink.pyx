@@ -159,7 +159,7 @@ cdef object sink_error(Socket socket):
 cdef ssize_t sink_write(SocketSink self, const char* data, size_t size) except -1:
     cdef ssize_t taken
     sink_check_open(self, "write")
-    if not wrapper_is_open(self.socket) or not socket_writable(self.socket.s):
+    if not wrapper_is_open(self.socket) or not may_write(self.socket.s):
         raise sink_error(self.socket)
     taken = output_coalesce(self.socket.s, data, size, self.mark, self.maximum)
     if taken < 0:
@@ -204,7 +204,7 @@ cdef bint sink_begin_drain(SocketSink self) except -1:
     cdef Socket socket = self.socket
     if socket is None:
         raise TypeError("sinks are made by socket.sink()")
-    if not wrapper_is_open(socket) or socket.s.flags & (S_CLOSED | S_BROKEN):
+    if not wrapper_is_open(socket) or not may_send(socket.s):
         raise sink_error(socket)
     return output_pending(socket.s) != 0
 

@@ -67,7 +67,7 @@ cdef int task_start(socket_t* s, int event, object handler, object coroutine, ob
     running.handler, running.event, running.cause = handler, event, cause
     running.after = 1 << event
     s.flags |= S_HANDLER_TASK
-    if not s.flags & (S_DISCARD | S_READER | S_CLOSED):
+    if is_read_for_handlers(s):
         stream_pause_reading(s)
     try:
         running.task = task_create(loop, handler, coroutine)

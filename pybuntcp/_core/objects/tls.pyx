@@ -47,7 +47,7 @@ cdef bint tls_make_connection(socket_t* s, bint server) noexcept:
 
 cdef void tls_emit_error(socket_t* s) noexcept:
     cdef PyObject* report = context_of(s).table.callable[E_ERROR]
-    if report == NULL or loop_of(s).dead or s.flags & (S_OPENED | S_CLOSING) != S_OPENED:
+    if report == NULL or loop_of(s).dead or not may_emit_error(s):
         return
     handler_enter(loop_of(s))
     call_raised(s, E_DATA, <object>report, (<object>tls_of(s).wrapper).error)

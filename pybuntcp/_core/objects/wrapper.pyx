@@ -106,7 +106,7 @@ cdef Waiter wrapper_end_and_wait(Socket self, bint raised):
         return None
     waiter = waiter_new(<Loop>loop_of(self.s).owner)
     self.end()
-    if raised or self.s.flags & (S_READER | S_PAUSED | S_HANDLER_TASK):
+    if raised or is_left_unread(self.s):
         socket_close(self.s)
     self.s.flags |= S_CLOSE_WAITERS
     waiter.loop.close_waiters.setdefault(self, []).append(waiter)
