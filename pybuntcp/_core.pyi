@@ -1,7 +1,7 @@
-"""The types of the compiled module `pybuntcp._core`, as the chapters in `_core/` define it.
+"""The types of the compiled module `pybuntcp._core`, whose files are in `_core/`.
 
-Owns nothing at run time. `mypy.stubtest` compares it with the built extension, and
-`tests/typing/` with how programs use it. Documentation is where the code is: `help(Socket)`.
+Owns nothing at run time. `mypy.stubtest` compares it with the built extension, and `tests/typing/` with how programs
+use it. Documentation is in the code: `help(Socket)`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _Data = TypeVar("_Data")  # invariant: `socket.data` can be assigned
 _TLS: TypeAlias = Mapping[str, Any] | TLSOptions | ssl.SSLContext | bool
 _Family: TypeAlias = Literal["IPv4", "IPv6", "unix"]
 
-# What a handler returns is not looked at.
+# The return type is free: a coroutine is run as a task, anything else is ignored.
 _OnEvent: TypeAlias = Callable[[Socket[Any]], object]
 _OnData: TypeAlias = Callable[[Socket[Any], Any], object]  # bytes, bytearray or memoryview: see binary_type
 _OnClose: TypeAlias = Callable[[Socket[Any], Any], object]  # OSError | None
@@ -227,7 +227,7 @@ class Connecting:
     def exception(self) -> BaseException | None: ...
     def __await__(self) -> Generator[None, None, Socket[Any]]: ...
 
-# What the facade (api.py) calls, options checked.
+# Called by the facade (api.py), which has checked the options.
 def set_tls_readers(
     read_tls: Callable[[Any, bool, str | None], Config | None],
     read_upgrade: Callable[[Any, bool, str | None], Config],

@@ -1,4 +1,4 @@
-"""The types of what `pybuntcp._tls` gives to the package `tls` and to api.py. Its chapters are in `_tls/`."""
+"""The types of what the compiled module `pybuntcp._tls` offers to the package `tls` and to api.py; see `_tls/`."""
 
 import ssl
 from typing import Any

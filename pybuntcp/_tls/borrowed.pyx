@@ -1,15 +1,13 @@
 """borrowed: the engine that works on the `SSL*` of the standard library's object.
 
-One BIO serves both directions. It reads from where the bytes that came are, in the loop's slab, and
-writes to the loop's room; so each byte is copied once by us on its way in, and once on its way out,
-and a connection that is idle holds no buffer.
+One BIO of ours serves both directions. It reads from where the input lies, in the loop's slab, and writes to the loop's
+scratch buffer. So we copy each byte once on its way in and once on its way out, and an idle connection holds no buffer.
 
-OpenSSL seals nothing while a message of the peer's between two records of data (a key update, a
-session ticket) is half there: it looks for the rest of that first, and asks the BIO for it. Who
-has to seal then is told SEAL_WANT_READ.
+OpenSSL encrypts nothing while a message of the peer's between two records of data (a key update, a session ticket) has
+arrived in part: it looks for the rest first, and asks the BIO for it. Then sealing returns SEAL_WANT_READ.
 
-Promises: no function of Python's is called. What other code left in this thread's error queue does
-no harm, and costs nothing to avoid: the queue is looked at when something has failed.
+Promises: no function of Python's is called, `borrowed_error` apart. What other code left in this thread's error queue
+does no harm, and costs nothing to avoid: the queue is read only when something has failed, and its newest entry counts.
 """
 from libc.string cimport memcpy, strcmp
 
@@ -18,13 +16,13 @@ from pybuntcp._core cimport SEAL_WANT_READ, SEALED, tls_scratch_t, tls_scratch_r
 from pybuntcp._c cimport openssl as ossl
 
 cdef enum:
-    EMPTY_READS_MAX = 128          # a turn, two a record: a slab holds 3,000 key updates, of 25 microseconds each
+    EMPTY_READS_MAX = 128   # a call, two for a record: a slab may hold 3,000 key updates, at 25 microseconds each
 
 cdef void* _bio_method = NULL
 
 
 cdef bint borrowed_prepare() noexcept:
-    """Once. False: no memory."""
+    """Make the BIO method, once. False: no memory."""
     global _bio_method
     _bio_method = openssl.BIO_meth_new(openssl.BIO_get_new_index() | ossl.BIO_TYPE_SOURCE_SINK, b"pybuntcp")
     if _bio_method == NULL:
@@ -36,7 +34,7 @@ cdef bint borrowed_prepare() noexcept:
 
 
 cdef int borrowed_attach(tls_connection_t* self) except -1:
-    """Put our BIO in the place of the object's two."""
+    """Replace the object's two BIOs by ours."""
     cdef void* bio = openssl.BIO_new(_bio_method)
     if bio == NULL:
         raise MemoryError()
@@ -49,7 +47,7 @@ cdef int borrowed_attach(tls_connection_t* self) except -1:
 
 
 cdef void borrowed_detach(tls_connection_t* self) noexcept nogil:
-    """The object may live on, and be asked; it can move nothing any more."""
+    """The object may live on and be queried, but it can move no data any more."""
     openssl.SSL_set_bio(self.ssl, NULL, NULL)
     openssl.SSL_set_ex_data(self.ssl, _index, NULL)
 
@@ -57,6 +55,7 @@ cdef void borrowed_detach(tls_connection_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- the BIO
 
 cdef int on_bio_read(void* bio, char* data, int size) noexcept nogil:
+    """Read from the input. Without input, or after EMPTY_READS_MAX reads without data: retry later."""
     cdef tls_connection_t* self = <tls_connection_t*>openssl.BIO_get_data(bio)
     cdef int count = <int>min(<size_t>size, <size_t>(self.input_end - self.input))
     openssl.BIO_clear_flags(bio, ossl.BIO_FLAGS_RETRY)
@@ -71,6 +70,7 @@ cdef int on_bio_read(void* bio, char* data, int size) noexcept nogil:
 
 
 cdef int on_bio_write(void* bio, const char* data, int size) noexcept nogil:
+    """Append to the scratch buffer."""
     cdef tls_connection_t* self = <tls_connection_t*>openssl.BIO_get_data(bio)
     openssl.BIO_clear_flags(bio, ossl.BIO_FLAGS_RETRY)
     if self.scratch == NULL or not tls_scratch_reserve(self.scratch, size):
@@ -103,17 +103,20 @@ cdef inline void borrowed_end(tls_connection_t* self) noexcept nogil:
 
 
 cdef size_t borrowed_open(tls_connection_t* self, tls_scratch_t* scratch) noexcept nogil:
-    """Open what is there, as far as there is room, and others need not wait; how many bytes it was. See `outcome`."""
+    """Decrypt the input into `plain`; returns how many bytes. `outcome`: why it stopped.
+
+    MORE: the buffer is full. DRY: there is no more input, or other sockets have to be served first.
+    """
     cdef size_t total = 0
     cdef int count
     borrowed_begin(self, scratch)
     self.outcome = MORE
     while total + RECORD <= scratch.plain_capacity:
         if self.input == self.input_end and openssl.SSL_pending(self.ssl) == 0:
-            self.outcome = DRY          # it would only say so, after a look at everything
+            self.outcome = DRY          # SSL_read would only find that out at a higher cost
             break
         self.want_read = False
-        self.empty_reads -= 2                # a header and what follows it: that of data is not counted
+        self.empty_reads -= 2                # a record takes two reads, header and body: one with data is not counted
         count = openssl.SSL_read(self.ssl, scratch.plain + total, <int>(scratch.plain_capacity - total))
         if count > 0:
             total += count
@@ -125,9 +128,10 @@ cdef size_t borrowed_open(tls_connection_t* self, tls_scratch_t* scratch) noexce
 
 
 cdef int borrowed_why(tls_connection_t* self) noexcept nogil:
-    """Why nothing is to be had. What is in the queue may be of other code; the newest is what has just happened.
+    """Why SSL_read returned no data: FINISHED or FAILED.
 
-    A fatal alert counts as a farewell, too, and leaves the connection in its state of error.
+    The queue may hold errors of other code; the newest entry is of this call. A fatal alert also sets
+    SSL_RECEIVED_SHUTDOWN, but leaves the connection in its error state.
     """
     self.code = openssl.ERR_peek_last_error()
     openssl.ERR_clear_error()
@@ -137,6 +141,7 @@ cdef int borrowed_why(tls_connection_t* self) noexcept nogil:
 
 
 cdef int borrowed_seal(tls_connection_t* self, tls_scratch_t* scratch, const char* data, size_t size) noexcept nogil:
+    """SEALED; SEAL_WANT_READ, and nothing was sealed; -1: failed, see `code`."""
     cdef int count
     self.want_read = False
     borrowed_begin(self, scratch)
@@ -151,7 +156,7 @@ cdef int borrowed_seal(tls_connection_t* self, tls_scratch_t* scratch, const cha
 
 
 cdef int borrowed_close_notify(tls_connection_t* self, tls_scratch_t* scratch) noexcept nogil:
-    """A connection that has failed says nothing more, and is not waited for."""
+    """A connection that has failed sends nothing more, and is not waited for."""
     if openssl.SSL_in_init(self.ssl) and not borrowed_has_failed(self):
         return SEAL_WANT_READ
     borrowed_begin(self, scratch)
@@ -162,7 +167,7 @@ cdef int borrowed_close_notify(tls_connection_t* self, tls_scratch_t* scratch) n
 
 
 cdef void borrowed_step(tls_connection_t* self, tls_scratch_t* scratch) noexcept nogil:
-    """With what came go on with the half message, and no further. DRY: half of it is still to come."""
+    """Process the peer's message that has arrived in part, and nothing behind it. DRY: the rest is still missing."""
     borrowed_begin(self, scratch)
     self.outcome = MORE
     self.want_read = False
@@ -172,16 +177,17 @@ cdef void borrowed_step(tls_connection_t* self, tls_scratch_t* scratch) noexcept
 
 
 cdef inline bint borrowed_has_failed(tls_connection_t* self) noexcept nogil:
+    """Is OpenSSL's state machine in its error state?"""
     return strcmp(openssl.SSL_state_string(self.ssl), "SSLERR") == 0
 
 
 cdef object borrowed_error(tls_connection_t* self):
-    """As `_ssl` makes its own: "[SSL: REASON] reason", with `library` and `reason`."""
+    """The exception as `_ssl` makes its own: "[SSL: REASON] reason", with `library` and `reason`."""
     cdef const char* library = openssl.ERR_lib_error_string(self.code)
     cdef const char* reason = openssl.ERR_reason_error_string(self.code)
-    words = reason.decode() if reason != NULL else "unknown error"
-    name = words.upper().replace(" ", "_")
+    text = reason.decode() if reason != NULL else "unknown error"
+    name = text.upper().replace(" ", "_")
     where = "SSL" if library == NULL else library.decode().replace(" routines", "").replace("lib(20)", "SSL")
-    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{where}: {name}] {words}")
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{where}: {name}] {text}")
     error.library, error.reason = where, name
     return error

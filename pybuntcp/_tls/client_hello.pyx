@@ -1,13 +1,13 @@
 """client_hello: the name in a client's hello, for the engine that works on the standard library's object.
 
-The problem: the standard library tells which name a client asks for in a callback that it calls after having decoded
-the name, and for one that is not ASCII it prints a traceback and refuses the client. There is no other way to ask it.
-The rule: a ClientHello (RFC 8446, section 4.1.2) is looked at before the object gets its last byte. Where its name
-leads to another configuration than the listener's, an object of that one takes the place of the first, and gets the
-hello from the start.
+The problem: the standard library reports the name that a client requests in a callback, which it calls after decoding
+the name; if that is not ASCII, it prints a traceback and refuses the client. There is no other way to ask it.
+The rule: a ClientHello (RFC 8446, section 4.1.2) is read before the object receives its last byte. If its name selects
+another configuration than the listener's, an object of that one replaces the first, and receives the hello from the
+start.
 
-Owns the reading of a ClientHello, which judges nothing: what it cannot read has no name in it, and OpenSSL says what
-is wrong with it. A hello of more than HELLO_MOST bytes has none either.
+Owns the reading of a ClientHello, which judges nothing: what it cannot read has no name in it, and OpenSSL reports what
+is wrong with it. A hello of more than HELLO_MAX bytes has none either.
 """
 import ssl
 
@@ -15,23 +15,23 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 cdef enum:
-    HELLO_MOST = 32768
+    HELLO_MAX = 32768
     RECORD_HEADER = 5
     MESSAGE_HEADER = 4
     HANDSHAKE_RECORD = 22
     CLIENT_HELLO = 1
     VERSION_AND_RANDOM = 34
-    SERVER_NAME = 0             # the extension; in it, the type of a host name as well
+    SERVER_NAME = 0     # the type of the extension, and that of a host name inside it
 
 
 cdef struct part_t:
-    # What is left of something. Past its end nothing is read, and `left` stays 0.
+    # Bytes still to be read; borrowed. Past their end nothing is read, and `left` stays 0.
     const unsigned char* at
     size_t left
 
 
 cdef size_t part_number(part_t* self, size_t size) noexcept nogil:
-    """The next number, of so many bytes; 0 past the end."""
+    """The next number, of `size` bytes; 0 past the end."""
     cdef size_t number = 0
     if size > self.left:
         self.left = 0
@@ -44,7 +44,7 @@ cdef size_t part_number(part_t* self, size_t size) noexcept nogil:
 
 
 cdef part_t part_take(part_t* self, size_t size) noexcept nogil:
-    """The next so many bytes; nothing, and nothing more, if there are not so many."""
+    """The next `size` bytes. If there are fewer, an empty part, and nothing is left."""
     cdef part_t taken
     taken.at = self.at
     taken.left = size if size <= self.left else 0
@@ -54,14 +54,17 @@ cdef part_t part_take(part_t* self, size_t size) noexcept nogil:
 
 
 cdef part_t part_vector(part_t* self, size_t size) noexcept nogil:
-    """What comes behind its own length, which is a number of so many bytes."""
+    """The next vector: its length, a number of `size` bytes, then its contents (RFC 8446, section 3.4)."""
     return part_take(self, part_number(self, size))
 
 
 # ---------------------------------------------------------------------------- a hello
 
-cdef bint hello_is_here(part_t records, unsigned char* scratch, part_t* message) except -1:
-    """Put the first message together in the room. False: more of it is to come. One that is no hello is empty."""
+cdef bint hello_assemble(part_t records, unsigned char* scratch, part_t* message) except -1:
+    """Assemble the first message in `scratch`. False: more of it has to arrive.
+
+    If it is not a handshake message, `message` is empty.
+    """
     cdef part_t piece
     message.at = scratch
     message.left = 0
@@ -81,11 +84,12 @@ cdef bint hello_is_here(part_t records, unsigned char* scratch, part_t* message)
 
 
 cdef size_t hello_length(const unsigned char* message) noexcept nogil:
+    """The length in the header of a handshake message."""
     return <size_t>message[1] << 16 | <size_t>message[2] << 8 | message[3]
 
 
 cdef part_t hello_name(part_t hello) noexcept nogil:
-    """The host name that it asks for; empty: none."""
+    """The host name that it requests; empty: none."""
     cdef part_t extensions, extension, names, name
     cdef size_t kind
     name.at, name.left = NULL, 0
@@ -93,7 +97,7 @@ cdef part_t hello_name(part_t hello) noexcept nogil:
         return name
     hello = part_vector(&hello, 3)
     part_take(&hello, VERSION_AND_RANDOM)
-    part_vector(&hello, 1)              # the session, the suites, the compressions
+    part_vector(&hello, 1)              # the session; then the cipher suites, and the compression methods
     part_vector(&hello, 2)
     part_vector(&hello, 1)
     extensions = part_vector(&hello, 2)
@@ -109,7 +113,7 @@ cdef part_t hello_name(part_t hello) noexcept nogil:
 # ---------------------------------------------------------------------------- a connection's
 
 cdef int hello_note(TLSConnection self) except -1:
-    """What is there may end the client's hello: have it served by whom it asks for."""
+    """Add the input to the hello. If that is complete, select the configuration by its name."""
     cdef size_t before
     cdef bint whole = False
     if self.hello is None:
@@ -117,7 +121,7 @@ cdef int hello_note(TLSConnection self) except -1:
     before = len(self.hello)
     self.hello += (<const char*>self.c.input)[:self.c.input_end - self.c.input]
     name = hello_look(self.hello, &whole)
-    if not whole and len(self.hello) < HELLO_MOST:
+    if not whole and len(self.hello) < HELLO_MAX:
         return 0
     hello, self.hello = self.hello, None
     if not name or not name.isascii():
@@ -130,7 +134,7 @@ cdef int hello_note(TLSConnection self) except -1:
 
 
 cdef bytes hello_look(bytearray records, bint* whole):
-    """The name asked for, as it was sent; None: none, or none yet."""
+    """The name requested, as it was sent; None: there is none, or none yet."""
     cdef part_t given, message
     cdef unsigned char* scratch = <unsigned char*>malloc(len(records) + 1)
     if scratch == NULL:
@@ -138,7 +142,7 @@ cdef bytes hello_look(bytearray records, bint* whole):
     try:
         given.at = <const unsigned char*><char*>records
         given.left = len(records)
-        whole[0] = hello_is_here(given, scratch, &message)
+        whole[0] = hello_assemble(given, scratch, &message)
         message = hello_name(message) if whole[0] else message
         return (<const char*>message.at)[:message.left] if whole[0] and message.left != 0 else None
     finally:
@@ -146,7 +150,10 @@ cdef bytes hello_look(bytearray records, bint* whole):
 
 
 cdef int hello_begin_anew(TLSConnection self, bytearray earlier) except -1:
-    """By an object of the configuration that was chosen. The first has read what came earlier, and answered nothing."""
+    """Replace the object by one of the selected configuration, which receives the hello from the start.
+
+    The first object has read `earlier`, and answered nothing.
+    """
     self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     self.object = self.sni_config.context.wrap_bio(self.incoming, self.outgoing, server_side=True)
     self.incoming.write(earlier)

@@ -1,9 +1,21 @@
-"""connection: a secured connection as Python sees it.
+"""connection: `TLSConnection`, a TLS connection as C and as Python see it.
 
-Owns `TLSConnection`, and in it `tls_connection_t`, what the engines work on. The socket holds the Secured for as
-long as it lives; the `Socket` does as long as anybody asks it, so the verdict and the certificates
-stay readable. `tls_connection_t.ssl` is NULL where the engine works on the standard library's object: then
-what only OpenSSL itself can tell raises `NotImplementedError`.
+One object with two sides. In C it is `tls_connection_t`, which the engines work on, and whose first member is the
+core's `tls_t`. In Python it answers what a `Socket` is asked about TLS:
+
+  socket_t --> tls_t = TLSConnection.c.core --wrapper--> TLSConnection <-- Socket.tls_connection
+                                                             |
+                         c.ssl, the SSL* inside  <-- object: an ssl.SSLObject, which does the handshake
+
+`c.ssl` is NULL where the engine works on the standard library's object. What only OpenSSL itself can answer then raises
+NotImplementedError (tls_require_openssl).
+
+Life: made by `begin` (see engine); started: no name or session can be set any more; done: certificates, cipher and ALPN
+can be queried; the peer's close_notify; detached: the socket is gone. The socket owns one reference until then, and the
+`Socket` one as long as the user has it, so the verdict and the certificates stay readable.
+
+Owns both sides, the methods that a configuration calls (see tls/config.py), and the connection's first error. Does not
+know sockets.
 """
 cimport cython
 import ssl
@@ -19,7 +31,7 @@ from pybuntcp.checks import boolean, integer
 from pybuntcp.names import peer_name
 from pybuntcp.tls.certificate import certificate_as_dict
 
-SIGNATURES = {      # OpenSSL's names, and those of the field
+SIGNATURES = {      # OpenSSL's names: the usual ones
     "id-ecPublicKey": "ECDSA",
     "rsaEncryption": "RSA",
     "RSASSA-PSS": "RSA-PSS",
@@ -28,58 +40,58 @@ SIGNATURES = {      # OpenSSL's names, and those of the field
 }
 
 cdef enum:
-    RECORD = 16384      # the most plaintext of one record
+    RECORD = 16384      # the largest plaintext of one record
     FRAGMENT_MIN = 512
-    FINISHED_MAX = 64   # bytes of a finished message
+    FINISHED_MAX = 64   # bytes of a Finished message
     EXPORT_MAX = 65535
 
-cdef enum:      # outcomes of opening
-    MORE        # there was no room for all of it
-    DRY         # there is nothing to open
-    FINISHED    # the peer says that nothing more comes
-    FAILED
+cdef enum:      # outcomes of decrypting
+    MORE        # there may be more: the buffer was full
+    DRY         # there is nothing to decrypt
+    FINISHED    # the peer's close_notify
+    FAILED      # the connection has failed
 
 
 cdef struct tls_connection_t:
     tls_t core              # first: the core's pointer is ours
-    void* ssl
-    const char* input       # what came and was not read: input..input_end
+    void* ssl               # borrowed from the ssl.SSLObject: its SSL*; NULL: the engine works on the object
+    const char* input       # borrowed while `feed` runs: ciphertext not read yet, input..input_end
     const char* input_end
-    tls_scratch_t* scratch  # where what is sealed goes, while an engine is at work
-    tls_scratch_t flight    # ... during the handshake, in which anybody's code may run
-    unsigned long code      # OpenSSL's, of what failed
-    char* sni_name          # on a server, the name that its client asks for; owned; NULL: none
-    int outcome
-    bint want_read          # OpenSSL asked for more than came
-    int empty_reads         # reads of what came that brought no data
-    bint handshake_started  # the handshake
-    bint handshaking        # ... goes on
-    bint handshake_done     # ... has succeeded
-    bint peer_closed        # the peer has said that nothing more comes
-    bint eof_delivered      # ... and the user knows
-    bint detached           # the connection is
+    tls_scratch_t* scratch  # where ciphertext goes; NULL: no engine runs
+    tls_scratch_t flight    # a handshake's output: user code may run meanwhile, and use the loop's
+    unsigned long code      # OpenSSL's code of what failed
+    char* sni_name          # owned: on a server, the name that its client requests; NULL: none
+    int outcome             # MORE, DRY, FINISHED, FAILED
+    bint want_read          # OpenSSL asked for more input than there was
+    int empty_reads         # reads of the input that brought no data
+    bint handshake_started  # do_handshake was called
+    bint handshaking        # the handshake is not done, and has not failed
+    bint handshake_done     # the handshake has succeeded
+    bint peer_closed        # the peer's close_notify was read
+    bint eof_delivered      # and it was delivered to the core
+    bint detached           # the socket is gone
 
 
 @cython.final
-@cython.no_gc_clear             # the handshake's room is freed by __dealloc__
+@cython.no_gc_clear             # the buffer of the handshake is freed by __dealloc__
 cdef class TLSConnection:
     """What a `Socket` asks about its TLS connection. Names and shapes are those of `Socket`."""
     cdef tls_connection_t c
-    cdef readonly object object             # the standard library's: an ssl.SSLObject
-    cdef object incoming                    # ... and its two ends, where the engine works on it
-    cdef object outgoing
+    cdef readonly object object             # an ssl.SSLObject
+    cdef object incoming                    # its ssl.MemoryBIO for input, where the engine works on it
+    cdef object outgoing                    # its ssl.MemoryBIO for output
     cdef readonly object config
     cdef public object error                # what ended the connection
-    cdef object stop                        # KeyboardInterrupt, SystemExit
+    cdef object interrupt                   # a KeyboardInterrupt or SystemExit that has to stop the loop
     cdef public object authorization_error
     cdef public bint authorized
-    cdef public object server_hostname      # the name that the peer's certificate must be for
-    cdef public bint request_cert           # is the peer's certificate looked at?
-    cdef public bint reject_unauthorized    # ... and a peer refused whose is not good?
-    cdef readonly bint verify_mode_set       # ... by `set_verify_mode`, and by no configuration any more
-    cdef public object sni_config            # the configuration that the client's name led to; None: `config`
-    cdef public object sni_name              # ... that name, where OpenSSL cannot be asked
-    cdef bytearray hello                    # ... what came of the hello with it; None: that is known
+    cdef public object server_hostname      # the name that the peer's certificate must match
+    cdef public bint request_cert           # the peer's certificate is requested and verified
+    cdef public bint reject_unauthorized    # a peer whose certificate is not valid is refused
+    cdef readonly bint verify_mode_set      # `set_verify_mode` has set both; a configuration does not any more
+    cdef public object sni_config           # the configuration that the client's name selected; None: `config`
+    cdef public object sni_name             # that name, where OpenSSL cannot be asked
+    cdef bytearray hello                    # the client's hello so far; None: it was read, or nothing depends on it
     cdef readonly bint server
 
     def __dealloc__(self):
@@ -88,15 +100,15 @@ cdef class TLSConnection:
 
     @property
     def address(self):
-        """Where the core finds its part."""
+        """Address of the tls_t, for the core."""
         return <size_t>&self.c
 
     @property
     def borrowed(self):
-        """Is it the `SSL*` that the engine works on?"""
+        """Does the engine work on the `SSL*`?"""
         return self.c.ssl != NULL
 
-    # ------------------------------------------------------------------ what was agreed
+    # ------------------------------------------------------------------ the result of the handshake
 
     def get_tls_version(self):
         return None if not self.c.handshake_done else self.object.version()
@@ -122,7 +134,7 @@ cdef class TLSConnection:
         return self.c.handshake_done and bool(self.object.session_reused)
 
     def get_servername(self):
-        return secured_name(self)
+        return tls_server_name(self)
 
     def get_shared_sigalgs(self):
         cdef int i, count
@@ -157,7 +169,7 @@ cdef class TLSConnection:
         try:
             raw = self.object.getpeercert(True)
             return None if raw is None else {**self.object.getpeercert(), "raw": raw}
-        except ValueError:      # `_ssl` takes a connection that has failed for one that has not begun
+        except ValueError:      # `_ssl` treats a connection that failed like one that has not begun
             return tls_certificate_after_failure(self)
 
     def get_certificate(self):
@@ -196,7 +208,7 @@ cdef class TLSConnection:
         session = session_from(data)
         taken = openssl.SSL_set_session(self.c.ssl, session) == 1
         openssl.SSL_SESSION_free(session)
-        openssl.ERR_clear_error()           # of why not
+        openssl.ERR_clear_error()           # its entry must not be taken for another call's error
         return taken
 
     def get_tls_ticket(self):
@@ -283,16 +295,19 @@ cdef class TLSConnection:
     # ------------------------------------------------------------------ for configurations
 
     def set_verify(self, bint asked, bint reject_unauthorized):
-        """Whom to accept, of this connection alone. What verification found is there in any case."""
+        """Which peers this connection accepts. The result of verification is kept in any case."""
         connection_verify(self.c.ssl, self.server, asked, reject_unauthorized)
 
     def set_session_id_context(self, bytes name):
-        """A session made under one configuration cannot be resumed under another. It is this connection's and not its
-        context's, since from CPython 3.13 on `_ssl` gives each connection one that is the same for all."""
+        """A session made under one configuration cannot be resumed under another.
+
+        It is set on the connection and not on its context: from CPython 3.13 on `_ssl` sets one on each connection,
+        which is the same for all.
+        """
         openssl.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>name, <unsigned int>len(name))
 
     def check_name(self, str name):
-        """Have verification look at the name, too, by the flags that the context has for that."""
+        """Have verification check the name as well, with the context's flags for that."""
         cdef void* param = openssl.SSL_get0_param(self.c.ssl)
         cdef bytes encoded = name.encode()
         openssl.X509_VERIFY_PARAM_set1_host(param, NULL, 0)
@@ -308,7 +323,7 @@ cdef class TLSConnection:
         return self.object.getpeercert(True) is not None
 
     def is_for(self, str name):
-        """Is the peer's certificate for this name? OpenSSL asks that where it verifies; not of a session resumed."""
+        """Does the peer's certificate match this name? OpenSSL checks it when it verifies, but not when it resumes."""
         cdef void* found = peer_certificate(self.c.ssl)
         cdef bytes encoded = name.encode()
         if found == NULL:
@@ -321,15 +336,15 @@ cdef class TLSConnection:
             openssl.X509_free(found)
 
     def verify_result(self):
-        """OpenSSL's code, 0 = all is well, and its words."""
+        """OpenSSL's code, 0 = valid, and its text."""
         cdef long code = openssl.SSL_get_verify_result(self.c.ssl)
         return code, openssl.X509_verify_cert_error_string(code).decode()
 
 
 cdef void tls_note_error(TLSConnection self, object error) noexcept:
-    """What ended the connection: the first error counts."""
+    """The error that ended the connection; the first one counts."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        self.stop = error
+        self.interrupt = error
         interrupted = ssl.SSLError(ssl.SSL_ERROR_SSL, "interrupted")
         interrupted.__cause__ = error
         error = interrupted
@@ -338,14 +353,14 @@ cdef void tls_note_error(TLSConnection self, object error) noexcept:
 
 
 cdef int tls_require_openssl(TLSConnection self, str what) except -1:
-    """What the standard library alone cannot do is refused."""
+    """Refuse what the standard library alone cannot do."""
     if self.c.ssl == NULL:
         raise NotImplementedError(f"{what} {borrowed_alone()}")
     return 0
 
 
 cdef object refused(str why):
-    """What OpenSSL has noted of it shall not be taken for somebody else's error."""
+    """A ValueError. OpenSSL's error queue is cleared, so that its entry is not taken for another call's error."""
     openssl.ERR_clear_error()
     return ValueError(why)
 
@@ -365,7 +380,7 @@ cdef object tls_certificate_after_failure(TLSConnection self):
 
 
 cdef inline void* peer_certificate(void* connection) noexcept:
-    """To be freed."""
+    """The caller has to free it. NULL: there is none."""
     return (openssl.SSL_get1_peer_certificate or openssl.SSL_get_peer_certificate)(connection)
 
 
@@ -396,14 +411,14 @@ cdef void* session_from(object data) except NULL:
 
 
 def check_session(data):
-    """Refuse, at the call, what can never be resumed."""
+    """Refuse, when an option is read, bytes that can never be resumed."""
     if not _borrowing:
         raise NotImplementedError(f"session {borrowed_alone()}")
     openssl.SSL_SESSION_free(session_from(data))
 
 
 cdef object standard_name(str name):
-    """Of a suite, where OpenSSL cannot be asked: those of TLS 1.3 are named by it."""
+    """A cipher suite's standard name, where OpenSSL cannot be asked: TLS 1.3 suites are named by it."""
     return name if name.startswith("TLS_") else None
 
 

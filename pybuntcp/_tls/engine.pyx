@@ -1,9 +1,32 @@
-"""engine: the handshake, and what the engines tell the core.
+"""engine: the handshake, and the functions by which the core calls the engines.
 
-Owns the five functions of `filter_t`, and `begin`, which makes a connection of a configuration
-(see tls/config.py). The handshake is the standard library's own, `do_handshake`, in both engines: its
-errors are Python's, and a context's callbacks run in it. They may use other sockets, so what a
-handshake has to send is kept apart until it returns.
+The problem: records have to be handled in C, without the GIL, while a handshake is full of Python: its errors, the
+context's callbacks, and the rules of a configuration (see tls/config.py).
+The rule: in both engines the handshake is the standard library's own `do_handshake`. What comes after is done by
+borrowed, on the `SSL*`, or by fallback, on the Python object:
+
+  the core calls   here                   handshake: both engines    afterwards: SSL*        the Python object
+  feed             engine_feed            tls_handshake_step         borrowed_open           fallback_open
+  seal             engine_seal                                       borrowed_seal           fallback_seal
+  close_notify     engine_close_notify                               borrowed_close_notify   fallback_close_notify
+  eof              engine_eof             the handshake fails        truncated, or an end that the context accepts
+  detach           engine_detach
+
+`feed` calls back: tls_handshake_done, tls_deliver for each buffer of plaintext, tls_deliver_eof, tls_failed. It stops
+when the core allows no more (tls_may_deliver), and returns how much it has consumed; the core buffers the rest. The
+input is borrowed for that call: `input`..`input_end` is empty outside of it.
+
+Where output goes: `tls_connection_t.scratch` points at the loop's scratch buffers during a call, and is NULL otherwise.
+In a handshake it points at `flight`, a buffer of the connection: callbacks of the context may use other sockets, which
+need the loop's. `flight_flush` moves it to the loop's, in front of what is there.
+
+A KeyboardInterrupt or SystemExit that is raised in an engine ends the connection, too; it is kept in
+`TLSConnection.interrupt` until the engine has returned, and then stops the loop (tls_raise_interrupt).
+
+Who frees: the socket's reference to the TLSConnection is released by `tls_detach`, which also cuts the `SSL*` off.
+
+Owns the five functions of `filter_t`, and `begin`, which makes a connection of a configuration. Does not know sockets:
+it passes them on.
 """
 from cpython.ref cimport PyObject, Py_DECREF
 from libc.limits cimport INT_MIN
@@ -32,7 +55,7 @@ from pybuntcp._core cimport (
 )
 
 
-cdef unsigned long IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)     # OpenSSL 1.1.1 has none
+cdef unsigned long IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)     # not in OpenSSL 1.1.1
 
 
 cdef inline TLSConnection tls_connection_of(tls_connection_t* self):
@@ -42,7 +65,7 @@ cdef inline TLSConnection tls_connection_of(tls_connection_t* self):
 # ---------------------------------------------------------------------------- beginning
 
 def begin(config, bint server):
-    """A connection. Errors: what the context has to say."""
+    """A connection of this configuration. Errors: the context's own."""
     cdef TLSConnection self = TLSConnection.__new__(TLSConnection)
     self.c.core.wrapper = <PyObject*>self
     self.c.handshaking = True
@@ -54,12 +77,13 @@ def begin(config, bint server):
         config.prepare(self)
     except BaseException:
         if self.c.ssl != NULL:
-            borrowed_detach(&self.c)    # the user's own code may hold its object
+            borrowed_detach(&self.c)    # user code may keep the ssl.SSLObject
         raise
     return self
 
 
 cdef int tls_wrap(TLSConnection self) except -1:
+    """Make the ssl.SSLObject, and choose the engine: the `SSL*` if it can be found, else the object."""
     cdef list made = []
     cdef tuple ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
     cdef dict options = {"server_side": self.server}
@@ -85,7 +109,7 @@ cdef int tls_wrap(TLSConnection self) except -1:
 # ---------------------------------------------------------------------------- the handshake
 
 cdef void tls_handshake_step(tls_connection_t* self, socket_t* s) noexcept:
-    """One step of it, with all that came."""
+    """One step of the handshake, with all the input there is."""
     cdef TLSConnection wrapper = tls_connection_of(self)
     cdef bint done = False
     try:
@@ -101,7 +125,7 @@ cdef void tls_handshake_step(tls_connection_t* self, socket_t* s) noexcept:
             done = True
         except ssl.SSLWantReadError as more:
             if isinstance(more.__context__, (KeyboardInterrupt, SystemExit)):
-                tls_note_error(wrapper, more.__context__)    # raised in a callback of the context
+                tls_note_error(wrapper, more.__context__)    # it was raised in a callback of the context
         finally:
             self.scratch = NULL
     except BaseException as error:
@@ -111,7 +135,10 @@ cdef void tls_handshake_step(tls_connection_t* self, socket_t* s) noexcept:
 
 
 cdef int tls_handshake_settle(TLSConnection self, socket_t* s, bint done) except -1:
-    """Tell, if it has ended. What is sent last when it is done may go together with what is answered first."""
+    """Report the handshake's outcome.
+
+    On success its last flight is not flushed here: it leaves with the first reply.
+    """
     if self.c.ssl == NULL:
         fallback_take_out(self, &self.c.flight)
     if self.error is not None:
@@ -127,7 +154,7 @@ cdef int tls_handshake_settle(TLSConnection self, socket_t* s, bint done) except
 
 
 cdef void flight_flush(tls_connection_t* self, tls_scratch_t* scratch) noexcept nogil:
-    """What the handshake has to send goes into the room, in front of what is there."""
+    """Move the handshake's output to the loop's scratch buffer, in front of what is there."""
     cdef tls_scratch_t* flight = &self.flight
     if flight.out_size == 0 or scratch == NULL or not tls_scratch_reserve(scratch, flight.out_size):
         return
@@ -145,7 +172,7 @@ cdef size_t engine_feed(tls_t* core, socket_t* s, const char* data, size_t size)
     cdef tls_connection_t* self = <tls_connection_t*>core
     self.input, self.input_end = data, data + size
     if self.handshaking:
-        self.empty_reads = INT_MIN       # a step takes all that came
+        self.empty_reads = INT_MIN       # no limit: a step consumes all the input
         tls_take_gil(s)
         (<step_fn><void*>tls_handshake_step)(self, s)
     if not self.handshaking:
@@ -153,7 +180,7 @@ cdef size_t engine_feed(tls_t* core, socket_t* s, const char* data, size_t size)
     if not self.handshaking and engine_may_open(self, s):
         engine_open(self, s)
         if self.peer_closed:
-            self.input = self.input_end      # nothing more may come
+            self.input = self.input_end      # after close_notify all input is dropped
         core.undelivered = self.outcome == MORE or self.peer_closed and not self.eof_delivered
     if self.flight.out_size != 0:
         flight_flush(self, tls_scratch(s))
@@ -168,9 +195,10 @@ ctypedef void (*step_slot)(tls_connection_t*, socket_t*, tls_scratch_t*) noexcep
 
 
 cdef bint engine_may_open(tls_connection_t* self, socket_t* s) noexcept nogil:
-    """Data that may not be told stays sealed; a half message that it waits behind is gone on with all the same.
+    """May data be decrypted now? Not before the core may deliver it.
 
-    False: half of it is still to come, or the connection has failed.
+    One exception: while a write waits for the rest of the peer's message (tls_wants_read), that message is processed
+    all the same, and nothing behind it. False: a part of it is still missing, or the connection has failed.
     """
     cdef tls_scratch_t* scratch
     if not tls_wants_read(s) or tls_may_deliver(s):
@@ -195,13 +223,14 @@ cdef void step_by_object(tls_connection_t* self, socket_t* s, tls_scratch_t* scr
 
 
 cdef void engine_break(tls_connection_t* self, socket_t* s) noexcept nogil:
+    """The connection has failed: note the error, and report it."""
     self.input = self.input_end
     engine_note_error(self)
     tls_failed(s)
 
 
 cdef void engine_open(tls_connection_t* self, socket_t* s) noexcept nogil:
-    """Open what came, and tell it, for as long as that is allowed."""
+    """Decrypt the input and deliver it, as long as the core allows that."""
     cdef tls_scratch_t* scratch = tls_scratch(s)
     cdef size_t size
     if scratch == NULL:
@@ -218,7 +247,7 @@ cdef void engine_open(tls_connection_t* self, socket_t* s) noexcept nogil:
         if scratch.out_size != 0:
             flight_flush(self, scratch)
         if self.outcome == FAILED:
-            engine_note_error(self)          # before anybody writes, and fails, too
+            engine_note_error(self)          # noted before a handler writes, which would fail, too
         if size != 0:
             tls_deliver(s, scratch.plain, size)
         if self.outcome == FAILED:
@@ -257,13 +286,16 @@ cdef int engine_seal(tls_t* core, socket_t* s, const char* data, size_t size) no
 
 
 cdef void engine_note_error(tls_connection_t* self) noexcept with gil:
-    """OpenSSL's error is the connection's, unless that has one. A verb may call it, and nobody knows who has the GIL then."""
+    """OpenSSL's error becomes the connection's, unless it has one.
+
+    Takes the GIL itself: a verb may call this, with or without it.
+    """
     if tls_connection_of(self).error is None:
         tls_note_error(tls_connection_of(self), borrowed_error(self))
 
 
 cdef void engine_note_peer_error(tls_connection_t* self) noexcept with gil:
-    """Its farewell came in the middle of its message, for which OpenSSL would wait for ever."""
+    """The peer's close_notify is inside of its message, for the rest of which OpenSSL would wait for ever."""
     tls_note_error(tls_connection_of(self), ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer ended in the middle of a message"))
 
 
@@ -294,10 +326,10 @@ cdef int close_notify_by_object(tls_connection_t* self, socket_t* s, tls_scratch
 
 
 cdef void tls_raise_interrupt(TLSConnection self, socket_t* s) noexcept:
-    """Python noticed Ctrl-C while an engine used it."""
-    stop, self.stop = self.stop, None
-    if stop is not None:
-        tls_interrupted(s, stop)
+    """KeyboardInterrupt or SystemExit was raised while an engine ran Python: stop the loop."""
+    interrupt, self.interrupt = self.interrupt, None
+    if interrupt is not None:
+        tls_interrupted(s, interrupt)
 
 
 cdef void engine_eof(tls_t* core, socket_t* s) noexcept nogil:
@@ -306,7 +338,7 @@ cdef void engine_eof(tls_t* core, socket_t* s) noexcept nogil:
 
 
 cdef void tls_eof(tls_connection_t* self, socket_t* s) noexcept:
-    """The peer's FIN, without a word before it: what it sent may have been cut off by anybody."""
+    """The peer's FIN without close_notify: what it sent may have been cut off on the way (RFC 8446, 6.1)."""
     cdef TLSConnection wrapper = tls_connection_of(self)
     if not self.handshaking and not tls_wants_read(s) and ignores_eof(wrapper):
         self.peer_closed = self.eof_delivered = True
@@ -321,7 +353,7 @@ cdef void tls_eof(tls_connection_t* self, socket_t* s) noexcept:
 
 
 cdef bint ignores_eof(TLSConnection self) noexcept:
-    """OP_IGNORE_UNEXPECTED_EOF: the user takes it for a farewell."""
+    """OP_IGNORE_UNEXPECTED_EOF: the user accepts a FIN as a close_notify."""
     if self.c.ssl != NULL:
         return openssl.SSL_set_options(self.c.ssl, 0) & IGNORE_UNEXPECTED_EOF != 0
     return self.object.context.options & IGNORE_UNEXPECTED_EOF != 0
@@ -333,6 +365,7 @@ cdef void engine_detach(tls_t* core, socket_t* s) noexcept nogil:
 
 
 cdef void tls_detach(tls_connection_t* self, socket_t* s) noexcept:
+    """The connection is gone. The object may live on, and can be queried."""
     cdef TLSConnection wrapper = tls_connection_of(self)
     if self.ssl != NULL:
         borrowed_detach(self)
@@ -354,11 +387,11 @@ _filter.detach = engine_detach
 _reason = selftest()
 _borrowing = _reason == ""
 borrowing = _borrowing
-tls_register(&_filter, begin)    # last: a module that is half there serves nobody
+tls_register(&_filter, begin)    # last, so that a module whose import failed is not used
 
 
 def engine_info():
-    """`tls_engine_info()`"""
+    """`tls_engine_info()`: which engine, and why not the other."""
     return {
         "engine": "borrowed" if _borrowing else "stdlib",
         "reason": _reason or None,

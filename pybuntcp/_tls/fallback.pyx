@@ -1,7 +1,8 @@
 """fallback: the engine that works on the standard library's object and its two MemoryBIOs.
 
-Slower (an object and two calls for each step), and the same to its users; what it cannot do raises
-an error that names the engine. Needs the GIL, which its callers have taken.
+It is slower (an object and two calls for each step), and otherwise the same to its users; what it cannot do raises an
+error that names the engine. Needs the GIL, which its callers have taken. Exceptions become the connection's error
+(tls_note_error). Does not know sockets.
 """
 import ssl
 
@@ -11,11 +12,11 @@ from libc.string cimport memcpy
 from pybuntcp._core cimport SEAL_WANT_READ, SEALED, tls_scratch_t, tls_scratch_reserve
 
 cdef enum:
-    EMPTY_PORTIONS_MAX = 2         # a turn, of RECORD bytes: whatever a record holds, it is in two of them
+    EMPTY_PORTIONS_MAX = 2  # in a call, of RECORD bytes each: any record is complete within two
 
 
 cdef int fallback_take_in(TLSConnection self, Py_ssize_t maximum) except -1:
-    """Hand over what came. A MemoryBIO never gives back the room that it once needed."""
+    """Pass the input to the object, `maximum` bytes at most: a MemoryBIO never releases memory that it once needed."""
     cdef Py_ssize_t size = min(self.c.input_end - self.c.input, maximum)
     if size != 0:
         self.incoming.write(PyBytes_FromStringAndSize(self.c.input, size))
@@ -24,7 +25,7 @@ cdef int fallback_take_in(TLSConnection self, Py_ssize_t maximum) except -1:
 
 
 cdef int fallback_take_out(TLSConnection self, tls_scratch_t* scratch) except -1:
-    """Take what is to be sent."""
+    """Move the object's output to the scratch buffer."""
     cdef bytes sealed
     if not self.outgoing.pending:
         return 0
@@ -71,7 +72,7 @@ cdef size_t fallback_open(TLSConnection self, tls_scratch_t* scratch) noexcept:
 
 
 cdef bytes fallback_read(TLSConnection self):
-    """None: there is nothing to open."""
+    """None: there is nothing to decrypt. b"": the peer's end."""
     if not self.incoming.pending and not self.object.pending():
         return None
     try:
@@ -91,7 +92,7 @@ cdef int fallback_seal(TLSConnection self, tls_scratch_t* scratch, const char* a
             done += fallback_retry(self.object.write, data[done:done + RECORD] if size > RECORD else data)
             fallback_take_out(self, scratch)
     except ssl.SSLWantReadError as error:
-        later = done == 0       # it is asked before the first record alone
+        later = done == 0       # OpenSSL looks for input before the first record only
         if not later:
             tls_note_error(self, error)
     except BaseException as error:
@@ -107,10 +108,10 @@ cdef int fallback_close_notify(TLSConnection self, tls_scratch_t* scratch) noexc
     scratch.busy = True
     held = b""
     try:
-        held = self.incoming.read()     # it would look for the peer's farewell in there, and fail at data
+        held = self.incoming.read()     # unwrap() would look in there for the peer's close_notify, and fail at data
         self.object.unwrap()
     except ssl.SSLError as error:
-        # else: the peer has not said so yet, and is not waited for
+        # Any other error: the peer's close_notify has not arrived, and is not waited for.
         if self.error is None and getattr(error, "reason", None) == "SHUTDOWN_WHILE_IN_INIT":
             rc = SEAL_WANT_READ
     except BaseException as error:
@@ -149,9 +150,10 @@ cdef int fallback_resume_handshake(TLSConnection self) except -1:
 
 
 cdef object fallback_retry(object step, object argument):
-    """What other code left in OpenSSL's queue of errors fails a step once, and is gone then.
+    """Call `step`, twice if need be.
 
-    An error of TLS is taken for the connection's own: asked again, it would call it an orderly end.
+    An error that other code left in OpenSSL's queue fails one call, and is gone then. An error of TLS is the
+    connection's own: a second call would report it as an orderly end.
     """
     try:
         return step(argument)

@@ -1,13 +1,14 @@
 """openssl: the functions of the OpenSSL that the interpreter itself uses, and whether to trust them.
 
-The problem: an `SSL*` may be used by the library that made it and by no other copy; the
-interpreter's `ssl` module has one, and neither its place nor its layout are public.
-The naive answers, to link with the system's library or to read the pointer out of Python's
-objects, end in memory corruption with the first interpreter that is built otherwise.
-The rule: functions are looked up in the handle of `_ssl` itself; an `SSL*` is learnt from
-OpenSSL's own hook for data that applications attach, and proved by asking it for the Python object
-that `_ssl` attached. All of it is tried once, at import. Whatever looks odd means "no", with a
-reason, and the other engine is used.
+The problem: an `SSL*` may be used by the library that made it and by no other copy. The interpreter's `ssl` module has
+one, and neither its place nor its layout are public.
+The naive answers, to link with the system's library or to read the pointer out of Python's objects, end in memory
+corruption with the first interpreter that is built otherwise.
+The rule: functions are looked up in the handle of `_ssl` itself. An `SSL*` is learnt from OpenSSL's own hook for data
+that applications attach, and verified by asking it for the Python object that `_ssl` attached. All of it is tried once,
+at import (see selftest). Any difference from what is expected means "no", with a reason, and the other engine is used.
+
+Owns the table of functions, the reason, and the index of what we attach to an `SSL*`.
 """
 import _ssl
 import os
@@ -17,8 +18,8 @@ from cpython.ref cimport PyObject
 
 from pybuntcp._c cimport openssl as ossl
 
-cdef ossl.openssl openssl                  # filled when the test has passed
-cdef str _reason = ""               # why it is not used
+cdef ossl.openssl openssl                  # filled by openssl_open
+cdef str _reason = ""               # why the borrowing engine is not used; "": it is
 cdef bint _borrowing = False
 cdef int _index = -1                # of what we attach to an SSL*: its tls_connection_t
 
@@ -26,7 +27,7 @@ SWITCH = "PYBUNTCP_TLS_ENGINE"      # in the environment: "stdlib" forces the fa
 
 
 cdef str openssl_open():
-    """Fill the table and try it. "" or what is wrong."""
+    """Fill the table, and check it. "", or what is wrong."""
     cdef void* library
     cdef const char* missing
     global _index
@@ -54,7 +55,7 @@ cdef str openssl_open():
 
 
 cdef void* openssl_wrap(object context, tuple arguments, dict options, list made) except? NULL:
-    """`context.wrap_bio(...)` and the SSL* of what it made, which goes into `made`. NULL: unknown."""
+    """Call `context.wrap_bio(...)`, append its object to `made`, and return its SSL*. NULL: it was not found."""
     cdef void* found
     ossl.catch_begin()
     try:
@@ -68,7 +69,7 @@ cdef void* openssl_wrap(object context, tuple arguments, dict options, list made
 
 
 cdef bint is_plain_object(object one) except -1:
-    """Nobody has put something of his own in the place of what we go round."""
+    """Are its methods those of ssl.SSLObject? The borrowing engine bypasses them, and must not bypass a subclass."""
     for name in ("read", "write", "unwrap"):
         if getattr(type(one), name, None) is not getattr(ssl.SSLObject, name):
             return False
@@ -76,5 +77,5 @@ cdef bint is_plain_object(object one) except -1:
 
 
 cdef unsigned int host_flags(void* connection) noexcept:
-    """How names are compared: whether a certificate's common name counts, say. A connection has its context's."""
+    """How names are compared, for example whether a common name counts. A connection has its context's flags."""
     return openssl.X509_VERIFY_PARAM_get_hostflags(openssl.SSL_get0_param(connection))

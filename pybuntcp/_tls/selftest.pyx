@@ -1,7 +1,7 @@
-"""selftest: whether the borrowing engine works with the OpenSSL of this interpreter, tried once, at import.
+"""selftest: whether the borrowing engine works with the OpenSSL of this interpreter; run once, at import.
 
-Two ends in memory: a handshake by the standard library's objects through our BIO, a record each way, and the two
-farewells. Whatever is odd is a reason to use the other engine.
+Two ends in memory: a handshake by the standard library's objects through our BIO, a record each way, and a close_notify
+each way. Anything unexpected is a reason to use the other engine.
 """
 import ssl
 from pybuntcp.tls.memory_file import readable
@@ -12,9 +12,9 @@ from libc.string cimport memset
 from pybuntcp._core cimport tls_scratch_t
 
 cdef enum:
-    TRIAL_STEPS = 8             # in TLS 1.3 two of each end will do
+    SELFTEST_STEPS = 8  # in TLS 1.3 two of each end suffice
 
-# A key that secures nothing: it is here to be read.
+# A key that protects nothing: it is public.
 SELFTEST_KEY = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgs0Sytfb1WSmANYU3
 ndVMjPBVGkvTF4Du7kSm+f5Me16hRANCAAQGip4dBTNePzG1VG31yFtLEvvQGNb6
@@ -35,19 +35,19 @@ E0xh89gkAwcCIQD6ccknfCDb6LGs9db7dvP/Tc30sAE7pMGU3qJg1NjCxw==
 
 
 class SelfTest:
-    """A configuration, as far as a connection needs one."""
+    """A configuration, as far as `begin` needs one."""
 
     server_name = None
 
     def __init__(self, context):
         self.context = context
 
-    def prepare(self, secured):
+    def prepare(self, connection):
         pass
 
 
 cdef str selftest():
-    """"" or why not."""
+    """Returns "", or the reason why not."""
     global _borrowing
     reason = openssl_open()
     if reason:
@@ -101,7 +101,7 @@ cdef str selftest_of_contexts(object client, object server):
 
 
 cdef str selftest_of_ends(TLSConnection one, TLSConnection two, tls_scratch_t* scratch):
-    for _ in range(TRIAL_STEPS):
+    for _ in range(SELFTEST_STEPS):
         first = selftest_step(one, two)
         if selftest_step(two, one) and first:
             break
@@ -113,40 +113,42 @@ cdef str selftest_of_ends(TLSConnection one, TLSConnection two, tls_scratch_t* s
 
 
 cdef bint selftest_step(TLSConnection self, TLSConnection other) except -1:
-    """One step of the handshake, with what the other has sent; True: it is done."""
-    cdef tls_scratch_t came = selftest_take(self, other)
+    """One step of the handshake, with the output of the other end. True: it is done."""
+    cdef tls_scratch_t received = selftest_take(self, other)
     self.c.scratch = &self.c.flight
     try:
         self.object.do_handshake()
     except ssl.SSLWantReadError:
         return False
     finally:
-        selftest_put(self, &came)
+        selftest_put(self, &received)
     return True
 
 
 cdef bint selftest_send(TLSConnection self, TLSConnection other, tls_scratch_t* scratch) except -1:
-    cdef bytes words = b"one record and no more"
-    cdef tls_scratch_t came
+    """One record and a close_notify, from `self` to `other`."""
+    cdef bytes record = b"one record and no more"
+    cdef tls_scratch_t received
     cdef size_t count
-    if borrowed_seal(&self.c, &self.c.flight, words, len(words)) < 0:
+    if borrowed_seal(&self.c, &self.c.flight, record, len(record)) < 0:
         return False
     borrowed_close_notify(&self.c, &self.c.flight)
-    came = selftest_take(other, self)
+    received = selftest_take(other, self)
     count = borrowed_open(&other.c, scratch)
-    selftest_put(other, &came)
-    return scratch.plain[:count] == words and other.c.outcome == FINISHED
+    selftest_put(other, &received)
+    return scratch.plain[:count] == record and other.c.outcome == FINISHED
 
 
 cdef tls_scratch_t selftest_take(TLSConnection self, TLSConnection other) noexcept:
-    """What the other has sent lies before it."""
-    cdef tls_scratch_t came = other.c.flight
+    """Make the other end's output this end's input. The caller frees it by selftest_put."""
+    cdef tls_scratch_t received = other.c.flight
     memset(&other.c.flight, 0, sizeof(tls_scratch_t))
-    self.c.input, self.c.input_end = came.out, came.out + came.out_size
-    return came
+    self.c.input, self.c.input_end = received.out, received.out + received.out_size
+    return received
 
 
-cdef void selftest_put(TLSConnection self, tls_scratch_t* came) noexcept:
+cdef void selftest_put(TLSConnection self, tls_scratch_t* received) noexcept:
+    """The input was read: free it."""
     self.c.scratch = NULL
     self.c.input = self.c.input_end = NULL
-    free(came.out)
+    free(received.out)

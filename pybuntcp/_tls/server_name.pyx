@@ -1,9 +1,11 @@
-"""server_name: the host name that a client asks for (RFC 6066, section 3), and how names are given to OpenSSL.
+"""server_name: the host name that a client requests (RFC 6066, section 3), and how names are passed to OpenSSL.
 
-The problem: OpenSSL forgets what a client asked for when that resumes a session of TLS 1.2, and tells what was accepted
-when the session was made, which is nothing where nobody looks at names. So a server notes it where it is said: OpenSSL
-shows every extension of a hello to a hook for tracing, which is the connection's own and no part of its context's.
-Does not know who has which certificate; see ssl_context.
+The problem: when a client resumes a TLS 1.2 session, OpenSSL forgets the name that it requested, and reports the name
+that was accepted when the session was made, which is none if no callback accepted one.
+The rule: a server notes the name when it arrives. OpenSSL passes every extension of a hello to a hook for tracing,
+which belongs to the connection and not to its context.
+
+Does not know which certificate belongs to which name: see ssl_context.
 """
 import ipaddress
 
@@ -14,18 +16,19 @@ from pybuntcp._c cimport openssl as ossl
 
 cdef enum:
     EXTENSION_SERVER_NAME = 0
-    NAME_HEADER = 5             # the length of a list, the type of its first entry, the length of that
+    NAME_HEADER = 5     # the list's length, then the type and the length of its first entry
     HOST_NAME_MAX_BYTES = 255
 
 
 cdef void name_watch(void* connection) noexcept nogil:
+    """Have OpenSSL pass the extensions of this connection's hello to `on_extension`."""
     openssl.SSL_callback_ctrl(connection, ossl.CTRL_SET_TLSEXT_DEBUG_CB, <void*>on_extension)
 
 
 cdef void on_extension(
     void* connection, int from_server, int kind, const unsigned char* data, int size, void* argument
 ) noexcept nogil:
-    """An extension that came or went. A second hello has it again."""
+    """An extension was received or sent. A second hello has the name once more."""
     cdef tls_connection_t* self
     if kind == EXTENSION_SERVER_NAME and not from_server:
         self = <tls_connection_t*>openssl.SSL_get_ex_data(connection, _index)
@@ -35,7 +38,7 @@ cdef void on_extension(
 
 
 cdef char* name_in(const unsigned char* data, size_t size) noexcept nogil:
-    """A copy of the host name in the extension, which its caller owns. NULL: none, malformed, or no memory."""
+    """A copy of the host name in the extension; the caller owns it. NULL: none, malformed, or no memory."""
     cdef size_t length
     cdef char* name
     if size < NAME_HEADER or data[0] * 256 + data[1] != <int>size - 2 or data[2] != 0:
@@ -52,7 +55,7 @@ cdef char* name_in(const unsigned char* data, size_t size) noexcept nogil:
 
 
 cdef object name_asked_for(tls_connection_t* self):
-    """None: for none, or one that is not ASCII."""
+    """The name that the client requested; None: none, or one that is not ASCII."""
     if self.sni_name == NULL:
         return None
     try:
@@ -61,8 +64,8 @@ cdef object name_asked_for(tls_connection_t* self):
         return None
 
 
-cdef object secured_name(TLSConnection self):
-    """What a client asks for, or was asked for by one."""
+cdef object tls_server_name(TLSConnection self):
+    """`Socket.get_servername`: on a server the name that its client requested, on a client the name it requests."""
     cdef const char* name
     if self.c.ssl == NULL:
         return tls_server_name_fallback(self)
@@ -71,7 +74,7 @@ cdef object secured_name(TLSConnection self):
 
 
 cdef object tls_server_name_fallback(TLSConnection self):
-    """The same, where OpenSSL cannot be asked."""
+    """The same where OpenSSL cannot be asked."""
     name = self.object.server_hostname
     if self.server and not hasattr(self.config, "host"):
         raise NotImplementedError(f"get_servername with an ssl.SSLContext {borrowed_alone()}")

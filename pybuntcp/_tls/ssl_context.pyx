@@ -1,12 +1,12 @@
 """ssl_context: what only OpenSSL itself can set in a context of ours; see tls/config.py.
 
-A context's `SSL_CTX*` is learnt from a connection that is made of it for nothing else. A user's own
-context is never asked for here.
-Owns the choice of a protocol (ALPN), where a client that knows none of ours is refused (RFC 7301, section 3.2),
-which the standard library cannot do; and the choice of a certificate by the name a client asks for, where OpenSSL tells
-that (see hello for where it does not). It is made before OpenSSL looks
-for the client's session: a session of one name is none of another's, whose clients must show a
-certificate perhaps.
+A context's `SSL_CTX*` is learnt from a connection that is made of it for that purpose only. A user's own context is
+never asked for here.
+
+Owns the choice of a protocol (ALPN), where a client that supports none of ours is refused (RFC 7301, section 3.2),
+which the standard library cannot do. Owns also the choice of a certificate by the name that a client requests, where
+OpenSSL reports it (elsewhere: see client_hello). That choice is made before OpenSSL looks for the client's session: a
+session of one name must not be resumed under another, whose clients may have to present a certificate.
 """
 import collections
 import ssl
@@ -19,7 +19,7 @@ from cpython.ref cimport PyObject
 from pybuntcp._c cimport openssl as ossl
 
 cdef void* context_pointer(object context) except? NULL:
-    """Its SSL_CTX*, which is valid as long as the context is; NULL: not to be had."""
+    """Its SSL_CTX*, valid as long as the context is; NULL: it cannot be found."""
     cdef list made = []
     cdef void* found
     if not _borrowing:
@@ -30,7 +30,7 @@ cdef void* context_pointer(object context) except? NULL:
 
 
 def set_suites(context, str names):
-    """The suites of TLS 1.3. False: not with this engine."""
+    """Set the cipher suites of TLS 1.3. False: not possible with this engine."""
     cdef void* pointer = context_pointer(context)
     if pointer == NULL:
         return False
@@ -41,7 +41,7 @@ def set_suites(context, str names):
 
 
 def set_groups(context, str names):
-    """The groups of the key exchange, in order of preference. False: not with this engine."""
+    """Set the groups of the key exchange, in order of preference. False: not possible with this engine."""
     cdef void* pointer = context_pointer(context)
     cdef bytes encoded = names.encode()
     if pointer == NULL:
@@ -53,7 +53,7 @@ def set_groups(context, str names):
 
 
 def choose_protocol(config):
-    """Have clients get the first of our protocols that they know, or a fatal alert."""
+    """A client gets the first of our protocols that it supports, or a fatal alert."""
     cdef bytes protocols = config.protocols
     cdef void* pointer = context_pointer(config.context) if protocols else NULL
     if pointer != NULL:
@@ -62,7 +62,11 @@ def choose_protocol(config):
 
 cdef int on_protocols(void* connection, const unsigned char** chosen, unsigned char* chosen_size,
                       const unsigned char* offered, unsigned int size, void* protocols) noexcept nogil:
-    """protocols: of the configuration, which lives as long as its connections do; a length before each, 0 at the end."""
+    """OpenSSL's callback for ALPN.
+
+    protocols: our list, in wire format, with a 0 at its end. It belongs to the configuration, which outlives its
+    connections.
+    """
     cdef const unsigned char* ours = <const unsigned char*>protocols
     cdef unsigned int at
     while ours[0] != 0:
@@ -78,7 +82,7 @@ cdef int on_protocols(void* connection, const unsigned char** chosen, unsigned c
 
 
 def choose_by_name(config):
-    """Have clients get the certificate, and meet the policy, of the name they ask for."""
+    """A client gets the certificate of the name that it requests, and has to meet its policy."""
     cdef void* pointer = context_pointer(config.context)
     if pointer == NULL:
         for name, host in config.hosts.items():
@@ -87,12 +91,12 @@ def choose_by_name(config):
             for option in [option for option in host.limits if host.limits[option] != config.limits[option]]:
                 raise NotImplementedError(f"sni[{name!r}]: {option} other than the listener's {borrowed_alone()}")
     elif config.hosts:
-        for each in (config, *config.hosts.values()):       # a second hello comes to what the first led to
+        for each in (config, *config.hosts.values()):       # a second hello comes to the context of the first
             openssl.SSL_CTX_set_client_hello_cb(context_pointer(each.context), on_client_hello, <void*><PyObject*>config)
 
 
 cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept with gil:
-    """1: go on."""
+    """OpenSSL's callback for a hello. 1: continue; 0: refuse, with `alert`."""
     cdef object config = <object><PyObject*>argument
     cdef tls_connection_t* self = <tls_connection_t*>openssl.SSL_get_ex_data(connection, _index)
     try:
@@ -117,10 +121,10 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
 
 
 cdef int connection_become(void* connection, tls_connection_t* self, object chosen) except -1:
-    """All that the chosen one says holds from here on, and nothing that the listener says.
+    """From here on the chosen configuration alone applies, and nothing of the listener's.
 
-    OpenSSL changes the certificate, the suites, the protocols, whom it trusts and whose sessions it takes. The rest is
-    what a connection copies from its context when it is made, and is copied again here.
+    OpenSSL itself switches the certificate, the suites, the protocols, the trusted CAs and the session cache. The rest is
+    what a connection copies from its context when it is made; it is copied again here.
     """
     cdef void* context
     tls_connection_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log
@@ -136,7 +140,7 @@ cdef int connection_become(void* connection, tls_connection_t* self, object chos
 
 
 cdef int connection_check_as(void* connection, void* context) except -1:
-    """Verify as the context says: flags (CRLs among them), depth and purpose, none of which is left as it was."""
+    """Verify as the context does: flags (CRLs among them), depth and purpose are all replaced."""
     cdef void* own = openssl.SSL_get0_param(connection)
     cdef unsigned int before = openssl.X509_VERIFY_PARAM_get_inh_flags(own)
     openssl.X509_VERIFY_PARAM_set_inh_flags(own, ossl.PARAM_OVERWRITE | ossl.PARAM_RESET_FLAGS)
@@ -148,6 +152,7 @@ cdef int connection_check_as(void* connection, void* context) except -1:
 
 
 cdef void connection_verify(void* connection, bint server, bint asked, bint refusing) noexcept nogil:
+    """Request and verify a certificate if `asked`; refuse an invalid one if `refusing`."""
     cdef int mode = ossl.SSL_VERIFY_PEER
     if not asked:
         openssl.SSL_set_verify(connection, ossl.SSL_VERIFY_NONE, NULL)
@@ -158,7 +163,7 @@ cdef void connection_verify(void* connection, bint server, bint asked, bint refu
 
 
 cdef int connection_set_groups(void* connection, object chosen) except -1:
-    """A connection's groups cannot be taken back: a listener with several names has none in its context."""
+    """Set the groups, which cannot be unset: so a listener with several names sets none in its context."""
     cdef bytes groups
     if chosen.curve is None:
         return 0
@@ -172,6 +177,6 @@ Unraisable = collections.namedtuple("Unraisable", "exc_type exc_value exc_traceb
 
 
 def borrowed_alone():
-    """For messages."""
-    why = _reason or "it is not used for an ssl.SSLObject that somebody has changed"
+    """The end of a message: which engine is needed, and why it is not there."""
+    why = _reason or "it is not used for a modified ssl.SSLObject"
     return f"needs the engine that borrows OpenSSL's connection ({why}); see tls_engine_info()"

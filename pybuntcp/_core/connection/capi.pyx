@@ -1,8 +1,7 @@
-"""capi: what the C API has beside the verbs; see _core.pxd.
+"""capi: what the C API has besides the verbs; see _core.pxd.
 
-Owns the functions that tell a Cython user's slots about their socket: their own bytes behind
-it, its counters and names. Nothing here allocates, and nothing but `socket_object` knows
-Python.
+Owns the functions that a Cython user's slots call to query their socket: the user's own bytes behind it, its counters,
+addresses and options. Nothing here allocates or needs the GIL. (`socket_object`, which does both, is in wrapper.)
 """
 from libc.string cimport memcpy, strlen
 
@@ -10,7 +9,7 @@ from pybuntcp._c cimport net
 
 
 cdef enum:
-    KEEP_ALIVE_MAX = 32767000      # milliseconds; the kernel takes no more
+    KEEP_ALIVE_MAX = 32767000   # milliseconds; the kernel's own limit
 
 
 cdef void* socket_ext(socket_t* s) noexcept nogil:
@@ -79,7 +78,7 @@ cdef int socket_local_port(socket_t* s) noexcept nogil:
 
 
 cdef bint socket_name(socket_t* s, bint peer, address_t* name) noexcept nogil:
-    """Ask the kernel. False: it is closed, or has none."""
+    """Read the address from the kernel. False: the socket is closed, or has none."""
     name.size = 0
     if not s.flags & S_CLOSED:
         address_of_fd(name, stream_fd(s), peer)
@@ -93,7 +92,7 @@ cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil:
 
 
 cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int milliseconds) noexcept nogil:
-    """The kernel counts in seconds: rounded up. 0 leaves its own time."""
+    """The kernel counts in seconds: `milliseconds` is rounded up. 0 leaves the kernel's own time."""
     cdef int rc
     if milliseconds > KEEP_ALIVE_MAX:
         return -1
@@ -104,7 +103,7 @@ cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int millisecon
 
 
 cdef int socket_set_option(socket_t* s, int level, int option, int value) noexcept nogil:
-    """-1 when closed, or not TCP: there these options mean nothing."""
+    """-1: closed, or not TCP, for which these options mean nothing."""
     cdef int probe = 0
     cdef net.socklen_t size = sizeof(probe)
     cdef int fd = socket_fileno(s)

@@ -1,15 +1,17 @@
-"""closing: our FIN, and when the descriptor may go without a loss.
+"""closing: our FIN, and when the descriptor may be closed without a loss.
 
-The problem: for bytes of the peer that lie unread at close(2), or come later, a kernel answers with a
-reset, which takes along what we have sent and is not acknowledged.
-The rule: where that may be, FIN goes out, what comes is thrown away, and the descriptor is given back
-when the peer has everything or has ended. The linger time (see deadlines) guards all of it.
+The problem: if the peer's bytes lie unread at close(2), or arrive later, the kernel answers with RST. The peer then
+loses those of our bytes that it has not acknowledged.
+The rule: where that may happen, FIN goes out first, input is read and dropped, and the descriptor is closed when the
+peer has acknowledged everything or has ended. The linger time (see deadlines) bounds all of it.
+
+Does not know handlers, nor why the connection ends: see verbs and events.
 """
 from pybuntcp._c cimport net
 
 
 cdef void closing_send_fin(socket_t* s) noexcept nogil:
-    """Everything is with the kernel: FIN, and the end if the peer had ended."""
+    """Everything is with the kernel: send FIN, and close if the peer has ended, too."""
     if not may_send_fin(s):
         return
     if s.flags & S_TLS and not tls_close_notify(s):
@@ -25,9 +27,9 @@ cdef void closing_send_fin(socket_t* s) noexcept nogil:
 
 
 cdef void closing_linger(socket_t* s) noexcept nogil:
-    """Closing, and nothing is pending: give the descriptor back as soon as that loses nothing."""
+    """Closing, and nothing is pending: close the descriptor as soon as that loses nothing."""
     if s.flags & S_HANDSHAKE:
-        if context_of(s).upgraded_from == NULL:      # else that one has something to send: see upgrade_raw_flushed
+        if context_of(s).upgraded_from == NULL:      # else the plain socket still sends: see upgrade_raw_flushed
             tls_close(s)
         return
     if s.flags & S_TLS and not s.flags & S_BROKEN and not tls_close_notify(s):
@@ -45,7 +47,7 @@ cdef void closing_linger(socket_t* s) noexcept nogil:
 
 
 cdef void closing_check_acked(socket_t* s) noexcept nogil:
-    """The kernel has no event for "all is acknowledged", after which a reset loses nothing."""
+    """After everything is acknowledged a reset loses nothing. The kernel has no event for that, so poll."""
     if net.pbt_under_way(stream_fd(s), False) == 0:
         stream_close(s)
     else:

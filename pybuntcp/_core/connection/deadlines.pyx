@@ -1,19 +1,19 @@
 """deadlines: the deadlines of one socket, on one alarm of the wheel.
 
-Owns `deadlines_t`: `timeout(seconds)`, the listener's `idle_timeout`, and the linger time after
-`end` and `close`. Made once, when a socket first needs a deadline; re-arming allocates nothing.
+Owns `deadlines_t`: `timeout(seconds)`, the listener's `idle_timeout`, the handshake's timeout, and the linger time
+after `end` and `close`. Made once, when a socket first needs a deadline; re-arming allocates nothing.
 
-The idle clock is restarted by every byte, so a restart only notes the time; the alarm stays
-where it is, and when it rings too soon it is set again for the time that is left.
+Every byte restarts the idle time. A restart only notes the time; the alarm stays where it is, and when it fires too
+early it is set again for the time that is left.
 
-While we end, bytes that the peer takes count, too, and not only those that the kernel takes from
-us: a slow reader may need minutes for what one `end` gave to the kernel. The kernel has no event
-for that. It is asked how much is not acknowledged, when the alarm rings, ACK_POLLS times in each linger
-or idle time; if that changed, the time begins anew. So a peer that stops is found out an eighth
-of the time late at most, never early, and the way of the data pays nothing.
+While our side ends, progress is also what the peer takes from the kernel, not only what the kernel takes from us: a
+slow reader may need minutes for what one `end` handed to the kernel. The kernel has no event for that. So when the
+alarm fires, which it does ACK_POLLS times in each linger or idle time, the kernel is asked how much is not acknowledged; if
+that changed, the time starts anew. A peer that stops is noticed at most an eighth of the time late, never early, and
+the data path pays nothing.
 
-Promises: `timeout` is told once for each arming and never early; nothing here is a default
-the user did not ask for, but for `linger_timeout`.
+Promises: `timeout` is emitted once for each arming and never early; nothing here is a default that the user did not
+ask for, `linger_timeout` apart. Does not know what is read or written.
 """
 from libc.math cimport isinf
 from libc.stdint cimport UINT64_MAX, uint64_t
@@ -28,21 +28,21 @@ cdef enum:
 
 
 cdef struct deadlines_t:
-    alarm_t alarm               # first: the wheel's pointer is ours
+    alarm_t alarm               # first: the wheel's pointer is a deadlines_t*
     uint64_t timeout_at         # the loop's milliseconds; 0 = not set
     uint64_t handshake_at       # when the handshake must be done
-    uint64_t linger_ms          # milliseconds; 0 = it does not linger
-    uint64_t progress_at        # when the peer, or the kernel, was last seen to take something
-    uint64_t idle_ms            # milliseconds; 0 = for ever
+    uint64_t linger_ms          # milliseconds; 0 = not lingering
+    uint64_t progress_at        # when the peer, or the kernel, last took something
+    uint64_t idle_ms            # milliseconds; 0 = no limit
     uint64_t active_at          # when a byte last moved
-    uint64_t acked_checked_at   # when it was last asked what is under way, ...
-    int unacked                 # ... and how much that was
-    unsigned int ending_before  # how far it had ended when `timeout` was told
-    bint rearmed                # timeout() was called since the clock rang
+    uint64_t acked_checked_at   # when the unacknowledged bytes were last counted
+    int unacked                 # how many they were then
+    unsigned int ending_before  # S_FIN_WAIT and S_CLOSING as they were when `timeout` was emitted
+    bint rearmed                # timeout() was called since the alarm fired
 
 
 cdef deadlines_t* deadlines_of(socket_t* s) noexcept nogil:
-    """The socket's clocks, made when first asked for. NULL: no memory."""
+    """The socket's deadlines, made when first needed. NULL: no memory."""
     if s.deadlines == NULL:
         s.deadlines = <deadlines_t*>calloc(1, sizeof(deadlines_t))
         if s.deadlines != NULL:
@@ -55,17 +55,18 @@ cdef deadlines_t* deadlines_of(socket_t* s) noexcept nogil:
 
 
 cdef uint64_t deadlines_idle_ms(socket_t* s) noexcept nogil:
-    """`idle_timeout` in milliseconds; 0 = for ever."""
+    """`idle_timeout` in milliseconds; 0 = no limit."""
     cdef double idle = context_of(s).idle_timeout
     return 0 if isinf(idle) else milliseconds_up(idle)
 
 
 cdef inline uint64_t milliseconds_up(double seconds) noexcept nogil:
+    """Rounded up; at most 1e9 seconds."""
     return <uint64_t>(min(seconds, 1e9) * 1e3) + 1
 
 
 cdef uint64_t deadlines_next(socket_t* s) noexcept nogil:
-    """The earliest deadline, or moment to look; UINT64_MAX: none."""
+    """The earliest deadline, or poll of the acknowledged bytes; UINT64_MAX: none."""
     cdef deadlines_t* self = s.deadlines
     cdef uint64_t due = UINT64_MAX
     if self.timeout_at != 0:
@@ -82,11 +83,11 @@ cdef uint64_t deadlines_next(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_arm(socket_t* s) noexcept nogil:
-    """Have the alarm ring no later than the earliest deadline."""
+    """Have the alarm fire no later than the earliest deadline."""
     cdef deadlines_t* self = s.deadlines
     cdef uint64_t due = deadlines_next(s)
     if s.flags & S_CLOSED:
-        return          # its alarm is stopped, and would outlive it
+        return          # its alarm is stopped, and must not be armed once more
     if due == UINT64_MAX:
         alarm_disarm(loop_of(s), &self.alarm)
     elif self.alarm.link == NULL or due < self.alarm.when:
@@ -94,13 +95,13 @@ cdef void deadlines_arm(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_touch(socket_t* s) noexcept nogil:
-    """A byte came, and the socket has clocks."""
+    """A byte arrived. The caller has checked that the socket has deadlines."""
     if s.deadlines.idle_ms != 0:
         s.deadlines.active_at = clock_now()
 
 
 cdef void deadlines_sent(socket_t* s) noexcept nogil:
-    """The kernel took bytes of ours, and the socket has clocks."""
+    """The kernel took bytes. The caller has checked that the socket has deadlines."""
     if s.deadlines.idle_ms + s.deadlines.linger_ms != 0:
         s.deadlines.active_at = s.deadlines.progress_at = clock_now()
 
@@ -140,7 +141,7 @@ cdef void deadlines_end_handshake(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_start_linger(socket_t* s) noexcept nogil:
-    """From now on the peer has `linger_timeout` to let us go, or to take something."""
+    """From now on the peer has `linger_timeout` to end, or to take something."""
     cdef double seconds = context_of(s).linger_timeout
     deadlines_begin_ending(s)
     if isinf(seconds) or deadlines_of(s) == NULL:
@@ -151,7 +152,10 @@ cdef void deadlines_start_linger(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_linger_for_close_notify(socket_t* s) noexcept nogil:
-    """It could not be said yet. To ask a mute engine again is no progress; `shutdown` has no clock."""
+    """close_notify could not be sent yet. `shutdown` has no deadline, so nothing starts for it.
+
+    The linger time does not restart each time an engine that waits for input is tried again: that is no progress.
+    """
     if s.flags & S_HANDSHAKE or s.flags & S_CLOSED or not is_ending(s):
         return
     if not s.flags & S_TLS_WANT_READ or s.deadlines == NULL or s.deadlines.linger_ms == 0:
@@ -159,7 +163,7 @@ cdef void deadlines_linger_for_close_notify(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_begin_ending(socket_t* s) noexcept nogil:
-    """We are done: from now on what the peer takes counts."""
+    """Our side has ended: from now on what the peer acknowledges counts as progress."""
     if s.deadlines != NULL and not s.flags & S_CLOSED:
         s.deadlines.acked_checked_at = clock_now()
         s.deadlines.unacked = net.pbt_untaken(stream_fd(s))
@@ -167,7 +171,7 @@ cdef void deadlines_begin_ending(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_drop_user(socket_t* s) noexcept nogil:
-    """It closes: `timeout` is not told any more, and only the linger time may cut it short."""
+    """The socket closes: `timeout` is not emitted any more, and only the linger time may cut it short."""
     s.flags &= ~S_TIMEOUT_DEFERRED
     if s.deadlines != NULL:
         s.deadlines.timeout_at = s.deadlines.idle_ms = 0
@@ -175,7 +179,10 @@ cdef void deadlines_drop_user(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_poll_acked(socket_t* s) noexcept nogil:
-    """While a close lingers the user's timeout has no meaning; its place serves to look again."""
+    """Poll again in 20 ms whether the peer has acknowledged everything.
+
+    Reuses `timeout_at`: after close() no user timeout can be set.
+    """
     if deadlines_of(s) != NULL:
         s.deadlines.timeout_at = clock_now() + ACK_POLL_MILLISECONDS
         deadlines_arm(s)
@@ -187,7 +194,7 @@ cdef void deadlines_stop(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_check_acked(socket_t* s) noexcept nogil:
-    """Has the peer taken something since last looked?"""
+    """Note whether the peer has taken something since the last look."""
     cdef deadlines_t* self = s.deadlines
     cdef int unacked = net.pbt_untaken(stream_fd(s))
     self.acked_checked_at = clock_now()
@@ -220,7 +227,7 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
 
 
 cdef void linger_expired(socket_t* s) noexcept nogil:
-    """The peer takes nothing, and would not let go: reset."""
+    """The peer took nothing for the linger time, and did not end: reset."""
     socket_fail(s, uv.UV_ETIMEDOUT)
     stream_reset_on_close(s)
     stream_close(s)
@@ -247,17 +254,20 @@ cdef void timeout_after_handler(socket_t* s) noexcept nogil:
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
     if s.flags & S_CLOSED or ending_verbs(s) != s.deadlines.ending_before:
-        s.deadlines.idle_ms = 0       # told once; the linger time guards the rest
+        s.deadlines.idle_ms = 0       # emitted once; the linger time bounds the rest
         return
     if output_pending(s) != 0:
-        stream_reset_on_close(s)    # bytes are lost: the peer must not take it for an end
+        stream_reset_on_close(s)    # bytes are lost: to the peer it must not look like an orderly end
     elif s.flags & S_TLS:
         tls_close_notify(s)
     stream_close(s)
 
 
 cdef void timeout_defer(socket_t* s) noexcept nogil:
-    """An async handler runs. It may wait for the very peer that is overdue: not for ever, then."""
+    """An async handler runs: `timeout` waits until it has ended.
+
+    The handler may wait for the very peer that is overdue, so the linger time bounds this.
+    """
     s.flags |= S_TIMEOUT_DEFERRED
     s.deadlines.idle_ms = 0
     if s.deadlines.linger_ms == 0:
@@ -265,7 +275,7 @@ cdef void timeout_defer(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
-    """`timeout` waits no longer: the idle clock runs again."""
+    """`timeout` is no longer deferred: the idle time runs again."""
     s.flags &= ~S_TIMEOUT_DEFERRED
     s.deadlines.idle_ms = deadlines_idle_ms(s)
     s.deadlines.active_at = clock_now()
@@ -274,7 +284,7 @@ cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
 
 
 cdef void deadlines_resume(socket_t* s) noexcept nogil:
-    """The async handler has ended in time: now `timeout` is told."""
+    """The async handler has ended in time: emit the deferred `timeout` now."""
     deadlines_clear_deferred(s)
     timeout_expired(s)
     if not s.flags & S_CLOSED:

@@ -1,8 +1,33 @@
-"""events: what the kernel's events lead to."""
+"""events: what happens to a connection, and which handler that calls.
+
+  the kernel or the engine reports      what is done                                              handler
+  ---------------------------------     ------------------------------------------------------    -------------------
+  bytes (on_read)                       the idle deadline restarts; then they are dropped if
+                                        S_DISCARD, decrypted if S_TLS, copied if S_READER, or     `data`
+  the peer's FIN (UV_EOF)               with TLS the engine decides first, a reader's user
+                                        reads to the end first; afterwards socket_close,
+                                        unless `allow_half_open`                                  `end`
+  a read error                          noted, the descriptor is closed                           `close`, with it
+  close_notify, a decrypted record      tls_deliver_eof, tls_deliver: as FIN and bytes            `end`, `data`
+  all output is with the kernel         closing: closing_linger; ended: FIN; an upgrade goes
+                                        on; after a short write                                   `drain`
+  a write failed for good               S_BROKEN: read on, so that what the peer sent before
+                                        is delivered; close if nothing more can come              `close`, with it
+  a deadline passed                     see deadlines                                             `timeout`
+  libuv has closed the handle           leave all lists, wake waiters, release                    `close`
+  an async handler has ended            events_run_deferred: emit what waited for it              those deferred
+
+While an async handler runs (S_HANDLER_TASK) no other handler of its socket starts. What happens meanwhile is kept in
+flags (S_NEED_DRAIN, S_TIMEOUT_DEFERRED, S_EOF_DELIVERED, S_CLOSE_DEFERRED) and emitted by `events_run_deferred`.
+
+Who frees: `on_closed` calls `events_closed` and frees the socket if that returns True. If an async handler still runs,
+it returns False, and the socket is freed when that handler has ended, or when the loop dies (`tasks_abandon`).
+"""
 from pybuntcp._c cimport uv
 
 
 cdef void events_received(socket_t* s, const char* data, size_t size) noexcept nogil:
+    """`size` bytes are in the slab."""
     if s.deadlines != NULL:
         deadlines_touch(s)
     if receives_directly(s):
@@ -14,6 +39,7 @@ cdef void events_received(socket_t* s, const char* data, size_t size) noexcept n
 
 
 cdef void events_ended(socket_t* s, int code) noexcept nogil:
+    """Nothing more can be read: UV_EOF is the peer's FIN, any other code an error."""
     if code != uv.UV_EOF:
         socket_fail(s, code)
         stream_close(s)
@@ -24,14 +50,14 @@ cdef void events_ended(socket_t* s, int code) noexcept nogil:
 
 
 cdef void events_eof(socket_t* s) noexcept nogil:
-    """The peer sends no more."""
+    """The peer sends no more: its FIN, or close_notify."""
     s.flags |= S_EOF
     if s.flags & S_BROKEN:
         stream_close(s)
     elif s.flags & S_READER and not s.flags & S_DISCARD:
-        upcalls.reader_ended(s)             # its user is given what came before, ...
-        if s.flags & S_ENDED:
-            s.flags |= S_EOF_DELIVERED   # ... and can do no more
+        upcalls.reader_ended(s)
+        if s.flags & S_ENDED:   # no answer can be written, so the end need not wait until the reader has read it
+            s.flags |= S_EOF_DELIVERED
             events_eof_delivered(s)
     elif not s.flags & S_DISCARD:
         events_emit_end(s)
@@ -40,13 +66,14 @@ cdef void events_eof(socket_t* s) noexcept nogil:
 
 
 cdef void events_emit_end(socket_t* s) noexcept nogil:
+    """`end`, then the consequences, unless the handler still runs as a task."""
     emit_event(s, context_of(s).table.slots.end)
     if not s.flags & S_HANDLER_TASK:
         events_peer_ended(s)
 
 
 cdef void events_eof_delivered(socket_t* s) noexcept nogil:
-    """The user of its reader was given the end, and has had the time to write an answer."""
+    """The user of the SocketReader has read the end, and has had a turn to write an answer."""
     if not may_emit_end(s):
         return
     s.flags &= ~S_EOF_DELIVERED
@@ -54,7 +81,7 @@ cdef void events_eof_delivered(socket_t* s) noexcept nogil:
 
 
 cdef void events_peer_ended(socket_t* s) noexcept nogil:
-    """The peer's FIN was told: unless half-open is allowed, finish what is pending and go."""
+    """`end` was emitted: unless half-open is allowed, send what is pending and close."""
     if s.flags & S_CLOSED:
         return
     if s.flags & S_ENDED or not context_of(s).allow_half_open:
@@ -62,9 +89,10 @@ cdef void events_peer_ended(socket_t* s) noexcept nogil:
 
 
 cdef void events_flushed(socket_t* s) noexcept nogil:
+    """Nothing is pending: all accepted bytes are with the kernel."""
     if s.flags & S_CLOSING:
         if not s.flags & S_FIN_SENT:
-            closing_linger(s)     # else it is leaving already: flush() asks again and again
+            closing_linger(s)     # FIN_SENT: it lingers already, and flush() may be called again and again
     elif s.flags & S_ENDED and context_of(s).upgraded_to != NULL:
         upcalls.upgrade_raw_flushed(s)
     elif s.flags & S_ENDED:
@@ -76,17 +104,18 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
 
 
 cdef void events_broken(socket_t* s) noexcept nogil:
+    """A write failed for good. What the peer sent before it is still delivered; then the connection closes."""
     if is_input_over(s) or context_of(s).upgraded_to != NULL:
         stream_close(s)
         return
-    stream_read(s)              # unless paused: then `resume` tells, ...
-    deadlines_start_linger(s)      # ... or the clock, for who waits for a drain that never comes
+    stream_read(s)              # the read error or FIN closes it; a paused socket waits for resume()
+    deadlines_start_linger(s)   # closes it if the user never resumes, and waits for a drain that cannot happen
 
 
 cdef bint events_closed(socket_t* s) noexcept nogil:
-    """The last event: tell everyone who is interested, then give everything back. True: `s` may be freed.
+    """The last event: notify everything linked to the socket, then release what it owns. True: `s` may be freed.
 
-    False: an async handler of it still runs. When that has ended, this is called again.
+    False: an async handler of it still runs. This is called again when that has ended.
     """
     events_leave_lists(s)
     events_wake_waiters(s)
@@ -99,7 +128,7 @@ cdef bint events_closed(socket_t* s) noexcept nogil:
 
 
 cdef void events_leave_lists(socket_t* s) noexcept nogil:
-    """What is queued for it, and what is linked to it: sinks that wait, its TLS engine, an upgrade, its connector."""
+    """Remove it from the loop's lists, and unlink sinks, its TLS engine, an upgrade, its connector."""
     cdef context_t* context
     if s.flags & S_IN_DEFERRED:
         tls_unqueue(s)
@@ -107,7 +136,7 @@ cdef void events_leave_lists(socket_t* s) noexcept nogil:
         upcalls.drained(s)
     if s.flags & S_TLS:
         tls_socket_closed(s)
-    context = context_of(s)         # a handler may have reloaded the socket
+    context = context_of(s)         # read here: a handler may have reloaded the socket
     if context.upgraded_to != NULL:
         upcalls.upgrade_raw_lost(s)
     if context.upgraded_from != NULL:
@@ -117,6 +146,7 @@ cdef void events_leave_lists(socket_t* s) noexcept nogil:
 
 
 cdef void events_wake_waiters(socket_t* s) noexcept nogil:
+    """Wake reads that wait, and `async with socket`."""
     if s.flags & S_READER:
         upcalls.reader_closed(s)
     if s.flags & S_CLOSE_WAITERS:
@@ -124,7 +154,7 @@ cdef void events_wake_waiters(socket_t* s) noexcept nogil:
 
 
 cdef void events_emit_close(socket_t* s) noexcept nogil:
-    """`close`, once, if `open` was called; of an upgrade that never was open, what it failed with."""
+    """`close`, once, if `open` was called. An upgrade that was never open reports its error instead."""
     if may_emit_close(s):
         s.flags |= S_CLOSE_EMITTED
         emit_close(s, s.error)
@@ -133,7 +163,7 @@ cdef void events_emit_close(socket_t* s) noexcept nogil:
 
 
 cdef void events_release(socket_t* s) noexcept nogil:
-    """Leave the counters, and let go of the Socket, the listener, the engine and the context."""
+    """Update the counters; release the Socket, the listener's count, the engine and the context."""
     cdef loop_t* loop = loop_of(s)
     cdef context_t* context
     if s.flags & S_COUNTED:
@@ -151,9 +181,9 @@ cdef void events_release(socket_t* s) noexcept nogil:
 
 
 cdef void events_run_deferred(socket_t* s, unsigned int events) noexcept nogil:
-    """Async handlers for `events` (bits) have ended, and none runs: what was waiting for that."""
+    """The async handlers for `events` (bits) have ended and none runs now: emit what waited for them."""
     if context_of(s).upgraded_to != NULL and not s.flags & S_CLOSE_DEFERRED:
-        return                      # what it was is another's
+        return                      # an upgrade: the connection belongs to the TLS socket now
     if s.flags & S_TLS:
         tls_emit_handshake(s)
     if events & 1 << E_TIMEOUT:

@@ -1,14 +1,12 @@
-"""output: what was accepted and is on its way to the kernel.
+"""output: bytes that were accepted and are on their way to the kernel.
 
-Owns the one way out of a socket. A corked write is gathered (`gather`, a chunk: see chunk) until
-the handler or the cork ends, a sink's until the turn ends; any other goes to the kernel at once
-from the caller's own memory, with what was gathered before it in front. What the kernel refuses
-is copied once, up to the mark, and is the tail, which is sent as the kernel takes it; `gather`
-takes what comes meanwhile.
+Owns the only way out of a socket. A corked write is gathered (`gather`, one chunk: see chunk) until the handler or the
+cork ends; a sink's write until the turn ends; any other write goes to the kernel at once, from the caller's own memory,
+behind what was gathered before it. What the kernel refuses is copied once, up to the high water mark, into the send
+queue (see send_queue), which is sent as the kernel takes it; meanwhile `gather` takes new writes.
 
-Promises order; that accepted bytes not yet with the kernel never exceed the mark, or the
-sink's limit; that no write raises SIGPIPE.
-Does not know handlers or why somebody wants to write.
+Promises order; that accepted bytes not yet with the kernel never exceed the mark, or the sink's limit; that no write
+raises SIGPIPE. Does not know handlers, or why something is written.
 """
 from libc.stdint cimport SIZE_MAX, uint64_t
 from libc.stdlib cimport free
@@ -17,7 +15,7 @@ from pybuntcp._c cimport net, uv
 
 
 cdef enum:
-    CORK_SIZE = 16384       # gathered at most before it goes out; a TLS record's worth
+    CORK_SIZE = 16384   # gathered at most before it is sent; the size of a full TLS record
     SPARE_CHUNKS = 8
     CORKS_MAX = 65535
 
@@ -25,10 +23,10 @@ cdef enum:
 # ---------------------------------------------------------------------------- chunks
 
 cdef chunk_t* spare_take(loop_t* loop, size_t minimum, size_t others) noexcept nogil:
-    """An empty chunk with room for `least` bytes: a warm one if that will do.
+    """An empty chunk with capacity for `minimum` bytes, a used one if there is a spare.
 
-    Of the sockets that gather at the same time, `others` so far, the first get a whole cork's
-    room, which are spares afterwards; the rest of a broadcast get what they need.
+    The first SPARE_CHUNKS sockets that gather in a turn get a full 16 KiB chunk, which is reused later. In a broadcast
+    to many, the others (`others` >= SPARE_CHUNKS) get a chunk of the size they need.
     """
     cdef size_t size = max(minimum, <size_t>CHUNK_MIN)
     cdef chunk_t* self
@@ -60,7 +58,7 @@ cdef inline size_t output_pending(socket_t* self) noexcept nogil:
 
 
 cdef inline size_t output_unsent(socket_t* self) noexcept nogil:
-    """The same as users count: plaintext, whatever it is sealed to."""
+    """As output_pending, in bytes as the user counts them: plaintext, whatever its ciphertext takes."""
     return tls_pending(self) if self.flags & S_TLS else output_pending(self)
 
 
@@ -70,7 +68,7 @@ cdef inline uint64_t output_written(socket_t* self) noexcept nogil:
 
 
 cdef inline bint output_blocked(socket_t* self) noexcept nogil:
-    """What is written now follows by itself: the kernel is full, the handshake not done, or the engine mute."""
+    """Must a write wait in memory? The kernel is full, the handshake not done, or the engine needs input."""
     return self.send_queue != NULL or is_tls_blocked(self)
 
 
@@ -81,10 +79,10 @@ cdef inline bint output_corked(socket_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- the way out
 
 cdef ssize_t output_write(socket_t* self, const char* data, size_t size, size_t mark) noexcept nogil:
-    """Accept up to `size` bytes, holding at most `mark` unsent; the count, or a negative code.
+    """Accept up to `size` bytes, with at most `mark` bytes unsent; the count, or a negative code.
 
-    A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and one
-    byte at most is kept, to learn when the kernel takes more.
+    A mark of 0 is the literal mode: nothing is gathered, each call is one attempt, and at most one byte is kept, so
+    that the loop notices when the kernel takes more.
     """
     cdef size_t limit = max(mark, <size_t>1)
     if size == 0:
@@ -97,7 +95,7 @@ cdef ssize_t output_write(socket_t* self, const char* data, size_t size, size_t 
 
 
 cdef inline bint output_gather(socket_t* self, const char* data, size_t size, size_t maximum) noexcept nogil:
-    """Until the handler or the cork ends. False: it is more than `most` bytes, or no memory."""
+    """Keep it until the handler or the cork ends. False: it would be more than `maximum` bytes, or no memory."""
     cdef loop_t* loop = loop_of(self)
     cdef chunk_t* chunk = self.gather
     if chunk_length(chunk) + size > maximum:
@@ -120,9 +118,9 @@ cdef inline bint output_gather(socket_t* self, const char* data, size_t size, si
 cdef ssize_t output_coalesce(
     socket_t* self, const char* data, size_t size, size_t mark, size_t limit
 ) noexcept nogil:
-    """Accept all of it, holding at most `limit` unsent; a negative code: nothing was taken.
+    """Accept all of it, with at most `limit` bytes unsent; a negative code: nothing was taken.
 
-    It waits for the end of the turn, or for `mark` bytes to come together.
+    It is sent when the turn ends, or when `mark` bytes have come together.
     """
     cdef loop_t* loop = loop_of(self)
     cdef size_t queued, gathered
@@ -151,17 +149,17 @@ cdef ssize_t output_coalesce(
 cdef ssize_t output_send_all(
     socket_t* self, const char* data, size_t size, size_t limit
 ) noexcept nogil:
-    """One attempt, and the rest is kept: it fits. A negative code: the socket is broken."""
+    """One attempt; the rest is kept: the caller has checked the limit. A negative code: the socket is broken."""
     cdef ssize_t taken = output_send(self, data, size, limit)
     if 0 <= taken < <ssize_t>size:
-        # A part is out and there is no memory for the rest.
+        # A part was sent, and there is no memory for the rest.
         output_fail(self, uv.UV_ENOMEM)
         return uv.UV_ENOMEM
     return taken
 
 
 cdef ssize_t output_buffer(socket_t* self, const char* data, size_t size, size_t limit) noexcept nogil:
-    """Copy what fits under `limit` behind what is gathered."""
+    """Copy what fits under `limit` behind the gathered bytes."""
     cdef size_t pending = output_unsent(self)
     cdef size_t capacity = limit - pending if limit > pending else 0
     cdef size_t taken = min(size, capacity)
@@ -177,7 +175,7 @@ cdef ssize_t output_buffer(socket_t* self, const char* data, size_t size, size_t
 cdef bint output_append(
     socket_t* self, const char* data, size_t size, size_t maximum, size_t others
 ) noexcept nogil:
-    """Gather; the chunk grows to `most` bytes at most. False: no memory. `others`: see above."""
+    """Gather; the chunk grows to `maximum` bytes at most. False: no memory. `others`: see spare_take."""
     cdef chunk_t* chunk = self.gather
     if chunk == NULL:
         chunk = spare_take(loop_of(self), size, others)
@@ -193,7 +191,7 @@ cdef bint output_append(
 
 
 cdef ssize_t output_send(socket_t* self, const char* data, size_t size, size_t limit) noexcept nogil:
-    """One attempt: what is gathered, then the caller's bytes; keep what is refused."""
+    """One attempt: the gathered bytes, then the caller's. Keep what the kernel refuses."""
     if self.flags & S_TLS:
         return tls_send(self, data, size, limit)
     return output_send_plain(self, data, size, limit)
@@ -227,7 +225,7 @@ cdef ssize_t output_send_plain(socket_t* self, const char* data, size_t size, si
 cdef inline ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, int count) noexcept nogil:
     """One system call. Bytes taken (0: the kernel is full), or a code: the socket is broken."""
     cdef loop_t* loop = loop_of(self)
-    cdef ssize_t sent = net.pbt_send(stream_fd(self), <net.iovec*>parts, count)    # the same layout
+    cdef ssize_t sent = net.pbt_send(stream_fd(self), <net.iovec*>parts, count)    # uv_buf_t has the same layout
     loop.count.writes += 1
     if sent < 0:
         output_fail(self, <int>sent)
@@ -243,7 +241,7 @@ cdef inline void output_note_sent(socket_t* self, ssize_t sent) noexcept nogil:
 
 
 cdef inline void output_advance(socket_t* self, size_t sent) noexcept nogil:
-    """`sent` bytes of what is gathered have left; an empty chunk goes back."""
+    """The first `sent` bytes of `gather` have been sent; an empty chunk goes back."""
     if self.gather == NULL:
         return
     self.gather.start += sent
@@ -253,7 +251,7 @@ cdef inline void output_advance(socket_t* self, size_t sent) noexcept nogil:
 
 
 cdef void output_enqueue(socket_t* self) noexcept nogil:
-    """What is gathered follows as the kernel takes it."""
+    """Move what is gathered to the send queue."""
     cdef chunk_t* chunk = self.gather
     cdef size_t size = chunk_length(chunk)
     cdef int rc
@@ -267,7 +265,7 @@ cdef void output_enqueue(socket_t* self) noexcept nogil:
 
 
 cdef void output_flush(socket_t* self) noexcept nogil:
-    """Send what is gathered, unless there is a tail: then it follows by itself."""
+    """Send what is gathered, unless there is a send queue: then it follows that."""
     cdef uv.uv_buf_t part
     cdef ssize_t sent
     if self.gather == NULL or output_blocked(self) or not may_send(self):
@@ -288,26 +286,26 @@ cdef void output_flush(socket_t* self) noexcept nogil:
 
 
 cdef inline void output_emptied(socket_t* self) noexcept nogil:
-    """Nothing is pending; who waits for that is told from the loop."""
+    """Nothing is pending. Waiters for that are woken from the loop, when the turn ends."""
     if self.flags & S_DRAIN_WAITERS:
         output_list_add(self, &loop_of(self).turn_flush, S_TURN_FLUSH)
 
 
 # ---------------------------------------------------------------------------- corks and turns
 
-cdef inline void output_list_add(socket_t* self, socket_list_t* roll, unsigned int flag) noexcept nogil:
-    """Note it in a list of sockets with gathered output; `flag` says that it is there."""
+cdef inline void output_list_add(socket_t* self, socket_list_t* sockets, unsigned int flag) noexcept nogil:
+    """Add it to a list of sockets with gathered output; `flag` marks its membership."""
     if self.flags & flag:
         return
-    if sockets_add(roll, self):
+    if sockets_add(sockets, self):
         self.flags |= flag
         loop_wakeup(loop_of(self))
     else:
-        output_flush(self)      # no memory to remember it: it goes out now
+        output_flush(self)      # no memory for the list: it is sent now
 
 
 cdef void output_flush_after_handler(loop_t* loop) noexcept nogil:
-    """Everything gathered while a handler ran. Its sockets are alive: see stream."""
+    """Send everything gathered while a handler ran. The listed sockets are alive: see stream."""
     cdef socket_t* each
     cdef size_t i = 0
     while i < loop.handler_flush.count:
@@ -321,10 +319,10 @@ cdef void output_flush_after_handler(loop_t* loop) noexcept nogil:
 
 
 cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
-    """The end of the turn: what sinks coalesced goes out, and who waits for it is told.
+    """The end of the turn: send what sinks have coalesced, and wake drains.
 
-    Called before libuv's closing callbacks free a socket, so that all of the list are alive.
-    What the told ones write meanwhile waits for the end of the next turn.
+    Called before libuv's close callbacks free a socket, so that every listed socket is alive. What a woken waiter
+    writes is sent when the next turn ends.
     """
     cdef socket_t* each
     cdef size_t count = loop.turn_flush.count
@@ -343,14 +341,14 @@ cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
 
 
 cdef inline bint output_has_drain_news(socket_t* self) noexcept nogil:
-    """Is there somebody waiting for the drain, and something to tell?"""
+    """Does something wait for the drain, and is it over: all sent, or nothing ever will be?"""
     if not has_drain_waiters(self):
         return False
     return output_pending(self) == 0 or self.flags & S_BROKEN
 
 
 cdef void output_shift_turn_list(loop_t* loop, size_t count) noexcept nogil:
-    """Forget the first `count`, and those that have nothing more to do."""
+    """Remove the first `count` sockets, and those that have nothing more to do."""
     cdef socket_t* each
     cdef size_t kept = 0
     while count < loop.turn_flush.count:
@@ -367,7 +365,7 @@ cdef void output_shift_turn_list(loop_t* loop, size_t count) noexcept nogil:
 
 
 cdef void output_flush_and_notify(socket_t* self) noexcept nogil:
-    """Send what is gathered; if that was all and somebody waits for it, say so."""
+    """Send what is gathered. If nothing is pending then, continue an end or close that waits for it."""
     output_flush(self)
     if is_finishing(self) and output_pending(self) == 0:
         events_flushed(self)
@@ -382,7 +380,7 @@ cdef void output_uncork(socket_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- the end
 
 cdef void output_fail(socket_t* self, int code) noexcept nogil:
-    """A write failed for good: nothing more can leave."""
+    """A write failed for good: nothing more can be sent."""
     if self.error == 0:
         self.error = code
     self.flags |= S_BROKEN | S_BYTES_LOST
@@ -399,7 +397,7 @@ cdef void output_drop_gathered(socket_t* self) noexcept nogil:
 
 
 cdef void output_drop_all(socket_t* self) noexcept nogil:
-    """Forget everything unsent."""
+    """Drop everything unsent."""
     send_queue_drop(self)
     output_drop_gathered(self)
 

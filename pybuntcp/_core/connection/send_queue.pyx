@@ -1,16 +1,17 @@
-"""send_queue: what the kernel did not take at once, and how it follows.
+"""send_queue: what the kernel did not take at once, and how it is sent later.
 
-Owns `sending`, the chunks of a socket that the kernel has refused, in order: one, and with TLS
-what the engine said meanwhile; and the loop's watch (`S_BLOCKED`): a socket that has a tail is in it.
+Owns `socket_t.send_queue`, the chunks that the kernel has refused, in order: one, and with TLS also the control
+records that the engine has made since. Owns also the loop's watch: every socket with a send queue is in it
+(`S_BLOCKED`).
 
-The problem: libuv tells when a `uv_write` is done, and nothing else; it sends by write(2), which
-raises SIGPIPE when the peer has left; how much has left it does not tell; and its request keeps
-`uv_run` going whether the socket is referenced or not.
-The rule: libuv is told of one descriptor more, the watch: an epoll instance (a kqueue elsewhere)
-that is readable while one of the sockets in it is writable. They are added and removed at once, and
-sent to from here. A `uv_poll_t` for each would need a duplicate of each descriptor.
+The problem: libuv reports that a `uv_write` is done, and nothing else. It sends by write(2), which raises SIGPIPE when
+the peer has left; it does not report how much has been sent; and its request keeps `uv_run` going whether the socket is
+referenced or not.
+The rule: libuv watches one descriptor more, an epoll instance (elsewhere a kqueue) that is readable while one of the
+sockets in it is writable. Sockets are added and removed at once, and sent to from here. A `uv_poll_t` for each socket
+would need a duplicate of each descriptor.
 
-Promises one attempt for each socket and event; that a chunk is sent from where it is.
+Promises one attempt per socket and event; that a chunk is sent from where it lies, without a copy.
 """
 from pybuntcp._c cimport net, uv
 
@@ -34,7 +35,7 @@ cdef inline void send_queue_watch(socket_t* self) noexcept nogil:
 
 
 cdef int send_queue_push(socket_t* self, chunk_t* chunk) noexcept nogil:
-    """Adopts the chunk, which is sent after all others. A negative code: it cannot be."""
+    """Adopts the chunk, which is sent after all others. A negative code: it was freed instead."""
     cdef chunk_t** link = &self.send_queue
     cdef int rc = 0
     if not self.flags & S_BLOCKED:
@@ -58,7 +59,7 @@ cdef void send_queue_unwatch(socket_t* self) noexcept nogil:
 
 
 cdef void send_queue_drop(socket_t* self) noexcept nogil:
-    """Forget what is unsent of it."""
+    """Drop everything unsent."""
     cdef chunk_t* chunk
     self.accepted -= tls_dropped(self) if self.flags & S_TLS else output_queued(self)
     while self.send_queue != NULL:
@@ -69,9 +70,9 @@ cdef void send_queue_drop(socket_t* self) noexcept nogil:
 
 
 cdef void send_queues_resume(loop_t* loop) noexcept nogil:
-    """The watch is readable. What handlers close meanwhile is freed when the turn ends.
+    """The watch is readable: send. Sockets that handlers close meanwhile are freed when the turn ends.
 
-    Of a peer that is gone, the read side says why, as long as it is read.
+    When the peer is gone, the read side reports why, provided that the socket is being read; so it is skipped here.
     """
     cdef void* ready[64]
     cdef int gone[64]
@@ -107,7 +108,7 @@ cdef void send_queue_send(socket_t* self) noexcept nogil:
 
 
 cdef void send_queue_pop(socket_t* self) noexcept nogil:
-    """The first chunk has left; if that was all, whoever waits for it is told."""
+    """The first chunk has been sent. If nothing else is pending, continue with what waited for that."""
     cdef loop_t* loop = loop_of(self)
     cdef chunk_t* chunk = self.send_queue
     self.send_queue = chunk.next

@@ -1,19 +1,15 @@
-"""slots: the table of slots, shared by every socket of a listener.
+"""slots: the table of slots, and the socket context that owns it.
 
-Owns `handlers_t`, one C function pointer per event (NULL does no work); `context_t`, a table
-with the options that go with it, one per listener or outgoing connection, counted by its
-sockets; and the roads an exception takes.
+Owns `handlers_t`, one C function pointer per event (a NULL slot costs nothing); `context_t`, a table with the options
+that go with it, one per listener or outgoing connection, reference-counted by its sockets; and dispatch (`emit_*`).
 
-A Cython user's function is installed as it is; a Python callable by pointing its slot at an
-adapter (`py_data`, ...): take the GIL, make the arguments, call. Dispatch (`emit_*`) does not
-know which kind it calls. Every call to user code stands between `handler_enter` and
-`handler_leave`. How a table is made of what users give: see handlers.
+A Cython user's function is installed as it is. For a Python callable the slot points at an adapter (`py_data` and the
+like, see adapters), and the context owns the callable. Dispatch does not know which kind it calls. How a table is
+made of what users pass: see handlers.
 
-A handler that gives a coroutine, as an `async def` does, has not ended yet: see tasks.
-
-Promises: a table is overwritten only between two events (`context_install`); a callable is
-held while it runs; no exception ever leaves this file but KeyboardInterrupt and SystemExit,
-which stop the loop.
+Promises: every call of user code stands between `handler_enter` and `handler_leave`; none happens once the loop is
+dead. A table is overwritten only between two events (`context_install`); the owner of a replaced table lives until the
+turn ends. Does not know exceptions: adapters handle them.
 """
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF, Py_XDECREF, Py_XINCREF
 from libc.stdint cimport uint64_t
@@ -34,10 +30,10 @@ cdef tuple _EVENT_NAMES = ("open", "data", "drain", "end", "close", "error", "ti
 
 
 cdef struct handlers_t:
-    slots_t slots           # C functions: a Cython user's own, or an adapter
+    slots_t slots           # C functions: a Cython user's own, or adapters
     int binary_type
-    PyObject* callable[9]   # owned; by event; what the adapters call
-    PyObject* owner         # owned: a Cython user's, for what `slots.user` points into
+    PyObject* callable[9]   # owned; indexed by event: the functions that adapters call
+    PyObject* owner         # owned: a Cython user's object; keeps alive what `slots.user` points into
 
 cdef struct context_t:
     handlers_t table
@@ -45,15 +41,15 @@ cdef struct context_t:
     listener_t* server          # borrowed; NULL for outgoing connections
     PyObject* data              # owned: the default of `socket.data`
     uint64_t high_water_mark
-    double idle_timeout         # seconds; infinity = for ever
+    double idle_timeout         # seconds; infinity = no limit
     double linger_timeout
-    size_t own_size             # our own bytes behind every socket; 0: it is not secured
-    size_t ext_size             # ... and the user's: fixed, whatever is reloaded
-    PyObject* host              # owned: the name that was connected to, a str or None; NULL: it was accepted
-    PyObject* tls               # owned: what an engine makes a secured connection of
-    socket_t* upgraded_to       # what the connection becomes when the last of this socket is sent
-    socket_t* upgraded_from     # ... of which this one is the heir
-    int upgrade_role            # UPGRADE_CLIENT, UPGRADE_SERVER: its socket has come of an upgrade
+    size_t own_size             # bytes of ours behind every socket, for its `tls_t*`; 0: plain sockets
+    size_t ext_size             # bytes of the user's behind every socket; `reload` does not change it
+    PyObject* host              # owned: the name passed to connect(), a str or None; NULL: accepted
+    PyObject* tls               # owned: the configuration that `_tls` makes a connection of; NULL: plain
+    socket_t* upgraded_to       # borrowed: the TLS socket that takes over when this plain one is flushed
+    socket_t* upgraded_from     # borrowed: the plain socket that this TLS socket takes over from
+    int upgrade_role            # UPGRADE_CLIENT, UPGRADE_SERVER; 0: not made by an upgrade
     connector_t* connector      # borrowed: waits for the handshake of an outgoing connection
     double handshake_timeout
     bint allow_half_open
@@ -87,7 +83,7 @@ cdef context_t* context_new() except NULL:
 
 
 cdef context_t* context_copy(context_t* other) except NULL:
-    """A context of one's own that starts as `other`."""
+    """A context with one reference that starts as a copy of `other`, links to other sockets apart."""
     cdef context_t* self = context_new()
     self[0] = other[0]
     self.references = 1
@@ -101,7 +97,7 @@ cdef context_t* context_copy(context_t* other) except NULL:
 
 
 cdef void context_install(loop_t* loop, context_t* self, const handlers_t* table) noexcept:
-    """Overwrite the table. What runs now is held: a callable by its caller, an owner by the loop."""
+    """Overwrite the table. What runs now stays alive: the adapter holds its callable, the loop holds the owner."""
     cdef handlers_t old = self.table
     table_copy(&self.table, table)
     if old.owner != NULL and loop.handling != 0:
@@ -156,7 +152,7 @@ cdef inline void emit_close(socket_t* s, int code) noexcept nogil:
     if slot == NULL or loop_of(s).dead:
         return
     handler_enter(loop_of(s))
-    slot(s, -code)      # slots are told the kernel's errno
+    slot(s, -code)      # slots receive the kernel's positive errno
     handler_leave(loop_of(s))
     state_check(s)
 
@@ -172,23 +168,15 @@ cdef inline void emit_handshake(socket_t* s, bint success, long verify_result) n
 
 
 cdef inline void emit_connect_error(socket_t* s, int error) noexcept nogil:
-    """`error` as slots are told it. Nothing to do is not asked here: see connector."""
+    """`error`: a positive errno. The caller has checked that the slot is set and the loop alive: see connector."""
     handler_enter(loop_of(s))
     context_of(s).table.slots.connect_error(s, error)
     handler_leave(loop_of(s))
     state_check(s)
 
 
-# ---------------------------------------------------------------------------- adapters
-
-# Each takes the GIL and calls its other half, which Cython compiles as code that holds it.
-
-
-# ---------------------------------------------------------------------------- exceptions
-
-
 cdef int context_set_tls(context_t* context, object tls) except -1:
-    """Sockets of this context are secured, by what was made of the option `tls`; those that are, stay as they are."""
+    """Use TLS for the context's new sockets, with this configuration. Existing sockets keep theirs."""
     cdef PyObject* old = context.tls
     context.own_size = EXT_ALIGNMENT
     Py_INCREF(tls)

@@ -1,20 +1,18 @@
 """stream: one connection as the kernel and libuv see it.
 
-Owns `socket_t`, the connection: libuv's handle first, then its face, its output, its clocks
-and its counters. Everything of a connection hangs here and only here.
+Owns `socket_t`, the connection: libuv's handle first, then its Python object, its output, its deadlines and its
+counters. Everything of a connection hangs here and only here.
 
-Lifetime, in one place: a socket is born in `stream_new`, begins to die in `stream_close`
-(once, from anywhere), and is freed in `stream_free`, by `on_closed`, libuv's close callback, or,
-if an async handler of it still ran then, when that has ended. libuv runs close callbacks at the
-end of a turn, never inside another callback, so a `socket_t*` stays valid for as long as any
-handler that was given it runs.
+Lifetime, in one place: a socket is made by `stream_new`, begins to close in `stream_close` (once, from anywhere), and
+is freed by `stream_free`: called by `on_closed`, libuv's close callback, or, if an async handler of the socket still
+runs then, when that has ended. libuv runs close callbacks at the end of a turn, never inside another callback, so a
+`socket_t*` stays valid as long as any handler that received it runs.
 
-All streams are `uv_tcp_t`, unix sockets too: libuv's stream code is one for both, and the
-handle is 16 bytes smaller than a `uv_pipe_t`.
+All streams are `uv_tcp_t`, unix sockets too: libuv has the same stream code for both, and the handle is 16 bytes
+smaller than a `uv_pipe_t`.
 
-Promises one read system call per event and no allocation; `SLABS_PER_TURN` while a peer sends faster
-than it is read, the rest in the next turn. Does not know handlers: what happens is told upward
-through `up`, the table of stream events.
+Promises one read system call per event and no allocation; SLABS_PER_TURN reads while a peer sends faster than it is
+read, the rest in the next turn. Does not know handlers: it calls the functions of events.
 """
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
@@ -27,37 +25,37 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    EXT_ALIGNMENT = 16  # of the user's bytes behind a socket_t: any C type's
-    SLABS_PER_TURN = 2  # of one socket: libuv would read up to 32 for one event
+    EXT_ALIGNMENT = 16  # of the user's bytes behind a socket_t: enough for any C type
+    SLABS_PER_TURN = 2  # reads of one socket in one turn: libuv would do up to 32 for one event
 
 
 cdef struct socket_t:
     uv.uv_tcp_t tcp         # first: libuv's pointer is ours; .data is the context_t
     PyObject* wrapper       # owned: the Socket, made when first needed
-    chunk_t* send_queue     # what the kernel has refused, in order; see send_queue
-    chunk_t* gather         # ... and bytes accepted that it was not given yet
-    deadlines_t* deadlines  # its deadlines, made when first needed
+    chunk_t* send_queue     # owned: what the kernel has refused, in order; see send_queue
+    chunk_t* gather         # owned: accepted bytes that the kernel has not been offered yet; see output
+    deadlines_t* deadlines  # owned; made when first needed
     uint64_t bytes_read
-    uint64_t accepted       # bytes taken from the user; less pending = bytes written
+    uint64_t accepted       # bytes taken from the user; minus the pending ones: bytes written
     unsigned int flags
     short error             # the libuv code it will close with
     unsigned short corks    # `with socket.cork()` depth
 
 
 cdef inline size_t stream_ext_start() noexcept nogil:
-    """Where begins what lies behind a socket: an engine's pointer, and then the user's bytes."""
+    """Offset of what lies behind a socket: a `tls_t*` if the context uses TLS, then the user's bytes."""
     return (sizeof(socket_t) + EXT_ALIGNMENT - 1) // EXT_ALIGNMENT * EXT_ALIGNMENT
 
 
 cdef socket_t* stream_new(loop_t* loop, context_t* context) noexcept nogil:
-    """A socket without a descriptor. Owned by libuv from here on; NULL: no memory."""
+    """A socket without a descriptor. libuv owns it from here on; NULL: no memory."""
     cdef size_t ext = context.own_size + context.ext_size
     cdef size_t size = stream_ext_start() + ext if ext != 0 else sizeof(socket_t)
     cdef socket_t* self = <socket_t*>calloc(1, size)
     if self == NULL:
         return NULL
     uv.uv_tcp_init(&loop.uv, &self.tcp)
-    uv.uv_unref(<uv.uv_handle_t*>self)      # loop.references keeps the loop going
+    uv.uv_unref(<uv.uv_handle_t*>self)      # loop.references keeps the loop going instead
     self.tcp.data = context
     context.references += 1
     loop_ref(loop)
@@ -71,7 +69,7 @@ cdef inline int stream_fd(socket_t* self) noexcept nogil:
 
 
 cdef void stream_read(socket_t* self) noexcept nogil:
-    """Read, or go on reading."""
+    """Start reading, or continue, unless a flag forbids it."""
     if is_read_for_tls(self):
         stream_read_tls(self)
         return
@@ -90,9 +88,9 @@ cdef void stream_read(socket_t* self) noexcept nogil:
 
 
 cdef void stream_read_tls(socket_t* self) noexcept nogil:
-    """What is held comes first, and not in here.
+    """Read for TLS. Deferred input is processed first, and by a turn of the loop, not in here.
 
-    A handshake goes on whatever the user does, and so does a message that sealing waits for.
+    A paused socket is read, too, while it has a handshake or an unfinished message to complete (S_TLS_WANT_READ).
     """
     if self.flags & S_CLOSED:
         return
@@ -104,7 +102,7 @@ cdef void stream_read_tls(socket_t* self) noexcept nogil:
 
 
 cdef void stream_queue_deferred(socket_t* self) noexcept nogil:
-    """Have the loop look at what is held."""
+    """Have the next turn process the deferred input: see tls_process_pending."""
     cdef loop_t* loop = loop_of(self)
     if not self.flags & S_IN_DEFERRED:
         if not sockets_add(&loop.deferred_input, self):
@@ -115,7 +113,7 @@ cdef void stream_queue_deferred(socket_t* self) noexcept nogil:
 
 
 cdef inline void stream_pause_reading(socket_t* self) noexcept nogil:
-    """The user wants no more for now."""
+    """The user wants no more for now. A handshake, or a write that waits for input, continues all the same."""
     if not is_tls_blocked(self):
         stream_stop(self)
 
@@ -125,18 +123,18 @@ cdef inline void stream_stop(socket_t* self) noexcept nogil:
 
 
 cdef void stream_fin(socket_t* self) noexcept nogil:
-    """Send FIN now. Nothing is queued: `uv_shutdown` would only wait for a turn."""
+    """Send FIN now. The send queue is empty, so `uv_shutdown` would only delay it by a turn."""
     if may_send_fin(self):
         self.flags |= S_FIN_SENT
         net.shutdown(stream_fd(self), net.SHUT_WR)
 
 
 cdef bint stream_close_would_reset(socket_t* self) noexcept nogil:
-    """Would close(2) lose bytes that are under way?
+    """Would close(2) lose bytes that the peer has not acknowledged?
 
-    For input that lies unread, or comes later, the kernel sends RST, which takes them along.
-    What lies unread is thrown away here. A peer that was sending may well send on, as long as
-    bytes of ours are not acknowledged; any peer has the time to, while they are not even sent.
+    When input lies unread at close(2), or arrives later, the kernel sends RST, and our unacknowledged bytes are lost.
+    Unread input is read and dropped here. A peer that was sending is assumed to send on for as long as it has not
+    acknowledged all; any other, for as long as bytes of ours are not even on the wire.
     """
     cdef int fd = stream_fd(self)
     cdef bint sending = net.pbt_discard(fd) != 0
@@ -152,13 +150,13 @@ cdef void stream_reset_on_close(socket_t* self) noexcept nogil:
 
 
 cdef void stream_close(socket_t* self) noexcept nogil:
-    """Give the descriptor back. `up.closed` follows from the loop, once."""
+    """Close the descriptor. `events_closed` follows from the loop, once."""
     cdef loop_t* loop = loop_of(self)
     if self.flags & S_CLOSED:
         return
     upcalls.wrapper_closing(self)
     if self.flags & S_CLOSED:
-        return          # it may make an object, and so run anybody's finalizer: that closed it
+        return          # the call above may create an object, so run the garbage collector, so close `self`
     deadlines_stop(self)
     if output_pending(self) != 0:
         self.flags |= S_BYTES_LOST
@@ -176,7 +174,7 @@ cdef void stream_close(socket_t* self) noexcept nogil:
 
 
 cdef inline bint stream_may_read_more(socket_t* self) noexcept nogil:
-    """May it be read once more? False: others go first, and libuv looks again in the next turn."""
+    """May it be read once more in this turn? False: other sockets first; libuv reports it again in the next turn."""
     cdef loop_t* loop = loop_of(self)
     if loop.last_read == self:
         loop.reads_in_a_row += 1

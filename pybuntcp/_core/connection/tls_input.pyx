@@ -1,16 +1,32 @@
-"""tls_input: the way in of a secured socket, and its handshake as its user sees it.
+"""tls_input: what arrives at a TLS socket, and its handshake as its user sees it.
 
-Owns the seam to the engine in this direction. An engine is given bytes (`feed`) and says what was
-in them: the handshake's verdict, data, the peer's end, an error. What may not be told now, since
-the socket is paused, or an async handler runs, or a reader is full, stays with the engine or as
-ciphertext (`S_INPUT_DEFERRED`): nothing more is read, and a turn of the loop goes on with it (`tls_process_pending`)
-when the user allows it.
+  on_read -> events_received -> tls_received -> tls_feed -> engine.feed -> tls_deliver          -> `data`, the reader
+                                     |             ^             |-> tls_deliver_eof    -> events_eof -> `end`
+               in the handshake,     v             |             |-> tls_handshake_done         -> `handshake`, `open`
+               or deferred:  tls_buffer_input  tls_resume        |-> tls_failed, tls_truncated  -> `error`, `close`
+                                     |             ^             |
+                                     v             |             v
+                              tls_defer_input -> a turn <- the user allows no event now: S_INPUT_DEFERRED
 
-A step of a handshake costs fifty times what a message costs. What comes for one is held, too, and looked at when
-the events of the turn were handled: see tls_scheduling, which owns what each gets of a turn.
+Owns the calls to and from the engine (`filter_t`) in this direction. The engine receives ciphertext (`feed`) and calls
+back with what it found: data, the peer's close_notify, the handshake's outcome, an error. What must not be emitted now,
+since the socket is paused, an async handler runs, or the reader is full, stays in the engine or, as ciphertext, in
+`tls_t.buffered`. One step of a handshake costs as much as fifty messages, so its input is deferred, too, and processed
+after the events of the turn: see tls_scheduling.
 
-Every refusal ends in `stream_close`, and is told from there: to `close`, or, of an outgoing
-connection that was not open for its user yet, by its connector.
+Two flags. S_INPUT_DEFERRED: something waits, so the socket is not read. S_IN_DEFERRED: the socket is in
+`loop.deferred_input`, so the next turn tries again (tls_process_pending). A socket whose user allows no event has the
+first flag alone; `stream_read`, which runs when the user allows it again, sets the second.
+Reading stops for that, and as for any socket: a pause, an async handler, a full reader, EOF, close. A pause does not
+stop it during a handshake, or while a write waits for input (S_TLS_WANT_READ).
+
+Re-entrancy: callbacks of an SSLContext are user code inside `SSL_*` functions, and may call any verb of any socket.
+Therefore a handshake writes to a buffer of its connection (`flight`, see engine), not to the loop's. While the loop's
+scratch buffers are in use, TLS writes of all sockets are only gathered (tls_scratch_in_use). And after each call of the
+engine S_CLOSED is checked; the memory is still there, because only libuv's close callback frees a socket.
+
+Every refusal ends in `stream_close`, and is reported from there: by `close`, or, for an outgoing connection that was
+not open for its user yet, by its connector.
 """
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -20,13 +36,14 @@ from pybuntcp._c cimport net, uv
 
 
 cdef enum:
-    PLAINTEXT_CAPACITY = 98304      # what a slab that is full, and a record that was started, open to
-    CIPHERTEXT_CAPACITY = 69632     # what TLS_WRITE_MAX seals to
+    PLAINTEXT_CAPACITY = 98304      # a full slab, and a record that had begun before it, decrypted
+    CIPHERTEXT_CAPACITY = 69632     # TLS_WRITE_MAX bytes, encrypted
 
 
-# ---------------------------------------------------------------------------- the loop's room
+# ---------------------------------------------------------------------------- the loop's scratch buffers
 
 cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil:
+    """The loop's scratch buffers, made when first needed. NULL: no memory."""
     cdef tls_scratch_t* scratch = &loop_of(s).scratch
     if scratch.plain == NULL:
         scratch.plain = <char*>malloc(PLAINTEXT_CAPACITY)
@@ -35,6 +52,7 @@ cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil:
 
 
 cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogil:
+    """Make space for `more` bytes of ciphertext. False: no memory."""
     cdef char* grown
     cdef size_t size
     if scratch.out_capacity - scratch.out_size >= more:
@@ -48,10 +66,10 @@ cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogi
     return True
 
 
-# ---------------------------------------------------------------------------- birth and death
+# ---------------------------------------------------------------------------- begin and end
 
 cdef void tls_begin(socket_t* s, bint server) noexcept nogil:
-    """The connection stands, and is secured from here on. `open` may be told before the handshake."""
+    """Use TLS on an established connection. `open` is called before the handshake if there is a `handshake` handler."""
     cdef loop_t* loop = loop_of(s)
     cdef uint64_t started = uv.uv_hrtime() if loop.handshakes_served_at != 0 else 0
     tls_attach(s, server)
@@ -68,7 +86,7 @@ cdef void tls_attach(socket_t* s, bint server) noexcept nogil:
         socket_fail(s, uv.UV_EPROTO)
         stream_close(s)
         return
-    if not s.flags & S_CLOSED:      # the user's own code may have made it
+    if not s.flags & S_CLOSED:      # user code may have run, and closed it
         tls_start(s, server)
 
 
@@ -81,10 +99,11 @@ cdef void tls_start(socket_t* s, bint server) noexcept nogil:
     if server:
         stream_read(s)
     else:
-        tls_defer_input(s)              # it has the first word
+        tls_defer_input(s)              # a client sends first: the next turn makes its first step
 
 
 cdef void tls_free(socket_t* s) noexcept nogil:
+    """The socket is gone: release the engine's part of it."""
     cdef tls_t* self = tls_of(s)
     free(self.buffered)
     self.buffered = NULL
@@ -92,10 +111,10 @@ cdef void tls_free(socket_t* s) noexcept nogil:
     engine.detach(self, s)
 
 
-# ---------------------------------------------------------------------------- what comes
+# ---------------------------------------------------------------------------- input
 
 cdef void tls_received(socket_t* s, const char* data, size_t size) noexcept nogil:
-    s.bytes_read -= size            # it counts when it is opened
+    s.bytes_read -= size            # tls_deliver counts the plaintext instead
     loop_of(s).count.bytes_read -= size
     if s.flags & S_CLOSING and not is_tls_blocked(s):
         return
@@ -107,14 +126,14 @@ cdef void tls_received(socket_t* s, const char* data, size_t size) noexcept nogi
 
 
 cdef void tls_defer_input(socket_t* s) noexcept nogil:
-    """Something waits for a turn."""
+    """Stop reading, and have the next turn process what waits."""
     s.flags |= S_INPUT_DEFERRED
     stream_stop(s)
     stream_queue_deferred(s)
 
 
 cdef void tls_buffer_input(socket_t* s, const char* data, size_t size) noexcept nogil:
-    """Behind what is kept already."""
+    """Append it to the ciphertext that waits."""
     cdef tls_t* self = tls_of(s)
     cdef char* grown
     if size == 0:
@@ -130,12 +149,12 @@ cdef void tls_buffer_input(socket_t* s, const char* data, size_t size) noexcept 
 
 
 cdef void tls_feed(socket_t* s, const char* data, size_t size) noexcept nogil:
-    """Give it to the engine, which tells what it may."""
+    """Pass it to the engine, which emits what it may; buffer the rest."""
     cdef tls_t* self = tls_of(s)
     cdef size_t taken
     self.undelivered = False
     taken = engine.feed(self, s, data, size)
-    tls_send_ciphertext(s, 0)          # of a closed one: it must not lie in the room that is everybody's
+    tls_send_ciphertext(s, 0)          # even if it is closed: the next socket needs the scratch buffer empty
     if s.flags & S_CLOSED:
         return
     if taken < size or self.undelivered:
@@ -143,20 +162,21 @@ cdef void tls_feed(socket_t* s, const char* data, size_t size) noexcept nogil:
         s.flags |= S_INPUT_DEFERRED
         stream_stop(s)
         if tls_may_deliver(s) and not s.flags & S_CLOSED:
-            stream_queue_deferred(s)         # it is the engine that wants others to go on first
+            stream_queue_deferred(s)         # the user allows more: it is the engine that lets other sockets go first
     if s.flags & S_TLS_WANT_READ:
         tls_retry_write(s)
 
 
 cdef void tls_resume(socket_t* s) noexcept nogil:
+    """In a turn: go on with the deferred input, if the user allows it."""
     cdef tls_t* self = tls_of(s)
     cdef char* buffered
     if may_open(s) and context_of(s).table.slots.handshake != NULL:
-        socket_opened(s)            # of an heir it could not be told before
+        socket_opened(s)            # an upgrade: it could not be called before this turn
         if s.flags & S_CLOSED:
             return
     if s.flags & S_BROKEN and s.error == uv.UV_EPROTO:
-        tls_failed(s)            # it could not seal, and nothing more will come
+        tls_failed(s)            # a write could not be encrypted, and nothing more will arrive
         return
     buffered = self.buffered
     cdef size_t size = self.buffered_size
@@ -169,9 +189,10 @@ cdef void tls_resume(socket_t* s) noexcept nogil:
         stream_read(s)
 
 
-# ---------------------------------------------------------------------------- what the engine tells
+# ---------------------------------------------------------------------------- called by the engine
 
 cdef bint tls_may_deliver(socket_t* s) noexcept nogil:
+    """May the engine emit data, or the end, now?"""
     if s.flags & S_DISCARD:
         return True
     if not wants_data(s):
@@ -182,11 +203,12 @@ cdef bint tls_may_deliver(socket_t* s) noexcept nogil:
 
 
 cdef bint tls_wants_read(socket_t* s) noexcept nogil:
+    """Did the engine last return SEAL_WANT_READ?"""
     return s.flags & S_TLS_WANT_READ != 0
 
 
 cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil:
-    """Data."""
+    """Decrypted data, in the scratch buffer."""
     tls_send_ciphertext(s, 0)
     s.bytes_read += size
     loop_of(s).count.bytes_read += size
@@ -199,7 +221,7 @@ cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
 
 
 cdef void tls_deliver_eof(socket_t* s) noexcept nogil:
-    """Nothing more comes: as a FIN is to others."""
+    """The peer's close_notify, or a FIN that counts as one: what a FIN is to a plain socket."""
     tls_send_ciphertext(s, 0)
     if not s.flags & S_CLOSED:
         stream_stop(s)
@@ -207,7 +229,7 @@ cdef void tls_deliver_eof(socket_t* s) noexcept nogil:
 
 
 cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noexcept nogil:
-    """The handshake is done, or has failed: its user is told, once."""
+    """The handshake has succeeded or failed: report it, once."""
     tls_send_ciphertext(s, 0)
     if s.flags & S_CLOSED:
         return
@@ -238,7 +260,7 @@ cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noex
 
 
 cdef void tls_emit_handshake(socket_t* s) noexcept nogil:
-    """`handshake`, once; it waits for an async `open`, which may well read and write meanwhile."""
+    """`handshake`, once. It waits for an async `open`, which may read and write meanwhile."""
     cdef tls_t* self = tls_of(s)
     if self.handshake_pending and may_emit_handshake(s):
         self.handshake_pending = False
@@ -246,19 +268,19 @@ cdef void tls_emit_handshake(socket_t* s) noexcept nogil:
 
 
 cdef void tls_socket_closed(socket_t* s) noexcept nogil:
-    """In the middle of its handshake, perhaps. One that its own user has closed has not failed."""
+    """The socket has closed, perhaps in its handshake. If its own user closed it, the handshake has not failed."""
     if s.flags & S_HANDSHAKE and s.error != 0:
         s.flags &= ~S_HANDSHAKE
         loop_of(s).count.handshake_failures += 1
         if may_open(s) and context_of(s).table.slots.handshake != NULL:
-            socket_opened(s)        # an heir, which no turn has looked at
+            socket_opened(s)        # an upgrade that no turn has processed yet
         tls_of(s).handshake_pending = s.flags & S_OPENED != 0
         tls_of(s).success = False
     tls_emit_handshake(s)
 
 
 cdef void tls_flush_early_writes(socket_t* s) noexcept nogil:
-    """What was written before the handshake was done."""
+    """Send what was written before the handshake was done."""
     stream_stop(s)
     stream_read(s)
     output_flush(s)
@@ -267,7 +289,7 @@ cdef void tls_flush_early_writes(socket_t* s) noexcept nogil:
 
 
 cdef void tls_handshake_timed_out(socket_t* s) noexcept nogil:
-    """`handshake_timeout`"""
+    """`handshake_timeout` has passed."""
     if s.error == 0:
         gil_take(loop_of(s))
         upcalls.tls_note_timeout(s)
@@ -276,7 +298,7 @@ cdef void tls_handshake_timed_out(socket_t* s) noexcept nogil:
 
 
 cdef void tls_failed(socket_t* s) noexcept nogil:
-    """A record that will not open, or an alert: `error`, then `close` with the same."""
+    """A record that cannot be decrypted, or an alert: `error`, then `close` with the same."""
     tls_send_ciphertext(s, 0)
     if s.flags & S_CLOSED:
         return
@@ -293,7 +315,7 @@ cdef void tls_failed(socket_t* s) noexcept nogil:
 
 
 cdef void tls_peer_fin(socket_t* s) noexcept nogil:
-    """The peer's FIN, with or without a word before it."""
+    """The peer's FIN, with or without a close_notify before it."""
     if tls_is_leaving(s):
         stream_close(s)
     else:
@@ -301,12 +323,13 @@ cdef void tls_peer_fin(socket_t* s) noexcept nogil:
 
 
 cdef void tls_truncated(socket_t* s) noexcept nogil:
+    """A FIN without close_notify (RFC 8446, 6.1: truncation), or no memory to decrypt: close with an error."""
     socket_fail(s, uv.UV_EPROTO)
     stream_close(s)
 
 
 cdef inline bint tls_is_leaving(socket_t* s) noexcept nogil:
-    """Its user has closed it, and nothing but our farewell waits: what becomes of the peer is no news."""
+    """Its user has closed it, and only our close_notify waits: what the peer does is not reported any more."""
     return s.flags & S_CLOSING and s.flags & S_TLS_WANT_READ and output_pending(s) == 0
 
 
@@ -315,6 +338,6 @@ cdef void tls_take_gil(socket_t* s) noexcept nogil:
 
 
 cdef void tls_close(socket_t* s) noexcept nogil:
-    """What lies unread would have the kernel reset, and the alert be lost."""
+    """Close after an alert. Unread input is dropped first: the kernel would reset, and the alert would be lost."""
     net.pbt_discard(stream_fd(s))
     stream_close(s)

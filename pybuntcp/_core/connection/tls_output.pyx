@@ -1,52 +1,58 @@
-"""tls_output: the way out of a secured socket.
+"""tls_output: what a TLS socket sends.
 
-Owns the seam to the engine (`filter_t`, which `_tls` registers) in this direction: what is
-gathered, and what is written, is plaintext up to the moment at which it goes to the kernel; then
-the engine seals as much of it into the loop's room as one system call takes. What the kernel
-refuses of that is copied and queued like anything else, and counts as it is; the rest stays
-plaintext, under the mark.
+The problem: ciphertext cannot be taken back, and the high water mark counts plaintext; a buffer for ciphertext in every
+socket would cost idle connections their memory.
+The rule: written and gathered bytes stay plaintext until they go to the kernel. Then the engine seals as many as one
+system call takes (TLS_WRITE_MAX) into the loop's scratch buffer, and they are sent at once. What the kernel refuses is
+copied to the send queue as ciphertext, with a count of the plaintext in it; the rest stays plaintext, under the mark.
 
-The engine has words of its own: a handshake, an alert, the answer to a key update. They go out
-as soon as it returns, behind the tail.
+  write -> tls_send  -> tls_encrypt_and_send -> engine.seal -> scratch.out -> tls_send_ciphertext -> the kernel
+  flush -> tls_flush ---^   | SEAL_WANT_READ                                            |
+                            v                                                           '-> tls_queue_ciphertext
+                        tls_want_read ... more input ... tls_retry_write
 
-While a message of the peer's between two records of data is half there, an engine can seal
-nothing (SEAL_WANT_READ), and the socket is mute (`S_TLS_WANT_READ`). It then takes and keeps what is written as
-it does for a kernel that is full. It is read whatever its user does, or the rest might never come;
-with each piece that came it tries again (`tls_retry_write`).
+Control records are the engine's own: a handshake, an alert, the answer to a key update. They are sent as soon as the
+engine returns, behind the send queue. At most TLS_CONTROL_MAX bytes of them wait for a peer that does not read.
 
-Promises: what one socket sealed has left the room before anything else can run. Does not know
-what an engine does.
+While a message of the peer's between two records of data (a key update, a session ticket) has arrived in part, the
+engine cannot seal: SEAL_WANT_READ. Until the rest arrives (`S_TLS_WANT_READ`) writes are kept as they are when the
+kernel is full, and the socket is read even if its user has paused it, or the rest might never arrive. After each piece
+of input the write is tried again (`tls_retry_write`).
+
+Owns the calls to the engine (`filter_t`, which `_tls` registers) in this direction. Promises: what is in the scratch
+buffer has been sent or copied before anything else can run. Does not know what an engine does.
 """
 from pybuntcp._c cimport uv
 
 
 cdef enum:
     TLS_WRITE_MAX = 65536       # bytes of plaintext for one system call
-    TLS_WRITE_OVER = 16384      # ... also past the mark: a record's worth
-    TLS_CONTROL_MAX = 65536     # bytes of the engine's own that may wait for a peer that does not read
+    TLS_WRITE_OVER = 16384      # bytes that may exceed the mark, so that a record is full
+    TLS_CONTROL_MAX = 65536     # bytes of control records that may wait for a peer that does not read
 
 
-cdef const filter_t* engine = NULL      # _tls's, once that is imported
+cdef const filter_t* engine = NULL      # set when _tls is imported
 
 
 cdef inline tls_t** tls_slot_of(socket_t* self) noexcept nogil:
+    """Where the pointer lies: right behind the socket_t."""
     return <tls_t**>(<char*>self + stream_ext_start())
 
 
 cdef inline tls_t* tls_of(socket_t* self) noexcept nogil:
-    """What the engine has of a secured socket."""
+    """The engine's part of a TLS socket."""
     return tls_slot_of(self)[0]
 
 
 # ---------------------------------------------------------------------------- accounting
 
 cdef inline size_t tls_pending(socket_t* self) noexcept nogil:
-    """Plaintext that is not yet with the kernel. After close there is nothing to wait for."""
+    """Plaintext that is not yet with the kernel."""
     return tls_of(self).sealed + chunk_length(self.gather)
 
 
 cdef inline size_t tls_written(socket_t* self, chunk_t* chunk) noexcept nogil:
-    """A chunk of the tail has left: the plaintext that it stands for."""
+    """A chunk of the send queue was sent: the plaintext in it."""
     tls_of(self).sealed -= chunk.plain
     if chunk.plain == 0:
         tls_of(self).control -= chunk_length(chunk)
@@ -54,6 +60,7 @@ cdef inline size_t tls_written(socket_t* self, chunk_t* chunk) noexcept nogil:
 
 
 cdef inline size_t tls_dropped(socket_t* self) noexcept nogil:
+    """The send queue is dropped: the plaintext in it."""
     cdef size_t plain = tls_of(self).sealed
     tls_of(self).sealed = 0
     return plain
@@ -86,34 +93,40 @@ cdef ssize_t tls_send(socket_t* self, const char* data, size_t size, size_t limi
 
 
 cdef void tls_defer_flush(socket_t* self) noexcept nogil:
-    """As `output_list_add`, which would come back here if there is no memory."""
+    """As `output_list_add`, which without memory would flush, and so come back here."""
     if not self.flags & S_TURN_FLUSH and sockets_add(&loop_of(self).turn_flush, self):
         self.flags |= S_TURN_FLUSH
         loop_wakeup(loop_of(self))
 
 
 cdef inline bint tls_scratch_in_use(socket_t* self) noexcept nogil:
-    """Is an engine at work, or lies there what it has done, and the user's own code is called meanwhile?"""
+    """True if the scratch buffers are in use: an engine is running, or its output was not sent yet.
+
+    Possible only when user code runs inside an engine (a callback of the SSLContext).
+    """
     return loop_of(self).scratch.busy or loop_of(self).scratch.out_size != 0
 
 
 cdef inline size_t tls_max_plaintext(socket_t* self, size_t limit) noexcept nogil:
-    """Plaintext that may be sealed at once: it cannot be taken back."""
+    """Plaintext that may be sealed now. A sealed record cannot be taken back, so a last one may exceed the limit."""
     cdef size_t pending = output_unsent(self)
     cdef size_t capacity = limit - pending if limit > pending else 0
     return min(min(capacity, <size_t>TLS_WRITE_MAX) + TLS_WRITE_OVER, <size_t>TLS_WRITE_MAX)
 
 
 cdef int tls_encrypt_and_send(socket_t* self, const char* data, size_t size) noexcept nogil:
-    """Seal it, to be emitted: SEALED. SEAL_WANT_READ: the socket is mute from here on. -1: it is broken."""
+    """Seal `data` into the scratch buffer: SEALED, and the caller sends that.
+
+    SEAL_WANT_READ: nothing can be sealed until more has arrived. -1: the socket is broken or closed.
+    """
     cdef int rc = engine.seal(tls_of(self), self, data, size)
     if rc < 0:
         loop_of(self).scratch.out_size = 0
         output_fail(self, uv.UV_EPROTO)
-        self.flags |= S_INPUT_DEFERRED                # told by a turn: see tls_resume
+        self.flags |= S_INPUT_DEFERRED                # a turn reports the error: see tls_resume
         stream_read(self)
         return -1
-    if not may_send(self):                      # the user's own code may run in an engine
+    if not may_send(self):                      # user code may have run in the engine
         loop_of(self).scratch.out_size = 0
         return -1
     if rc == SEAL_WANT_READ:
@@ -123,7 +136,7 @@ cdef int tls_encrypt_and_send(socket_t* self, const char* data, size_t size) noe
 
 cdef void tls_want_read(socket_t* self) noexcept nogil:
     """Wait for the rest of the peer's message."""
-    tls_send_ciphertext(self, 0)           # the engine may have said something to what it found whole
+    tls_send_ciphertext(self, 0)           # the engine may have answered to the messages that were complete
     self.flags |= S_TLS_WANT_READ
     stream_read(self)
 
@@ -149,21 +162,21 @@ cdef bint tls_flush(socket_t* self) noexcept nogil:
 
 
 cdef void tls_retry_write(socket_t* self) noexcept nogil:
-    """More has come, and the engine has looked at it: go on with what waited, the farewell last of all."""
+    """The engine has processed more input: go on with the writes that waited, and close_notify last."""
     self.flags &= ~S_TLS_WANT_READ
     output_flush(self)
     if self.flags & S_ENDED and output_pending(self) == 0:
         tls_close_notify(self)
     if self.flags & S_TLS_WANT_READ or self.flags & S_CLOSED:
         return
-    stream_stop(self)               # as the user wants it again
+    stream_stop(self)               # then read on only if the user wants it
     stream_read(self)
     if output_pending(self) == 0 and not self.flags & S_BROKEN:
         events_flushed(self)
 
 
 cdef void tls_send_ciphertext(socket_t* self, size_t plain) noexcept nogil:
-    """Send what the engine left in the room, which stands for so much plaintext."""
+    """Send what the engine left in the scratch buffer; `plain` bytes of plaintext are in it."""
     cdef tls_scratch_t* scratch = &loop_of(self).scratch
     cdef uv.uv_buf_t part
     cdef size_t left
@@ -178,15 +191,15 @@ cdef void tls_send_ciphertext(socket_t* self, size_t plain) noexcept nogil:
         if sent < 0:
             self.accepted -= plain
             return
-        loop_of(self).count.bytes_written -= sent       # it counts plaintext
-    left = min(part.len - <size_t>sent, plain)          # no more than that is in what is left
+        loop_of(self).count.bytes_written -= sent       # the counter is of plaintext
+    left = min(part.len - <size_t>sent, plain)          # the unsent part holds no more plaintext than that
     loop_of(self).count.bytes_written += plain - left
     if <size_t>sent < part.len:
         tls_queue_ciphertext(self, part.base + sent, part.len - sent, left)
 
 
 cdef void tls_queue_ciphertext(socket_t* self, const char* data, size_t size, size_t plain) noexcept nogil:
-    """A copy follows as the kernel takes it, in order."""
+    """Copy it to the send queue."""
     cdef chunk_t* chunk = chunk_make(size)
     cdef int rc = uv.UV_ENOMEM
     if chunk != NULL:
@@ -203,7 +216,7 @@ cdef void tls_queue_ciphertext(socket_t* self, const char* data, size_t size, si
 
 
 cdef void tls_limit_control(socket_t* self, size_t size) noexcept nogil:
-    """A peer that makes the engine speak, and does not read, may not have us hold it all."""
+    """A peer that makes the engine answer, and does not read the answers, must not fill our memory."""
     tls_of(self).control += size
     if tls_of(self).control > TLS_CONTROL_MAX:
         output_fail(self, uv.UV_ENOBUFS)
@@ -211,9 +224,9 @@ cdef void tls_limit_control(socket_t* self, size_t size) noexcept nogil:
 
 
 cdef bint tls_close_notify(socket_t* self) noexcept nogil:
-    """Tell the peer that nothing more comes. True: that, and all before it, is with the kernel."""
+    """Send close_notify (RFC 8446, 6.1). True: that, and all before it, is with the kernel."""
     if is_tls_blocked(self):
-        return False                # when its handshake is done, or it may speak again
+        return False                # again when the handshake is done, or the engine can seal
     if may_send_close_notify(self):
         if tls_scratch_in_use(self):
             tls_defer_flush(self)
@@ -223,7 +236,10 @@ cdef bint tls_close_notify(socket_t* self) noexcept nogil:
 
 
 cdef void tls_send_close_notify(socket_t* self) noexcept nogil:
-    """A peer that has said so, too, need not hear it: what the kernel refuses then is no error."""
+    """Send close_notify.
+
+    If the peer has closed already, a failing send is not an error: restore `error` and S_BYTES_LOST.
+    """
     cdef short error = self.error
     cdef unsigned int lost = self.flags & S_BYTES_LOST
     self.flags |= S_CLOSE_NOTIFY_SENT

@@ -1,18 +1,20 @@
-"""tls_scheduling: what secured sockets hold, and what each of them gets of a turn.
+"""tls_scheduling: which deferred TLS input a turn processes, and how much of it.
 
-The problem: a step of a handshake costs fifty times what a message costs. With several steps a turn open connections
-wait (with five, their p99 latency was four times as long under a flood, and no more handshakes were done); with one,
-new connections run into their timeout where turns are long.
-The rule: open connections go first, and wait for one step. Where everything else takes long (events, handlers, an
-asyncio loop's own callbacks), handshakes get as much time as that took since they last had their part and the time
-before, the shorter of both, HANDSHAKES_MAX_NS at most. A step counts for HANDSHAKE_STEP_MIN_NS, whatever it took, so that there is more
-than one only where nobody can tell, and never more than STEPS; but for turns that are LONG one after the other, which a
-busy machine alone does not make: each then allows for twice as many. `tls_begin`, most of what accepting costs, is
-the handshakes' own time.
+The problem: one step of a handshake costs as much as fifty messages. With several steps in a turn, established
+connections wait (with five, their p99 latency under a flood was four times as long, and no more handshakes were done);
+with one, new connections run into their timeout where turns are long.
+The rule: established connections go first, and wait for one step. Where everything else takes long (events, handlers,
+an asyncio loop's own callbacks), handshakes get as much time as that took, since they were last served or in the
+interval before that, whichever was shorter, and HANDSHAKES_MAX_NS at most. A step counts for at least
+HANDSHAKE_STEP_MIN_NS, so there is more than one only where it is not noticed, and never more than HANDSHAKE_STEPS_MAX.
+One exception: after LONG_TURNS turns of LONG_TURN_NS in a row, which a busy machine alone does not produce, each
+further one doubles that number. `tls_begin`, most of the cost of accepting, counts as time of the handshakes.
 
-What open connections hold gets its own part, DELIVERY_MAX_NS: a slab that was not opened to its end, since there were
-thousands of records without data in it, goes on in the next turn. Both are served in the order in which they came, one
-of each kind a turn at least.
+Input of established connections gets a part of its own, DELIVERY_MAX_NS: a slab with thousands of records without data
+is not processed to its end in one turn, but goes on in the next. Both kinds are served in the order in which they came,
+at least one socket of each kind in a turn.
+
+Does not know engines: see tls_input.
 """
 from libc.stdint cimport uint64_t
 from libc.string cimport memmove
@@ -21,34 +23,34 @@ from pybuntcp._c cimport uv
 
 
 cdef enum:
-    HANDSHAKES_MAX_NS = 20000000    # nanoseconds of a turn for handshakes
-    HANDSHAKE_STEP_MIN_NS = 3000000
-    HANDSHAKE_STEPS_MAX = 5
-    LONG_TURN_NS = 15000000         # STEPS times HANDSHAKE_STEP_MIN_NS
-    LONG_TURNS = 3                  # may be chance
-    DELIVERY_MAX_NS = 5000000       # nanoseconds of a turn for what open connections hold
+    HANDSHAKES_MAX_NS = 20000000        # nanoseconds of a turn for handshakes
+    HANDSHAKE_STEP_MIN_NS = 3000000     # what a step counts for at least
+    HANDSHAKE_STEPS_MAX = 5             # steps in a turn
+    LONG_TURN_NS = 15000000             # HANDSHAKE_STEPS_MAX times HANDSHAKE_STEP_MIN_NS
+    LONG_TURNS = 3                      # in a row; fewer may be chance
+    DELIVERY_MAX_NS = 5000000           # nanoseconds of a turn for input of established connections
 
 
 cdef struct share_t:
     # A part of a turn, in nanoseconds.
     uint64_t maximum
-    uint64_t minimum              # ... that one piece of work counts for
+    uint64_t minimum    # one piece of work counts for at least this
     uint64_t spent
 
 
 cdef void tls_unqueue(socket_t* s) noexcept nogil:
-    """It is gone, and no turn may look at it."""
-    cdef socket_list_t* held = &loop_of(s).deferred_input
+    """The socket is gone: remove it from the list."""
+    cdef socket_list_t* deferred = &loop_of(s).deferred_input
     cdef size_t i = 0
-    while held.at[i] != s:
+    while deferred.at[i] != s:
         i += 1
-    held.count -= 1
-    memmove(held.at + i, held.at + i + 1, (held.count - i) * sizeof(socket_t*))
+    deferred.count -= 1
+    memmove(deferred.at + i, deferred.at + i + 1, (deferred.count - i) * sizeof(socket_t*))
     s.flags &= ~S_IN_DEFERRED
 
 
 cdef void tls_process_pending(loop_t* loop) noexcept nogil:
-    """Go on with what is held, as far as that is allowed now: first come, first served."""
+    """Process deferred input, in the order of the list, as far as this turn has time for it."""
     cdef share_t shares[2]
     cdef size_t count = loop.deferred_input.count
     cdef size_t kept = 0
@@ -71,7 +73,7 @@ cdef void tls_process_pending(loop_t* loop) noexcept nogil:
 
 
 cdef void tls_share_turn(loop_t* loop, uint64_t now, share_t* shares) noexcept nogil:
-    """What open connections get of this turn, and what handshakes do."""
+    """The time that established connections ([0]) and handshakes ([1]) get of this turn."""
     cdef uint64_t other_work_ns = now - loop.handshakes_served_at if loop.handshakes_served_at != 0 else 0
     cdef unsigned int doubled
     cdef uint64_t twice = min(other_work_ns, loop.other_work_ns)
@@ -87,7 +89,7 @@ cdef void tls_share_turn(loop_t* loop, uint64_t now, share_t* shares) noexcept n
 
 
 cdef bint tls_serve(socket_t* s, share_t* share, uint64_t* now) noexcept nogil:
-    """Its turn, as the clock goes on. False: its kind has had its part."""
+    """Process one socket, and advance the clock. False: its kind has used up its time."""
     cdef uint64_t started = now[0]
     if share.spent >= share.maximum:
         return False

@@ -1,22 +1,21 @@
-"""verbs: the verbs of a connection, and what its events lead to.
+"""verbs: what a user may do with a connection, and how it begins.
 
-Owns the rules of CONTRACT's "Writing" and "Reading and closing": which verb may still do
-something, when FIN goes out, when the descriptor does.
+Owns the rules of CONTRACT's "Writing" and "Reading and closing": which verb still has an effect, when FIN goes out,
+when the descriptor is closed. (How FIN and the descriptor go: see closing.)
 
   end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN, for as
              long as the peer takes something in each linger_timeout (see deadlines)
-  close      takes and tells no more; sends what is pending, for as long as that. Where
+  close      takes no more, and only `close` is called from now on; sends what is pending, for as long as that. Where
              close(2) would lose bytes under way (see stream_close_would_reset), FIN goes out first,
-             and what comes is thrown away until the peer's FIN
+             and input is dropped until the peer's FIN
   terminate  drops what is pending and resets
-  shutdown   FIN after what is pending, and no clock; shutdown(True): reads and throws away
+  shutdown   FIN after what is pending, and no deadline; shutdown(True): reads and drops the input
 
-The verbs are the C API's, too (see _core.pxd): 0, or -1 when there was nothing they could do.
-Our FIN and the peer's both seen, or a close flushed: `stream_close`.
+The verbs are the C API's, too (see _core.pxd): 0, or -1 when there was nothing to do. A connection is closed
+(`stream_close`) when both FINs have been seen, or when close has sent everything.
 
-A write that fails for good does not close at once: what the peer sent before is still in the
-kernel and is delivered first (`S_BROKEN`); the read side then ends the connection, with the
-error of the write.
+A write that fails for good does not close at once: what the peer sent before it is still in the kernel and is delivered
+first (`S_BROKEN`). The read side then ends the connection, with the error of the write.
 
 Promises that no verb calls a handler before it returns. All of it is `nogil`.
 """
@@ -31,7 +30,7 @@ cdef extern from *:
 # ---------------------------------------------------------------------------- birth
 
 cdef int socket_adopt(loop_t* loop, context_t* context, int fd, unsigned long stamp, socket_t** made) noexcept nogil:
-    """A socket on a connected descriptor, which it adopts; a negative code leaves it alone. stamp: see descriptors."""
+    """A socket on a connected descriptor, which it adopts, unless the code is negative. stamp: see descriptors."""
     cdef socket_t* s = stream_new(loop, context)
     cdef int rc
     if s == NULL:
@@ -47,7 +46,7 @@ cdef int socket_adopt(loop_t* loop, context_t* context, int fd, unsigned long st
 
 
 cdef void socket_established(socket_t* s) noexcept nogil:
-    """The peer accepted it, or we did the peer: it is open, or its handshake begins."""
+    """The connection is established, in either direction: begin its handshake, or call `open`."""
     if context_of(s).tls != NULL:
         tls_begin(s, True)
     else:
@@ -61,7 +60,7 @@ cdef void socket_count(socket_t* s) noexcept nogil:
 
 
 cdef void socket_opened(socket_t* s) noexcept nogil:
-    """The connection stands: tell `open`, then read."""
+    """Call `open`, then read."""
     cdef context_t* context = context_of(s)
     s.flags |= S_OPENED
     socket_count(s)
@@ -75,7 +74,7 @@ cdef void socket_opened(socket_t* s) noexcept nogil:
 # ---------------------------------------------------------------------------- verbs
 
 cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil:
-    """Bytes accepted, or -1: this side is done."""
+    """Bytes accepted, or -1: this side has ended or is broken."""
     cdef ssize_t taken
     if not may_write(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
@@ -84,7 +83,7 @@ cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcep
 
 
 cdef int socket_end(socket_t* s, const char* data=NULL, size_t size=0) noexcept nogil:
-    """Accept all, then FIN. -1: this side was done before, or is broken; -2: no memory."""
+    """Accept all, then FIN. -1: this side had ended before, or is broken; -2: no memory."""
     cdef ssize_t taken
     if not may_write(s) or size > <size_t>PY_SSIZE_T_MAX:
         return -1
@@ -96,7 +95,7 @@ cdef int socket_end(socket_t* s, const char* data=NULL, size_t size=0) noexcept 
     s.flags |= S_ENDED | S_FIN_WAIT
     s.flags &= ~S_NEED_DRAIN
     if not output_corked(s):
-        output_flush(s)         # what a sink coalesces does not wait for a turn that may not come
+        output_flush(s)         # gathered by a sink: it does not wait for a turn that may never run
     if output_pending(s) == 0:
         closing_send_fin(s)
     else:
@@ -109,7 +108,7 @@ cdef int socket_close(socket_t* s) noexcept nogil:
         return -1
     output_flush(s)
     if s.flags & S_CLOSED:
-        return 0                # a write that failed had nothing more to wait for
+        return 0                # the write failed, and had nothing left to wait for
     s.flags |= S_ENDED | S_CLOSING
     stream_pause_reading(s)
     if s.flags & S_READER:
@@ -145,13 +144,13 @@ cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
 
 
 cdef int socket_shutdown_read(socket_t* s) noexcept nogil:
-    """shutdown(True): what comes is read and thrown away, so that our FIN is not a reset."""
+    """shutdown(True): input is read and dropped, so that the kernel never answers it with RST."""
     if is_closing(s):
         return -1
     s.flags |= S_DISCARD
     if s.flags & S_READER:
         upcalls.reader_stop(s)
-        stream_stop(s)          # it is read into the slab from now on
+        stream_stop(s)          # restarted below: input goes to the slab from now on
     if s.flags & S_FIN_SENT:
         socket_close(s)
         return 0
@@ -232,9 +231,6 @@ cdef int socket_state(socket_t* s) noexcept nogil:
 
 
 cdef inline void socket_fail(socket_t* s, int code) noexcept nogil:
-    """The error it will close with; the first one counts."""
+    """The error that `close` will report; the first one counts."""
     if s.error == 0:
         s.error = code
-
-
-# ---------------------------------------------------------------------------- events

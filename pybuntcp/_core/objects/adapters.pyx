@@ -1,10 +1,21 @@
 """adapters: from a slot to a Python handler.
 
-Owns one adapter for each event (`py_data` and the like), which a table's slot points to: take the GIL, make the
-arguments, call. Owns also what becomes of an exception that a handler raised.
+The problem: dispatch calls C functions without the GIL, which cannot raise. A Python handler needs the GIL and
+arguments, may raise anything, may replace the table that it is in, and may return a coroutine.
+The rule: for each event there is a pair of functions. `py_data`, to which the slot points, takes the GIL, which this
+thread then keeps until the turn ends (see turn). It calls `call_data` through a pointer that is typed `nogil`; Cython
+compiles `call_data` itself as code that holds the GIL. That one makes the arguments and calls the handler:
 
-Promises: a callable is held while it runs; no exception leaves this file but KeyboardInterrupt and SystemExit, which
-stop the loop. A handler that returns a coroutine has not ended: see tasks.
+  slot -> py_data -> call_data -> handler
+                                     |-> a coroutine: task_of_result: a task runs the rest (see tasks)
+                                     '-> an exception: call_raised -> the table's `error` handler
+                                            |                            '-> none, or it raises: call_report
+                                            v                                   -> asyncio's exception handler,
+                     KeyboardInterrupt, SystemExit: loop_fail stops the loop       or sys.unraisablehook
+
+Owns these pairs, and what happens to an exception that a handler raised. Promises: a callable stays alive while it
+runs; no exception leaves this file, those two apart; a signal's Python handler runs before the first handler that
+follows the signal. Large chunks are passed without a copy where that is possible (STEAL_MIN, LEASE_MIN: see buffers).
 """
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -51,6 +62,7 @@ ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
 
 
 cdef void call_handler(socket_t* s, int event) noexcept:
+    """Call the handler of an event that has no arguments. If `open` raises, the socket is closed."""
     if loop_of(s).signal_pending:
         signals_deliver(loop_of(s))
         if is_closing(s) and event != E_OPEN:
@@ -67,6 +79,7 @@ cdef void call_handler(socket_t* s, int event) noexcept:
 
 
 cdef void call_data(socket_t* s, const char* data, size_t size) noexcept:
+    """Call `data`, with what `binary_type` asks for."""
     if loop_of(s).signal_pending:
         signals_deliver(loop_of(s))
         if is_closing(s):
@@ -112,7 +125,7 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
 
 
 cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
-    """A large chunk without a copy, where it can be had."""
+    """The chunk as bytes: a large one without a copy, if nothing else refers to the slab."""
     if size < STEAL_MIN or data != loop.slab or Py_REFCNT(loop.slab_owner) != 1:
         return PyBytes_FromStringAndSize(data, size)
     loop.slab = NULL
@@ -120,14 +133,14 @@ cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
 
 
 cdef object data_view(loop_t* loop, const char* data, size_t size):
-    """Without a copy where it can be had: what an engine opened lies in a room that is used again."""
+    """The chunk as a memoryview, without a copy if it lies in the slab. TLS data is in a scratch buffer: copied."""
     if size < LEASE_MIN or not loop.slab <= data < loop.slab + SLAB_SIZE:
         return PyMemoryView_FromObject(PyBytes_FromStringAndSize(data, size))
     return slab_lease(<Slab>loop.slab_owner, data, size)
 
 
 cdef void call_raised(socket_t* s, int event, object handler, object error) noexcept:
-    """The table's `error` handler, as it is now, gets it; failing that, it is reported."""
+    """Pass it to the `error` handler that the table has now. Without one, report it."""
     cdef PyObject* report = context_of(s).table.callable[E_ERROR]
     if error_stops(error):
         loop_fail(loop_of(s), error)
@@ -149,14 +162,14 @@ cdef void call_raised(socket_t* s, int event, object handler, object error) noex
 
 
 cdef void call_error_handler_raised(socket_t* s, object handler, object second, object first) noexcept:
-    """Both are reported, the first as what the second came from."""
+    """The `error` handler raised, too: report both, the first as the context of the second."""
     if second.__context__ is None and second is not first:
         second.__context__ = first
     call_report(s, handler, second)
 
 
 cdef void call_report(socket_t* s, object handler, object error) noexcept:
-    """To the asyncio loop's exception handler, or else `sys.unraisablehook`; the server lives on."""
+    """Report to the asyncio loop's exception handler, or else `sys.unraisablehook`. The loop goes on."""
     try:
         if host_report(<Loop>loop_of(s).owner, "Unhandled exception in a handler", error, wrapper_of(s)):
             return

@@ -1,9 +1,9 @@
-"""array_buffer_sink: `ArrayBufferSink`, to write many small things and take them out as one.
+"""array_buffer_sink: `ArrayBufferSink`, to write many small pieces and take them out as one.
 
-Owns the class. It is Bun's. What `flush` and `end` return never shares memory with what is written later: it is a
-copy, or, where that is cheaper, the chunk itself, and the sink goes on with a new one.
+Owns the class, which is Bun's. What `flush` and `end` return never shares memory with what is written later: it is a
+copy, or, where that is cheaper, the chunk itself, and the sink continues with a new one.
 
-Promises: all of a write is appended or none of it; the order is that of `write`, with what `requeue` puts back in
+Promises: a write is appended whole or not at all; the order is that of `write`, with what `requeue` puts back in
 front of it. Does not know sockets or the loop.
 """
 cimport cython
@@ -30,30 +30,30 @@ cdef class ArrayBufferSink:
     Not thread-safe. For a sink that sends by itself see `Socket.sink`.
 
     Source: Bun's `ArrayBufferSink`.
-    Bun: options that are wrong are ignored and stay from one `start` to the next, the mark only
+    Bun: invalid options are ignored and stay from one `start` to the next, the mark only
     preallocates, there is no `requeue`, and writing after `end` is accepted.
     """
     cdef chunk_t* chunk     # owned; NULL: nothing was written yet
-    cdef size_t counted     # bytes of the chunk that `flush` has counted, not streaming
+    cdef size_t counted     # bytes of the chunk that `flush` has already counted, when not streaming
     cdef size_t mark
-    cdef bint marked        # there is a mark
+    cdef bint marked        # a high water mark was set
     cdef bint stream
     cdef bint as_memoryview
     cdef bint ended
     cdef bint closed
 
     def __init__(self):
-        pass                    # refuses arguments: options are `start`'s
+        pass                    # refuses arguments: the options are those of `start`
 
     def __dealloc__(self):
         free(self.chunk)
 
     def start(self, stream=False, high_water_mark=None, as_memoryview=False):
-        """Begin anew with these options; what was not flushed is dropped. Not required.
+        """Begin anew with these options; what was not flushed is dropped. Calling it is optional.
 
-        stream: `flush` gives the bytes written since the last one (False: counts them, and
-        `end` gives all). high_water_mark: bytes, allocated now; at that length the sink is
-        `full`. as_memoryview: `flush` and `end` give a read-only memoryview instead of bytes,
+        stream: `flush` returns the bytes written since the last one (False: it only counts them, and
+        `end` returns all). high_water_mark: bytes, allocated now; from that length on the sink is
+        `full`. as_memoryview: `flush` and `end` return a read-only memoryview instead of bytes,
         and larger ones are not copied.
 
         Errors: TypeError, ValueError naming the option; MemoryError; ValueError once closed.
@@ -78,9 +78,9 @@ cdef class ArrayBufferSink:
         self.ended = False
 
     def write(self, chunk, /):
-        """Append a str (as UTF-8) or any C-contiguous buffer; the number of bytes.
+        """Append a str (as UTF-8) or any C-contiguous buffer. Returns the number of bytes.
 
-        It is copied now. Errors: ValueError after `end` or `close`, TypeError, BufferError,
+        The bytes are copied now. Errors: ValueError after `end` or `close`, TypeError, BufferError,
         UnicodeEncodeError, MemoryError: nothing is appended.
         """
         cdef slice_t piece
@@ -96,7 +96,7 @@ cdef class ArrayBufferSink:
     def requeue(self, tail, /):
         """Put bytes that were flushed, and not sent, back in front of everything.
 
-        Of two tails the later one goes back first. Errors as `write`.
+        Of two tails the later one is put back first. Errors as `write`.
         """
         cdef slice_t piece
         slice_open(&piece, tail)
@@ -107,7 +107,7 @@ cdef class ArrayBufferSink:
             slice_release(&piece)
 
     def flush(self):
-        """Streaming: what was written since the last flush, taken out. Else its byte count.
+        """Streaming: take out what was written since the last flush. Otherwise return its byte count.
 
         Errors: ValueError after `end` or `close`.
         Bun: 0 when not streaming.
@@ -121,7 +121,7 @@ cdef class ArrayBufferSink:
         return held - counted
 
     def end(self):
-        """Everything still held, as bytes or memoryview; the sink takes no more until `start`.
+        """Everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
 
         Errors: ValueError after `end` or `close`.
         """
@@ -136,7 +136,7 @@ cdef class ArrayBufferSink:
         return held
 
     def close(self):
-        """Drop what is held, for good. Again: nothing happens."""
+        """Drop what is held, for good. A second call does nothing."""
         buffer_sink_clear(self)
         self.closed = True
 
@@ -146,7 +146,7 @@ cdef class ArrayBufferSink:
 
     @property
     def full(self):
-        """Have `high_water_mark` bytes been written since the last flush? Without a mark, no."""
+        """Have `high_water_mark` bytes been written since the last flush? Always False without a mark."""
         return self.marked and chunk_length(self.chunk) - self.counted >= self.mark
 
     def __repr__(self):
@@ -174,7 +174,7 @@ cdef int buffer_sink_check_open(ArrayBufferSink self, str verb) except -1:
 
 
 cdef int buffer_sink_reserve(ArrayBufferSink self, size_t more) except -1:
-    """A chunk with room for `more` bytes."""
+    """Make space for `more` bytes."""
     cdef chunk_t* chunk
     if self.chunk == NULL:
         chunk = chunk_make(max(self.mark, more, <size_t>CHUNK_MIN))
@@ -194,10 +194,10 @@ cdef int buffer_sink_put_back(ArrayBufferSink self, const char* data, size_t siz
 
 
 cdef object buffer_sink_take(ArrayBufferSink self):
-    """All that is held, and the sink is empty.
+    """Return all that is held, and empty the sink.
 
-    Making a memoryview may run the garbage collector, and so anybody's code: the bytes are taken
-    away before, and put back if there is no memory for the view.
+    Making a memoryview may run the garbage collector, and so user code: the bytes are removed before, and put back if
+    there is no memory for the view.
     """
     cdef size_t held = chunk_length(self.chunk)
     cdef bytes copy
@@ -205,7 +205,7 @@ cdef object buffer_sink_take(ArrayBufferSink self):
         return buffer_sink_give(self)
     copy = PyBytes_FromStringAndSize(chunk_bytes(self.chunk) if held else NULL, held)
     if self.chunk != NULL:
-        self.chunk.start = self.chunk.end       # a requeued tail fits in before it
+        self.chunk.start = self.chunk.end       # a requeued tail fits in front
     self.counted = 0
     if not self.as_memoryview:
         return copy
@@ -239,8 +239,8 @@ cdef void buffer_sink_clear(ArrayBufferSink self) noexcept:
 @cython.no_gc
 @cython.internal
 cdef class ChunkOwner:
-    """A chunk given away: what a flushed memoryview keeps alive."""
-    cdef chunk_t* chunk         # owned
+    """Owns a chunk that left its sink: what a flushed memoryview keeps alive."""
+    cdef chunk_t* chunk     # owned
 
     def __dealloc__(self):
         free(self.chunk)

@@ -1,4 +1,7 @@
-"""cork: `Socket.cork`, a context manager inside which writes are gathered."""
+"""cork: `Socket.cork`, a context manager inside which writes are gathered.
+
+Owns `Cork`, which counts the depth on the socket and holds no bytes: see output. Corks nest, up to CORKS_MAX.
+"""
 cimport cython
 
 

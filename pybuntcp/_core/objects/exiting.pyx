@@ -1,31 +1,21 @@
-"""exiting: the end of an `async with`, and of a program, with handlers that still run.
+"""exiting: the end of `async with socket`, and of a program, with handlers that still run.
 
-The problem: an async handler may await something that is not its socket, for ever. Who leaves
-`async with listener` waits for it; Ctrl-C, which cancels the program's task and no handler, would
-not end the program.
-The rule: leaving by an exception, a cancellation among them, cancels the handlers of the connections
-that are closed by it. Leaving in order gives them `linger_timeout`, as it does peers. A handler
-that goes on for `EXIT_SECONDS` after it was cancelled is given up: told to the asyncio loop's
-exception handler, and waited for by nobody, `asyncio.run` included.
+The problem: an async handler may await something that never happens. A program that leaves `async with socket` would
+wait for it; Ctrl-C, which cancels the program's task and no handler, would not end the program.
+The rule: leaving by an exception, a cancellation among them, cancels the handlers of the connections that it closes.
+Leaving in order cancels none, and waits for as long as `linger_timeout` allows. A handler that goes on for
+EXIT_SECONDS after it was cancelled is abandoned: reported to the asyncio loop's exception handler, and not waited for,
+not by `asyncio.run` either (see tasks).
 
-Promises that whoever leaves is never cancelled by that, if it is a handler itself. Does not close
-anything: verbs do.
+Owns that rule for a socket and for a program; for a listener see endpoints/exiting. Closes nothing itself: verbs do.
 """
 
 
 cdef double EXIT_SECONDS = 1.5
 
 
-# ---------------------------------------------------------------------------- handlers that run
-
-
-# ---------------------------------------------------------------------------- a listener's
-
-
-# ---------------------------------------------------------------------------- a socket's, a program's
-
 async def _exit_socket(Socket self, bint raised):
-    """Until it is closed; at most `EXIT_SECONDS` for one who leaves by raising."""
+    """Wait until it is closed; for at most EXIT_SECONDS if the block was left by an exception."""
     cdef Waiter waiter = wrapper_end_and_wait(self, raised)
     if waiter is None:
         return
@@ -40,7 +30,7 @@ async def _exit_socket(Socket self, bint raised):
 
 
 async def end_handlers():
-    """Cancel the handlers that run in the running asyncio loop, and wait for them for at most `EXIT_SECONDS`."""
+    """Cancel the handlers that run in the running asyncio loop, and wait for them for at most EXIT_SECONDS."""
     cdef Loop loop = current_loop_peek()
     cdef list running = [task_of(one) for one in tasks_all(loop)]
     for task in running:

@@ -1,10 +1,11 @@
-"""handlers: from what users give to a table of slots.
+"""handlers: from what users pass as handlers to a table of slots.
 
-Owns `Handlers`, a compiled table as Python sees it; the rules for what may be in one, with the
-names in the errors; and `handlers_from_slots`, by which a Cython user's functions get in.
+Owns `Handlers`, a compiled table as Python sees it; the rules for what may be in one, with the names in the errors;
+`handlers_from_slots`, which compiles a Cython user's own functions; and `handlers_bind`, which adds the context
+variables that were set when the handlers were passed.
 
-Promises that a table is complete or refused: callables, C functions of an ABI that we know, at
-least one of `data` and `drain`. Does not call anything of it.
+Promises that a table is complete or refused: callables, C functions of an ABI that we know, at least one of `data` and
+`drain`. Calls none of the handlers.
 """
 cimport cython
 import difflib
@@ -16,7 +17,7 @@ from libc.string cimport memcpy
 
 
 cdef enum:
-    EXT_MAX = 1 << 30          # a larger `ext_size` is a mistake
+    EXT_MAX = 1 << 30   # a larger `ext_size` is a mistake
 
 cdef tuple _BINARY_TYPES = ("bytes", "bytearray", "memoryview")
 cdef object _uninitialised = object()
@@ -32,21 +33,21 @@ cdef class Handlers:
     keywords. Recognised: ``open(socket)``, ``data(socket, chunk)``, ``drain(socket)``,
     ``end(socket)``, ``close(socket, error)``, ``error(socket, error)``, ``timeout(socket)``,
     ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
-    ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: what ``chunk`` is).
+    ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: the type of ``chunk``).
     They are read once, now; a later change of the mapping has no effect. None = absent.
     Each may be ``async def``, in a program that runs asyncio.
 
-    Errors: TypeError for what is not callable, an unknown keyword or key (with the likely
+    Errors: TypeError for a handler that is not callable, an unknown keyword or key (with the likely
     name), or neither ``data`` nor ``drain`` nor an async ``open``; ValueError for an unknown ``binary_type``.
 
     Source: the ``socket`` option of Bun's TCP API.
     Bun: ``binaryType`` knows "buffer", "uint8array" and "arraybuffer".
     """
     cdef handlers_t table   # borrows its callables from `found`
-    cdef dict found         # ... which the garbage collector can look into
-    cdef object owner       # ... and this one, of the table's slots
-    cdef str async_name     # a handler that is an async function; None: there is none
-    cdef bint opens_paused  # `open` is one, and reads by itself: there is no `data`
+    cdef dict found         # owns them, where the garbage collector can visit them
+    cdef object owner       # keeps alive what `table.slots.user` points into
+    cdef str async_name     # the name of a handler that is an async function; None: there is none
+    cdef bint opens_paused  # `open` is async and there is no `data`: it reads by itself
 
     def __cinit__(self, source=None, /, **handlers):
         if source is _uninitialised:
@@ -66,7 +67,7 @@ cdef class Handlers:
 
 # ---------------------------------------------------------------------------- filling
 
-cdef void* _adapters[9]         # by event; NULL: it has no slot, or its callable is called directly
+cdef void* _adapters[9]         # by event; NULL: no slot, or the callable is called directly
 _adapters[E_OPEN] = <void*>py_open
 _adapters[E_DATA] = <void*>py_data
 _adapters[E_DRAIN] = <void*>py_drain
@@ -79,14 +80,14 @@ cdef void* _no_slot
 
 
 cdef void** handlers_slot(slots_t* self, int event) noexcept:
-    """The member for an event. They lie in the events' order, without `error`."""
+    """The slots_t member of an event. The members are in the events' order, without `error`."""
     if event == E_ERROR:
         return &_no_slot
     return <void**>&self.open + (event if event < E_ERROR else event - 1)
 
 
 cdef int handlers_fill(Handlers self, dict found) except -1:
-    """Note the callables (borrowed) and point each one's slot at its adapter."""
+    """Store the callables (borrowed) and point each one's slot at its adapter."""
     cdef void** slot
     cdef int event
     self.found = found
@@ -107,10 +108,10 @@ cdef int handlers_fill(Handlers self, dict found) except -1:
 
 
 cdef object handlers_from_slots(const slots_t* slots, object handlers=None, object owner=None):
-    """A `Handlers` of a Cython user's own functions, and Python handlers beside them."""
+    """A `Handlers` of a Cython user's own functions, with Python handlers for other events."""
     cdef Handlers self = Handlers.__new__(Handlers, _uninitialised)
     handlers_check_slots(slots)
-    memcpy(&self.table.slots, slots, slots.size)    # of an older ABI's table the rest stays NULL
+    memcpy(&self.table.slots, slots, slots.size)    # an older ABI has fewer slots: the rest stays NULL
     handlers_fill(self, handlers_collect(handlers, {}))
     self.owner = owner
     self.table.owner = <PyObject*>owner
@@ -120,7 +121,7 @@ cdef object handlers_from_slots(const slots_t* slots, object handlers=None, obje
 
 
 cdef int handlers_check_slots(const slots_t* slots) except -1:
-    """Refuse a table that is not what its first two numbers say."""
+    """Refuse a table whose `abi` and `size` do not fit this build."""
     cdef size_t minimum = <size_t>&(<slots_t*>NULL).connect_error + sizeof(void*)
     if slots == NULL:
         raise ValueError("slots_t: NULL is no table")
@@ -142,7 +143,7 @@ cdef int handlers_check_slots(const slots_t* slots) except -1:
 
 
 cdef int handlers_check_ext(Handlers self, context_t* context) except -1:
-    """Refuse a reload onto sockets that have less room behind them than the table wants."""
+    """Refuse a reload of sockets that have fewer bytes behind them than the table wants."""
     if self.table.slots.ext_size > context.ext_size:
         raise ValueError(
             f"reload: ext_size {self.table.slots.ext_size} is more than the {context.ext_size} "
@@ -169,7 +170,7 @@ cdef Handlers handlers_empty():
 
 
 def _ignore(socket, chunk):
-    """What a connection without handlers does with bytes, until somebody reads them."""
+    """The `data` of a connection without handlers: drops bytes, until a SocketReader is made."""
 
 
 cdef dict handlers_collect(object source, dict handlers):
@@ -237,7 +238,7 @@ cdef str binary_type_check(object value):
 @cython.final
 @cython.internal
 cdef class BoundHandler:
-    """A handler that runs with the context variables of the place where it was given."""
+    """A handler that runs with the context variables that were set when it was passed."""
     cdef object vars
     cdef object handler
 
@@ -249,9 +250,9 @@ cdef class BoundHandler:
 
 
 cdef Handlers handlers_bind(Handlers self, Loop loop):
-    """As they are installed in a loop: with the present context variables, if there are any.
+    """The handlers as a loop installs them: bound to the present context variables, if there are any.
 
-    TypeError: one of them is async, and no asyncio loop turns this one.
+    TypeError: one of them is async, and no asyncio loop turns this loop.
     """
     cdef Handlers bound
     cdef int event

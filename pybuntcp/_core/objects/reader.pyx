@@ -1,11 +1,14 @@
-"""reader: `SocketReader`, for those who think in awaits.
+"""reader: `SocketReader`, to read a socket with `await`.
 
-Owns `reader_t`, what came and was not read yet, in one chunk (see chunk) of at most `limit`
-bytes: the loop reads no more than there is room for, and stops when there is none. From the call
-of `Socket.reader` on all that comes is for the reader (`S_READER`); a socket without one has no
-part in this but for a flag that is looked at together with another.
+Owns `reader_t`: the bytes that arrived and were not read yet, in one chunk (see chunk) of at most `limit` bytes. The
+loop reads no more than there is space for, and stops when there is none. From the call of `Socket.reader` on all input
+goes to the reader (`S_READER`). A socket without one pays nothing: the flag is tested together with others.
 
-Promises: cancelling a read loses nothing; what came before a reset or an end is given first.
+The peer's end: `end` is called when a read has returned the end, not when the FIN arrives, so that the user reads
+everything first (S_EOF_DELIVERED, see events).
+
+Promises: cancelling a read loses nothing; bytes that arrived before a reset or an end are returned before it is
+reported. Does not know TLS, which delivers plaintext here.
 """
 cimport cython
 
@@ -18,35 +21,35 @@ from pybuntcp._c cimport uv
 
 
 cdef enum:
-    READ_MIN = 16640          # a record: read whole, even if its reader has room for less
+    READ_MIN = 16640    # a full TLS record: read whole, even if the reader has less space
 
 
 cdef struct reader_t:
-    chunk_t* held       # what came and was not read yet
+    chunk_t* held       # owned: bytes that arrived and were not read yet; NULL: none
     size_t limit
-    size_t minimum      # bytes that a read which waits cannot do without; 0: none waits
-    bint full           # the socket is not read, for want of room
-    bint ended          # nothing more will come
-    bint end_delivered  # ... and the user knows
-    int code            # the error it ended with
+    size_t minimum      # bytes that the waiting read needs; 0: no read waits
+    bint full           # the socket is not read, because there is no space
+    bint ended          # nothing more will arrive
+    bint end_delivered  # a read has returned the end
+    int code            # the error that the connection ended with
 
 
 @cython.final
 cdef class SocketReader:
-    """What a socket receives, to be awaited: `socket.reader()`. Bytes, whatever `binary_type`.
+    """The bytes that a socket receives, to be awaited: `socket.reader()`. Always bytes, whatever `binary_type`.
 
     Names and errors are those of `asyncio.StreamReader`. One read at a time: a second one while
-    one waits is a RuntimeError. A connection that was reset raises its error, after what came
-    before it; one that was closed, or was dead already, has come to its end.
+    another waits raises RuntimeError. If the connection was reset, its error is raised after the
+    bytes that arrived before it; if it was closed, or had ended already, reads return the end.
 
-    The peer's end: when a read has told of it, `end` is called, and unless `allow_half_open` the
-    socket closes, which leaves the time to write an answer at once, or until an `async def`
+    The peer's end: when a read has returned it, `end` is called, and unless `allow_half_open` the
+    socket closes. Until then there is time to write an answer: at once, or until an `async def`
     handler returns.
     """
     cdef readonly Socket socket
-    cdef Loop loop              # None: the socket was gone before
+    cdef Loop loop              # None: the connection was gone when this was made
     cdef reader_t c
-    cdef InlineFuture future    # what the read that waits awaits
+    cdef InlineFuture future    # what the waiting read awaits
 
     def __init__(self):
         raise TypeError("readers are made by socket.reader()")
@@ -80,7 +83,7 @@ cdef class SocketReader:
         return reader_take(self, wanted, False)
 
     async def readuntil(self, separator=b"\n"):
-        """Bytes up to and with the separator.
+        """Bytes up to and including the separator.
 
         Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before;
         asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read.
@@ -95,7 +98,7 @@ cdef class SocketReader:
         return reader_take(self, size, False)
 
     async def readline(self):
-        """Bytes up to and with the next newline; without one at the end; b"" after it.
+        """Bytes up to and including the next newline; the last line may have none; b"" at the end.
 
         Errors: ValueError if there is none among the first `limit` bytes: nothing is read.
         """
@@ -108,7 +111,7 @@ cdef class SocketReader:
         return reader_take(self, size, False)
 
     def at_eof(self):
-        """Has the end come, and is everything read?"""
+        """Has the end arrived, and is everything read?"""
         return self.c.ended and self.c.held == NULL
 
     @property
@@ -175,17 +178,17 @@ cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:
     return (<Socket>s.wrapper).snapshot.reader
 
 
-# ---------------------------------------------------------------------------- what comes
+# ---------------------------------------------------------------------------- input
 
 cdef inline size_t reader_capacity_left(reader_t* self) noexcept nogil:
-    """Bytes that may come; a read that needs more than `limit` makes the room."""
+    """Bytes that may arrive. A read that needs more than `limit` raises it."""
     cdef size_t limit = max(self.limit, self.minimum)
     cdef size_t held = chunk_length(self.held)
     return limit - held if limit > held else 0
 
 
 cdef size_t reader_capacity(socket_t* s) noexcept nogil:
-    """The same, of a socket that has a reader."""
+    """The capacity left, of a socket that has a reader."""
     return reader_capacity_left(reader_at(s))
 
 
@@ -207,6 +210,7 @@ cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t*
 
 
 cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept nogil:
+    """Append the bytes; wake the waiting read if it has enough."""
     cdef reader_t* self = reader_at(s)
     cdef chunk_t* chunk = self.held
     if chunk == NULL:
@@ -236,7 +240,7 @@ cdef void reader_ended(socket_t* s) noexcept nogil:
 
 
 cdef void reader_stop(socket_t* s) noexcept with gil:
-    """We want no more of it."""
+    """close() or shutdown(True): nothing more is read."""
     reader_at(s).ended = True
     reader_wake_soon(s)
 
@@ -253,18 +257,18 @@ cdef void reader_detach(socket_t* s) noexcept:
         self.c.code = s.error
     self.c.ended = True
     reader_wake_soon(s)
-    inline_future_clear(self.future)    # it would keep an asyncio loop that tells nobody any more
+    inline_future_clear(self.future)    # it refers to the asyncio loop, which would be kept alive
     s.flags &= ~S_READER
 
 
 cdef void reader_wake_soon(socket_t* s) noexcept:
-    """Have the read that waits look again, soon."""
+    """Have the waiting read look again, from the asyncio loop."""
     if not loop_of(s).dead:
         inline_future_wake_soon((<SocketReader>(<Socket>s.wrapper).own_reader).future)
 
 
 cdef void reader_wake_now(socket_t* s) noexcept:
-    """... or now. What comes is told in turns alone, outside of any handler."""
+    """Run the waiting read at once. Only for input, which arrives in turns alone, outside any handler."""
     cdef SocketReader self = <SocketReader>(<Socket>s.wrapper).own_reader
     inline_future_wake_now(self.future)
 
@@ -285,7 +289,7 @@ cdef int reader_enter(SocketReader self) except -1:
 
 
 async def _reader_wait(SocketReader self, size_t minimum):
-    """Until so many bytes are held, or the end."""
+    """Wait until `minimum` bytes are held, or for the end."""
     self.c.minimum = minimum
     try:
         while reader_needs_more(self, minimum):
@@ -296,14 +300,14 @@ async def _reader_wait(SocketReader self, size_t minimum):
 
 
 cdef int reader_resume_reading(SocketReader self) except -1:
-    """The socket must be read."""
+    """A read waits: read the socket, if that had stopped for want of space."""
     if self.c.full and self.socket.s != NULL:
         stream_read(self.socket.s)
     return 0
 
 
 cdef int reader_wait_done(SocketReader self) except -1:
-    """It waits no more; the room it wanted beyond `limit` is not wanted any more."""
+    """The read waits no more. The space that it needed beyond `limit` goes away."""
     inline_future_clear(self.future)
     self.c.minimum = 0
     if not self.c.ended and not self.c.full and reader_capacity_left(&self.c) == 0:
@@ -314,7 +318,7 @@ cdef int reader_wait_done(SocketReader self) except -1:
 
 
 cdef bytes reader_take(SocketReader self, size_t maximum, bint to_the_end):
-    """Up to `most` bytes of what is held. The end is told by b"", or by who reads to it."""
+    """Up to `maximum` of the bytes held. b"" delivers the end, and so does a read that reads to it."""
     cdef chunk_t* chunk = self.c.held
     cdef size_t size = min(maximum, chunk_length(chunk))
     cdef bytes piece = b""
@@ -331,7 +335,7 @@ cdef bytes reader_take(SocketReader self, size_t maximum, bint to_the_end):
 
 
 cdef int reader_free_chunk(SocketReader self) except -1:
-    """The empty chunk."""
+    """Give the empty chunk back."""
     cdef chunk_t* chunk = self.c.held
     self.c.held = NULL
     if self.loop.c.closed:
@@ -342,7 +346,7 @@ cdef int reader_free_chunk(SocketReader self) except -1:
 
 
 cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
-    """Raise the connection's error, if that is what came instead of so many bytes."""
+    """Raise the connection's error, if it came before `minimum` bytes had."""
     if self.c.code != 0 and chunk_length(self.c.held) < minimum:
         raise wrapper_error(self.socket, self.c.code, "read")
     return 0
@@ -354,7 +358,7 @@ cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
 
 
 cdef int reader_eof_delivered(SocketReader self) except -1:
-    """The user knows: the socket goes on, or closes, when that one had the time to answer."""
+    """The user has read the end: when the turn ends, `end` is called; until then an answer can be written."""
     cdef socket_t* s = self.socket.s
     if not self.c.end_delivered and s != NULL and reader_owes_end(s):
         self.c.end_delivered = True
@@ -364,13 +368,13 @@ cdef int reader_eof_delivered(SocketReader self) except -1:
 
 
 cdef object reader_incomplete(SocketReader self, object expected):
-    """The end came too early: what there is, in asyncio's exception; or the connection's error."""
+    """The end came too early: asyncio's exception with the bytes there are, or the connection's error."""
     reader_check_end(self, SIZE_MAX)
     return host_asyncio("IncompleteReadError")(reader_take(self, SIZE_MAX, True), expected)
 
 
 async def _reader_find(SocketReader self, separator):
-    """Bytes up to the end of the separator; 0: it is not within `limit`; -1: nor before the end."""
+    """Length up to and including the separator; 0: it is not within `limit`; -1: not before the end."""
     cdef bytes wanted = bytes(memoryview(separator))
     cdef ssize_t at = 0
     cdef size_t looked = 0
@@ -390,7 +394,7 @@ async def _reader_find(SocketReader self, separator):
 
 
 cdef ssize_t reader_find(chunk_t* self, bytes wanted, size_t looked) except -2:
-    """Where it begins, or -1; the first `looked` bytes do not hold all of it."""
+    """Where the separator begins, or -1. It is known that the first `looked` bytes do not contain all of it."""
     cdef const char* at
     cdef const char* found
     cdef const char* pattern = wanted

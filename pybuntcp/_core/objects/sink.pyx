@@ -1,13 +1,12 @@
-"""sink: corks and sinks, by which a user says when writes leave together.
+"""sink: `SocketSink`, many small writes to one socket that leave together.
 
-Owns `Cork` and `SocketSink`, two faces over the socket's own output. Nothing is kept here: what
-a sink is given waits for the end of the turn in the same chunk that corked writes are gathered
-in, so that order is kept however they are mixed; see output.
+Owns the class, and the waiters for a drain. A sink holds no bytes: they wait for the end of the turn in the same chunk
+in which corked writes are gathered, so the order is kept however both are mixed (see output).
 
-Owns also who waits for a sink's drain. They are kept by the loop, by socket, and told once: from
-`output_flush_after_turn` or `send_queue_pop` when everything has reached the kernel, or before
-`close` when it never will.
-Promises that nobody is called inside a verb.
+Waiters are kept by the loop (`drain_waiters`), by socket, and called once: from `output_flush_after_turn` or
+`send_queue_pop` when everything has reached the kernel, or before `close` when it never will.
+
+Promises that no waiter is called inside a verb. Does not know how bytes are sent.
 """
 cimport cython
 
@@ -17,25 +16,24 @@ from libc.stdint cimport SIZE_MAX
 from pybuntcp._c cimport uv
 
 
-# ---------------------------------------------------------------------------- sinks
 
 @cython.final
 cdef class SocketSink:
     """Many small writes to one socket, sent together: `socket.sink()`.
 
     What is written leaves at the end of the loop's turn, or as soon as `high_water_mark` bytes
-    have come together. What the kernel does not take is kept, up to `limit` bytes, and follows
-    by itself. The socket may be written to directly as well: order is kept. What is written
-    while the loop does not run leaves in the first turn of `run()`, or by `flush`.
+    have come together. What the kernel does not take is kept, up to `limit` bytes, and is sent
+    later without further calls. The socket may be written to directly as well: the order is kept.
+    What is written while the loop does not run leaves in the first turn of `run()`, or by `flush`.
 
-    After `end` or `close` here, write, flush and end are ValueError. If the socket is ended or
+    After `end` or `close` of the sink, write, flush and end raise ValueError. If the socket is ended or
     closed otherwise, `write` and `drain` raise its error, or BrokenPipeError if it had none.
 
     Source: Bun's `ArrayBufferSink` in stream mode, joined to its `Socket`.
     """
     cdef readonly Socket socket
     cdef size_t mark
-    cdef size_t maximum            # SIZE_MAX: no limit
+    cdef size_t maximum     # SIZE_MAX: no limit
     cdef bint ended
 
     def __cinit__(self):
@@ -45,10 +43,10 @@ cdef class SocketSink:
         raise TypeError("sinks are made by socket.sink()")
 
     def write(self, data, /):
-        """Accept all of a str (as UTF-8) or any C-contiguous buffer; its number of bytes.
+        """Accept all of a str (as UTF-8) or any C-contiguous buffer. Returns its number of bytes.
 
         Nothing of the buffer is referenced afterwards.
-        Errors: BufferError when more than `limit` bytes would be unsent: nothing is taken;
+        Errors: BufferError when more than `limit` bytes would be unsent: nothing is accepted;
         ValueError after `end`; the socket's error; UnicodeEncodeError, TypeError, MemoryError.
         """
         if PyBytes_CheckExact(data):
@@ -61,9 +59,9 @@ cdef class SocketSink:
         self.socket.flush()
 
     async def drain(self):
-        """Until everything written to the socket so far and meanwhile is with the kernel.
+        """Wait until everything written to the socket, so far and meanwhile, is with the kernel.
 
-        Errors: the socket's error, or BrokenPipeError, if that will never be; RuntimeError in
+        Errors: the socket's error, or BrokenPipeError, if that will never happen; RuntimeError in
         another asyncio loop than the one the socket was opened in.
         """
         cdef Waiter waiter
@@ -78,13 +76,13 @@ cdef class SocketSink:
         if waiter.error is not None:
             raise waiter.error
         if not waiter.done:
-            raise sink_error(self.socket)       # its loop is gone, and tells nobody
+            raise sink_error(self.socket)       # its loop is closed, and calls no waiter any more
 
     def add_drain_callback(self, callback, /):
         """Call `callback(error)` once, from the loop, when `drain` would return or raise.
 
-        error: None, or the exception. What the callback raises goes to the `error` handler.
-        Errors: TypeError for what is not callable; the socket's error if it is closed.
+        error: None, or the exception. An exception of the callback goes to the `error` handler.
+        Errors: TypeError for a callback that is not callable; the socket's error if it is closed.
         """
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__!r}")
@@ -92,7 +90,7 @@ cdef class SocketSink:
         sink_wait(self, callback)
 
     def end(self, data=None):
-        """Write `data`, then end the socket as `Socket.end` does; the length of data.
+        """Write `data`, then end the socket as `Socket.end` does. Returns the length of `data`.
 
         Errors as `write`; the sink is then not ended.
         """
@@ -111,7 +109,7 @@ cdef class SocketSink:
 
     @property
     def pending(self):
-        """Bytes of the socket accepted and not yet with the kernel."""
+        """Bytes that the socket has accepted and are not yet with the kernel."""
         return self.socket.pending
 
     @property
@@ -121,7 +119,7 @@ cdef class SocketSink:
 
     @property
     def high_water_mark(self):
-        """Bytes that are sent before the turn ends."""
+        """When this many bytes have come together, they leave before the turn ends."""
         return self.mark
 
     @property
@@ -151,7 +149,7 @@ cdef int sink_check_open(SocketSink self, str verb) except -1:
 
 
 cdef object sink_error(Socket socket):
-    """Why nothing can be written: the connection's error, or that it has none."""
+    """Why nothing can be written: the connection's error, or BrokenPipeError."""
     cdef int code = socket.s.error if socket.s != NULL else wrapper_snapshot(socket).error
     return wrapper_error(socket, code if code != 0 else uv.UV_EPIPE, "write")
 
@@ -177,7 +175,7 @@ cdef ssize_t sink_write_buffer(SocketSink self, object data) except -1:
 
 
 cdef object sink_refusal(SocketSink self, int code, size_t size):
-    """Why a write took nothing."""
+    """Why a write accepted nothing."""
     if code == uv.UV_ENOMEM and not self.socket.s.flags & S_BROKEN:
         return MemoryError()
     if code != uv.UV_ENOBUFS:
@@ -210,9 +208,9 @@ cdef bint sink_begin_drain(SocketSink self) except -1:
 
 
 cdef int sink_wait(SocketSink self, object callback) except -1:
-    """Tell `callback` from the loop."""
+    """Have `callback` called from the loop."""
     cdef list first = []
-    cdef socket_t* s = self.socket.s        # now: making objects may have run anybody's finalizer
+    cdef socket_t* s = self.socket.s        # read here: making objects may run user code (finalizers)
     if s == NULL:
         raise sink_error(self.socket)
     s.flags |= S_DRAIN_WAITERS
@@ -222,19 +220,19 @@ cdef int sink_wait(SocketSink self, object callback) except -1:
 
 
 cdef int sink_remove_waiter(SocketSink self, object callback) except -1:
-    """Whoever waited by `callback` waits no more. Told already: nothing happens."""
+    """`callback` waits no more. If it was called already, nothing happens."""
     cdef list waiting = None
     if self.socket.s != NULL:
         waiting = (<Loop>loop_of(self.socket.s).owner).drain_waiters.get(self.socket)
     for i, each in enumerate(waiting or ()):
-        if each is callback:        # not ==, which may be anybody's code
+        if each is callback:        # not ==, which may run user code
             del waiting[i]
             break
     return 0
 
 
 cdef void sink_wake(socket_t* s) noexcept nogil:
-    """Everything is with the kernel, or never will be: tell who waits."""
+    """Everything is with the kernel, or never will be: call the waiters."""
     s.flags &= ~S_DRAIN_WAITERS
     gil_take(loop_of(s))
     handler_enter(loop_of(s))

@@ -1,8 +1,9 @@
-"""socket: the Python `Socket`, a thin face over `socket_t`.
+"""socket: the Python class `Socket`, a thin object over `socket_t`.
 
-Owns the class and its documentation; when there is one, and what it knows: see wrapper.
-A method reads its arguments, checks the thread, calls one verb of `socket`.
-Promises that after close nothing here raises: -1, False or None.
+Owns the class and its documentation. A method reads its arguments, checks the thread, calls one verb, and returns.
+When a `Socket` is made, and what it answers after close: see wrapper. What the verbs do: see verbs.
+
+Promises that after close no verb raises: they return -1, False or None.
 """
 cimport cython
 from enum import IntEnum
@@ -25,23 +26,23 @@ class ReadyState(IntEnum):
 @cython.final
 @cython.freelist(64)
 cdef class Socket:
-    """One connection, made by `listen` and `connect` and given to every handler.
+    """One connection, made by `listen` and `connect` and passed to every handler.
 
-    The same object for the life of the connection. Sockets belong to the thread that made
-    them: from another thread every verb is a RuntimeError. After close the verbs give -1,
-    False or None; `data`, the addresses and the counters stay readable.
+    It is the same object for the life of the connection. A socket belongs to the thread that made it:
+    in another thread every verb raises RuntimeError. After close the verbs return -1, False or None;
+    `data`, the addresses and the counters stay readable.
 
-    `with socket:` is `end()` on exit. `async with socket:` also waits until it is closed, as long as `linger_timeout`
-    lets it. Left by an exception or cancelled, it is `close()`, cancels the socket's async handlers, and waits for 1.5 s
-    at most.
+    `with socket:` calls `end()` on exit. `async with socket:` also waits until it is closed, for as long
+    as `linger_timeout` allows. If the block is left by an exception or a cancellation, it calls
+    `close()`, cancels the socket's async handlers, and waits for at most 1.5 s.
 
     Source: Bun's `Socket`, https://bun.com/docs/api/tcp, in snake_case.
     """
     cdef socket_t* s            # borrowed; NULL once the connection is gone
     cdef snapshot_t* snapshot   # owned
     cdef public object data
-    cdef object own_reader      # its SocketReader, if it was asked for one
-    cdef object secure          # the engine's object, if it is secured
+    cdef object own_reader      # its SocketReader; None: none was made
+    cdef object tls_connection  # the engine's object; None: no TLS
     cdef object __weakref__
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -55,12 +56,12 @@ cdef class Socket:
     # ------------------------------------------------------------------ writing
 
     def write(self, data, offset=0, length=None):
-        """Send bytes; the count accepted, 0..len, or -1 once this side is ended or closed.
+        """Send bytes. Returns how many were accepted, 0..len, or -1 once this side is ended or closed.
 
-        data: str (as UTF-8) or any C-contiguous buffer; offset, length: bytes, default the
+        data: str (as UTF-8) or any C-contiguous buffer; offset, length: in bytes, default the
         rest. Nothing of the buffer is referenced afterwards. A short count means that
-        `high_water_mark` bytes are unsent: go on at `drain`. Inside a handler what is written
-        leaves in one system call when the handler returns.
+        `high_water_mark` bytes are unsent: continue at `drain`. What a handler writes leaves in one
+        system call when the handler returns.
 
         Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
         Bun: nothing is buffered, and an offset needs a length.
@@ -80,7 +81,7 @@ cdef class Socket:
         return taken
 
     def end(self, data=None, offset=0, length=None):
-        """Send `data` whole, after what is pending, then FIN; the length, or -1 if ended before.
+        """Send all of `data`, after what is pending, then FIN. Returns the length, or -1 if ended before.
 
         The socket stays readable until the peer ends too, for at most `linger_timeout`.
         Arguments and errors as `write`.
@@ -93,7 +94,7 @@ cdef class Socket:
         slice_open(&piece, b"" if data is None else data)
         try:
             slice_narrow(&piece, offset, length)
-            if self.s != NULL:
+            if self.s != NULL:  # reading the arguments may have run user code that closed the connection
                 taken = socket_end(self.s, piece.at, piece.size)
         finally:
             slice_release(&piece)
@@ -107,15 +108,15 @@ cdef class Socket:
             socket_flush(self.s)
 
     def cork(self):
-        """A context manager: writes inside are gathered and leave together. It nests."""
+        """A context manager: writes inside it are gathered and leave together. Corks nest."""
         wrapper_is_open(self)
         return cork_new(self)
 
     def sink(self, *, high_water_mark=65536, limit=None):
-        """A `SocketSink`: its writes are coalesced and always taken whole.
+        """A `SocketSink`: its writes are coalesced, and each is accepted whole.
 
-        high_water_mark: bytes at which what came together leaves before the turn ends.
-        limit: bytes the socket may hold unsent; a write past it is a BufferError. None = no end.
+        high_water_mark: when this many bytes have come together, they leave before the turn ends.
+        limit: bytes the socket may hold unsent; a write that exceeds it raises BufferError. None = no limit.
         Errors: TypeError, ValueError naming the option.
         """
         wrapper_is_open(self)
@@ -139,7 +140,7 @@ cdef class Socket:
     # ------------------------------------------------------------------ life
 
     def close(self):
-        """Send what is pending, then close both ways. `close` is told from the loop."""
+        """Send what is pending, then close both ways. The `close` handler is called later, from the loop."""
         if wrapper_is_open(self):
             socket_close(self.s)
 
@@ -149,38 +150,38 @@ cdef class Socket:
             socket_terminate(self.s)
 
     def shutdown(self, half_close=False):
-        """FIN after what is pending, still readable; True: stop reading, still writable.
+        """FIN after what is pending; the socket stays readable. True: stop reading; it stays writable.
 
-        Unlike `end` there is no clock: the socket stays until the peer ends.
+        Unlike `end` this starts no deadline: the socket stays until the peer ends.
         """
         if not wrapper_is_open(self):
             return
         socket_shutdown(self.s, bool(half_close))
 
     def pause(self):
-        """Stop reading, the peer's end and a reset included."""
+        """Stop reading. The peer's end and a reset are then not noticed either."""
         if wrapper_is_open(self):
             socket_pause(self.s)
 
     def resume(self):
-        """Read on."""
+        """Continue reading."""
         if wrapper_is_open(self):
             socket_resume(self.s)
 
     def ref(self):
-        """Let this socket keep `run()` going (the default)."""
+        """Make this socket keep `run()` going (the default)."""
         if wrapper_is_open(self):
             socket_ref(self.s)
 
     def unref(self):
-        """Let `run()` return though this socket is open, or has bytes to send: those wait for the next."""
+        """Let `run()` return though this socket is open or has bytes to send; the next `run()` sends those."""
         if wrapper_is_open(self):
             socket_unref(self.s)
 
     def timeout(self, seconds):
-        """Call `timeout`, then close, `seconds` (float) from now; 0 clears.
+        """Call the `timeout` handler `seconds` (float) from now, then close; 0 clears.
 
-        Called once, never early. Calling this again in the handler keeps the socket.
+        It is called once, never early. If the handler calls this again, the socket stays open.
         Errors: ValueError for negative or NaN.
         Bun: whole seconds on a 4 s clock, up to 4 s early, and does not close.
         """
@@ -194,7 +195,7 @@ cdef class Socket:
 
     @property
     def ready_state(self):
-        """`ReadyState`: ESTABLISHED open both ways, SHUTDOWN our side ended, CLOSED, ..."""
+        """`ReadyState`: ESTABLISHED (open both ways), SHUTDOWN (our side ended), CLOSED, DETACHED, or OTHER."""
         return ReadyState(wrapper_state(self))
 
     def __enter__(self):
@@ -212,23 +213,23 @@ cdef class Socket:
     # ------------------------------------------------------------------ awaiting
 
     def reader(self, limit=65536):
-        """A `SocketReader`: from now on what comes is read with `await`, not told to `data`.
+        """A `SocketReader`: from now on input is read with `await` and not passed to `data`.
 
-        limit: bytes held at most; the peer waits when they are not read. There is one reader
-        for a socket: asked for again, it is the same. A paused socket is resumed.
+        limit: bytes held at most; the peer waits while they are not read. A socket has one reader:
+        further calls return the same. A paused socket is resumed.
         Errors: TypeError, ValueError naming the option.
         """
         return reader_of(self, limit)
 
     def __aiter__(self):
-        """`async for chunk in socket`: bytes as they come, until the end; by its reader."""
+        """`async for chunk in socket`: bytes as they arrive, until the end. Uses the socket's reader."""
         return reader_chunks(self)
 
     # ------------------------------------------------------------------ identity
 
     @property
     def listener(self):
-        """The `Listener` that accepted it; None for `connect`, and once it is gone."""
+        """The `Listener` that accepted it; None after `connect`, and once the connection is gone."""
         if not wrapper_is_open(self) or context_of(self.s).server == NULL:
             return None
         return <object>context_of(self.s).server.wrapper
@@ -276,31 +277,31 @@ cdef class Socket:
         return address_family(&name)
 
     def fileno(self):
-        """The descriptor, still owned by the socket; -1 without one."""
+        """The descriptor, which the socket still owns; -1 if there is none."""
         return socket_fileno(self.s) if wrapper_is_open(self) else -1
 
     # ------------------------------------------------------------------ TLS
 
     def upgrade_tls(self, *, tls, socket, data=None, server=False, initial_data=None):
-        """Go on as a TLS connection: the TLS `Socket`. This one is DETACHED, and is told nothing more.
+        """Continue as a TLS connection: returns the TLS `Socket`. This one is DETACHED and calls no handler any more.
 
-        tls: as `listen` and `connect` take it; `server_name` defaults to the host that was connected
-        to. socket, data: of the new one, which keeps the other options. server: this side answers
-        the handshake. What came and was not told yet belongs to it; initial_data: what was told
-        already and belongs to it, too.
-        Errors: those of the options; RuntimeError if it is not established, or secured already.
-        Bun: gives `[raw, tls]`, and `raw` is told of the ciphertext.
+        tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected
+        to. socket, data: of the new socket, which keeps the other options. server: this side answers
+        the handshake. Bytes that arrived and were not passed to a handler yet belong to TLS.
+        initial_data: bytes that were passed to a handler and belong to TLS, too.
+        Errors: those of the options; RuntimeError if the socket is not established, or uses TLS already.
+        Bun: returns `[raw, tls]`, and calls the handlers of `raw` with the ciphertext.
         """
         return upgrade_socket(self, tls, socket, data, bool(server), initial_data)
 
     @property
     def authorized(self):
-        """Was the peer's certificate asked for, and found good? Kept after close."""
+        """Was the peer's certificate requested, and found valid? Kept after close."""
         return bool(tls_query(self, "authorized"))
 
     @property
     def alpn_protocol(self):
-        """The protocol that was agreed on (ALPN), or None."""
+        """The negotiated protocol (ALPN), or None."""
         return tls_query(self, "alpn_protocol")
 
     def get_authorization_error(self):
@@ -308,11 +309,11 @@ cdef class Socket:
         return tls_query(self, "authorization_error")
 
     def get_peer_certificate(self):
-        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None without one."""
+        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None if there is none."""
         return tls_query(self, "get_peer_certificate")
 
     def get_certificate(self):
-        """Our own certificate, in the same shape; None without one."""
+        """Our own certificate, in the same form; None if there is none."""
         return tls_query(self, "get_certificate")
 
     def get_cipher(self):
@@ -320,7 +321,7 @@ cdef class Socket:
         return tls_query(self, "get_cipher")
 
     def get_tls_version(self):
-        """"TLSv1.3", say; None before the handshake."""
+        """For example "TLSv1.3"; None before the handshake."""
         return tls_query(self, "get_tls_version")
 
     def get_session(self):
@@ -340,7 +341,7 @@ cdef class Socket:
         return bool(tls_query(self, "is_session_reused"))
 
     def export_keying_material(self, length, label, context=None):
-        """`length` bytes that only the two ends know (RFC 5705, 8446). Errors: ValueError."""
+        """`length` bytes that only the two ends can derive (RFC 5705, 8446). Errors: ValueError."""
         return tls_query(self, "export_keying_material", length, label, context)
 
     def get_tls_finished_message(self):
@@ -352,37 +353,37 @@ cdef class Socket:
         return tls_query(self, "get_tls_peer_finished_message")
 
     def get_shared_sigalgs(self):
-        """Names of the signature algorithms that both ends know."""
+        """Names of the signature algorithms that both ends support."""
         return tls_query(self, "get_shared_sigalgs")
 
     def get_ephemeral_key_info(self):
-        """On a client, of the key exchange: `{"type", "name", "size"}`; on a server None."""
+        """On a client, about the key exchange: `{"type", "name", "size"}`; on a server None."""
         return tls_query(self, "get_ephemeral_key_info")
 
     def get_servername(self):
-        """The name a client asks for (SNI), as it is sent: an A-label (`xn--...`) if it is international; or None."""
+        """The name a client requests (SNI), as sent: an A-label (`xn--...`) if it is international; or None."""
         return tls_query(self, "get_servername")
 
     def set_servername(self, name):
-        """Ask for another name, which the certificate must be for. False: the handshake has begun.
+        """Request another name, which the certificate must match. False: the handshake has begun.
 
-        Errors: ValueError on a server, and for what can be no name.
+        Errors: ValueError on a server, and for a string that cannot be a name.
         """
         return bool(tls_query(self, "set_servername", name))
 
     def set_max_send_fragment(self, size):
-        """Plaintext of one record, in 512..16384 bytes. False: out of range, or not secured."""
+        """Plaintext bytes in one record, 512..16384. False: out of range, or no TLS."""
         return bool(tls_query(self, "set_max_send_fragment", size))
 
     def set_verify_mode(self, request_cert, reject_unauthorized):
-        """Whom to accept, before the handshake is done. False: too late, or not secured."""
+        """Which peers to accept, before the handshake is done. False: too late, or no TLS."""
         return bool(tls_query(self, "set_verify_mode", request_cert, reject_unauthorized))
 
     def disable_renegotiation(self):
-        """It is off always."""
+        """Does nothing: renegotiation is always off."""
 
     def renegotiate(self):
-        """False: renegotiation is off. Bun: asks for one (TLS 1.2)."""
+        """False: renegotiation is off. Bun: requests one (TLS 1.2)."""
         return False
 
     # ------------------------------------------------------------------ options
@@ -393,9 +394,9 @@ cdef class Socket:
         return wrapper_is_open(self) and socket_set_no_delay(self.s, on) == 0
 
     def set_keep_alive(self, enable=False, initial_delay=0):
-        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = leave.
+        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = unchanged.
 
-        The kernel counts in seconds: it is rounded up. False when closed or not TCP.
+        The kernel counts in seconds: the delay is rounded up. False when closed or not TCP.
         """
         cdef bint on = bool(enable)
         cdef double delay = initial_delay
@@ -404,7 +405,7 @@ cdef class Socket:
         return wrapper_is_open(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0
 
     def reload(self, socket):
-        """New handlers for this socket alone, between two events. A bad one changes nothing.
+        """Replace the handlers of this socket alone, between two events. If they are invalid, nothing changes.
 
         Bun: reload of an accepted socket changes all sockets of its listener.
         """

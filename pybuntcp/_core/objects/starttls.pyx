@@ -1,12 +1,29 @@
-"""starttls: from a plain connection to a secured one, in the middle of it (STARTTLS).
+"""starttls: from a plain connection to TLS in the middle of it (STARTTLS), `Socket.upgrade_tls`.
 
-The secured socket, the heir, is one of its own, on a duplicate of the descriptor: with its own
-table, its own bytes behind it, its own face. The plain one ends without a word to anybody. What it
-had read and not told, and what its user gives back (`initial_data`), is the first thing the engine
-is fed; what it had accepted and not sent goes out before the handshake begins.
+The problem: the new socket has other handlers, another context and other bytes behind it, while the old one may still
+have plain bytes to send, and only when they are sent may the handshake begin.
+The rule: a pair of sockets, on one connection. The TLS socket has a duplicate of the descriptor, and reads; the plain
+one only sends what it had accepted. Its user sees it DETACHED, and no handler of it is called any more.
 
-Promises that an upgrade that cannot begin has changed nothing. When the handshake fails, and there is
-no `handshake` handler, that is told to `connect_error` of a client, or else to `close`.
+  plain socket  --- context.upgraded_to --->  TLS socket
+  sends the rest                              S_HANDSHAKE, S_INPUT_DEFERRED: holds what the plain one's
+  descriptor n  <-- context.upgraded_from --  reader had not read, and `initial_data`; descriptor m = dup(n)
+
+Both links are borrowed, and cleared together (`upgrade_unlink`) before either socket is freed. If nothing is pending,
+there is no pair: the plain socket closes at once, and the handshake begins (`upgrade_begin`). Else it ends in one of
+four ways:
+
+  upgrade_raw_flushed   the plain socket has sent everything: it closes, and the handshake begins
+  upgrade_raw_flushed,  the same, but the TLS socket is closing and has nothing to send: the plain socket
+  then upgrade_raw_lost lingers until its bytes are acknowledged, and both close
+  upgrade_raw_lost      the plain socket failed: the TLS socket closes with its error
+  upgrade_tls_closed    the TLS socket closed first (terminate(), a timeout): the plain one closes, too
+
+Each socket is freed by its own close callback, as any other. S_SHARED marks descriptors of which there are two: closing
+one of them must not shut down the connection.
+
+Promises that an upgrade that cannot begin has changed nothing. A handshake that fails, if there is no `handshake`
+handler, is reported to a client's `connect_error`, or else to `close` (`upgrade_emit_failure`).
 """
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 
@@ -19,6 +36,7 @@ cdef enum:
 
 
 cdef Socket upgrade_socket(Socket self, object tls, object handlers, object data, bint server, object initial):
+    """The TLS socket, with the plain one detached. Errors: nothing has changed."""
     cdef Handlers table = handlers_compile(handlers)
     cdef object config = _read_upgrade(tls, server, upgrade_host(self))
     cdef slice_t before
@@ -40,7 +58,7 @@ cdef Socket upgrade_socket(Socket self, object tls, object handlers, object data
 
 
 cdef object upgrade_host(Socket self):
-    """The name that it was connected to, if there is one."""
+    """The name that was connected to, if there is one."""
     if not wrapper_is_open(self) or context_of(self.s).host == NULL:
         return None
     return <object>context_of(self.s).host
@@ -55,7 +73,7 @@ cdef int upgrade_check(Socket self) except -1:
 
 
 cdef int upgrade_recheck(socket_t* s, Socket self) except -1:
-    """The user's own code has run since."""
+    """Making the connection object may have run user code: check again."""
     try:
         upgrade_check(self)
     except BaseException:
@@ -65,7 +83,7 @@ cdef int upgrade_recheck(socket_t* s, Socket self) except -1:
 
 
 cdef socket_t* upgrade_new(socket_t* raw, Handlers handlers, object data, object config) except NULL:
-    """A socket on a duplicate of the descriptor."""
+    """A socket with a context of its own, on a duplicate of the descriptor."""
     cdef loop_t* loop = loop_of(raw)
     cdef Handlers bound = handlers_bind(handlers, <Loop>loop.owner)
     cdef context_t* context = context_copy(context_of(raw))
@@ -92,7 +110,7 @@ cdef socket_t* upgrade_new(socket_t* raw, Handlers handlers, object data, object
 
 
 cdef int upgrade_take_over(socket_t* s, Socket self) except -1:
-    """From here on the connection is `s`."""
+    """From here on the connection belongs to `s`."""
     cdef socket_t* raw = self.s
     cdef reader_t* reader
     cdef context_t* own
@@ -111,13 +129,13 @@ cdef int upgrade_take_over(socket_t* s, Socket self) except -1:
         stream_close(raw)
         upgrade_begin(s)
         return 0
-    own = context_copy(context_of(raw))     # it has one heir, and may have many siblings
+    own = context_copy(context_of(raw))     # the link is for this socket, and a context may be shared by many
     context_release(loop_of(raw), context_of(raw))
     raw.tcp.data = own
     own.upgraded_to = s
     context_of(s).upgraded_from = raw
-    socket_unref(raw)               # the heir counts, which lives as long
-    raw.flags |= S_PAUSED                   # what comes is not for it
+    socket_unref(raw)               # the TLS socket keeps the loop going, and lives as long
+    raw.flags |= S_PAUSED                   # what arrives now is for the TLS socket
     stream_stop(raw)
     deadlines_drop_user(raw)
     deadlines_start_linger(raw)
@@ -125,7 +143,7 @@ cdef int upgrade_take_over(socket_t* s, Socket self) except -1:
 
 
 cdef int upgrade_retire_wrapper(Socket self) except -1:
-    """Its connection lives on under another name."""
+    """Detach the plain Socket from its connection, which belongs to another Socket now."""
     cdef socket_t* raw = self.s
     snapshot_addresses(raw)
     if self.snapshot == NULL:
@@ -139,7 +157,7 @@ cdef int upgrade_retire_wrapper(Socket self) except -1:
 
 
 cdef void upgrade_begin(socket_t* s) noexcept nogil:
-    """All that was written before is with the kernel."""
+    """All plain bytes are with the kernel: begin the handshake."""
     s.flags &= ~S_SHARED
     deadlines_start_handshake(s)
     stream_queue_deferred(s)
@@ -147,11 +165,11 @@ cdef void upgrade_begin(socket_t* s) noexcept nogil:
 
 
 cdef void upgrade_raw_flushed(socket_t* raw) noexcept nogil:
-    """The plain socket has sent its last."""
+    """The plain socket has sent everything."""
     cdef socket_t* s = context_of(raw).upgraded_to
     if s.flags & S_CLOSING and output_pending(s) == 0:
         raw.flags |= S_CLOSING
-        closing_linger(raw)           # that last may be lost still; the heir closes with it
+        closing_linger(raw)           # its last bytes may still be lost by a reset; the TLS socket closes when it does
         return
     upgrade_unlink(raw)
     if not s.flags & S_CLOSED:
@@ -160,7 +178,7 @@ cdef void upgrade_raw_flushed(socket_t* raw) noexcept nogil:
 
 
 cdef void upgrade_raw_lost(socket_t* raw) noexcept nogil:
-    """The plain socket could not send its last, or that was all of the connection."""
+    """The plain socket has closed: with an error, or after a TLS socket that was closing, too."""
     cdef socket_t* s = upgrade_unlink(raw)
     if s.flags & S_CLOSED:
         return
@@ -170,14 +188,14 @@ cdef void upgrade_raw_lost(socket_t* raw) noexcept nogil:
 
 
 cdef void upgrade_tls_closed(socket_t* s) noexcept nogil:
-    """The heir has closed before the plain socket had sent its last."""
+    """The TLS socket has closed before the plain one had sent everything."""
     cdef socket_t* raw = context_of(s).upgraded_from
     upgrade_unlink(raw)
     stream_close(raw)
 
 
 cdef socket_t* upgrade_unlink(socket_t* raw) noexcept nogil:
-    """They know each other no more."""
+    """Clear both links. Returns the TLS socket."""
     cdef socket_t* s = context_of(raw).upgraded_to
     context_of(raw).upgraded_to = NULL
     context_of(s).upgraded_from = NULL
@@ -185,7 +203,7 @@ cdef socket_t* upgrade_unlink(socket_t* raw) noexcept nogil:
 
 
 cdef void upgrade_emit_failure(socket_t* s) noexcept nogil:
-    """It was never open, and its user has waited for it."""
+    """It was never open: report its error to `connect_error` or `close`, whose user waits for the outcome."""
     cdef slots_t* slots = &context_of(s).table.slots
     s.flags |= S_CLOSE_EMITTED
     if context_of(s).upgrade_role == UPGRADE_SERVER or slots.connect_error == NULL and context_of(s).table.callable[E_CONNECT_ERROR] == NULL:

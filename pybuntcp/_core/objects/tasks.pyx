@@ -1,21 +1,31 @@
 """tasks: async handlers, as tasks of the asyncio loop that turns the socket.
 
-The problem: handlers of a socket are called one after the other, and an `async def` handler has
-not ended when its call returns.
-The rule: while one runs, its socket is busy (`S_HANDLER_TASK`). It is not read, so that neither `data`
-nor `end` comes; `drain`, `timeout` and `close` wait. `events_run_deferred` tells what has waited. Other
-sockets go on meanwhile.
+The problem: the handlers of a socket are called one after the other, and an `async def` handler has not ended when its
+call returns.
+The rule: the coroutine becomes a task, and until that is done its socket has S_HANDLER_TASK. The socket is not read,
+so neither `data` nor `end` occurs; `drain`, `timeout`, `handshake` and `close` are deferred. `events_run_deferred`
+emits what was deferred. Other sockets go on meanwhile.
 
-Owns `HandlerTask`, which is told when the task has ended; the loop holds the task until then.
-Also `BoundHandler`: handlers run with the context variables that were set when they were given.
-Promises that a task's exception takes the same road as that of any handler. Cancelling is none.
+  a handler returns a coroutine   task_of_result, task_start: S_HANDLER_TASK; `loop.tasks[socket]` keeps it
+  the task is done                task_done: its exception goes to `error`; then task_release
+  it is abandoned while it runs   task_detach: task_release (see exiting)
+  task_release                    the last task of its socket clears the flag and calls events_run_deferred
+
+Several can run for one socket: `error` may be called while another runs. `after` collects the events of those that
+have ended, until the last one has.
+Who frees: a socket that closes while a task runs stays allocated (S_CLOSE_DEFERRED). It is freed by
+`events_run_deferred`, or when the loop dies, by `tasks_abandon`. So `HandlerTask.s` is valid as long as the loop lives.
+
+Owns `HandlerTask`, the task's done callback; `loop.tasks` keeps it, and with it the task.
+Promises: an exception of the task is treated like one raised by a plain handler: `error`, then the loop's exception
+handler. Cancelling the task is not an exception.
 """
 cimport cython
 from collections.abc import Coroutine
 
 cdef extern from *:
     """
-    /* Only a type with this can be that of a coroutine: asked first, it is the cheapest. */
+    /* Every coroutine's type has this. It is checked first because it is the cheapest test. */
     #define PBT_MAY_AWAIT(o) (Py_TYPE(o)->tp_as_async != NULL)
     """
     bint PBT_MAY_AWAIT(object)
@@ -23,25 +33,25 @@ cdef extern from *:
 
 @cython.internal
 cdef class RunningTask:
-    """An async handler that has not ended: the loop keeps it until then, with its task."""
+    """An async handler that has not ended. `loop.tasks` keeps it until then, with its task."""
     cdef object task
 
 
 @cython.final
 @cython.internal
 cdef class HandlerTask(RunningTask):
-    """An async handler that has not ended: called with its task when it has."""
+    """An async handler of a socket. Called by asyncio, as the task's done callback."""
     cdef Socket socket
     cdef Loop loop
-    cdef socket_t* s            # it is not freed as long as its loop lives and this runs
+    cdef socket_t* s            # borrowed; not freed before this has ended, or its loop is dead
     cdef object handler
     cdef int event
-    cdef unsigned int after     # bits of events: what goes on when it has ended; see events_run_deferred
-    cdef object cause           # the exception an `error` handler was called for; None: another handler
+    cdef unsigned int after     # bits of events whose handlers have ended; see events_run_deferred
+    cdef object cause           # the exception that an `error` handler was called with; None: another handler
 
     def __call__(self, task):
         if self.loop is None or self.loop.c.dead:
-            return              # asyncio says what nobody asked for
+            return              # detached, or the loop is dead: asyncio reports an exception that was never retrieved
         task_done(self, self.s)
 
 
@@ -54,13 +64,14 @@ cdef inline bint is_coroutine(object result) except -1:
 cdef int task_of_result(
     socket_t* s, int event, object handler, object result, object cause=None
 ) except -1:
-    """A handler gave something: if that is a coroutine, the handler goes on in a task. `cause`: see Running."""
+    """A handler returned something. If that is a coroutine, run it as a task. `cause`: see HandlerTask."""
     if is_coroutine(result):
         task_start(s, event, handler, result, cause)
     return 0
 
 
 cdef int task_start(socket_t* s, int event, object handler, object coroutine, object cause) except -1:
+    """Run the coroutine as a task of the asyncio loop. TypeError: there is none."""
     cdef Loop loop = <Loop>loop_of(s).owner
     cdef HandlerTask running = HandlerTask.__new__(HandlerTask)
     running.socket, running.loop, running.s = wrapper_of(s), loop, s
@@ -82,10 +93,10 @@ cdef int task_start(socket_t* s, int event, object handler, object coroutine, ob
 
 
 cdef object task_create(Loop loop, object handler, object coroutine):
-    """Its task. A coroutine that cannot be run is closed: it was never awaited on purpose."""
+    """The task. A coroutine that cannot be run is closed, so that Python does not warn that it was never awaited."""
     try:
         if host_of(loop) is None:
-            raise TypeError(f"{handler!r} gave a coroutine, and no asyncio loop turns this socket")
+            raise TypeError(f"{handler!r} returned a coroutine, and no asyncio loop turns this socket")
         vars = (<BoundHandler>handler).vars if isinstance(handler, BoundHandler) else None
         return host_task_start(loop, coroutine, vars)
     except BaseException:
@@ -96,7 +107,7 @@ cdef object task_create(Loop loop, object handler, object coroutine):
 # ---------------------------------------------------------------------------- ending
 
 cdef int task_done(HandlerTask self, socket_t* s) except -1:
-    """The task is done: its exception, and then what waited for it."""
+    """The task is done: handle its exception, then what was deferred."""
     cdef Loop owner = <Loop>loop_of(s).owner
     cdef object task = self.task
     cdef object error = None if task.cancelled() else task.exception()
@@ -105,7 +116,7 @@ cdef int task_done(HandlerTask self, socket_t* s) except -1:
     if task_remove(owner, self.socket, self):
         s.flags &= ~S_HANDLER_TASK
     if error_stops(error):
-        pass                    # asyncio has raised it
+        pass                    # asyncio has raised it already
     elif error is not None and self.cause is None:
         call_raised(s, self.event, self.handler, error)
     elif error is not None:
@@ -119,7 +130,7 @@ cdef int task_done(HandlerTask self, socket_t* s) except -1:
 
 
 cdef int task_release(HandlerTask self, socket_t* s, Loop owner) except -1:
-    """It counts no more: what waited for it goes on, or waits for another one."""
+    """Remove the task. If it was the last of its socket, emit what was deferred; else leave that to another."""
     cdef list others
     if task_remove(owner, self.socket, self):
         s.flags &= ~S_HANDLER_TASK
@@ -132,7 +143,7 @@ cdef int task_release(HandlerTask self, socket_t* s, Loop owner) except -1:
 
 
 cdef bint task_remove(Loop loop, object whose, object one) except -1:
-    """True: it was the last one."""
+    """Remove it from `loop.tasks`. True: it was the last one of its socket."""
     cdef list all_of_it = loop.tasks.get(whose, [])
     if one in all_of_it:
         all_of_it.remove(one)
@@ -142,7 +153,7 @@ cdef bint task_remove(Loop loop, object whose, object one) except -1:
 
 
 cdef void tasks_abandon(loop_t* loop) noexcept:
-    """The loop dies: sockets that were only waiting for their handler are freed now."""
+    """The loop dies: free the sockets that only waited for their handler."""
     cdef Loop owner = <Loop>loop.owner
     cdef socket_t* s
     for whose in list(owner.tasks):
@@ -152,14 +163,11 @@ cdef void tasks_abandon(loop_t* loop) noexcept:
     owner.tasks.clear()
 
 
-# ---------------------------------------------------------------------------- connect_error
-
-
-# ---------------------------------------------------------------------------- context variables
+# ---------------------------------------------------------------------------- giving up
 
 
 cdef list tasks_all(Loop loop):
-    """Every async handler that has not ended, but the one that asks."""
+    """Every async handler that has not ended, the current task apart."""
     if not loop.tasks:
         return []
     current = host_asyncio("current_task")()
@@ -184,7 +192,7 @@ cdef int tasks_cancel(list handlers) except -1:
 
 
 cdef int task_detach(HandlerTask self) except -1:
-    """What waited for it goes on; it may end whenever it likes."""
+    """Stop waiting for it: emit what was deferred. The task itself runs on."""
     cdef Loop owner = self.loop
     if owner is None or owner.c.dead or self.task.done():
         return 0
@@ -197,7 +205,7 @@ cdef int task_detach(HandlerTask self) except -1:
 
 
 cdef int task_disown(Loop loop, object task) except -1:
-    """It was cancelled long ago. `asyncio.run` would wait for it as long as it likes."""
+    """It was cancelled and did not end: have `asyncio.run` not wait for it, and report it."""
     host_asyncio("_unregister_task")(task)
     host_of(loop).call_exception_handler({
         "message": f"A handler goes on {EXIT_SECONDS:g} s after it was cancelled: nobody waits for it any more",

@@ -1,8 +1,11 @@
-"""wrapper: a connection's Python face, from when it is needed until nobody holds it.
+"""wrapper: the Python object of a connection, and what outlives the connection.
 
-A `Socket` is made when a Python handler first needs it and is the same object from then on, held
-by its connection until `close` was told. Then it lives on by itself.
-Owns `snapshot_t`, what stays readable of a connection that is gone.
+A `Socket` is made when a Python handler, or another Python object, first needs it, and is the same object from then on.
+The connection owns a reference until `close` was emitted (`wrapper_detach`); after that the `Socket` lives as long as
+the user refers to it, and answers from its snapshot.
+
+Owns `snapshot_t`, what stays readable of a connection that is gone; when a `Socket` is made; `reload` of one socket;
+and the waiters for a socket to be closed (`async with`). Does not know verbs: see socket.
 """
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
@@ -10,27 +13,27 @@ from libc.stdlib cimport calloc
 
 
 cdef struct snapshot_t:
-    # What is left to read of a connection that is gone.
-    bint detached       # a connection attempt that failed
+    # What stays readable of a connection that is gone.
+    bint detached       # a connection attempt that failed, or a socket that an upgrade replaced
     address_t local
     address_t remote
     uint64_t bytes_read
     uint64_t bytes_written
     int error
-    reader_t* reader    # of the Socket's SocketReader, if it was asked for one
+    reader_t* reader    # borrowed: of the Socket's SocketReader, if it has one
 
 
 cdef object wrapper_of(socket_t* s):
-    """The Socket of a connection, made now if nobody has needed it before."""
+    """The Socket of a connection, made now if it has none yet."""
     cdef Socket wrapper
     if s.wrapper != NULL:
         return <object>s.wrapper
     wrapper = Socket.__new__(Socket)
     if s.wrapper != NULL:
-        return <object>s.wrapper       # made meanwhile, by somebody's finalizer
+        return <object>s.wrapper       # made meanwhile: allocating may run the garbage collector, and so user code
     wrapper.s = s
     if s.flags & S_TLS:
-        wrapper.secure = <object>tls_of(s).wrapper
+        wrapper.tls_connection = <object>tls_of(s).wrapper
     if context_of(s).data != NULL:
         wrapper.data = <object>context_of(s).data
     Py_INCREF(wrapper)
@@ -39,12 +42,15 @@ cdef object wrapper_of(socket_t* s):
 
 
 cdef void wrapper_prepare(socket_t* s) noexcept with gil:
-    """Called from verbs, where nobody knows who holds the GIL: the user may have let it go."""
+    """Make it now. Called from verbs, which may run with or without the GIL: a slot may have released it."""
     wrapper_of(s)
 
 
 cdef void wrapper_closing(socket_t* s) noexcept nogil:
-    """The descriptor is about to be closed. `wrapper_prepare` may run anybody's finalizer, which may close `s`."""
+    """The descriptor is about to be closed.
+
+    Making a Socket may run the garbage collector, and so user code, which may close `s`.
+    """
     if s.wrapper == NULL and wrapper_is_needed_to_close(s):
         wrapper_prepare(s)
     if s.wrapper != NULL:
@@ -52,12 +58,12 @@ cdef void wrapper_closing(socket_t* s) noexcept nogil:
 
 
 cdef bint wrapper_is_needed_to_close(socket_t* s) noexcept nogil:
-    """A Python `close` handler will ask for the addresses, and nobody has looked before."""
+    """A Python `close` handler may want the addresses, which the kernel does not have any more by then."""
     return s.flags & S_OPENED and not loop_of(s).dead and context_of(s).table.slots.close == py_close
 
 
 cdef Socket wrapper_of_failure(object data):
-    """The socket that `connect_error` gets: never connected."""
+    """The Socket that `connect_error` gets: it was never connected."""
     cdef Socket wrapper = Socket.__new__(Socket)
     wrapper.snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
     if wrapper.snapshot == NULL:
@@ -68,7 +74,7 @@ cdef Socket wrapper_of_failure(object data):
 
 
 cdef void snapshot_addresses(socket_t* s) noexcept nogil:
-    """Note both names while the descriptor can still tell them."""
+    """Note both addresses while the descriptor is still open."""
     cdef snapshot_t* snapshot = (<Socket>s.wrapper).snapshot
     if snapshot == NULL:
         snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
@@ -79,9 +85,9 @@ cdef void snapshot_addresses(socket_t* s) noexcept nogil:
 
 
 cdef void wrapper_detach(socket_t* s) noexcept:
-    """The connection is gone: the face lives on by itself, as long as anybody holds it."""
+    """The connection is gone: the Socket lives on by itself, as long as the user refers to it."""
     cdef Socket wrapper = <Socket>s.wrapper
-    snapshot_addresses(s)         # a face made after the closing has no record yet
+    snapshot_addresses(s)         # a Socket made after the descriptor was closed has no snapshot yet
     if wrapper.snapshot != NULL:
         wrapper.snapshot.bytes_read = s.bytes_read
         wrapper.snapshot.bytes_written = s.accepted
@@ -92,7 +98,7 @@ cdef void wrapper_detach(socket_t* s) noexcept:
     Py_DECREF(wrapper)
 
 
-cdef snapshot_t _empty_snapshot     # zero: no memory for a record, or nobody looked in time
+cdef snapshot_t _empty_snapshot     # all zero: there was no memory for a snapshot, or none was made in time
 
 
 cdef inline snapshot_t* wrapper_snapshot(Socket self) noexcept:
@@ -100,7 +106,10 @@ cdef inline snapshot_t* wrapper_snapshot(Socket self) noexcept:
 
 
 cdef Waiter wrapper_end_and_wait(Socket self, bint raised):
-    """`end`, and somebody who waits until it is closed. What nobody reads is not waited for."""
+    """`end`, and a Waiter for the close. None: it is closed already.
+
+    A socket that is not being read would never see the peer's end, so it is closed at once.
+    """
     cdef Waiter waiter
     if not wrapper_is_open(self) or self.s.flags & S_CLOSE_DEFERRED or loop_of(self.s).dead:
         return None
@@ -114,7 +123,7 @@ cdef Waiter wrapper_end_and_wait(Socket self, bint raised):
 
 
 cdef void wrapper_wake_closed(socket_t* s) noexcept nogil:
-    """The descriptor is gone: tell who waits for that."""
+    """The descriptor is closed: wake the waiters."""
     s.flags &= ~S_CLOSE_WAITERS
     if not loop_of(s).dead:
         gil_take(loop_of(s))
@@ -128,12 +137,13 @@ cdef void wrapper_call_close_waiters(socket_t* s) noexcept:
 
 cdef bint wrapper_is_open(Socket self) except -1:
     """Is there a connection behind it? RuntimeError in the wrong thread."""
-    if self is None or self.s == NULL:      # None: somebody called __new__
+    if self is None or self.s == NULL:      # None: user code called Socket.__new__ or a method on no instance
         return False
     return loop_check(loop_of(self.s))
 
 
 cdef int wrapper_state(Socket self) except -3:
+    """A ReadyState as a number."""
     if not wrapper_is_open(self):
         return -1 if wrapper_snapshot(self).detached else 0
     return socket_state(self.s)
@@ -149,7 +159,7 @@ cdef int wrapper_address(Socket self, bint peer, address_t* name) except -1:
 
 
 cdef int wrapper_reload(socket_t* s, Handlers handlers) except -1:
-    """Give an accepted socket a context of its own; an outgoing one has it already."""
+    """New handlers: an accepted socket gets a context of its own; an outgoing one has its own already."""
     cdef context_t* shared = context_of(s)
     cdef context_t* own
     handlers = handlers_bind(handlers, <Loop>loop_of(s).owner)
@@ -167,16 +177,16 @@ cdef int wrapper_reload(socket_t* s, Handlers handlers) except -1:
 
 
 cdef object wrapper_close_error(socket_t* s, int code):
-    """The exception `close` is told; None for an orderly end."""
+    """The exception for `close`; None for an orderly end."""
     if code == 0:
         return None
     return wrapper_error(<Socket>s.wrapper, code, "write" if s.flags & S_BROKEN else "read")
 
 
 cdef object wrapper_error(Socket self, int code, str syscall):
-    """The exception, with the peer's address."""
+    """The exception for a code, with the peer's address; with TLS the engine's own, if it has one."""
     cdef address_t name
-    error = None if self.secure is None else tls_error(self.secure, code)
+    error = None if self.tls_connection is None else tls_error(self.tls_connection, code)
     if error is not None:
         return error
     wrapper_address(self, True, &name)
@@ -184,4 +194,5 @@ cdef object wrapper_error(Socket self, int code, str syscall):
 
 
 cdef object socket_object(socket_t* s):
+    """Of the C API."""
     return wrapper_of(s)
