@@ -1,8 +1,8 @@
 """address: socket names, between the kernel's structs and Python.
 
-Owns `address_t`, room for any name a stream socket can have, and the words for it: host,
-port, family ("IPv4", "IPv6", "unix").
-Does not resolve names (see resolve) and opens nothing.
+Owns `address_t`, which holds any name that a stream socket can have, and what Python sees of it: host, port and family
+("IPv4", "IPv6", "unix").
+Does not resolve names (see endpoints/resolve) and opens nothing.
 """
 import os
 
@@ -26,7 +26,7 @@ cdef struct address_t:
 
 
 cdef int address_parse(address_t* self, bytes host, int port) noexcept:
-    """Read an IPv4 or IPv6 literal. 1: it was one; 0: it was none; -ENODEV: its zone is no interface."""
+    """Read an IPv4 or IPv6 literal. Returns 1 if it is one, 0 if not, -ENODEV if its zone names no interface."""
     cdef bytes literal, percent, zone
     memset(self, 0, sizeof(address_t))
     literal, percent, zone = host.partition(b"%")
@@ -53,11 +53,11 @@ cdef void address_any(address_t* self, int family, int port) noexcept nogil:
 
 
 cdef int address_from_path(address_t* self, bytes path) except -1:
-    """A unix name; a leading NUL makes it abstract. -1 with ValueError when too long."""
+    """Read a unix socket's path, or an abstract name, which has a leading NUL. ValueError: it is too long."""
     cdef size_t size = len(path)
     cdef bint abstract = path[:1] == b"\0"
     memset(self, 0, sizeof(address_t))
-    # An abstract name is its length's bytes; a path ends with a NUL inside sun_path.
+    # `size` alone ends an abstract name; a path ends with a NUL inside sun_path.
     if size + (not abstract) > sizeof(self.name.path.sun_path):
         raise ValueError("too long")
     self.name.path.sun_family = net.AF_UNIX
@@ -71,7 +71,7 @@ cdef inline net.socklen_t offsetof_sun_path() noexcept nogil:
 
 
 cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
-    """Ask the kernel for a socket's own or its peer's name; size 0 when it will not say."""
+    """Ask the kernel for a socket's own name, or its peer's. `size` is 0 if the kernel has none."""
     cdef int rc
     self.size = sizeof(self.name)
     if peer:
@@ -83,7 +83,7 @@ cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
 
 
 cdef bint address_is(const address_t* self, const address_t* other) noexcept nogil:
-    """Are they one IP address and port?"""
+    """True if both are the same IP address and port."""
     if self.size == 0 or self.name.any.sa_family != other.name.any.sa_family:
         return False
     if address_port_number(self) != address_port_number(other):
@@ -95,7 +95,7 @@ cdef bint address_is(const address_t* self, const address_t* other) noexcept nog
 
 
 cdef bint address_literal(const address_t* self, char* text, size_t capacity) noexcept nogil:
-    """Write the IP literal, if it is one: with the zone that it is valid in, so that it can be dialled."""
+    """Write the IP literal, with its zone, so that one can connect to it. False: this is no IP address."""
     cdef size_t end
     if self.name.any.sa_family == net.AF_INET:
         return uv.uv_inet_ntop(net.AF_INET, &self.name.v4.sin_addr, text, capacity) == 0
@@ -111,7 +111,7 @@ cdef bint address_literal(const address_t* self, char* text, size_t capacity) no
 
 
 cdef const char* address_path(const address_t* self, size_t* length) noexcept nogil:
-    """A unix socket's path, or its abstract name with the NUL in front; borrowed."""
+    """A unix socket's path, or its abstract name with the leading NUL; borrowed."""
     cdef const char* path = <const char*>self.name.path.sun_path
     length[0] = self.size - offsetof_sun_path() if self.size > offsetof_sun_path() else 0
     if length[0] != 0 and path[0] != 0:
@@ -120,7 +120,7 @@ cdef const char* address_path(const address_t* self, size_t* length) noexcept no
 
 
 cdef int address_port_number(const address_t* self) noexcept nogil:
-    """-1: it has none."""
+    """The port; -1 if this is no IP address."""
     if self.size != 0 and self.name.any.sa_family == net.AF_INET:
         return net.ntohs(self.name.v4.sin_port)
     if self.size != 0 and self.name.any.sa_family == net.AF_INET6:
@@ -129,7 +129,7 @@ cdef int address_port_number(const address_t* self) noexcept nogil:
 
 
 cdef object address_host(const address_t* self):
-    """The IP literal, or a unix socket's path ("" when it has none)."""
+    """The IP literal, or a unix socket's path ("" if it has none). None: the address is unknown."""
     cdef char text[64]          # INET6_ADDRSTRLEN, a percent sign, IF_NAMESIZE
     cdef const char* path
     cdef size_t length = 0

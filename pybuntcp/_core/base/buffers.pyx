@@ -1,10 +1,10 @@
 """buffers: bytes on their way in and out of Python.
 
-Owns `slice_t`, a borrowed look at the caller's str or buffer for the length of one call, and
-`Slab`, the memory that the kernel reads into, with `Lease`, a piece of it lent to a user.
-That memory is inside of a `bytes`, so that a large chunk is given away as it lies there.
-Promises that nothing of the caller's buffer is referenced after `slice_release`, and that a
-leased piece of a slab stays valid and unchanged for as long as anybody holds it.
+Owns `slice_t`, the caller's str or buffer, borrowed for the length of one call; `Slab`, the memory that the kernel
+reads into; and `Lease`, a read-only view of a part of a slab. A slab's memory is that of a `bytes` object, so a large
+chunk becomes the user's without a copy.
+Promises that nothing references the caller's buffer after `slice_release`, and that a leased part of a slab stays
+valid and unchanged as long as its view exists.
 Does not know sockets or the loop.
 """
 cimport cython
@@ -20,24 +20,24 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
-# 64 KiB, READ_MAX: one read takes what a default socket buffer holds, and a `bytes` of it stays under
-# the allocator's mmap threshold, so that a full read costs no page faults.
+# READ_MAX is 64 KiB: one read takes what a default socket buffer holds, and a `bytes` of that size stays under the
+# allocator's mmap threshold, so a full read costs no page faults.
 cdef enum:
     SLAB_SIZE = 81920
-    READ_MAX = 65536    # ... of it for one read; all of it for what is sealed, which is longer
-    STEAL_MIN = 16384   # a `bytes` of that many is the slab's own; smaller ones are copied out
-    LEASE_MIN = 8192    # smaller chunks are copied: a kept view must not pin a whole slab
+    READ_MAX = 65536        # bytes for one read of plain TCP; TLS reads into the whole slab, since records add bytes
+    STEAL_MIN = 16384       # a chunk of at least this size takes the slab's memory along; smaller ones are copied
+    LEASE_MIN = 8192        # smaller chunks are copied even for a view: a view that is kept must not keep a whole slab
 
 
 cdef struct slice_t:
     const char* at
     size_t size
-    bint held               # `buffer` is ours to release
+    bint held               # `buffer` is open: slice_release must release it
     Py_buffer buffer
 
 
 cdef int slice_open(slice_t* self, object data) except -1:
-    """Look at a str (as UTF-8) or any C-contiguous buffer. Pair with `slice_release`."""
+    """Borrow the bytes of a str (as UTF-8) or of any C-contiguous buffer. Pair with `slice_release`."""
     cdef Py_ssize_t size = 0
     self.held = False
     if PyBytes_CheckExact(data):
@@ -54,7 +54,7 @@ cdef int slice_open(slice_t* self, object data) except -1:
 cdef int slice_open_buffer(slice_t* self, object data) except -1:
     try:
         PyObject_GetBuffer(data, &self.buffer, PyBUF_SIMPLE)
-    except ValueError as error:     # numpy's word for what the protocol calls BufferError
+    except ValueError as error:     # numpy raises this where the protocol asks for BufferError
         raise BufferError(f"data must be a C-contiguous buffer: {error}") from error
     except TypeError as error:
         raise TypeError(
@@ -67,7 +67,7 @@ cdef int slice_open_buffer(slice_t* self, object data) except -1:
 
 
 cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
-    """Keep `length` bytes (None = the rest) from `offset`; out of range is ValueError."""
+    """Keep `length` bytes (None = the rest) from `offset`. ValueError: they are out of range."""
     cdef size_t first = number_between("offset", offset, 0, self.size)
     cdef size_t rest = self.size - first
     if length is not None:
@@ -78,9 +78,9 @@ cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
 
 
 cdef size_t number_between(str name, object value, size_t minimum, size_t maximum) except? 0:
-    """An integer argument; TypeError and ValueError name it."""
+    """An integer argument of a method. TypeError and ValueError name it."""
     try:
-        number = operator.index(value)      # once: it may be the caller's code
+        number = operator.index(value)      # once only: `__index__` may be the caller's code
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__!r}") from None
     if not minimum <= number <= maximum:
@@ -97,7 +97,7 @@ cdef inline void slice_release(slice_t* self) noexcept:
 @cython.no_gc
 @cython.internal
 cdef class Slab:
-    """The memory one loop reads into. Owned by the loop, and by every lease of it."""
+    """The memory that a loop reads into. The loop and every lease hold a reference."""
     cdef bytes block        # None after `slab_give`
     cdef char* memory
 
@@ -107,13 +107,16 @@ cdef class Slab:
 
 
 cdef bytes slab_give(Slab self, size_t size):
-    """The first `size` bytes as an object of the user's, the end of this slab. Nobody has a lease of it."""
+    """Turn the slab's memory into a `bytes` of its first `size` bytes. The slab is unusable afterwards.
+
+    The caller has checked that no lease exists.
+    """
     cdef bytes given
     cdef PyObject* block = <PyObject*>self.block
     Py_INCREF(self.block)
     self.block = None
     self.memory = NULL
-    _PyBytes_Resize(&block, size)       # nobody else has a reference: it is cut where it lies
+    _PyBytes_Resize(&block, size)       # this is the only reference, so the object shrinks in place
     given = <bytes>block
     Py_DECREF(given)
     return given
@@ -123,7 +126,7 @@ cdef bytes slab_give(Slab self, size_t size):
 @cython.no_gc
 @cython.internal
 cdef class Lease:
-    """A read-only piece of a slab: what a kept `memoryview` keeps alive."""
+    """A read-only part of a slab. A `memoryview` of it keeps the slab alive."""
     cdef Slab slab
     cdef char* at
     cdef Py_ssize_t size

@@ -1,14 +1,9 @@
-"""chunk: the growable buffer that everything written is gathered in, and `ArrayBufferSink`.
+"""chunk: a growable buffer.
 
-Owns `chunk_t`, a run of bytes that grows behind, shrinks in front and takes bytes back in
-front; the output of every socket is made of chunks, and so is a sink.
-
-`ArrayBufferSink` is Bun's: write many small things, take them out as one. What `flush` and
-`end` give never shares memory with what is written later: it is a copy, or, where that is
-cheaper, the chunk itself, and the sink goes on with a new one.
-
-Promises: all of a write is appended or none of it; order is the order of `write`, with what
-`requeue` takes back in front of it.
+Owns `chunk_t`, a run of bytes: bytes are appended at its end, taken from its front, and put back at its front. The
+unsent output of a socket is a list of chunks (see connection/output, connection/send_queue), and an ArrayBufferSink has
+one chunk.
+Promises that all of a write is appended or none of it, and that a chunk stays as it is if there is no memory to grow.
 Does not know sockets or the loop.
 """
 from libc.stdlib cimport malloc, realloc
@@ -17,25 +12,24 @@ from libc.string cimport memcpy, memmove
 
 cdef enum:
     CHUNK_MIN = 1024
-    # Less is copied, and what fills less than half of its chunk: a kept view must not pin more.
+    # A sink's result is a copy if it is smaller than this, or if it fills less than half of its chunk: a view that the
+    # user keeps must not keep much more memory than it shows.
     HANDOVER_MIN = 8192
 
 cdef size_t BYTES_MAX = <size_t>1 << 40     # a larger mark or limit is a mistake
 
 
 cdef struct chunk_t:
-    chunk_t* next   # the one that is sent after this; see send_queue
-    size_t start    # the bytes are start..end
+    chunk_t* next       # the chunk that is sent after this one; see connection/send_queue
+    size_t start        # its bytes are memory[start:end]
     size_t end
-    size_t size
-    size_t plain    # bytes of the user's that it stands for, where it is sealed; see tls_output
+    size_t size         # bytes of `memory`
+    size_t plain        # of ciphertext: the plaintext bytes in it; see connection/tls_output
     char memory[1]
 
 
-# ---------------------------------------------------------------------------- chunks
-
 cdef chunk_t* chunk_make(size_t size) noexcept nogil:
-    """An empty chunk with room for `size` bytes. NULL: no memory."""
+    """An empty chunk with a capacity of `size` bytes. NULL: no memory."""
     cdef chunk_t* self = <chunk_t*>malloc(sizeof(chunk_t) + size)
     if self != NULL:
         self.start = self.end = 0
@@ -52,9 +46,9 @@ cdef inline char* chunk_bytes(chunk_t* self) noexcept nogil:
 
 
 cdef chunk_t* chunk_reserve(chunk_t* self, size_t more, size_t maximum) noexcept nogil:
-    """Room for `more` bytes at the end; may move the chunk. NULL: no memory, chunk unharmed.
+    """Make space for `more` bytes at the end. Returns the chunk, which may have moved; NULL: no memory, no change.
 
-    It grows by doubling, but not beyond `most` bytes unless they are needed.
+    The size doubles, but does not exceed `maximum` unless `more` needs it.
     """
     cdef size_t size
     if self.size - self.end >= more:
@@ -73,7 +67,7 @@ cdef chunk_t* chunk_reserve(chunk_t* self, size_t more, size_t maximum) noexcept
 
 
 cdef chunk_t* chunk_trim(chunk_t* self) noexcept nogil:
-    """Give back the room behind the bytes, if it is worth it; may move the chunk."""
+    """Release the unused memory at the end, if it is at least CHUNK_MIN. Returns the chunk, which may have moved."""
     cdef chunk_t* trimmed = NULL
     if self.size - self.end >= CHUNK_MIN:
         trimmed = <chunk_t*>realloc(self, sizeof(chunk_t) + self.end)
@@ -84,19 +78,16 @@ cdef chunk_t* chunk_trim(chunk_t* self) noexcept nogil:
 
 
 cdef inline void chunk_append(chunk_t* self, const char* data, size_t size) noexcept nogil:
-    """There is room: see `chunk_reserve`."""
+    """The caller has made space by `chunk_reserve`."""
     memcpy(self.memory + self.end, data, size)
     self.end += size
 
 
 cdef void chunk_prepend(chunk_t* self, const char* data, size_t size) noexcept nogil:
-    """In front of what is there. Room at either end will do."""
+    """Insert bytes before the others. The chunk has space for them, at either end."""
     if self.start < size:
         memmove(chunk_bytes(self) + size, chunk_bytes(self), chunk_length(self))
         self.end += size
         self.start += size
     self.start -= size
     memcpy(chunk_bytes(self), data, size)
-
-
-# ---------------------------------------------------------------------------- ArrayBufferSink

@@ -1,21 +1,21 @@
-"""descriptors: those that our loops own, and what a fork does to them.
+"""descriptors: which descriptors our loops own, and what a fork does to them.
 
-The problem: `fork` copies every descriptor. A forked child that holds a copy of a connection keeps
-it open: the parent's `close` sends no FIN, and a port stays bound. The loops of the thread that
-forked are abandoned in the child as any loop is. The loop that turned in another thread was in the
-middle of something, and that thread does not exist in the child: nothing of its memory can be used.
-The rule: a bitmap tells which descriptors are our loops'. The child closes those that are left in
-it when its own thread's loops have let go of theirs. close(2) of a copy changes nothing in the
-parent, its epoll instance included.
+The problem: `fork` copies every descriptor. A child that holds a copy of a connection keeps it open: the parent's
+`close` sends no FIN, and a port stays bound. The child abandons the loops of the thread that forked, which closes their
+descriptors (see loop/after_fork). But a loop that another thread was turning may be in an inconsistent state, and that
+thread does not exist in the child, so the child cannot use any of the loop's memory to find its descriptors.
+The rule: a bitmap, one bit a descriptor, says which ones belong to our loops. The child first abandons the loops of its
+own thread, then closes every descriptor that is still in the bitmap. close(2) of a copy changes nothing in the parent,
+its epoll instance included.
 
-The kernel copies the table of descriptors first and memory after it, and the parent's other threads
-go on meanwhile. So a descriptor that is closed during a fork, or was opened during one, is shut down
-before it is closed (`descriptor_release`): a copy in a child is nothing to the peer. And the bitmap may
-have one that the child has not: the child's first act is to forget those, before anything there opens
-a descriptor.
+The kernel copies the table of descriptors first and the memory afterwards, and the parent's other threads run
+meanwhile. Two things follow. A descriptor that is opened or closed during a fork may have a copy in a child that does
+not know of it; so it is shut down before it is closed (`descriptor_release`), and the peer sees the end although the
+copy exists. And the bitmap may contain a descriptor that the child does not have; so the child removes those first,
+before anything there opens a descriptor.
 
-Left out: a child of a fork in C that runs no hook of Python's keeps its copies until it ends or
-calls exec; so do copies that a user made (dup, SCM_RIGHTS); descriptors of a million and more.
+Left out: a child of a fork in C that runs no hook of Python's keeps its copies until it exits or calls exec; so do
+copies that a user made (dup, SCM_RIGHTS); descriptors from 1,048,576 on.
 Does not know sockets or loops.
 """
 
@@ -31,8 +31,8 @@ cdef extern from * nogil:
     #define PBT_DESCRIPTORS (1 << 20)
 
     static unsigned long pbt_owned[PBT_DESCRIPTORS / PBT_WORD];
-    static unsigned long pbt_copied[PBT_DESCRIPTORS / PBT_WORD];    /* owned, and perhaps in a child that cannot know */
-    static unsigned long pbt_forks_begun, pbt_forks_ended;          /* in any thread */
+    static unsigned long pbt_copied[PBT_DESCRIPTORS / PBT_WORD];    /* opened during a fork: a child may have a copy */
+    static unsigned long pbt_forks_begun, pbt_forks_ended;          /* counts of all threads */
 
     static inline unsigned long pbt_bit(int fd) { return 1UL << fd % PBT_WORD; }
     static inline int pbt_tracked(int fd) { return fd >= 0 && fd < PBT_DESCRIPTORS; }
@@ -47,7 +47,7 @@ cdef extern from * nogil:
         if (pbt_forked_since(stamp))
             __atomic_fetch_or(&pbt_copied[fd / PBT_WORD], pbt_bit(fd), __ATOMIC_SEQ_CST);
     }
-    /* True: a child may hold it that will not give it back. */
+    /* True: a child may have a copy that it does not know of and will not close. */
     static inline int pbt_disown(int fd) {
         if (!pbt_tracked(fd)) return 0;
         __atomic_fetch_and(&pbt_owned[fd / PBT_WORD], ~pbt_bit(fd), __ATOMIC_SEQ_CST);
@@ -57,7 +57,7 @@ cdef extern from * nogil:
         return 1;
     }
 
-    /* Tell `act` of every descriptor that is owned. */
+    /* Call `act` with every descriptor that is owned. */
     static void pbt_each_owned(void (*act)(int)) {
         int i, bit;
         for (i = 0; i < PBT_DESCRIPTORS / PBT_WORD; i++)
@@ -69,11 +69,11 @@ cdef extern from * nogil:
     static void pbt_forget_missing(int fd) {
         if (fcntl(fd, F_GETFD) < 0) pbt_disown(fd);
     }
-    static void pbt_give_back(int fd) {
+    static void pbt_close(int fd) {
         pbt_disown(fd);
         close(fd);
     }
-    static void pbt_give_back_owned(void) { pbt_each_owned(pbt_give_back); }
+    static void pbt_close_owned(void) { pbt_each_owned(pbt_close); }
 
     static void pbt_fork_begins(void) { __atomic_add_fetch(&pbt_forks_begun, 1, __ATOMIC_SEQ_CST); }
     static void pbt_fork_ends(void) { __atomic_add_fetch(&pbt_forks_ended, 1, __ATOMIC_SEQ_CST); }
@@ -84,51 +84,52 @@ cdef extern from * nogil:
             if (pbt_copied[i] != 0) pbt_copied[i] = 0;
         pbt_each_owned(pbt_forget_missing);
     }
-    static int pbt_hear_of_forks(void) {
+    static int pbt_watch_forks(void) {
         return pthread_atfork(pbt_fork_begins, pbt_fork_ends, pbt_fork_in_child);
     }
 
-    /* End it for every process that holds it, as close(2) would do if nobody else did: by RST, or by FIN. */
-    static void pbt_part(int fd) {
-        struct sockaddr nobody = {0};       /* AF_UNSPEC: Linux takes the connection apart, and sends RST */
+    /* End the connection for every process that has the descriptor, as the last close(2) would: by RST if SO_LINGER is
+       on, else by FIN. */
+    static void pbt_disconnect(int fd) {
+        struct sockaddr unspecified = {0};  /* AF_UNSPEC: Linux dissolves the connection and sends RST (connect(2)) */
         struct linger linger = {0};
         socklen_t size = sizeof linger;
         getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size);
-        if (!linger.l_onoff || connect(fd, &nobody, sizeof nobody) != 0) shutdown(fd, SHUT_RDWR);
+        if (!linger.l_onoff || connect(fd, &unspecified, sizeof unspecified) != 0) shutdown(fd, SHUT_RDWR);
     }
     """
     unsigned long pbt_stamp()
     void pbt_own(int fd, unsigned long stamp)
     bint pbt_disown(int fd)
-    void pbt_part(int fd)
-    void pbt_give_back_owned()
-    int pbt_hear_of_forks()
+    void pbt_disconnect(int fd)
+    void pbt_close_owned()
+    int pbt_watch_forks()
 
 
 cdef inline unsigned long descriptors_fork_stamp() noexcept nogil:
-    """To be taken before a descriptor is opened."""
+    """How many forks have ended. Call this before a descriptor is opened, and pass it to `descriptor_track`."""
     return pbt_stamp()
 
 
 cdef inline void descriptor_track(int fd, unsigned long stamp) noexcept nogil:
-    """A loop owns it from now on."""
+    """A loop owns the descriptor from now on."""
     pbt_own(fd, stamp)
 
 
 cdef inline void descriptor_release(int fd) noexcept nogil:
-    """Its owner closes it now."""
+    """The owner is about to close the descriptor."""
     if pbt_disown(fd):
-        pbt_part(fd)
+        pbt_disconnect(fd)
 
 
 cdef inline void descriptor_release_shared(int fd) noexcept nogil:
-    """As `descriptor_release`, where others share it on purpose: it stays as it is for them."""
+    """As `descriptor_release`, for a socket that other processes share on purpose: it is not shut down."""
     pbt_disown(fd)
 
 
 cdef void descriptors_close_inherited() noexcept nogil:
-    """In a forked child: close all that are owned still."""
-    pbt_give_back_owned()
+    """In a forked child: close every descriptor that is still owned."""
+    pbt_close_owned()
 
 
-pbt_hear_of_forks()
+pbt_watch_forks()

@@ -1,9 +1,10 @@
-"""errors: the one place where a libuv code becomes a Python exception; and where one is reported.
+"""errors: libuv's codes become Python exceptions, here and nowhere else.
 
-Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`,
-and the attributes every error of ours carries: `errno`, `code` ("ECONNREFUSED"), `syscall`,
-`address`, `port`.
-Promises that nobody above meets a bare number.
+Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`, and the attributes that
+every such error has: `errno`, `code` ("ECONNREFUSED"), `syscall`, `address`, `port`. Owns also the two questions about
+an exception of a handler (does it stop the loop, how is it reported) and the report of an exception that cannot be
+raised.
+Promises that Python code never gets a bare number in place of an exception.
 Does not know sockets, loops or handlers.
 """
 import socket as _stdlib_socket
@@ -17,7 +18,7 @@ cdef extern from "Python.h":
     void PyErr_WriteUnraisable(PyObject*)
 
 
-# libuv numbers resolver errors itself; these are the system's numbers for the same names.
+# libuv has its own numbers for the resolver's errors; these are the system's numbers of the same names.
 cdef dict _RESOLVER_ERRORS = {
     <int>uv.UV_EAI_ADDRFAMILY: getattr(_stdlib_socket, "EAI_ADDRFAMILY", -9),
     <int>uv.UV_EAI_AGAIN: _stdlib_socket.EAI_AGAIN,
@@ -34,14 +35,14 @@ cdef dict _RESOLVER_ERRORS = {
 
 
 cdef object error_from_code(int code, str syscall, object address=None, object port=None):
-    """The exception for a negative libuv code, told as a person would want to read it."""
+    """The exception for a negative libuv code. Its message names the call, the address and the port."""
     cdef str name = uv.uv_err_name(code).decode()
     cdef str where = f"{syscall} {address}" if address else syscall
     if port is not None:
         where = f"{where} port {port}"
     number = _RESOLVER_ERRORS.get(code)
     if number is None and -3100 < code <= -3000:
-        number = _stdlib_socket.EAI_FAIL        # a resolver error of libuv's own
+        number = _stdlib_socket.EAI_FAIL        # a resolver error that only libuv has
     if number is not None:
         error = _stdlib_socket.gaierror(number, f"{uv.uv_strerror(code).decode()} ({where})")
     else:
@@ -54,21 +55,21 @@ cdef object error_from_code(int code, str syscall, object address=None, object p
 
 
 cdef int errno_of(object error) except? -1:
-    """As slots are told it: a positive errno, or the negative EAI_* of a name (on any system)."""
+    """The number that slots get: a positive errno, or a negative EAI_* code for a name (negative on every system)."""
     return -abs(error.errno) if isinstance(error, _stdlib_socket.gaierror) else error.errno
 
 
 class NestedLoopError(RuntimeError, KeyboardInterrupt):
-    """A RuntimeError that asyncio's callbacks let through: it ends a loop that was run inside a handler; see nested."""
+    """A RuntimeError that asyncio does not catch. It ends a loop that was run inside a handler; see loop/nested."""
 
 
 cdef bint error_stops(object error) except -1:
-    """Does what a handler raised stop the loop?"""
+    """True if an exception that a handler raised stops the loop."""
     return isinstance(error, (KeyboardInterrupt, SystemExit)) and not isinstance(error, NestedLoopError)
 
 
 cdef object error_plain(object error):
-    """As a handler's exception is told: a nested loop's as the RuntimeError that it is."""
+    """The exception to report for a handler's exception: a RuntimeError in place of a NestedLoopError, else itself."""
     if not isinstance(error, NestedLoopError):
         return error
     plain = RuntimeError(*error.args).with_traceback(error.__traceback__)
@@ -77,7 +78,7 @@ cdef object error_plain(object error):
 
 
 cdef void report_unraisable(object error, object where) noexcept:
-    """Through `sys.unraisablehook`, with the traceback."""
+    """Report an exception by `sys.unraisablehook`, with its traceback."""
     cdef object kind = type(error)
     cdef object trace = error.__traceback__
     Py_INCREF(kind)

@@ -1,7 +1,7 @@
 """stats: the counters of one loop, always on.
 
 Owns `stats_t`. Gauges go up and down and are zero when nothing is open; counters only grow.
-Promises one plain addition per event; whoever reads them gets a snapshot.
+Promises one plain addition an event. `stats()` returns a snapshot (see module).
 """
 from libc.stdint cimport uint64_t
 

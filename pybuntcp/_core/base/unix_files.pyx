@@ -1,20 +1,20 @@
-"""unix_files: the socket files we made, and their removal.
+"""unix_files: the files of our unix sockets, and their removal.
 
-Owns the list of them. A file is removed at stop and at the normal exit of the process that made
-it, not of a forked child, and only if device and inode are still those of the file we made: which
-they can be of nobody else's as long as the socket is open that it was made for, since that holds the
-inode. Once it is not, the number may have been given to another's file, and the file is left alone.
-Does not know listeners: they hold a key.
+Owns the table of these files. A file is removed when its listener stops, and when the process that made it exits
+normally; a forked child removes nothing. It is removed only if its device and inode are still those of the file that we
+made. While our socket is open no other file can have this inode, since the socket holds it. After that the number may
+belong to another file; so a file is left alone if its socket is not open any more.
+Does not know listeners: a listener holds the key of its file.
 """
 import atexit
 import os
 
 
-cdef dict _unix_files = {}      # key -> (path, file, descriptor, socket, process): what is ours to remove
+cdef dict _unix_files = {}      # key -> (path, identity of the file, descriptor, identity of the socket, process)
 
 
 cdef object unix_note(bytes path, int fd):
-    """Remember the file just made for a socket; the key to forget it by."""
+    """Note the file that bind(2) has just made for a socket. Returns the key for `unix_unlink`."""
     path = os.path.abspath(path)
     key = object()
     _unix_files[key] = (path, file_identity(os.lstat(path)), fd, file_identity(os.fstat(fd)), os.getpid())
@@ -26,7 +26,7 @@ cdef tuple file_identity(object found):
 
 
 cdef void unix_unlink(object key) noexcept:
-    """Remove the file if it is still the one we made. Called before the socket is closed."""
+    """Remove the file if it is still the one that we made. Called before the socket is closed."""
     note = _unix_files.pop(key, None)
     if note is None:
         return
@@ -35,7 +35,7 @@ cdef void unix_unlink(object key) noexcept:
         if process == os.getpid() and file_identity(os.fstat(fd)) == socket and file_identity(os.lstat(path)) == file:
             os.unlink(path)
     except OSError:
-        pass        # gone already, or its directory is: nothing of ours is left
+        pass        # the file or its directory is gone already
 
 
 @atexit.register

@@ -1,18 +1,12 @@
-"""loop: one libuv loop per thread, its turn, and when the GIL is held.
+"""loop: the memory and the handles of one libuv loop.
 
-Owns `loop_t` (the libuv loop and what all its sockets share: the slab, the spare chunks, the
-list of sockets with gathered output, the wheel, the counters) and `Loop`, its Python owner.
-Whose loop it is, and how it ends: see current.
-
-The GIL rule. A turn of libuv is: poll, callbacks, closing, timers. `on_park` runs just before
-the poll and lets the GIL go; the first adapter that needs Python takes it back (`gil_take`),
-and it stays until the next park. So a turn of five hundred Python events costs one hand-over,
-and a turn of Cython slots none. Code below the adapters is `nogil` and touches no object.
-Inside somebody else's asyncio loop no turn waits, and the GIL is simply kept.
-
-Promises: `run` raises what stopped it (Ctrl-C within 100 ms, also when idle, because Python's
-wakeup descriptor is polled by the loop); handlers never run inside one another.
-Does not know sockets: `loop_abandon` closes them through `up.loop_abandoned`.
+Owns `loop_t`, which is the libuv loop and all that its sockets share (the slab that is read into, the spare chunks, the
+lists of sockets with unsent output, the timing wheel, the counters), and `Loop`, its owner in Python. Owns also the
+lists of sockets (`socket_list_t`), the count of references that keep `run` going, and the check that a loop is used in
+its own thread only.
+Promises that no memory is read into that a user still sees: a slab that was given away or leased is replaced.
+Does not know what happens in a turn (see turn), which thread or asyncio loop turns it (see current, embed, native), how
+it ends (see closing), nor sockets: it only stores pointers to them.
 """
 cimport cython
 import threading
@@ -39,59 +33,68 @@ cdef extern from *:
 
 
 cdef struct socket_list_t:
-    # A list of sockets; each has a flag that says that it is there.
+    # A list of sockets. Each socket has one flag for each list that it may be in.
     socket_t** at
     size_t count
     size_t capacity
 
 
 cdef struct loop_t:
-    uv.uv_loop_t uv                 # first: a handle's loop pointer is a loop_t*
-    uv.uv_prepare_t park            # just before the poll; referenced while anything of ours is
-    uv.uv_check_t polled            # just after the poll's callbacks, before the closing ones
-    uv.uv_idle_t next_turn          # runs while something waits for the next turn: it comes at once
-    uv.uv_timer_t alarm             # the wheel's one timer
-    uv.uv_poll_t interrupt          # the read end of Python's signal wakeup
-    uv.uv_poll_t writable           # the watch: sockets that the kernel takes no more of; see send_queue
-    uv.uv_poll_t asyncio_fds        # asyncio's own descriptors, of a native loop; see selector
-    uv.uv_timer_t asyncio_timeout   # ... and how long asyncio wants to wait
-    int writable_watch
-    bint writable_watch_active      # libuv looks at it
+    # libuv's handles
+    uv.uv_loop_t uv                 # first: a handle's `loop` pointer is a loop_t*
+    uv.uv_prepare_t park            # runs just before the poll; referenced while `references` is not 0
+    uv.uv_check_t polled            # runs after the poll's callbacks, before the closing callbacks
+    uv.uv_idle_t next_turn          # active while a turn was requested: libuv then polls without waiting
+    uv.uv_timer_t alarm             # the only timer of the wheel
+    uv.uv_poll_t interrupt          # polls wakeup[0]
+    uv.uv_poll_t writable           # polls writable_watch
+    uv.uv_poll_t asyncio_fds        # of a native loop: polls asyncio's own selector; see selector
+    uv.uv_timer_t asyncio_timeout   # of a native loop: how long asyncio wants to wait
+    # which sockets can be written to again: see connection/send_queue
+    int writable_watch              # an epoll instance, or a kqueue, of the sockets that the kernel takes no more from
+    bint writable_watch_active      # libuv polls it
     size_t blocked_count            # sockets in it
-    int wakeup[2]
-    bint wakeup_taken               # Python's signal wakeup is ours until the loop closes
-    unsigned long thread
+    # signals: see signals
+    int wakeup[2]                   # a pipe: Python writes a byte for each signal to wakeup[1]
+    bint wakeup_taken               # wakeup[1] is Python's wakeup descriptor until the loop closes
+    # who uses it
+    unsigned long thread            # the only thread that may
     int process                     # a forked child must not touch the parent's epoll instance
-    PyThreadState* parked           # the thread state set aside; NULL = the GIL is held
-    bint signal_pending             # a signal that came meanwhile has not run its Python handler
+    PyThreadState* parked           # this thread's state while the GIL is released; NULL: the GIL is held
+    bint signal_pending             # signals may have arrived while it was released: run their Python handlers
     PyObject* owner                 # borrowed: the Loop
     PyObject* slab_owner            # owned: the Slab
-    char* slab
-    size_t references               # what keeps `run` going: sockets, listeners, connectors
+    char* slab                      # its memory; NULL: a new slab must be made before the next read
+    # its state
+    size_t references               # referenced sockets, listeners and connectors: they keep `run` going
     int handling                    # > 0 while a handler runs
-    bint running
-    bint embedded                   # somebody else's asyncio loop turns this one; see embed
-    bint asleep                     # ... and would not look at it before something happens
-    bint asyncio_fds_ready          # asyncio's descriptors have something
-    bint has_replaced               # the owner has something to let go of when the turn ends
-    bint dead                       # closed for good, or inherited over a fork: no handler runs
-    bint orphaned                   # it turned in a thread that a fork left behind; see current
+    bint running                    # uv_run is on the stack
+    bint embedded                   # a foreign asyncio loop turns it; see embed
+    bint asleep                     # embedded, and only a ready descriptor or a timer makes the asyncio loop turn it
+    bint asyncio_fds_ready          # of a native loop: asyncio's selector has ready descriptors
+    bint has_replaced               # Loop.replaced is not empty: released when the turn ends
+    bint dead                       # closed, or inherited over a fork: no handler is called any more
+    bint orphaned                   # another thread was turning it when this process forked; see after_fork
     bint closing                    # loop_close is at work
     bint closed
-    socket_list_t handler_flush     # sockets with output gathered by the handler that runs
-    socket_list_t turn_flush        # ... and with output that sinks coalesce until the turn ends
-    socket_list_t deferred_input    # ... and that hold what came or is to be told, until a turn looks at them
-    uint64_t handshakes_served_at  # when handshakes last had their part of a turn, if something was left; 0: nothing; see tls_input
-    uint64_t other_work_ns          # ... and for how long everything else had gone on before that
-    unsigned int long_turns         # ... that have followed one another, in which everything else took long
-    socket_t* last_read             # borrowed: who was read last in this turn; NULL: nobody
-    unsigned int reads_in_a_row     # ... and how often
-    tls_scratch_t scratch           # where engines seal and open
-    chunk_t* spare[8]               # chunks to gather in, warm
+    # sockets that wait for something
+    socket_list_t handler_flush     # have output that the running handler wrote
+    socket_list_t turn_flush        # have output that sinks coalesce until the turn ends
+    socket_list_t deferred_input    # have TLS input or an event to deliver; tls_process_pending visits them once a turn
+    # how a turn is shared with handshakes: see connection/tls_scheduling
+    uint64_t handshakes_served_at   # when handshakes last had their share of a turn; 0: none of them had to wait since
+    uint64_t other_work_ns          # how long all other work took before that
+    unsigned int long_turns         # how many turns in a row other work took long
+    # how reads are shared: see connection/stream
+    socket_t* last_read             # borrowed: the socket that was read last in this turn; NULL: none
+    unsigned int reads_in_a_row     # how often it was read, one time after the other
+    # memory and lists of the layers above
+    tls_scratch_t scratch           # the buffers in which TLS engines work
+    chunk_t* spare[8]               # empty chunks, kept because their memory is in the cache
     size_t spares
-    connector_t* connectors         # every attempt in progress
-    connector_t* posted             # those whose outcome is to be told from the loop
-    mailbox_t lookups               # of names that were asked for
+    connector_t* connectors         # all that are in progress
+    connector_t* posted             # their outcome is known and will be reported by the next turn
+    mailbox_t lookups               # answers to this loop's lookups of names
     wheel_t wheel
     stats_t count
 
@@ -100,17 +103,17 @@ cdef struct loop_t:
 @cython.no_gc_clear
 @cython.internal
 cdef class Loop:
-    """The owner of a loop's memory; listeners hold it too."""
+    """The owner of a loop's memory. Listeners hold a reference, too, since their memory refers to the loop's."""
     cdef loop_t* c
-    cdef object failure         # what a handler raised to stop the loop
-    cdef bint nested            # the asyncio loop is run inside a handler, and will end that; see nested
+    cdef object failure         # an exception of a handler that stops the loop; None: none
+    cdef bint nested            # the asyncio loop runs inside a handler, and its end was requested; see nested
     cdef object thread_name
-    cdef object host            # a weak reference to the asyncio loop that turns it; None
-    cdef PyObject* embedding    # borrowed: what that loop calls, if it is not a native one
-    cdef dict drain_waiters     # who waits for a sink's drain, by socket; see sink
-    cdef dict close_waiters     # ... for a socket's end; see wrapper
-    cdef dict tasks             # async handlers that run, by socket or Connecting; see tasks
-    cdef list replaced          # what the slot that runs may still use, though it was replaced
+    cdef object host            # a weak reference to the asyncio loop that turns it, or None
+    cdef PyObject* embedding    # borrowed: the Embedding, if `host` is not a native loop; see embed
+    cdef dict drain_waiters     # coroutines that wait for a sink's drain, by socket; see objects/sink
+    cdef dict close_waiters     # coroutines that wait for a socket's close, by socket; see objects/wrapper
+    cdef dict tasks             # async handlers that run, by socket or Connecting; see objects/tasks
+    cdef list replaced          # objects that reload() replaced, and that the running slot may still use
     cdef object __weakref__
 
     def __dealloc__(self):
@@ -122,6 +125,7 @@ cdef object _loops = weakref.WeakSet()
 
 
 cdef Loop loop_new():
+    """A loop of this thread, which no asyncio loop turns yet."""
     cdef Loop self = Loop.__new__(Loop)
     cdef Slab slab = Slab()
     cdef loop_t* c = <loop_t*>calloc(1, sizeof(loop_t))
@@ -150,14 +154,14 @@ cdef Loop loop_new():
 
 
 cdef int loop_bind_thread(Loop self) except -1:
-    """From now on this thread's: only it may use the loop and what is open in it."""
+    """From now on only this thread may use the loop and what is open in it."""
     self.c.thread = PyThread_get_thread_ident()
     self.thread_name = threading.current_thread().name
     return 0
 
 
 cdef int loop_init(loop_t* self) noexcept:
-    """The two descriptors that it cannot do without. A negative code: there is nothing of it."""
+    """Open the two descriptors that a loop cannot do without. On a negative code nothing is left open."""
     cdef int rc = uv.uv_loop_init(&self.uv)
     if rc < 0:
         return rc
@@ -173,6 +177,7 @@ cdef int loop_init(loop_t* self) noexcept:
 
 
 cdef void loop_init_handles(loop_t* self) noexcept:
+    """Without a pipe (no descriptor is left) the loop works, but signals do not wake it."""
     uv.uv_unref(<uv.uv_handle_t*>&self.writable)
     uv.uv_prepare_init(&self.uv, &self.park)
     uv.uv_prepare_start(&self.park, on_park)
@@ -192,17 +197,17 @@ cdef void loop_init_handles(loop_t* self) noexcept:
 
 
 cdef inline bint loop_owns(loop_t* self, const void* handle) noexcept nogil:
-    """Is it one of the loop's own handles, which lie inside it?"""
+    """True if this is one of the loop's own handles, which lie inside `loop_t`."""
     return <char*>self <= <char*>handle < <char*>(self + 1)
 
 
 cdef inline bint loop_is_empty(loop_t* self) noexcept nogil:
-    """Nothing of a user's is open, or being opened."""
+    """True if no socket, listener or connection attempt exists."""
     return (self.count.open_sockets == 0 and self.count.open_listeners == 0
             and self.count.connecting == 0)
 
 
-# ---------------------------------------------------------------------------- turning
+# ---------------------------------------------------------------------------- lists of sockets
 
 cdef inline bint sockets_add(socket_list_t* self, socket_t* s) noexcept nogil:
     """False: no memory."""
@@ -223,11 +228,15 @@ cdef bint sockets_grow(socket_list_t* self) noexcept nogil:
     return True
 
 
+# ---------------------------------------------------------------------------- references, thread, slab
+
 cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
+    """The loop of a libuv handle, or of a struct that begins with one."""
     return <loop_t*>(<uv.uv_handle_t*>handle).loop
 
 
 cdef inline void loop_ref(loop_t* self) noexcept nogil:
+    """Keep `run` going. The prepare handle stands for all references, since libuv counts active handles."""
     if self.references == 0:
         uv.uv_ref(<uv.uv_handle_t*>&self.park)
     self.references += 1
@@ -240,7 +249,7 @@ cdef inline void loop_unref(loop_t* self) noexcept nogil:
 
 
 cdef bint loop_check(loop_t* self) except -1:
-    """Refuse the wrong thread. False: the thread was left behind by a fork, and nothing of this can be used."""
+    """RuntimeError in another thread than the loop's. False: the loop is orphaned, and the caller must do nothing."""
     if PyThread_get_thread_ident() == self.thread:
         return True
     if not self.orphaned:
@@ -257,7 +266,7 @@ cdef int raise_wrong_thread(loop_t* self) except -1:
 
 
 cdef inline char* loop_slab(loop_t* loop) noexcept nogil:
-    """What to read into. NULL: there was no memory for it, and is none; libuv then says UV_ENOBUFS."""
+    """The memory to read into. NULL: there is none to be had, and libuv reports UV_ENOBUFS."""
     if loop.slab == NULL:
         gil_take(loop)
         (<loop_fn><void*>loop_renew_slab)(loop)
@@ -265,11 +274,11 @@ cdef inline char* loop_slab(loop_t* loop) noexcept nogil:
 
 
 cdef void loop_renew_slab(loop_t* loop) noexcept:
-    """Take other memory to read into, if that was given away or somebody holds a view of it."""
+    """Make a new slab, if the memory of this one was given away or is leased."""
     cdef Slab slab
     if loop.slab != NULL and Py_REFCNT(loop.slab_owner) == 1:
         return
-    loop.slab = NULL        # reading on would change what the user holds
+    loop.slab = NULL        # reading into it would change what the user's view shows
     try:
         slab = Slab()
     except MemoryError as error:

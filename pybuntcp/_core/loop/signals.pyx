@@ -1,29 +1,36 @@
-"""signals: how a signal wakes a loop that waits.
+"""signals: a signal wakes a loop that waits.
 
-The problem: libuv waits again when a signal interrupts its poll, so Python would not notice Ctrl-C
-before the next event. Python can write a byte to a descriptor for every signal: ours, for as long
-as the loop turns, or, of a native loop, until it closes.
+The problem: when a signal interrupts its poll, libuv polls again, so Python would notice Ctrl-C at the next event only.
+The rule: Python can write a byte to a descriptor for every signal (`signal.set_wakeup_fd`). While `run` turns a loop,
+this is a pipe that the loop polls; for a native loop it is so until that loop closes.
 
-Only one thread may set that descriptor: the one that `signal` takes for the main one. That need not be
-`threading.main_thread()`, and a subinterpreter has none. So `signal` itself is asked; everywhere else
-signals are simply not watched.
+Python allows this to one thread only, the main one in the eyes of the module `signal`. This need not be
+`threading.main_thread()`, and a subinterpreter has none. So `signal` itself is asked. In every other thread signals are
+not watched.
 
-A signal that came while the loop waited is heard before the first Python handler of the turn: it would
-be heard in there, at its first line, and if it raises, what that handler was to be told would be lost.
+If a signal arrived while the loop waited, Python's handler for it runs before the first Python handler of the turn.
+Otherwise Python would run it at the first line of that handler, and if it raised there, the event would be lost.
+
+Owns the pipe's use and the question which descriptor Python writes to. Promises that Ctrl-C ends `run` at once, also
+when the loop is idle. How often a native loop checks that the descriptor is still its own: see selector.
 """
 import signal
 
 from pybuntcp._c cimport net, uv
 
 cdef extern from "Python.h":
-    int signals_run "PyErr_CheckSignals"() noexcept    # -1: an exception is set
+    int signals_run "PyErr_CheckSignals"() noexcept     # -1: an exception is set
 
 cdef enum:
-    NO_DESCRIPTOR = 1 << 30     # a number that none has
+    NO_DESCRIPTOR = 1 << 30     # larger than any descriptor
 
 
 cdef bint signals_may_watch() except -1:
-    """May this thread set the wakeup descriptor? It is asked with one that does not exist, which changes nothing."""
+    """True if this thread may set Python's wakeup descriptor.
+
+    It tries with a descriptor that does not exist. This changes nothing: it is a ValueError where setting one is not
+    allowed, else an OSError.
+    """
     try:
         signal.set_wakeup_fd(NO_DESCRIPTOR)
     except ValueError:
@@ -34,20 +41,24 @@ cdef bint signals_may_watch() except -1:
 
 
 cdef object signals_watch(loop_t* self):
-    """Point the wakeup descriptor at this loop, where that can be done; gives what to put back, or None."""
+    """Make this loop's pipe Python's wakeup descriptor. Returns the previous one; None: signals are not watched."""
     if self.wakeup[1] < 0 or not signals_may_watch():
         return None
     return signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
 
 
 cdef int signals_unwatch(object previous) except -1:
+    """previous: what `signals_watch` returned."""
     if previous is not None:
         signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
     return 0
 
 
 cdef int wakeup_fd_take(loop_t* self) except -2:
-    """As a native loop does: ours until it closes, unless it is somebody's: gives whose, or -1."""
+    """For a native loop: make its pipe the wakeup descriptor until the loop closes, unless another one is in use.
+
+    Returns -1, or the descriptor that is in use.
+    """
     cdef int previous
     cdef char signals[64]
     cdef ssize_t count
@@ -56,13 +67,13 @@ cdef int wakeup_fd_take(loop_t* self) except -2:
     if self.wakeup_taken:
         return -1
     count = net.read(self.wakeup[0], signals, sizeof(signals))
-    if count > 0:               # what came in between
+    if count > 0:               # signals that arrived while ours was set
         net.pbt_pass_on(previous, signals, count)
     return previous
 
 
 cdef bint wakeup_fd_set(int fd) except -1:
-    """False: it will not do, having been closed, say."""
+    """False: Python refuses it, because it was closed, for example."""
     try:
         signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     except (OSError, ValueError):
@@ -71,12 +82,13 @@ cdef bint wakeup_fd_set(int fd) except -1:
 
 
 cdef void wakeup_fd_restore(loop_t* self) noexcept:
-    """Before its pipe is closed: a signal must not write to whoever gets that number next."""
+    """Called before the pipe is closed: Python must not write to a descriptor that gets the same number later."""
     cdef int current
     if not self.wakeup_taken:
         return
     if not signals_may_watch():
-        self.wakeup[0] = self.wakeup[1] = -1        # only that thread may: the pipe stays open
+        # Only the main thread can change Python's descriptor. So the pipe stays open.
+        self.wakeup[0] = self.wakeup[1] = -1
         return
     current = signal.set_wakeup_fd(-1)
     if current != self.wakeup[1] and current != -1:
@@ -99,7 +111,7 @@ cdef void signals_deliver(loop_t* self) noexcept:
 
 
 cdef void signals_handler_raised(loop_t* self) noexcept:
-    """A handler of theirs has raised, and the exception is still set."""
+    """A Python handler of a signal has raised, and its exception is still set."""
     try:
         signals_raise()
     except BaseException as error:
@@ -107,4 +119,5 @@ cdef void signals_handler_raised(loop_t* self) noexcept:
 
 
 cdef int signals_raise() except -1:
+    """Return the exception that is set to Cython, which raises it."""
     return -1

@@ -1,12 +1,12 @@
 """timers: one timing wheel for all of a loop's deadlines.
 
-Owns `alarm_t`, a link that lives inside whoever waits, and `wheel_t`: seven levels of 64 slots,
-one millisecond the finest, each level 64 times coarser than the one below. An alarm sits in
-the level where its time first differs from now and moves down as the wheel comes round, so
-arming and disarming are a few instructions and allocate nothing, and 100,000 alarms are one
-libuv timer.
-Promises that no alarm rings before its time: deadlines are rounded up, the clock down.
-Does not know who waits: `fire` is called, the alarm no longer armed.
+Owns `alarm_t`, a list link inside the struct that has the deadline, and `wheel_t`: seven levels of 64 slots, one
+millisecond the finest, each level 64 times coarser than the one below. An alarm is put into the level in which its time
+first differs from now, and moves down as the wheel turns. So arming and disarming take a few instructions and allocate
+nothing, and 100,000 alarms are one libuv timer.
+Promises that no alarm fires before its time: deadlines are rounded up, the clock down. An alarm that fires is no longer
+armed when its `fire` is called, so `fire` may arm it again.
+Does not know what the deadlines are for.
 """
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.string cimport memset
@@ -27,15 +27,15 @@ ctypedef void (*alarm_fn)(alarm_t*) noexcept nogil
 
 cdef struct alarm_t:
     alarm_t* next
-    alarm_t** link  # what points here; NULL = not armed
-    uint64_t when   # the loop's milliseconds
+    alarm_t** link      # the pointer that points to this alarm; NULL: not armed
+    uint64_t when       # milliseconds of the loop's clock
     alarm_fn fire
-    void* owner     # for `fire`
+    void* owner         # for `fire`
 
 cdef struct wheel_t:
-    uint64_t now        # everything up to here has rung
-    uint64_t due        # what the libuv timer is set to; UINT64_MAX = stopped
-    uint64_t used[7]    # which slots of a level may hold something
+    uint64_t now        # every alarm up to this time has fired
+    uint64_t due        # when the libuv timer expires; UINT64_MAX: it is stopped
+    uint64_t used[7]    # one bit for each slot of a level: clear if the slot is empty
     alarm_t* slot[7][64]
 
 
@@ -46,7 +46,7 @@ cdef void wheel_init(wheel_t* self, uint64_t now) noexcept:
 
 
 cdef inline uint64_t deadline_after(double seconds) noexcept nogil:
-    """The first millisecond that is not before `seconds` (at most 30 years) from now."""
+    """The first millisecond that is not earlier than `seconds` (at most 30 years) from now."""
     cdef double milliseconds = uv.uv_hrtime() / 1e6 + min(seconds, 1e9) * 1e3
     return <uint64_t>milliseconds + 1
 
@@ -56,7 +56,7 @@ cdef inline uint64_t clock_now() noexcept nogil:
 
 
 cdef void alarm_arm(loop_t* loop, alarm_t* self, uint64_t when) noexcept nogil:
-    """Ring at `when`; an armed alarm is moved."""
+    """Fire at `when`. An alarm that is armed already is moved."""
     alarm_disarm(loop, self)
     self.when = when
     loop.count.armed_timers += 1
@@ -93,13 +93,13 @@ cdef void wheel_place(wheel_t* self, alarm_t* alarm) noexcept nogil:
 
 
 cdef bint wheel_next(wheel_t* self, int* level, int* slot, uint64_t* when) noexcept nogil:
-    """The first slot that may hold something, and the moment it is reached."""
+    """Find the first slot that may have an alarm, and the time at which it is reached. False: there is no alarm."""
     cdef uint64_t ahead
     cdef int here, i
     for i in range(WHEEL_LEVELS):
         if self.used[i] == 0:
             continue
-        # Slots at or before `here` of this level are in the past and empty.
+        # The slots of this level up to `here` are in the past, and empty.
         here = (self.now >> (i * WHEEL_BITS)) & (WHEEL_SLOTS - 1)
         ahead = self.used[i] >> here
         if ahead == 0:
@@ -114,7 +114,7 @@ cdef bint wheel_next(wheel_t* self, int* level, int* slot, uint64_t* when) noexc
 
 
 cdef void wheel_turn(loop_t* loop, uint64_t until) noexcept nogil:
-    """Ring everything due up to `until`."""
+    """Fire every alarm that is due up to `until`."""
     cdef wheel_t* self = &loop.wheel
     cdef uint64_t when = 0
     cdef int level = 0
@@ -132,6 +132,7 @@ cdef void wheel_turn(loop_t* loop, uint64_t until) noexcept nogil:
 
 
 cdef void wheel_fire(loop_t* loop, alarm_t** head) noexcept nogil:
+    """Fire the alarms of a slot that was reached; those that are not due yet move to a finer level."""
     cdef alarm_t* alarm
     while head[0] != NULL:
         alarm = head[0]
@@ -155,7 +156,7 @@ cdef void on_alarm(uv.uv_timer_t* handle) noexcept nogil:
 
 
 cdef void wheel_wake(loop_t* loop, uint64_t when) noexcept nogil:
-    """Set the libuv timer, which counts from the loop's own (cached) time."""
+    """Set the libuv timer to `when`, unless it expires earlier. libuv counts from the loop's cached time."""
     cdef uint64_t now = uv.uv_now(&loop.uv)
     if when >= loop.wheel.due:
         return

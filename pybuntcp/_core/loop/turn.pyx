@@ -1,4 +1,27 @@
-"""turn: one turn of a loop, and who holds the GIL meanwhile."""
+"""turn: one turn of a loop, and when the GIL is held.
+
+The problem: a loop that waits must not hold the GIL, handlers in Python need it, and Cython slots do not. The naive
+answer, `with gil` around each handler, costs a hand-over an event. The rule is to release it once and take it once in a
+turn at most:
+
+    libuv         what runs of ours                                   the GIL
+    idle          on_turn_requested: outcomes of connect()            held, or taken by the first who needs it
+    prepare       on_park: flush what timers and closing left         is released (kept if `embedded`: no turn waits)
+    poll          the kernel waits
+    callbacks     reads, accepts, connects, slots, handlers           `gil_take` by the first adapter that needs Python
+    check         on_polled: deferred TLS input; flush                as it is
+    closing       where sockets and listeners are freed               as it is
+    timers        on_alarm: the wheel                                 as it is, until the next prepare
+
+So a turn of five hundred Python events costs one hand-over, and a turn of Cython slots none. Code below the adapters is
+`nogil` and touches no object.
+
+Owns these callbacks; `handler_enter` and `handler_leave`, between which a handler's output is gathered; `loop_run`; and
+the exception that stops a loop.
+Promises that `run` raises what stopped it, that a turn which was requested comes at once (`loop_request_turn`), and
+that an asyncio loop is woken for all that only a turn can do (`loop_wakeup`).
+Does not know sockets: it calls them by the table of upcalls. How long a loop waits for a signal: see signals.
+"""
 from cpython.exc cimport PyErr_CheckSignals
 
 from pybuntcp._c cimport uv
@@ -8,14 +31,14 @@ ctypedef void (*loop_fn)(loop_t*) noexcept nogil
 
 
 cdef inline void gil_take(loop_t* self) noexcept nogil:
-    """From here to the end of the turn this thread holds the GIL."""
+    """From here to the next poll this thread holds the GIL."""
     if self.parked != NULL:
         gil_unpark(self)
 
 
 cdef void gil_unpark(loop_t* self) noexcept nogil:
     if PyThreadState_GetUnchecked() == self.parked:
-        return      # a slot took it for itself (`with gil`), and will give it back
+        return      # a slot has taken the GIL by `with gil`, and releases it itself
     PyEval_RestoreThread(self.parked)
     self.parked = NULL
     self.signal_pending = True
@@ -42,7 +65,7 @@ cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
 
 
 cdef void loop_hold_until_turn_ends(loop_t* self, object replaced) noexcept:
-    """Until no slot runs that might use it."""
+    """Keep a replaced object alive: a slot that runs in this turn may still use it."""
     (<Loop>self.owner).replaced.append(replaced)
     self.has_replaced = True
 
@@ -55,13 +78,13 @@ cdef void loop_release_held(loop_t* self) noexcept:
 
 
 cdef inline void loop_end_turn(loop_t* self) noexcept nogil:
-    """After the poll's callbacks, and after the closing ones and the timers."""
+    """Called twice: after the poll's callbacks, and after the closing callbacks and timers."""
     if self.turn_flush.count != 0:
         upcalls.turn_ends(self)
 
 
 cdef void loop_watch_writable(loop_t* self) noexcept nogil:
-    """Look at the watch until a turn ends in which it is empty."""
+    """Poll the watch of blocked sockets, until a turn ends in which none is blocked."""
     self.writable_watch_active = True
     uv.uv_poll_start(&self.writable, uv.UV_READABLE, on_writable)
     loop_wakeup(self)
@@ -78,15 +101,16 @@ cdef void on_writable(uv.uv_poll_t* handle, int status, int events) noexcept nog
 
 
 cdef void loop_request_turn(loop_t* self) noexcept nogil:
-    """Have the next turn begin at once, whatever the poll has to say."""
+    """Have the next turn begin at once, without a wait in the poll."""
     uv.uv_idle_start(&self.next_turn, on_turn_requested)
     loop_wakeup(self)
 
 
 cdef inline void loop_wakeup(loop_t* self) noexcept nogil:
-    """Something was asked for that only a turn will do: see to it that one comes.
+    """Have the asyncio loop turn this loop soon, if it is asleep. Outside of asyncio nothing needs to be done.
 
-    Called by everything that starts, stops or closes a handle, or sets a timer.
+    Everything that starts, stops or closes a handle or sets a timer calls this, because libuv passes such changes on to
+    the kernel only in its next turn.
     """
     if self.asleep:
         self.asleep = False
@@ -94,17 +118,18 @@ cdef inline void loop_wakeup(loop_t* self) noexcept nogil:
 
 
 cdef inline bint loop_is_entered(loop_t* self) noexcept nogil:
-    """Is a turn of it, or a handler, on this thread's stack?"""
+    """True if one of its turns or handlers is on this thread's stack."""
     return self.running or self.handling != 0
 
 
 cdef inline bint loop_has_work(loop_t* self) noexcept nogil:
-    """Does something wait for the next turn alone?"""
+    """True if the next turn has work although no descriptor is ready."""
     return self.turn_flush.count + self.deferred_input.count != 0 or uv.uv_backend_timeout(&self.uv) == 0
 
 
 cdef void on_turn_requested(uv.uv_idle_t* handle) noexcept nogil:
-    if loop_of(handle).deferred_input.count == 0:     # which is looked at after the poll, for which nothing may wait
+    # Deferred input is served after the poll, so while there is some the idle handle stays active and no poll waits.
+    if loop_of(handle).deferred_input.count == 0:
         uv.uv_idle_stop(handle)
     upcalls.turn_begins(loop_of(handle))
 
@@ -114,31 +139,33 @@ cdef inline void handler_enter(loop_t* self) noexcept nogil:
 
 
 cdef inline void handler_leave(loop_t* self) noexcept nogil:
-    """The handler has returned: what it wrote goes out now, one system call a socket."""
+    """A handler has returned: send what it wrote, with one system call for each socket."""
     if self.handler_flush.count != 0:
         upcalls.handler_returned(self)
     self.handling -= 1
 
 
 cdef int loop_run(Loop self) except -1:
-    """Turn until no referenced handle is left, or a handler's KeyboardInterrupt stops it."""
+    """Turn until no referenced handle is left, or an exception of a handler stops the loop."""
     cdef loop_t* c = self.c
     cdef bint stopped = False
     if c.running:
         raise RuntimeError("run() was called inside a handler: this thread's loop is running")
     cdef object previous = signals_watch(c)
     try:
-        # A signal that came before the descriptor was ours has left no byte in it.
+        # A signal that arrived before signals_watch has left no byte in our pipe.
         PyErr_CheckSignals()
         c.running = True
-        c.handshakes_served_at = 0          # nothing was kept waiting by what was done before
+        c.handshakes_served_at = 0          # the time before `run` is no time for which a handshake had to wait
         uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
         while c.turn_flush.count != 0 and not stopped:
-            loop_end_turn(c)        # what was written last ...
+            # The last closing callbacks and timers wrote something. To send it may start work that needs more turns.
+            # If it stops the loop, one more uv_run clears libuv's stop flag.
+            loop_end_turn(c)
             stopped = self.failure is not None
             if stopped:
                 uv.uv_stop(&c.uv)
-            uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)     # ... and what comes of it; or forget the stop
+            uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
         gil_take(c)
         loop_release_held(c)
         loop_unwatch_writable(c)
@@ -153,7 +180,7 @@ cdef int loop_run(Loop self) except -1:
 
 
 cdef void loop_turned_by_host(Loop self) noexcept:
-    """Turns that somebody else asked for are over: nothing of ours runs, and there may be no other turn."""
+    """An asyncio loop has turned this loop: uv_run has returned, and it is not known when the next turn will be."""
     self.c.running = False
     if self.c.has_replaced:
         loop_release_held(self.c)
@@ -163,7 +190,7 @@ cdef void loop_turned_by_host(Loop self) noexcept:
 
 
 cdef void loop_fail(loop_t* self, object error) noexcept:
-    """Stop the loop; `run` raises the first such error."""
+    """Stop the loop. `run` raises the first error that was passed to this."""
     cdef Loop owner = <Loop>self.owner
     if isinstance(error, NestedLoopError):
         report_unraisable(error_plain(error), owner)
@@ -175,7 +202,7 @@ cdef void loop_fail(loop_t* self, object error) noexcept:
 
 
 cdef int loop_raise_failure(Loop self) except -1:
-    """What a handler raised to stop the loop, if any."""
+    """Raise the exception that has stopped the loop, if there is one."""
     failure, self.failure = self.failure, None
     if failure is not None:
         raise failure
