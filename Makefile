@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo peers test lint format types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo peers test lint format docs types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: $(VENV)/.dev     ## style of the Python and Cython sources
 format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 	$(VENV)/bin/ruff check --fix . .ci
 	$(VENV)/bin/ruff format . .ci
+
+docs:       ## rewrite what docs/architecture.md says of each source file, from the files' first lines
+	$(PYTHON) docs/source_tables.py
 
 types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 	$(VENV)/bin/mypy

@@ -6,7 +6,7 @@
 
 Promises that replies come in the order of the requests, however the bytes are cut; that a request which can be
 read in two ways is refused (RFC 9112, 11.2); and that every client is bounded: the head and the body it sends, what
-it is owed while it does not read, and the time in which nothing is written to it. A body is held whole before
+is kept for it while it does not read, and the time in which nothing is written to it. A body is held whole before
 it is answered. Does not know chunked bodies, ranges, compression or files; TLS is `tls=` of `listen`.
 """
 
@@ -67,7 +67,7 @@ PLAIN_GET = re.compile(
 
 
 class Refused(Exception):
-    """What the client is told before the connection ends: where the next request begins is not known."""
+    """The answer before the connection ends: where the next request begins is not known."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -79,11 +79,11 @@ class Request(NamedTuple):
     old: bool  # HTTP/1.0
     keep: bool  # the connection, for another request
     length: int  # of the body
-    expects: bool  # the client wants to hear 100 before it sends the body
+    expects: bool  # the client wants the answer 100 before it sends the body
 
 
 def parse(head: bytes) -> Request:
-    """The request that a head tells of; raises Refused."""
+    """The request of a head; raises Refused."""
     match = HEAD.fullmatch(head)
     if match is None:
         raise Refused(400)
@@ -208,8 +208,8 @@ class HttpServer:
     def timeout(self, socket: pybuntcp.Socket[Client]) -> None:
         """Nothing was written for so long: the client asks nothing, never ends its request or does not read.
 
-        A clock that bytes do not wind up again has no ear for a client that sends one in a while. Who is told nothing
-        here is closed when this returns, and reset if it is owed something.
+        Received bytes do not restart this time, so that a client that sends one now and then does not keep its
+        connection. One that gets no answer here is closed when this returns, and reset if something for it is unsent.
         """
         client = socket.data
         if socket.bytes_written != client.written:
@@ -281,7 +281,7 @@ class HttpServer:
     def reply(
         self, status: int, connection: bytes, kind: bytes, body: bytes, without_body: bool = False, more: bytes = b""
     ) -> bytes:
-        """The bytes; `more` are lines of the head. HEAD is told of a body that it does not get."""
+        """The bytes; `more` are lines of the head. An answer to HEAD names the length of a body that it does not have."""
         self.look_at_the_clock()
         if connection:
             more += b"Connection: %b\r\n" % connection

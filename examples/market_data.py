@@ -8,7 +8,7 @@ Each tick is written once to the sink of every subscriber. What a burst has for 
 together at the end of the turn, in one system call.
 
 Owns the rule for subscribers that do not read: what one of them may cost is its sink's `limit`. The write
-that would pass it is refused, and its connection is reset. Nobody ever waits for anybody, and all of them
+that would pass it is refused, and its connection is reset. No subscriber ever waits for another, and all of them
 together cost at most subscribers times limit.
 
 The program starts the subscribers itself and ends by itself. They order anew when the healthy ones of them
@@ -96,7 +96,7 @@ class Market:
             self.drop(sink)
 
     def drop(self, sink: pybuntcp.SocketSink) -> None:
-        """The policy. `terminate` gives everything back that was kept for this subscriber."""
+        """The policy. `terminate` frees everything that was kept for this subscriber."""
         self.dropped.append((self.published, sink.pending))
         del self.sinks[sink.socket]
         sink.socket.terminate()

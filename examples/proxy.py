@@ -33,14 +33,14 @@ class Relay:
         pass_on(socket, socket.data.other, chunk)
 
     def drain(self, socket: pybuntcp.Socket[Side]) -> None:
-        """This side takes bytes again: give it the rest, and read on at the other side."""
+        """This side takes bytes again: send it the rest, and read on at the other side."""
         side = socket.data
         rest, side.unsent = side.unsent, memoryview(b"")
         side.other.resume()
         pass_on(side.other, socket, rest)
 
     def end(self, socket: pybuntcp.Socket[Side]) -> None:
-        """This side has ended: tell the other, which may go on sending for as long as it likes."""
+        """This side has ended: pass that on to the other, which may go on sending for as long as it likes."""
         socket.data.other.shutdown()
 
     def close(self, socket: pybuntcp.Socket[Side], error: BaseException | None) -> None:

@@ -5,8 +5,8 @@
 
 The counterpart of redis_client.py, which has callbacks and the protocol itself; that is imported from there.
 
-Owns the order of things: one task reads, and gives each reply to the batch of commands that has waited
-longest. Who gives up (a timeout, a cancelled task) leaves their batch in its place, so that the replies of
+Owns the order of things: one task reads, and adds each reply to the batch of commands that has waited
+longest. A task that stops waiting (a timeout, a cancellation) leaves its batch in its place, so that the replies of
 the others do not shift. Promises that every `await` here ends with the reply, with the RedisError that the
 server answered, or with the OSError that ended the connection. Does not reconnect.
 """
@@ -125,11 +125,11 @@ class Redis:
         batch.replies.append(reply)
         if len(batch.replies) == batch.size:
             self._waiting.popleft()
-            if not batch.whole.done():  # cancelled: nobody waits for it any more
+            if not batch.whole.done():  # cancelled: no task waits for it any more
                 batch.whole.set_result(batch.replies)
 
     def _lose(self, error: OSError) -> None:
-        """Everyone who still waits is told."""
+        """Every task that still waits gets the error."""
         self._lost = error
         while self._waiting:
             batch = self._waiting.popleft()

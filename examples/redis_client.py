@@ -142,7 +142,7 @@ class RedisClient:
         """No more commands; replies to those already sent still arrive."""
         self.command("QUIT", callback=ignore)
 
-    # What the connection tells.
+    # Events of the connection.
 
     def opened(self, socket: pybuntcp.Socket[None]) -> None:
         self._socket = socket
@@ -159,7 +159,7 @@ class RedisClient:
             self._waiting.popleft()(reply)
 
     def lost(self, error: OSError) -> None:
-        """Everyone who still waits is told."""
+        """Every callback that still waits gets the error."""
         self._lost = error
         while self._waiting:
             try:

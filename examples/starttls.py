@@ -30,12 +30,12 @@ PATIENCE = 60.0
 
 
 class Session:
-    """One client: what came and is not a whole line yet, and the mail under way."""
+    """One client: received bytes that are not a whole line yet, and the mail under way."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
         self.recipients: list[str] = []
-        self.mail: bytearray | None = None  # not None: what comes is the text of a mail
+        self.mail: bytearray | None = None  # not None: the next lines are the text of a mail
 
 
 class Mail:
@@ -91,9 +91,9 @@ class Plain(Mail):
         socket.write("220 example ESMTP\r\n")
 
     def line(self, socket: pybuntcp.Socket[Session], session: Session, line: bytes) -> bool:
-        """What lies behind STARTTLS in the buffer came in plain text, perhaps from somebody between us and the client.
+        """Bytes behind STARTTLS in the buffer came in plain text, perhaps from an attacker between us and the client.
 
-        It is given to the handshake, which fails if it is anything else, and never to `Secured`.
+        They are given to the handshake, which fails if they are anything else, and never to `Secured`.
         """
         if line.strip().upper() != b"STARTTLS":
             return super().line(socket, session, line)
@@ -115,7 +115,7 @@ class Secured(Mail):
     """After the handshake: mail is taken."""
 
     def handshake(self, socket: pybuntcp.Socket[Session], success: bool, error: OSError | None) -> None:
-        """Say with whom we speak, or why not. What follows a failure is `close`."""
+        """Print what was agreed on, or why not. A failure is followed by `close`."""
         print("TLS:", socket.get_tls_version() if success else error, flush=True)
 
     def line(self, socket: pybuntcp.Socket[Session], session: Session, line: bytes) -> bool:
@@ -201,7 +201,7 @@ async def send(hostname: str, port: int, ca: Path, recipient: str, text: str) ->
     try:
         await client.reply(220)
         if "STARTTLS" not in await client.command("EHLO client.example", 250):
-            raise Refused("the server has no STARTTLS")  # or somebody between us has cut it out
+            raise Refused("the server has no STARTTLS")  # or an attacker between us has cut it out
         await client.secure({"ca": ca, "server_name": hostname})
         await client.command("EHLO client.example", 250)
         print("TLS:", client.socket.get_tls_version(), "with", hostname, flush=True)

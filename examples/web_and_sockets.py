@@ -1,4 +1,4 @@
-"""Publish and subscribe through two doors of one asyncio loop: lines on TCP by pybuntcp, HTTP by aiohttp.
+"""Publish and subscribe in one asyncio loop, over two protocols: lines on TCP by pybuntcp, HTTP by aiohttp.
 
     pip install aiohttp uvloop
     python examples/web_and_sockets.py --port 7002 --http-port 8080 --loop uvloop
@@ -12,7 +12,7 @@
 the lines are plain functions, the HTTP ones coroutines, and both work on the same objects without a lock.
 
 Owns the rule for slow subscribers: publishing never waits, what one subscriber may hold unsent is `--limit`,
-and who would pass it is dropped, through either door. Keeps no messages. SIGINT and SIGTERM end it.
+and a subscriber that would pass it is dropped, over either protocol. Keeps no messages. SIGINT and SIGTERM end it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Channels:
         subscriber.drop()
 
     def publish(self, channel: str, text: str) -> int:
-        """To all who subscribe now; how many that was. Nobody waits for anybody."""
+        """To all who subscribe now; how many that was. None of them waits for another."""
         check(channel, text)
         self.published += 1
         reached = 0
@@ -93,7 +93,7 @@ def check(channel: str, text: str = "") -> None:
 
 
 class LineSubscriber:
-    """One connection; its `socket.data`. All it is told goes through its sink, which keeps the order."""
+    """One connection; its `socket.data`. All that is sent to it goes through its sink, which keeps the order."""
 
     def __init__(self, socket: pybuntcp.Socket[LineSubscriber], limit: int) -> None:
         self.socket = socket

@@ -34,7 +34,7 @@ def announce(host: str, port: int) -> None:
         try:
             socket.create_connection((host, port), 1).close()
         except ConnectionRefusedError:
-            time.sleep(0.02)  # it has no way to tell
+            time.sleep(0.02)  # it has no way to say so
             continue
         os.write(1, f"LISTENING {port}\n".encode())
         return

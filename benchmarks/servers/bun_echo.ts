@@ -3,8 +3,8 @@
 // Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 // Bun keeps nothing that the kernel did not take, so the tail is kept here and sent from `drain`; the load compares every byte.
 // `--mode five` writes pieces of 20 bytes; with `--sink` it gathers them in an ArrayBufferSink, as Bun's documentation advises for many small writes.
-// `upload`, `download`, `fanout` and `http` are those of README.md: a download goes on in `drain` from the block itself, a fan-out leaves out whom it cannot reach.
-// `--mode fifty` answers with fifty pieces of 20 bytes; `--tls FOLDER` is TLS with the certificate that lies there.
+// `upload`, `download`, `fanout` and `http` are those of README.md: a download goes on in `drain` from the block itself, a fan-out leaves out the peers that it cannot reach.
+// `--mode fifty` answers with fifty pieces of 20 bytes; `--tls FOLDER` is TLS with the certificate in it.
 
 import { ArrayBufferSink, type Socket } from "bun";
 import { parseArgs } from "node:util";

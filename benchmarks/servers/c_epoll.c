@@ -3,7 +3,7 @@
    Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended; loses no byte
    when the kernel takes a write in part (the tail is kept, reading stops until it has left).
    `--mode five` makes five 20-byte system calls of a 100-byte message, as the words say; `--gather` is what a C programmer would do instead: one write for all of them.
-   `upload`, `download`, `fanout` and `http` are those of README.md. What belongs to nobody in particular, the block of a download, is sent from where it lies. */
+   `upload`, `download`, `fanout` and `http` are those of README.md. The block of a download, which belongs to no connection, is sent without a copy. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -60,7 +60,7 @@ static void drop(int fd) {
 
 /* --- writing --- */
 
-/* Wait for room. `owned`: the bytes are gone when this returns. */
+/* Wait until the kernel takes more. `owned`: the bytes are gone when this returns. */
 static void keep(int fd, const char *bytes, size_t length, bool owned) {
     struct connection *c = &connections[fd];
     if (c->length == 0) watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
@@ -78,7 +78,7 @@ static void keep(int fd, const char *bytes, size_t length, bool owned) {
 
 static void put_some(int fd, const char *bytes, size_t length, bool owned) {
     ssize_t n = connections[fd].length ? 0 : send(fd, bytes, length, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN) return;  /* the next read tells the same */
+    if (n < 0 && errno != EAGAIN) return;  /* the next read reports the same */
     if (n < 0) n = 0;
     if ((size_t)n < length) keep(fd, bytes + n, length - (size_t)n, owned);
 }
@@ -104,7 +104,7 @@ static void upload(int fd, size_t length) {
     for (; c->received >= BLOCK; c->received -= BLOCK) put(fd, block, 1);
 }
 
-/* One block for what came: the load waits for it before it asks again. */
+/* One block for each request: the load waits for it before it asks again. */
 static void download(int fd, size_t length) {
     if (length == 1) put_some(fd, block, BLOCK, false);
     else drop(fd);

@@ -3,7 +3,7 @@
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 `five` answers each chunk in 20-byte writes, `fifty` with fifty writes of its first 20 bytes, the handler everybody writes first: no gathering by hand.
 `upload`, `download`, `fanout` and `http` are those of README.md.
-With `--tls FOLDER` all of it over TLS, with the certificate that lies there.
+With `--tls FOLDER` all of it over TLS, with the certificate in it.
 It does not know: which loop it runs on.
 """
 
@@ -27,7 +27,7 @@ HTTP_REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13
 
 
 class Echo(asyncio.Protocol):
-    """One connection: what comes in goes out with one write."""
+    """One connection: received bytes go out with one write."""
 
     __slots__ = ("transport",)
 
@@ -39,7 +39,7 @@ class Echo(asyncio.Protocol):
 
 
 class Five(Echo):
-    """One connection: what comes in goes out in pieces of 20 bytes."""
+    """One connection: received bytes go out in pieces of 20 bytes."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ class Download(Echo):
 
 
 class Fanout(Echo):
-    """One connection: what comes from it goes to all others."""
+    """One connection: its bytes go to all others."""
 
     __slots__ = ()
     everybody: ClassVar[set[Fanout]] = set()
@@ -213,7 +213,7 @@ async def serve(
         server = await loop.create_server(protocol, arguments.host, arguments.port, backlog=BACKLOG, ssl=context)
         where = server.sockets[0].getsockname()[1]
     print(f"LISTENING {where}", flush=True)
-    await loop.create_future()  # nobody sets it; rloop 0.5 stops accepting in serve_forever()
+    await loop.create_future()  # never set; rloop 0.5 stops accepting in serve_forever()
 
 
 def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> None:

@@ -53,7 +53,7 @@ def chosen_handlers(arguments: argparse.Namespace) -> Any:
 async def serve(arguments: argparse.Namespace) -> None:
     """Listen, say so, serve for ever."""
     with listen_as_told(chosen_handlers(arguments), arguments):
-        await asyncio.get_running_loop().create_future()  # nobody sets it
+        await asyncio.get_running_loop().create_future()  # never set
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 Most handlers may ignore what `write` returns because no question that they answer keeps more bytes in flight than `high_water_mark` here, so nothing can be refused;
-the load compares every byte, so a loss would be an error and never a good figure. A download writes on in `drain`, and a fan-out leaves out whom it cannot reach. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
+the load compares every byte, so a loss would be an error and never a good figure. A download writes on in `drain`, and a fan-out leaves out the peers that it cannot reach. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
 handlers are the C functions of slots/slots_echo.pyx, compiled there; with `--threads N` as many loops share the port; with `--tls FOLDER` it speaks TLS.
 It does not know: anything private of pybuntcp.
 """
@@ -69,7 +69,7 @@ def download(socket: pybuntcp.Socket[int], chunk: bytes) -> None:
 
 
 def download_on(socket: pybuntcp.Socket[int]) -> None:
-    """The rest, from where it lies."""
+    """The rest, without a copy."""
     if socket.data < len(BLOCK):
         socket.data += socket.write(memoryview(BLOCK)[socket.data :])
 

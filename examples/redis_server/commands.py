@@ -182,7 +182,7 @@ def select(session: Session, arguments: Arguments) -> bytes:
 
 
 def hello(session: Session, arguments: Arguments) -> bytes:
-    """RESP2 is what we speak; a client that asks for more is told so and goes on with it."""
+    """RESP2 is what we speak; a client that asks for more gets that answer and goes on with it."""
     if arguments:
         wanted = integer_of(arguments[0])
         if wanted is None:
@@ -232,7 +232,7 @@ def info(session: Session, arguments: Arguments) -> bytes:
 
 
 def command(session: Session, arguments: Arguments) -> bytes:
-    """Name and arity of each; flags and key positions are not told."""
+    """Name and arity of each; flags and key positions are left out."""
     rows = [(name, arity) for name, (arity, _) in COMMANDS.items()]
     return array([array([bulk(name.lower()), number(arity)]) for name, arity in rows])
 

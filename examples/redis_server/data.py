@@ -14,7 +14,7 @@ DATABASES = 16
 
 
 class CommandError(Exception):
-    """What the client is told: a code and a text, as `ERR syntax error`."""
+    """The answer to the client: a code and a text, as `ERR syntax error`."""
 
 
 class Database:

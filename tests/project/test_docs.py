@@ -6,8 +6,10 @@ How a page marks its blocks: see `support.documents`. Those that need an extensi
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from support.documents import DOCS, Block, blocks_of, complaints_about, run
@@ -15,12 +17,63 @@ from support.documents import DOCS, Block, blocks_of, complaints_about, run
 from pybuntcp.tls.options import NAMES
 
 ROOT = DOCS.parent
+PACKAGE = ROOT / "pybuntcp"
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
 PAGES = sorted(DOCS.glob("**/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page.name, page.read_text())]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 PROGRAMS = [block for block in PYTHON if block.runs]
+
+NOT_OURS = {"noun_verb", "uv_write"}  # on the page about the architecture: a pattern, and what we do not call
+
+
+# --- rules -----------------------------------------------------------------------------------------------
+
+
+def source_tables() -> ModuleType:
+    """docs/source_tables.py, which writes the tables of the page about the architecture."""
+    spec = importlib.util.spec_from_file_location("source_tables", DOCS / "source_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows_of(page: str) -> set[str]:
+    """The files of a page's tables, each under the heading of its folder, as paths inside the package."""
+    found = set()
+    folder = ""
+    for line in page.splitlines():
+        if heading := re.match(r"### `([\w/]+/)`$", line):
+            folder = heading[1].removeprefix("pybuntcp/")
+        if row := re.match(r"\| `(\w+\.\w+)` \|", line):
+            found.add(folder + row[1])
+    return found
+
+
+def code_words(text: str) -> set[str]:
+    """The identifiers of a source: not those of its comments and docstrings, which a renaming may forget."""
+    return set(re.findall(r"\w+", re.sub(r'"""(?:\\.|[^\\])*?"""|#[^\n]*', " ", text, flags=re.DOTALL)))
+
+
+def quoted(page: str) -> list[str]:
+    """What stands in backticks outside of fenced blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL))
+
+
+def names_not_in(page: str, known: set[str]) -> list[str]:
+    """Names in backticks that look like ours, because they have an underscore, and are none. A path is no name."""
+    names = {name for text in quoted(page) if "/" not in text for name in re.findall(r"\w+", text)}
+    return sorted(name for name in names if re.search(r"[a-zA-Z]_\w", name) and name not in known)
+
+
+def files_not_in(page: str, names: set[str]) -> list[str]:
+    """Files of the sources in backticks, with their folder or without, that do not end one of the paths `names`."""
+    named = {name for text in quoted(page) for name in re.findall(r"[\w/]+\.(?:pyx|pxd|pyi|py)\b", text)}
+    return sorted(name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in names))
 
 
 # --- the pages -------------------------------------------------------------------------------------------
@@ -65,15 +118,28 @@ def test_the_table_of_contents_names_every_page_once() -> None:
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
-def test_the_architecture_names_every_chapter() -> None:
-    named = set(re.findall(r"^\|[^|]*\| `(\w+)` \|", (DOCS / "architecture.md").read_text(), re.MULTILINE))
-    assert named == {path.stem for path in ROOT.glob("pybuntcp/_core/*.pyx")}
+def test_the_tables_of_the_architecture_are_those_of_the_sources() -> None:
+    assert source_tables().current(ARCHITECTURE) == ARCHITECTURE, "run `make docs`"
 
 
-def test_the_architecture_names_every_chapter_of_the_engines() -> None:
-    table = (DOCS / "architecture.md").read_text().partition("| chapter of `_tls` |")[2].partition("\n\n")[0]
-    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert sorted(named) == sorted(path.stem for path in ROOT.glob("pybuntcp/_tls/*.pyx"))
+def test_the_architecture_has_a_row_for_every_file() -> None:
+    sources = {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyx")
+    }
+    contents_pages = {"__init__.py", "tls/__init__.py", "_core.pyx", "_tls.pyx"}
+    assert {row for row in rows_of(ARCHITECTURE) if not row.startswith("_c/")} == sources - contents_pages
+
+
+def test_every_name_of_the_architecture_is_one_of_the_sources() -> None:
+    sources = [path for path in PACKAGE.rglob("*.p*") if path.suffix in (".py", ".pyx", ".pxd")]
+    known = NOT_OURS.union(*(code_words(path.read_text()) for path in sources))
+    assert names_not_in(ARCHITECTURE, known) == []
+
+
+def test_every_file_of_the_architecture_is_there() -> None:
+    folders = ("pybuntcp", "tests", "docs", "benchmarks")
+    paths = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.p*")}
+    assert files_not_in(ARCHITECTURE, paths) == []
 
 
 def test_the_page_about_tls_names_every_option() -> None:
@@ -152,3 +218,57 @@ def test_a_block_without_a_rule_is_seen(fence: str) -> None:
 def test_a_block_that_fails_is_seen(text: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"page\.md:1"):
         run(Block("page.md", 1, "python", "", text), tmp_path)
+
+
+def test_a_name_that_is_none_is_seen() -> None:
+    page = "A `stream_rest` and `socket_t*`, `context_t.size`, `f(S_DEAF)`, `turn`.\n\n```text\nheir_go\n```\n"
+    assert names_not_in(page, {"socket_t", "context_t"}) == ["S_DEAF", "stream_rest"]
+    assert names_not_in(page, {"socket_t", "context_t", "S_DEAF", "stream_rest"}) == []
+    assert names_not_in("`tests/project/test_docs.py`", set()) == []
+
+
+def test_a_name_that_only_a_comment_has_is_none() -> None:
+    assert code_words('"""stream_rest: see heir_go."""\nx = 1  # S_DEAF\n"a text"') == {"x", "1", "a", "text"}
+
+
+def test_a_file_that_is_not_there_is_seen() -> None:
+    page = "`stream.pyx`, `connection/stream.pyx`, `loop/stream.pyx`, `am.pyx`, `_core/__init__.pxd`"
+    there = {"pybuntcp/_core/connection/stream.pyx", "pybuntcp/_core/__init__.pxd"}
+    assert files_not_in(page, there) == ["am.pyx", "loop/stream.pyx"]
+
+
+def test_rows_are_found_under_their_folder() -> None:
+    page = "### `pybuntcp/`\n\n| `api.py` | x |\n\n### `_core/loop/`\n\n| `turn.pyx` | x |\n\n| `turn` | x |\n"
+    assert rows_of(page) == {"api.py", "_core/loop/turn.pyx"}
+
+
+def test_a_table_that_is_out_of_date_is_seen() -> None:
+    tables = source_tables()
+    page = "# A\n" + "".join(
+        f"<!-- {name}: written by `make docs` -->\n<!-- end of {name} -->\n" for name in ("files", "upcalls")
+    )
+    written = tables.current(page)
+    assert written != page
+    assert tables.current(written) == written
+    assert tables.current(written.replace("| `api.py` |", "| `apis.py` |")) == written
+    with pytest.raises(ValueError, match="no markers of 'files'"):
+        tables.current("# A\n")
+
+
+@pytest.mark.parametrize("text", ["", "x = 1\n", '"""chunk: a buffer that\ngrows."""\n'])
+def test_a_first_line_that_is_no_sentence_is_refused(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = source_tables()
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    (tmp_path / "chunk.pyx").write_text(text)
+    with pytest.raises(ValueError, match=r"chunk\.pyx: the first line is not a whole sentence"):
+        tables.owns(tmp_path / "chunk.pyx")
+
+
+@pytest.mark.parametrize(
+    "text", ['"""chunk: a buffer."""\n', '"""chunk: a buffer.\n\nMore."""\n', '# cython: x\n"""A buffer."""\n']
+)
+def test_a_first_line_loses_its_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "chunk.pyx").write_text(text)
+    assert source_tables().owns(tmp_path / "chunk.pyx").lower() == "a buffer"

@@ -10,8 +10,8 @@ ctypedef void (*over_slot)(void* user) noexcept nogil
 cdef struct clock_t:
     int64_t hz
     int64_t most                # ticks, after which it stops by itself
-    tick_slot tick              # told 1, 2, 3 ...
-    over_slot over              # told once: no tick will follow
+    tick_slot tick              # called with 1, 2, 3 ...
+    over_slot over              # called once: no tick will follow
     void* user                  # theirs
     socket_t* socket            # NULL: not open
     int64_t start               # 0: not started; all times are nanoseconds

@@ -7,7 +7,7 @@ the state, the same bytes for everybody. Both are cut anywhere on their way. Con
 from libc.stdint cimport int16_t, uint32_t
 
 cdef enum:
-    MOST_PLAYERS = 4096         # a message to so many is below 64 KiB, what a socket holds unsent unless told otherwise
+    MOST_PLAYERS = 4096         # a message to so many is below 64 KiB, what a socket holds unsent unless set otherwise
     ARENA = 1000                # its sides; 0 <= x, y <= ARENA
 
 cdef struct input_t:

@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""The server: players join, push, leave; at every tick all of them are told where everybody is.
+"""The server: players join, push, leave; at every tick each of them is sent where all of them are.
 
 Owns who is in the game and the rule for slow players. A state is worth nothing when there is a newer one:
 a player whose last state has not all left for the kernel is not sent this one, and one for whom that goes
-on for `PATIENCE` seconds is dropped. So a player costs at most one state of memory, and nobody waits.
+on for `PATIENCE` seconds is dropped. So a player costs at most one state of memory, and no other waits for it.
 
 Promises that a tick is one system call for each player, and that nothing but the beginning and the end of
 the game takes the GIL. Does not know how bodies move (world) or when it is time (clock).
@@ -112,7 +112,7 @@ cdef void leave(game_t* game, player_t* player) noexcept nogil:
 # --- the clock's
 
 cdef void on_tick(void* user, int64_t tick) noexcept nogil:
-    """Everybody moves, then everybody is told. No slot runs meanwhile, so that nobody leaves."""
+    """All players move, then the state is sent to all. No slot runs meanwhile, so that none of them leaves."""
     cdef game_t* game = <game_t*>user
     cdef uint32_t i
     world_step(&game.world, <float>1 / game.clock.hz)

@@ -13,5 +13,5 @@ include "_server/clients.pyx"       # what a connection keeps, and what all shar
 include "_server/table.pyx"         # what commands there are
 include "_server/strings.pyx"       # commands: keys and values
 include "_server/sessions.pyx"      # commands: the connection and the server
-include "_server/commands.pyx"      # ... all of them, and the way in
+include "_server/commands.pyx"      # the table of all commands, and the way in
 include "_server/slots.pyx"         # the server, joined to sockets

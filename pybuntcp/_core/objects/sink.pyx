@@ -16,7 +16,6 @@ from libc.stdint cimport SIZE_MAX
 from pybuntcp._c cimport uv
 
 
-
 @cython.final
 cdef class SocketSink:
     """Many small writes to one socket, sent together: `socket.sink()`.

@@ -34,16 +34,16 @@ DIFFERENCES = {
     "`end()` half-closes": "0.3, 3.4",
     "`end(data)` delivers every byte": "0.4, 3.4",
     "a tail written in the `end` handler is sent": "0.5",
-    "`end` is told after our own end too": "2.1",
+    "`end` is called after our own end too": "2.1",
     "`shutdown(True)` is not the peer's end": "2.1",
     "`allow_half_open` needs no `end` handler": "0.5",
-    "`ready_state` tells the state": "3.5",
+    "`ready_state` shows the state": "3.5",
     "addresses outlive the close": "2.1",
     "an offset alone means the rest": "3.1",
     "`drain` only after a short write": "0.7, 3.3",
-    "the reset that made a write fail is told": "3.1",
-    "a reset while paused is told at resume": "2.3",
-    "an exception nobody handles does not end the program": "0.10, 2.2",
+    "the reset that made a write fail is reported": "3.1",
+    "a reset while paused is reported at resume": "2.3",
+    "an unhandled exception does not end the program": "0.10, 2.2",
     "what `error` raises is reported with its cause": "2.2",
     "`reload` of an accepted socket is that socket's own": "3.5",
     "`reload` takes bare handlers": "3.5",
@@ -76,7 +76,7 @@ class Departure:
 
 LATER = "`close` comes from the loop, never inside a verb"
 HALF = "`end()` half-closes"
-OWN_END = "`end` is told after our own end too"
+OWN_END = "`end` is called after our own end too"
 
 
 def departs(actor: str, bun: str, ours: str, *because: str) -> Departure:
@@ -134,7 +134,7 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
                 "states",
                 "after shutdown 1 | in close -1",
                 "after shutdown -2 | in close 0",
-                "`ready_state` tells the state",
+                "`ready_state` shows the state",
             ),
             departs("client", "open | close", "open | end | close", OWN_END),
         ),
@@ -179,7 +179,7 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
                 "server",
                 "write gave -1 | end | close",
                 "write gave -1 | close ECONNRESET",
-                "the reset that made a write fail is told",
+                "the reset that made a write fail is reported",
             ),
         ),
         "bytes_written": (departs("client", "written 6 | close", "written 6 | end | close", OWN_END),),
@@ -191,7 +191,7 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
                 "server",
                 "data bye | close ECONNRESET | resumed",
                 "resumed | data bye | close ECONNRESET",
-                "a reset while paused is told at resume",
+                "a reset while paused is reported at resume",
             ),
         ),
     },
@@ -201,8 +201,8 @@ SCENARIOS: dict[str, dict[str, tuple[Departure, ...]]] = {
         "open_raises_on_a_client": (),
         "close_raises": (departs("server", "open | close", "open | end | close", HALF),),
         "data_raises_without_an_error_handler": (
-            departs("server", "data x", "data x | end | close", "an exception nobody handles does not end the program"),
-            departs("exit status", "1", "0", "an exception nobody handles does not end the program"),
+            departs("server", "data x", "data x | end | close", "an unhandled exception does not end the program"),
+            departs("exit status", "1", "0", "an unhandled exception does not end the program"),
         ),
         "error_raises": (
             departs(

@@ -1,4 +1,4 @@
-"""clients: what lies behind a connection, and what all connections share.
+"""clients: what a connection keeps, and what all connections share.
 
 Owns the structs. A connection without a request under way owns nothing but its `client_t`, which
 lies behind its socket: requests are read where they were received, and replies gathered in one
@@ -21,10 +21,10 @@ cdef struct client_t:           # zeroed when the socket is made
     output_t* output            # owned; NULL: nothing answered is unsent
     string* name                # owned; CLIENT SETNAME
     long long id
-    bint ending                 # after QUIT or a broken request nothing more is heard
+    bint ending                 # after QUIT or a broken request nothing more is read
 
 
-cdef cppclass shared_t:         # what all threads share; whoever touches it holds `lock`
+cdef cppclass shared_t:         # what all threads share; code that touches it holds `lock`
     mutex lock
     store_t store
     long long clients           # so far
@@ -34,7 +34,7 @@ cdef cppclass server_t:         # one for each thread
     shared_t* shared
     store_t* store              # the shared one
     string replies              # to the requests being served
-    request_t request           # ... and the one at hand, while it is read in place
+    request_t request           # the request being served, while it is read in place
 
 
 cdef void free_client(client_t* self) noexcept nogil:

@@ -1,7 +1,7 @@
 """replies: RESP2, from values to the bytes of a reply, one function for each kind.
 
-All append to a string of the caller's. Promises that a line of text stays one line: what a client
-sent and hears again in an error has its line ends replaced. Does not know who is answered.
+All append to a string of the caller's. Promises that a line of text stays one line: text of a
+client that is repeated in an error has its line ends replaced. Does not know who is answered.
 """
 from libc.string cimport memcpy, strlen
 from libcpp.string cimport string
@@ -37,7 +37,7 @@ cdef inline int reply_header(string* out, char kind, long long number) except -1
 
 
 cdef inline size_t write_header(char* text, char kind, long long number) noexcept nogil:
-    """A line such as `$3`, into room for LONGEST_HEADER; its length."""
+    """A line such as `$3`, into LONGEST_HEADER bytes; its length."""
     cdef size_t size = 1 + write_number(text + 1, number)
     text[0] = kind
     text[size] = c"\r"

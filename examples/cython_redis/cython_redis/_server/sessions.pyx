@@ -59,7 +59,7 @@ cdef int run_select(server_t* server, client_t* client, request_t* request) exce
 
 
 cdef int run_hello(server_t* server, client_t* client, request_t* request) except -1 nogil:
-    """RESP2 is what we speak; a client that asks for more is told so and goes on with it."""
+    """RESP2 is what we speak; a client that asks for more gets that answer and goes on with it."""
     cdef long long wanted = 2
     cdef line_t word
     if request.words.size() > 1:
@@ -127,7 +127,7 @@ cdef int run_client_setname(server_t* server, client_t* client, request_t* reque
 
 
 cdef int run_client_setinfo(server_t* server, client_t* client, request_t* request) except -1 nogil:
-    """A library tells its name and version, of which nothing is made."""
+    """A library says its name and version, which are ignored."""
     return reply_ok(&server.replies)
 
 
@@ -188,7 +188,7 @@ cdef int is_wanted(request_t* request, const char* name) except -1 nogil:
 
 
 cdef int run_command(server_t* server, client_t* client, request_t* request) except -1 nogil:
-    """Name and arity of each; flags and the places of keys are not told."""
+    """Name and arity of each; flags and the places of keys are left out."""
     cdef size_t i
     reply_array(&server.replies, count_commands())
     for i in range(COMMANDS.size()):

@@ -102,7 +102,7 @@ cdef void on_close(socket_t* s, int error) noexcept nogil:
 # ---------------------------------------------------------------------------- requests
 
 cdef int receive(socket_t* s, const char* at, size_t size) except -1 nogil:
-    """Answer what came. It is read where it lies, and kept only as far as it is not answered."""
+    """Answer the received bytes. They are read in place, and kept only as far as they are not answered."""
     cdef client_t* client = <client_t*>socket_ext(s)
     cdef server_t* server = <server_t*>socket_user(s)
     cdef size_t used
@@ -129,7 +129,7 @@ cdef int receive_more(socket_t* s, client_t* client, const char* at, size_t size
 
 
 cdef int serve_input(socket_t* s, client_t* client) except -1 nogil:
-    """Answer what was kept, and give back its memory."""
+    """Answer the bytes that were kept, and free them."""
     cdef string* bytes = &client.input.bytes
     cdef size_t used = serve(s, client, &client.input.request, bytes.data(), bytes.size())
     cdef string rest

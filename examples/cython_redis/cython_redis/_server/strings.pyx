@@ -93,7 +93,7 @@ cdef int run_decrby(server_t* server, client_t* client, request_t* request) exce
 
 
 cdef int read_amount(server_t* server, request_t* request, long long* amount) except -1 nogil:
-    """The third word. 1, or 0: it is no number, which the client was told."""
+    """The third word. 1, or 0: it is no number, and the client has its error."""
     cdef line_t word = word_of(request, 2)
     if read_number(word.at, word.end - word.at, amount):
         return 1

@@ -25,7 +25,7 @@ cdef bint read_number(const char* at, size_t size, long long* number) noexcept n
 
 
 cdef inline size_t write_number(char* text, long long number) noexcept nogil:
-    """Into `text`, which has room for LONGEST_NUMBER; its length."""
+    """Into `text`, which has LONGEST_NUMBER bytes; its length."""
     cdef unsigned long long left = <unsigned long long>number
     cdef size_t size, last
     if number < 0:
