@@ -24,13 +24,17 @@ cdef enum:
     READ_MIN = 16640    # a full TLS record: read whole, even if the reader has less space
 
 
+cdef enum reader_state_t:
+    READER_FLOWING          # the socket is read
+    READER_FULL             # the socket is not read, because there is no space
+    READER_ENDED            # nothing more will arrive
+    READER_END_DELIVERED    # a read has returned the end
+
 cdef struct reader_t:
     chunk_t* held       # owned: bytes that arrived and were not read yet; NULL: none
     size_t limit
     size_t minimum      # bytes that the waiting read needs; 0: no read waits
-    bint full           # the socket is not read, because there is no space
-    bint ended          # nothing more will arrive
-    bint end_delivered  # a read has returned the end
+    reader_state_t state    # only forward, but for FULL, which turns into FLOWING again
     int code            # the error that the connection ended with
 
 
@@ -112,7 +116,7 @@ cdef class SocketReader:
 
     def at_eof(self):
         """Has the end arrived, and is everything read?"""
-        return self.c.ended and self.c.held == NULL
+        return reader_has_ended(&self.c) and self.c.held == NULL
 
     @property
     def limit(self):
@@ -155,7 +159,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
     self = SocketReader.__new__(SocketReader)
     self.socket = socket
     self.c.limit = maximum
-    self.c.ended = True
+    self.c.state = READER_ENDED
     if wrapper_is_open(socket):
         s = socket.s
         self.loop = <Loop>loop_of(s).owner
@@ -164,9 +168,9 @@ cdef SocketReader reader_of(Socket socket, object limit):
         if socket.snapshot == NULL:
             raise MemoryError()
         socket.snapshot.reader = &self.c
-        self.c.ended = is_input_over(s)
+        self.c.state = READER_ENDED if is_input_over(s) else READER_FLOWING
     socket.own_reader = self
-    if not self.c.ended:
+    if not reader_has_ended(&self.c):
         s.flags = (s.flags | S_READER) & ~S_PAUSED
         stream_stop(s)
         stream_read(s)
@@ -187,6 +191,30 @@ cdef inline size_t reader_capacity_left(reader_t* self) noexcept nogil:
     return limit - held if limit > held else 0
 
 
+cdef inline bint reader_has_ended(const reader_t* self) noexcept nogil:
+    return self.state >= READER_ENDED
+
+
+cdef inline void reader_note_end(reader_t* self) noexcept nogil:
+    if not reader_has_ended(self):
+        self.state = READER_ENDED
+
+
+cdef inline void reader_note_full(reader_t* self) noexcept nogil:
+    if self.state == READER_FLOWING:
+        self.state = READER_FULL
+
+
+cdef inline bint reader_has_space(reader_t* self) noexcept nogil:
+    """Is the socket to be read on?"""
+    if reader_capacity_left(self) == 0:
+        reader_note_full(self)
+        return False
+    if self.state == READER_FULL:
+        self.state = READER_FLOWING
+    return True
+
+
 cdef size_t reader_capacity(socket_t* s) noexcept nogil:
     """The capacity left, of a socket that has a reader."""
     return reader_capacity_left(reader_at(s))
@@ -195,8 +223,7 @@ cdef size_t reader_capacity(socket_t* s) noexcept nogil:
 cdef void reader_read(socket_t* s) noexcept nogil:
     """As `stream_read`, for a socket that has a reader."""
     cdef reader_t* self = reader_at(s)
-    self.full = reader_capacity_left(self) == 0
-    if not self.full:
+    if reader_has_space(self):
         uv.uv_read_start(<uv.uv_stream_t*>s, on_reader_alloc, on_read)
         loop_wakeup(loop_of(s))
 
@@ -224,16 +251,16 @@ cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept n
     self.held = chunk
     chunk_append(chunk, data, size)
     if reader_capacity_left(self) == 0:
-        self.full = True
+        reader_note_full(self)
         stream_stop(s)
-    if self.minimum != 0 and (self.full or chunk_length(chunk) >= self.minimum):
+    if self.minimum != 0 and (self.state == READER_FULL or chunk_length(chunk) >= self.minimum):
         gil_take(loop_of(s))
         (<socket_fn><void*>reader_wake_now)(s)
 
 
 cdef void reader_ended(socket_t* s) noexcept nogil:
     """The peer's FIN."""
-    reader_at(s).ended = True
+    reader_note_end(reader_at(s))
     if reader_at(s).minimum != 0:
         gil_take(loop_of(s))
         (<socket_fn><void*>reader_wake_soon)(s)
@@ -241,7 +268,7 @@ cdef void reader_ended(socket_t* s) noexcept nogil:
 
 cdef void reader_stop(socket_t* s) noexcept with gil:
     """close() or shutdown(True): nothing more is read."""
-    reader_at(s).ended = True
+    reader_note_end(reader_at(s))
     reader_wake_soon(s)
 
 
@@ -253,9 +280,9 @@ cdef void reader_closed(socket_t* s) noexcept nogil:
 
 cdef void reader_detach(socket_t* s) noexcept:
     cdef SocketReader self = <SocketReader>(<Socket>s.wrapper).own_reader
-    if not self.c.ended:
+    if not reader_has_ended(&self.c):
         self.c.code = s.error
-    self.c.ended = True
+    reader_note_end(&self.c)
     reader_wake_soon(s)
     inline_future_clear(self.future)    # it refers to the asyncio loop, which would be kept alive
     s.flags &= ~S_READER
@@ -276,13 +303,14 @@ cdef void reader_wake_now(socket_t* s) noexcept:
 # ---------------------------------------------------------------------------- reads
 
 cdef inline bint reader_needs_more(SocketReader self, size_t minimum) noexcept:
-    return chunk_length(self.c.held) < minimum and not self.c.ended
+    return chunk_length(self.c.held) < minimum and not reader_has_ended(&self.c)
 
 
 cdef int reader_enter(SocketReader self) except -1:
     """A read begins. RuntimeError: in the wrong thread, or while another one waits."""
     if self.loop is not None and not loop_check(self.loop.c):
-        self.c.held, self.c.ended = NULL, True
+        self.c.held = NULL
+        reader_note_end(&self.c)
     if self.c.minimum != 0:
         raise RuntimeError("a read of this socket waits already: one at a time")
     return 0
@@ -301,7 +329,7 @@ async def _reader_wait(SocketReader self, size_t minimum):
 
 cdef int reader_resume_reading(SocketReader self) except -1:
     """A read waits: read the socket, if that had stopped for want of space."""
-    if self.c.full and self.socket.s != NULL:
+    if self.c.state == READER_FULL and self.socket.s != NULL:
         stream_read(self.socket.s)
     return 0
 
@@ -310,8 +338,8 @@ cdef int reader_wait_done(SocketReader self) except -1:
     """The read waits no more. The space that it needed beyond `limit` goes away."""
     inline_future_clear(self.future)
     self.c.minimum = 0
-    if not self.c.ended and not self.c.full and reader_capacity_left(&self.c) == 0:
-        self.c.full = True
+    if self.c.state == READER_FLOWING and reader_capacity_left(&self.c) == 0:
+        self.c.state = READER_FULL
         if self.socket.s != NULL and not self.loop.c.dead:
             stream_pause_reading(self.socket.s)
     return 0
@@ -327,9 +355,9 @@ cdef bytes reader_take(SocketReader self, size_t maximum, bint to_the_end):
         chunk.start += size
         if chunk.start == chunk.end:
             reader_free_chunk(self)
-        if self.c.full and chunk_length(self.c.held) <= self.c.limit // 2:
+        if self.c.state == READER_FULL and chunk_length(self.c.held) <= self.c.limit // 2:
             reader_resume_reading(self)
-    if self.c.held == NULL and self.c.ended and (size == 0 or to_the_end):
+    if self.c.held == NULL and reader_has_ended(&self.c) and (size == 0 or to_the_end):
         reader_eof_delivered(self)
     return piece
 
@@ -360,8 +388,8 @@ cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
 cdef int reader_eof_delivered(SocketReader self) except -1:
     """The user has read the end: when the turn ends, `end` is called; until then an answer can be written."""
     cdef socket_t* s = self.socket.s
-    if not self.c.end_delivered and s != NULL and reader_owes_end(s):
-        self.c.end_delivered = True
+    if self.c.state != READER_END_DELIVERED and s != NULL and reader_owes_end(s):
+        self.c.state = READER_END_DELIVERED
         s.flags |= S_EOF_DELIVERED
         output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
     return 0
@@ -387,7 +415,7 @@ async def _reader_find(SocketReader self, separator):
             return at + len(wanted) if at + len(wanted) <= <ssize_t>self.c.limit else 0
         if chunk_length(self.c.held) >= self.c.limit:
             return 0
-        if self.c.ended:
+        if reader_has_ended(&self.c):
             return -1
         looked = chunk_length(self.c.held)
         await _reader_wait(self, looked + 1)
