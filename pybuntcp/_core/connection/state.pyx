@@ -56,7 +56,7 @@ cdef extern from *:
     #include <stdlib.h>
     static void PBT_CHECK_STATE(const char* fault, unsigned int flags) {
         if (fault != NULL) {
-            fprintf(stderr, "pybuntcp: the state of a socket is not sound: %s (flags %#010x)\\n", fault, flags);
+            fprintf(stderr, "pybuntcp: this state cannot be: %s (flags %#010x)\\n", fault, flags);
             abort();
         }
     }

@@ -19,6 +19,12 @@ cdef enum:
     BACKLOG_RETRY_MILLISECONDS = 5
 
 
+cdef enum connector_state_t:    # only forward
+    CONNECTOR_RESOLVING     # its addresses are not known
+    CONNECTOR_DIALING       # they are tried
+    CONNECTOR_HANDSHAKING   # `won` is connected, and its TLS handshake is not done
+    CONNECTOR_SETTLED       # the outcome is known, or it was cancelled
+
 cdef struct connector_t:
     loop_t* loop
     PyObject* wrapper       # owned until the outcome is told: the Connecting
@@ -38,7 +44,7 @@ cdef struct connector_t:
     lookup_t* lookup        # that is out; NULL: none
     bint posted
     bint emitting           # its outcome is being told
-    bint settled            # nothing more will be started
+    connector_state_t state
     socket_t* won
     int error
     size_t failed           # whose error it is; names.count: of the whole attempt
@@ -123,6 +129,7 @@ cdef void connector_dial_unix(connector_t* self) noexcept nogil:
     cdef unsigned long stamp = descriptors_fork_stamp()
     cdef int fd = net.pbt_socket(net.AF_UNIX)
     cdef int rc
+    self.state = CONNECTOR_DIALING
     if fd < 0:
         connector_settle(self, -net.errno)
         return
@@ -164,7 +171,9 @@ cdef void on_looked_up(void* owner, int status, net.addrinfo* answer) noexcept n
 
 cdef void connector_settle(connector_t* self, int code) noexcept nogil:
     """The outcome is known: `won`, or `code`. Everything else of it ends here."""
+    PBT_CHECK_STATE(connector_fault(self), self.state)
     self.error = code
+    self.state = CONNECTOR_HANDSHAKING if code == 0 and self.context.tls != NULL else CONNECTOR_SETTLED
     connector_stop(self)
     if self.starting:
         connector_post(self)
@@ -172,10 +181,20 @@ cdef void connector_settle(connector_t* self, int code) noexcept nogil:
         connector_emit_outcome(self)
 
 
+cdef inline bint connector_is_decided(connector_t* self) noexcept nogil:
+    """Nothing more will be started."""
+    return self.state >= CONNECTOR_HANDSHAKING
+
+
+cdef const char* connector_fault(connector_t* self) noexcept nogil:
+    if connector_is_decided(self):
+        return "a connector was settled twice"
+    return NULL
+
+
 cdef void connector_stop(connector_t* self) noexcept nogil:
     """Close the attempts that are out; their callbacks follow, with ECANCELED."""
     cdef attempt_t* each = self.attempts
-    self.settled = True
     alarm_disarm(self.loop, &self.stagger)
     alarm_disarm(self.loop, &self.deadline)
     if self.lookup != NULL:
@@ -247,6 +266,7 @@ cdef void connector_open(connector_t* self) noexcept:
     """It stands, and so does what it is secured by."""
     cdef socket_t* s = self.won
     cdef Connecting wrapper = connector_unlink(self)
+    self.state = CONNECTOR_SETTLED
     self.won = NULL
     context_of(s).connector = NULL
     self.loop.count.connected += 1
@@ -280,6 +300,7 @@ cdef void connector_emit_lost(connector_t* self) noexcept:
     cdef socket_t* s = self.won
     cdef bint opened = s.flags & S_OPENED != 0
     connector_note_failure(self, tls_failure(s))
+    self.state = CONNECTOR_SETTLED
     self.won = NULL
     context_of(s).connector = NULL
     if self.loop.dead:
@@ -367,6 +388,7 @@ cdef Connecting connector_unlink(connector_t* self):
 
 cdef void connector_cancel(connector_t* self) noexcept:
     """Nobody wants it any more: no handler runs."""
+    self.state = CONNECTOR_SETTLED
     connector_stop(self)
     if self.won != NULL:
         context_of(self.won).connector = NULL

@@ -30,6 +30,7 @@ cdef void attempts_start_next(connector_t* self) noexcept nogil:
     """Start the next address that can be started; none left and none out: it has failed."""
     cdef size_t index
     cdef int rc
+    self.state = CONNECTOR_DIALING
     while self.tried < self.names.count:
         index = self.tried
         self.tried += 1
@@ -110,13 +111,13 @@ cdef void on_attempt_connected(uv.uv_connect_t* request, int status) noexcept no
     cdef connector_t* self = attempt.owner
     cdef socket_t* s = attempt.s
     cdef size_t index = attempt.index
-    if status == 0 and not self.settled and attempt_is_self_connect(attempt):
+    if status == 0 and not connector_is_decided(self) and attempt_is_self_connect(attempt):
         status = uv.UV_ECONNREFUSED
         stream_reset_on_close(s)        # its port is the one that the server needs
     attempt_unlink(attempt)
-    if self.settled or status < 0:
+    if connector_is_decided(self) or status < 0:
         stream_close(s)
-    if self.settled:
+    if connector_is_decided(self):
         connector_free_if_idle(self)
     elif status < 0:
         attempt_note_error(self, status, index)
