@@ -52,6 +52,16 @@ cdef enum:      # outcomes of decrypting
     FAILED      # the connection has failed
 
 
+cdef enum tls_progress_t:   # how far its handshake has come
+    TLS_NEW
+    TLS_STARTED
+    TLS_AGREED              # it has succeeded, though its peer may be refused
+
+cdef enum tls_end_t:        # how far the peer's side has ended
+    TLS_OPEN
+    TLS_PEER_CLOSED         # the peer has said that nothing more comes
+    TLS_EOF_DELIVERED       # the core knows
+
 cdef struct tls_connection_t:
     tls_t core              # first: the core's pointer is ours
     void* ssl               # borrowed from the ssl.SSLObject: its SSL*; NULL: the engine works on the object
@@ -64,11 +74,9 @@ cdef struct tls_connection_t:
     int outcome             # MORE, DRY, FINISHED, FAILED
     bint want_read          # OpenSSL asked for more input than there was
     int empty_reads         # reads of the input that brought no data
-    bint handshake_started  # do_handshake was called
+    tls_progress_t progress
+    tls_end_t end
     bint handshaking        # the handshake is not done, and has not failed
-    bint handshake_done     # the handshake has succeeded
-    bint peer_closed        # the peer's close_notify was read
-    bint eof_delivered      # and it was delivered to the core
     bint detached           # the socket is gone
 
 
@@ -111,11 +119,11 @@ cdef class TLSConnection:
     # ------------------------------------------------------------------ the result of the handshake
 
     def get_tls_version(self):
-        return None if not self.c.handshake_done else self.object.version()
+        return None if self.c.progress != TLS_AGREED else self.object.version()
 
     def get_cipher(self):
         cdef const char* standard = NULL
-        found = None if not self.c.handshake_done else self.object.cipher()
+        found = None if self.c.progress != TLS_AGREED else self.object.cipher()
         if found is None:
             return None
         name = found[0]
@@ -128,10 +136,10 @@ cdef class TLSConnection:
         }
 
     def alpn_protocol(self):
-        return None if not self.c.handshake_done else self.object.selected_alpn_protocol()
+        return None if self.c.progress != TLS_AGREED else self.object.selected_alpn_protocol()
 
     def is_session_reused(self):
-        return self.c.handshake_done and bool(self.object.session_reused)
+        return self.c.progress == TLS_AGREED and bool(self.object.session_reused)
 
     def get_servername(self):
         return tls_server_name(self)
@@ -152,7 +160,7 @@ cdef class TLSConnection:
     def get_ephemeral_key_info(self):
         cdef void* key = NULL
         tls_require_openssl(self, "get_ephemeral_key_info")
-        if self.server or not self.c.handshake_done:
+        if self.server or self.c.progress != TLS_AGREED:
             return None if self.server else {}
         if openssl.SSL_ctrl(self.c.ssl, ossl.CTRL_GET_PEER_TMP_KEY, 0, &key) <= 0 or key == NULL:
             return {}
@@ -164,7 +172,7 @@ cdef class TLSConnection:
     # ------------------------------------------------------------------ certificates
 
     def get_peer_certificate(self):
-        if not self.c.handshake_done:
+        if self.c.progress != TLS_AGREED:
             return None
         try:
             raw = self.object.getpeercert(True)
@@ -203,7 +211,7 @@ cdef class TLSConnection:
     def set_session(self, data):
         cdef void* session
         tls_require_openssl(self, "set_session")
-        if self.c.handshake_started or self.server:
+        if self.c.progress != TLS_NEW or self.server:
             return False
         session = session_from(data)
         taken = openssl.SSL_set_session(self.c.ssl, session) == 1
@@ -229,7 +237,7 @@ cdef class TLSConnection:
         cdef bytes name = label.encode() if isinstance(label, str) else bytes(memoryview(label))
         cdef bytes extra = b"" if context is None else bytes(memoryview(context))
         tls_require_openssl(self, "export_keying_material")
-        if not self.c.handshake_done:
+        if self.c.progress != TLS_AGREED:
             raise ValueError("export_keying_material: the handshake is not done")
         made = PyBytes_FromStringAndSize(NULL, size)
         if openssl.SSL_export_keying_material(self.c.ssl, <unsigned char*><char*>made, size, name, len(name),
@@ -261,7 +269,7 @@ cdef class TLSConnection:
         tls_require_openssl(self, "set_servername")
         if self.server:
             raise ValueError("set_servername: a server is asked for a name")
-        if self.c.handshake_started:
+        if self.c.progress != TLS_NEW:
             return False
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(f"name must be a str that is not empty, not {name!r}")

@@ -117,10 +117,10 @@ cdef void tls_handshake_step(tls_connection_t* self, socket_t* s) noexcept:
             hello_note(wrapper)
             fallback_take_in(wrapper, self.input_end - self.input)
         self.scratch = &self.flight
-        self.handshake_started = True
+        self.progress = TLS_STARTED
         try:
             wrapper.object.do_handshake()
-            wrapper.c.handshake_done = True
+            wrapper.c.progress = TLS_AGREED
             wrapper.config.settled(wrapper)
             done = True
         except ssl.SSLWantReadError as more:
@@ -179,9 +179,9 @@ cdef size_t engine_feed(tls_t* core, socket_t* s, const char* data, size_t size)
         self.empty_reads = 0
     if not self.handshaking and engine_may_open(self, s):
         engine_open(self, s)
-        if self.peer_closed:
+        if self.end != TLS_OPEN:
             self.input = self.input_end      # after close_notify all input is dropped
-        core.undelivered = self.outcome == MORE or self.peer_closed and not self.eof_delivered
+        core.undelivered = self.outcome == MORE or self.end == TLS_PEER_CLOSED
     if self.flight.out_size != 0:
         flight_flush(self, tls_scratch(s))
     size = self.input - data
@@ -211,10 +211,15 @@ cdef bint engine_may_open(tls_connection_t* self, socket_t* s) noexcept nogil:
     else:
         tls_take_gil(s)
         (<step_slot><void*>step_by_object)(self, s, scratch)
-    self.peer_closed = self.outcome == FINISHED
+    engine_note_end(self)
     if self.outcome == FAILED:
         engine_break(self, s)
-    return self.outcome == MORE or self.peer_closed
+    return self.outcome == MORE or self.end != TLS_OPEN
+
+
+cdef inline void engine_note_end(tls_connection_t* self) noexcept nogil:
+    if self.outcome == FINISHED and self.end == TLS_OPEN:
+        self.end = TLS_PEER_CLOSED
 
 
 cdef void step_by_object(tls_connection_t* self, socket_t* s, tls_scratch_t* scratch) noexcept:
@@ -237,13 +242,13 @@ cdef void engine_open(tls_connection_t* self, socket_t* s) noexcept nogil:
         tls_truncated(s)
         return
     self.outcome = MORE
-    while self.outcome == MORE and not self.peer_closed and tls_may_deliver(s):
+    while self.outcome == MORE and self.end == TLS_OPEN and tls_may_deliver(s):
         if self.ssl != NULL:
             size = borrowed_open(self, scratch)
         else:
             tls_take_gil(s)
             size = (<open_slot><void*>open_by_object)(self, s, scratch)
-        self.peer_closed = self.outcome == FINISHED
+        engine_note_end(self)
         if scratch.out_size != 0:
             flight_flush(self, scratch)
         if self.outcome == FAILED:
@@ -254,8 +259,8 @@ cdef void engine_open(tls_connection_t* self, socket_t* s) noexcept nogil:
             self.input = self.input_end
             tls_failed(s)
             return
-    if self.peer_closed and not self.eof_delivered and tls_may_deliver(s):
-        self.eof_delivered = True
+    if self.end == TLS_PEER_CLOSED and tls_may_deliver(s):
+        self.end = TLS_EOF_DELIVERED
         tls_deliver_eof(s)
 
 
@@ -276,7 +281,7 @@ cdef int engine_seal(tls_t* core, socket_t* s, const char* data, size_t size) no
         rc = seal_by_object(self, s, scratch, data, size)
     else:
         rc = borrowed_seal(self, scratch, data, size)
-    if rc == SEALED or rc == SEAL_WANT_READ and not self.peer_closed:
+    if rc == SEALED or rc == SEAL_WANT_READ and self.end == TLS_OPEN:
         return rc
     if rc == SEAL_WANT_READ:
         engine_note_peer_error(self)
@@ -316,7 +321,7 @@ cdef int engine_close_notify(tls_t* core, socket_t* s) noexcept nogil:
         rc = borrowed_close_notify(self, scratch)
     else:
         rc = close_notify_by_object(self, s, scratch)
-    return SEALED if self.peer_closed else rc
+    return SEALED if self.end != TLS_OPEN else rc
 
 
 cdef int close_notify_by_object(tls_connection_t* self, socket_t* s, tls_scratch_t* scratch) noexcept with gil:
@@ -341,7 +346,7 @@ cdef void tls_eof(tls_connection_t* self, socket_t* s) noexcept:
     """The peer's FIN without close_notify: what it sent may have been cut off on the way (RFC 8446, 6.1)."""
     cdef TLSConnection wrapper = tls_connection_of(self)
     if not self.handshaking and not tls_wants_read(s) and ignores_eof(wrapper):
-        self.peer_closed = self.eof_delivered = True
+        self.end = TLS_EOF_DELIVERED
         tls_deliver_eof(s)
         return
     wrapper.error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol: the connection was cut off")
