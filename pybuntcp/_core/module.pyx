@@ -1,7 +1,8 @@
-"""module: what the core offers to the facade beside its classes: `run` and `stats`; and the wiring.
+"""module: the functions that the core offers to the facade, and the wiring of its layers.
 
-Fills the table of upcalls (see upcalls). Does not check options: that is done
-in Python, before.
+Owns `run_loop`, `is_running`, `stats` and `compile_handlers`; the list of what is open when a loop is closed; and the
+table of upcalls, which is filled here because this file alone may name all layers (see base/upcalls).
+Does not check options: the facade has done that.
 """
 from pybuntcp._c cimport uv
 
@@ -17,12 +18,12 @@ def run_loop():
 
 
 def is_running():
-    """Is this thread inside `run()`, in a handler?"""
+    """True if this thread is inside `run()`, in a handler."""
     return host_running() is None and current_loop().c.running
 
 
 def stats():
-    """The counters of this thread's loop, as a dict of int. Inside asyncio: of what was opened there.
+    """The counters of this thread's loop, as a dict of int. Inside asyncio: of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
@@ -44,14 +45,14 @@ cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
 
 
 def compile_handlers(source):
-    """What `socket=` means, as a Handlers."""
+    """The value of `socket=` as a Handlers."""
     return handlers_compile(source)
 
 
-# ---------------------------------------------------------------------------- what is left open
+# ---------------------------------------------------------------------------- what a closed asyncio loop left open
 
 cdef void list_unclosed(loop_t* loop, list found) noexcept:
-    """Sockets, listeners and connections under way."""
+    """Append the objects of all open sockets, listeners and connection attempts."""
     cdef connector_t* each = loop.connectors
     uv.uv_walk(&loop.uv, on_list_unclosed, <void*>found)
     while each != NULL:
@@ -79,7 +80,7 @@ cdef void on_handle_abandoned(void* abandoned) noexcept nogil:
 
 
 cdef void on_abandon_rest(loop_t* loop) noexcept nogil:
-    """The loop is dead: what libuv does not know of ends here."""
+    """The loop is dead: end connection attempts and handlers' tasks, which have no libuv handle."""
     connectors_abandon(loop)
     (<loop_fn><void*>tasks_abandon)(loop)
 

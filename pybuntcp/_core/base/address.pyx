@@ -21,7 +21,7 @@ cdef union address_u:
     net.sockaddr_un path
 
 cdef struct address_t:
-    net.socklen_t size      # 0 = unknown
+    net.socklen_t size  # 0 = unknown
     address_u name
 
 

@@ -24,15 +24,15 @@ cdef extern from "Python.h":
 # allocator's mmap threshold, so a full read costs no page faults.
 cdef enum:
     SLAB_SIZE = 81920
-    READ_MAX = 65536        # bytes for one read of plain TCP; TLS reads into the whole slab, since records add bytes
-    STEAL_MIN = 16384       # a chunk of at least this size takes the slab's memory along; smaller ones are copied
-    LEASE_MIN = 8192        # smaller chunks are copied even for a view: a view that is kept must not keep a whole slab
+    READ_MAX = 65536    # bytes for one read of plain TCP; TLS reads into the whole slab, since records add bytes
+    STEAL_MIN = 16384   # a chunk of at least this size takes the slab's memory along; smaller ones are copied
+    LEASE_MIN = 8192    # smaller chunks are copied even for a view: a view that is kept must not keep a whole slab
 
 
 cdef struct slice_t:
     const char* at
     size_t size
-    bint held               # `buffer` is open: slice_release must release it
+    bint held   # `buffer` is open: slice_release must release it
     Py_buffer buffer
 
 
@@ -98,7 +98,7 @@ cdef inline void slice_release(slice_t* self) noexcept:
 @cython.internal
 cdef class Slab:
     """The memory that a loop reads into. The loop and every lease hold a reference."""
-    cdef bytes block        # None after `slab_give`
+    cdef bytes block    # None after `slab_give`
     cdef char* memory
 
     def __cinit__(self):

@@ -20,11 +20,11 @@ cdef size_t BYTES_MAX = <size_t>1 << 40     # a larger mark or limit is a mistak
 
 
 cdef struct chunk_t:
-    chunk_t* next       # the chunk that is sent after this one; see connection/send_queue
-    size_t start        # its bytes are memory[start:end]
+    chunk_t* next   # the chunk that is sent after this one; see connection/send_queue
+    size_t start    # its bytes are memory[start:end]
     size_t end
-    size_t size         # bytes of `memory`
-    size_t plain        # of ciphertext: the plaintext bytes in it; see connection/tls_output
+    size_t size     # bytes of `memory`
+    size_t plain    # of ciphertext: the plaintext bytes in it; see connection/tls_output
     char memory[1]
 
 

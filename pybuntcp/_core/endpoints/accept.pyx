@@ -1,19 +1,22 @@
-"""accept: connections that wait at a listener, and when not to take them.
+"""accept: accepting the connections that wait at a listener.
 
-The listening descriptor is watched by a `uv_poll_t` and accepted from here, because libuv's own server takes one
-connection a turn and, at the descriptor limit, accepts and drops what waits. Here: at most 64 accepts a turn, what
-waits stays in the backlog, and at the limit the listener rests and looks again.
+The problem: libuv's own server accepts one connection a turn, and at the descriptor limit it accepts and drops those
+that wait.
+The rule: a `uv_poll_t` watches the listening descriptor, and accept(2) is called from here, at most ACCEPTS_PER_TURN
+times a turn. Connections that are not accepted stay in the kernel's backlog. At the descriptor limit the listener backs
+off and tries again later; at `max_connections` it stops polling until one of its sockets closes.
 
-A listening socket has other owners, too, where it was handed over: what shuts it down there ends the listener here,
-after what waited was accepted, and is told once. (The kernel says EINVAL of a TCP socket then; of a unix one, asked
-without waiting, EAGAIN for ever, and that it is readable: there the poll's hang-up tells.)
+A listening socket that came from another process (`fd=`) may be shut down there. That ends the listener here, after the
+connections that waited were accepted, and is reported once. For a TCP socket the kernel then says EINVAL. For a unix
+socket a non-blocking accept says EAGAIN for ever, and poll says that the socket is readable: there the hang-up that
+poll reports (UV_DISCONNECT) is what ends it.
 """
 from pybuntcp._c cimport net, uv
 
 
 cdef enum:
     ACCEPTS_PER_TURN = 64
-    ACCEPT_BACKOFF_MILLISECONDS = 50      # at the descriptor limit
+    ACCEPT_BACKOFF_MILLISECONDS = 50    # at the descriptor limit
 
 
 cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
@@ -21,14 +24,14 @@ cdef void on_acceptable(uv.uv_poll_t* handle, int status, int events) noexcept n
     cdef int budget = ACCEPTS_PER_TURN
     cdef bint hung_up = events & uv.UV_DISCONNECT != 0
     if status < 0:
-        accept_back_off(self)     # libuv watches no more
+        accept_back_off(self)               # after an error libuv has stopped polling
         return
     while budget > 0 and self.open and accept_one(self, hung_up):
         budget -= 1
 
 
 cdef bint accept_one(listener_t* self, bint hung_up) noexcept nogil:
-    """Accept and open one connection. False: enough for this turn."""
+    """Accept and open one connection. False: accept no more in this turn."""
     cdef unsigned long stamp = descriptors_fork_stamp()
     cdef int code
     cdef int fd
@@ -52,7 +55,7 @@ cdef bint accept_one(listener_t* self, bint hung_up) noexcept nogil:
 
 
 cdef bint accept_error_is_fatal(listener_t* self, int code) noexcept nogil:
-    """Will accept(2) never succeed again? EOPNOTSUPP may be told of one connection, too."""
+    """True if accept(2) will never succeed again. EOPNOTSUPP may also be an error of one connection."""
     cdef int listening = 0
     cdef net.socklen_t size = sizeof(listening)
     if code == net.EOPNOTSUPP:
@@ -76,10 +79,10 @@ cdef void accept_open(listener_t* self, int fd, unsigned long stamp) noexcept no
 
 
 cdef void accept_back_off(listener_t* self) noexcept nogil:
-    """No descriptor or no memory: what waits stays in the backlog."""
+    """There is no descriptor or no memory: try again in ACCEPT_BACKOFF_MILLISECONDS."""
     cdef int error = 0
     cdef net.socklen_t size = sizeof(error)
-    net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # asked for, it is told no more
+    net.getsockopt(self.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # reading the socket's error clears it
     self.accept_errors += 1
     loop_of(self).count.accept_errors += 1
     uv.uv_poll_stop(&self.poll)
@@ -90,10 +93,10 @@ cdef void on_back_off_over(alarm_t* alarm) noexcept nogil:
     listener_watch(<listener_t*>alarm.owner)
 
 
-# ---------------------------------------------------------------------------- a socket that is lost
+# ---------------------------------------------------------------------------- a listening socket that is lost
 
 cdef void accept_listener_lost(listener_t* self, int code) noexcept nogil:
-    """The socket is lost: stop, and say so. A descriptor that is not the socket any more is left alone."""
+    """accept(2) will never succeed again: stop, and report it. A descriptor that is not the socket is left alone."""
     self.accept_errors += 1
     loop_of(self).count.accept_errors += 1
     gil_take(loop_of(self))
@@ -106,7 +109,7 @@ cdef void accept_listener_lost(listener_t* self, int code) noexcept nogil:
 ctypedef void (*listener_code_fn)(listener_t*, int) noexcept nogil
 
 cdef void accept_report_lost(listener_t* self, int code) noexcept:
-    """To the asyncio loop's exception handler, or else `sys.unraisablehook`."""
+    """Report it to the asyncio loop's exception handler, or else to `sys.unraisablehook`."""
     cdef Listener wrapper = <Listener>self.wrapper
     where = wrapper.path if wrapper.path is not None else wrapper.hostname
     error = error_from_code(-code, "accept", where, wrapper.port)

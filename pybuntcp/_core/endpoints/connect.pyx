@@ -1,7 +1,10 @@
-"""connect: the Python face of an outgoing connection, and `connect` itself.
+"""connect: `connect` itself, and `Connecting`, the Python object of an outgoing connection.
 
-Owns `Connecting`: what `connect()` returns, to await, to ask or to cancel. It is kept alive by
-its connector until the outcome is told.
+Owns `Connecting`, which `connect()` returns: to await, to query or to cancel. Its connector keeps it alive until the
+outcome has been reported. Owns also the call of `connect_error` and, if that is async, its task.
+Promises that an error which no code has seen is reported when the `Connecting` is destroyed, and that a socket which no
+code can reach is closed if the only task that awaited it is cancelled.
+Does not know how the connection is made (see connector).
 """
 cimport cython
 
@@ -10,25 +13,25 @@ from cpython.ref cimport PyObject, Py_INCREF
 
 @cython.final
 cdef class Connecting:
-    """An outgoing connection, made and started by `connect`. Awaited it gives the `Socket`.
+    """An outgoing connection, made and started by `connect`. `await` returns the `Socket`.
 
-    It goes on whether awaited or not. `cancel()` closes the attempt: no handler runs. So does
-    cancelling the task that awaits it; if the connection stands already, it is closed.
+    It goes on whether awaited or not. `cancel()` closes the attempt: no handler is called. So does cancelling the task
+    that awaits it; a connection that is open already is closed.
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
     CancelledError after `cancel()`.
     Bun: the promise of `Bun.connect`; it cannot be cancelled and knows no timeout.
     """
     cdef connector_t* c     # NULL once the outcome is known
-    cdef object options
-    cdef object value
+    cdef object options     # the ConnectOptions
+    cdef object value       # the Socket; None if the program did not keep this object
     cdef object error
     cdef bint cancelled_
-    cdef bint emitting      # a handler runs: not done yet
-    cdef bint error_seen    # somebody has seen the error
+    cdef bint emitting      # `open` or `connect_error` is being called, or has a task: not done yet
+    cdef bint error_seen    # a handler, an `await` or a method has got the error
     cdef Loop loop
-    cdef list waiting       # who awaits it
-    cdef bint socket_taken  # somebody has been given the socket
+    cdef list waiting       # the Waiters of tasks that await it
+    cdef bint socket_taken  # an `await` has returned the socket
 
     def __init__(self):
         raise TypeError("connections are made by connect()")
@@ -40,7 +43,7 @@ cdef class Connecting:
             report_unraisable(self.error, self)
 
     def cancel(self):
-        """Give the attempt up. False: there was an outcome already."""
+        """Give the attempt up. Returns False if there was an outcome already."""
         if self.c == NULL or not loop_check(self.c.loop):
             return False
         self.cancelled_ = True
@@ -49,11 +52,11 @@ cdef class Connecting:
         return True
 
     def cancelled(self):
-        """Was it given up?"""
+        """True if it was given up."""
         return self.cancelled_
 
     def done(self):
-        """Is there an outcome, and was it told?"""
+        """True if there is an outcome and it was reported to the handlers."""
         return self.c == NULL and not self.emitting
 
     def result(self):
@@ -79,7 +82,7 @@ cdef class Connecting:
             self.waiting.append(waiter)
             try:
                 yield from waiter.__await__()
-            except BaseException:       # cancelled, or the coroutine is thrown away
+            except BaseException:       # the task is cancelled, or its coroutine is closed
                 connecting_abandon(self, waiter)
                 raise
             connecting_remove_waiter(self, waiter)
@@ -93,29 +96,30 @@ cdef class Connecting:
 
 
 cdef void connecting_finish(Connecting wrapper) noexcept:
+    """The outcome has been reported: it is done."""
     wrapper.emitting = False
     connecting_wake(wrapper)
 
 
 cdef void connecting_call_connect_error(loop_t* loop, object handler, Connecting wrapper) noexcept:
-    """`connect_error(socket, error)`; what it raises takes the error's place."""
-    cdef bint goes_on = False
+    """Call `connect_error(socket, error)`. An exception that it raises replaces the error."""
+    cdef bint has_task = False
     handler_enter(loop)
     try:
         result = handler(wrapper_of_failure(wrapper.options.data), wrapper.error)
-        goes_on = result is not None and connecting_task_of_result(handler, result, wrapper)
+        has_task = result is not None and connecting_task_of_result(handler, result, wrapper)
     except BaseException as raised:
         if error_stops(raised):
             loop_fail(loop, raised)
         else:
             wrapper.error = error_plain(raised)
     handler_leave(loop)
-    if not goes_on:
+    if not has_task:
         connecting_finish(wrapper)
 
 
 cdef int connecting_wake(Connecting self) except -1:
-    """There is an outcome. Who awaits it stays in the list until it goes on."""
+    """Resume the tasks that await it. Each stays in the list until it runs: see `connecting_abandon`."""
     for waiter in self.waiting:
         waiter()
     return 0
@@ -128,7 +132,7 @@ cdef int connecting_remove_waiter(Connecting self, Waiter waiter) except -1:
 
 
 cdef int connecting_abandon(Connecting self, Waiter waiter) except -1:
-    """One who awaits it is cancelled: so is the attempt. One that stands is closed, if nobody takes it."""
+    """A task that awaits it is cancelled: cancel the attempt, or close a socket that no other `await` returns."""
     connecting_remove_waiter(self, waiter)
     if not self.cancel() and self.value is not None and not self.waiting and not self.socket_taken:
         (<Socket>self.value).close()
@@ -136,7 +140,7 @@ cdef int connecting_abandon(Connecting self, Waiter waiter) except -1:
 
 
 def connect_on(handlers, options):
-    """`connect` after its options were checked (see options.ConnectOptions)."""
+    """`connect`, with options that were checked (pybuntcp/options.py, ConnectOptions)."""
     cdef Loop loop = current_loop()
     cdef Handlers table = handlers_empty() if handlers is None else handlers
     cdef context_t* context = options_context(handlers_bind(table, loop), options)
@@ -172,7 +176,7 @@ def connect_on(handlers, options):
 @cython.final
 @cython.internal
 cdef class ConnectErrorTask(RunningTask):
-    """An async `connect_error` that has not ended: called with its task when it has."""
+    """An async `connect_error` that runs. asyncio calls this when its task has ended."""
     cdef Connecting wrapper
 
     def __call__(self, task):
@@ -187,14 +191,14 @@ cdef class ConnectErrorTask(RunningTask):
 
 
 cdef bint connecting_task_of_result(object handler, object result, Connecting wrapper) except -1:
-    """True: the outcome is told when the handler's task has ended."""
-    cdef ConnectErrorTask failing
+    """Start a task if `connect_error` returned a coroutine. True: it did, and the task calls `connecting_finish`."""
+    cdef ConnectErrorTask running
     if not is_coroutine(result):
         return False
-    failing = ConnectErrorTask.__new__(ConnectErrorTask)
-    failing.wrapper = wrapper
-    failing.task = task_create(wrapper.loop, handler, result)
-    wrapper.loop.tasks.setdefault(wrapper, []).append(failing)
-    wrapper.loop.c.count.connecting += 1       # it is still under way
-    failing.task.add_done_callback(failing)
+    running = ConnectErrorTask.__new__(ConnectErrorTask)
+    running.wrapper = wrapper
+    running.task = task_create(wrapper.loop, handler, result)
+    wrapper.loop.tasks.setdefault(wrapper, []).append(running)
+    wrapper.loop.c.count.connecting += 1       # the loop is not empty while the task runs
+    running.task.add_done_callback(running)
     return True

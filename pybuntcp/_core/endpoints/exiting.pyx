@@ -1,19 +1,20 @@
-"""exiting: the end of `async with listener`, with handlers that still run.
+"""exiting: the end of `async with listener`, while async handlers of its connections still run.
 
-Whoever leaves in order gives the handlers `linger_timeout`, as it does peers; whoever leaves by an exception, a
-cancellation among them, cancels them. One that goes on for `EXIT_SECONDS` after it was cancelled is abandoned: see
-tasks. Promises that whoever leaves is never cancelled by that, if it is a handler itself.
+A block that ends in order waits for the handlers for `linger_timeout`, the time that peers get, too, and then cancels
+them. A block that ends by an exception, a cancellation among them, cancels them at once. A handler that still runs
+EXIT_SECONDS after it was cancelled is abandoned (see objects/tasks).
+Promises that the task which leaves the block is not cancelled by this if it is one of these handlers itself.
 """
 
 
 cdef list exit_tasks_of(Listener listener):
-    """Those of its connections."""
+    """The tasks of handlers of the listener's connections."""
     return [one for one in tasks_all(listener._loop)
             if isinstance(one, HandlerTask) and context_of((<HandlerTask>one).s).server == listener.c]
 
 
 async def _exit_listener(Listener self, bint raised):
-    """`stop(True)`, and until everything of it has ended; at most `EXIT_SECONDS` for one who leaves by raising."""
+    """`stop(True)`, then wait until all has ended. raised: the block has ended by an exception."""
     cdef bint inside
     patience = exit_timeout(self)
     self.stop(True)
@@ -31,7 +32,7 @@ async def _exit_listener(Listener self, bint raised):
 
 
 async def _exit_cancel_handlers(Listener self):
-    """Cancel the handlers of its connections. Those that do not care are given up."""
+    """Cancel the handlers of the listener's connections. Those that do not end in EXIT_SECONDS are abandoned."""
     cancelled = exit_tasks_of(self)
     tasks_cancel(cancelled)
     if await self.wait_closed(EXIT_SECONDS) == 0:
@@ -44,14 +45,14 @@ async def _exit_cancel_handlers(Listener self):
 
 
 cdef object exit_timeout(Listener self):
-    """Seconds that its handlers have to end in order; None: for ever."""
+    """The seconds that handlers have to end in order; None: for ever."""
     if self.c.context == NULL or isinf(self.c.context.linger_timeout):
         return None
     return self.c.context.linger_timeout
 
 
 cdef bint exit_is_from_inside(Listener self) except -1:
-    """Is it one of its own handlers that leaves? Then one connection stays until it has left."""
+    """True if one of the listener's own handlers leaves the block. Then its connection stays open until it returns."""
     current = host_asyncio("current_task")() if host_running() is not None else None
     for some in self._loop.tasks.values():
         for one in some:

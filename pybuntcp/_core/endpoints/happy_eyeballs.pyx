@@ -1,12 +1,12 @@
-"""happy_eyeballs: the addresses of one outgoing connection, tried.
+"""happy_eyeballs: trying the addresses of one outgoing connection.
 
-The problem: a name has several addresses, some of which may be dead and take minutes to say so.
-The naive answer, one address after the other, waits for the dead ones; all at once burdens every
-server with connections that are thrown away.
-The rule (RFC 8305, happy eyeballs): start the first attempt; start the next when it fails or
-250 ms later, whichever is first; the first that connects wins, the others are closed.
+The problem: a name has several addresses, some of which may be unreachable and take minutes to fail. The naive answer,
+one address after the other, waits for those; all at once burdens every server with connections that are dropped.
+The rule (RFC 8305, happy eyeballs): start the first attempt; start the next when one fails, or after 250 ms, whichever
+is first; the first that connects wins, the others are closed.
 
-Owns `attempt_t`, one address being tried, which owns its socket until that wins.
+Owns `attempt_t`, one address being tried. An attempt owns its socket until it wins, and is freed when libuv has called
+back, also after it was closed.
 Left out: learning from earlier connections which family is better (RFC 8305, section 3.1).
 """
 from libc.stdlib cimport calloc, free
@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef struct attempt_t:
-    uv.uv_connect_t request     # first: libuv's pointer is ours
+    uv.uv_connect_t request     # first: a pointer to it is a pointer to the attempt
     connector_t* owner
     socket_t* s
     attempt_t* next
@@ -27,7 +27,7 @@ cdef struct attempt_t:
 
 
 cdef void attempts_start_next(connector_t* self) noexcept nogil:
-    """Start the next address that can be started; none left and none out: it has failed."""
+    """Try the next address that can be tried. With none left and no attempt in flight, the connector has failed."""
     cdef size_t index
     cdef int rc
     self.state = CONNECTOR_DIALING
@@ -45,7 +45,7 @@ cdef void attempts_start_next(connector_t* self) noexcept nogil:
 
 
 cdef int attempt_start(connector_t* self, size_t index) noexcept nogil:
-    """Start one attempt. A negative code: it failed at once and nothing is left of it."""
+    """Start one attempt. On a negative code it has failed at once, and nothing is left of it."""
     cdef address_t* name = &self.names.each[index]
     cdef unsigned long stamp = descriptors_fork_stamp()
     cdef attempt_t* attempt
@@ -79,7 +79,7 @@ cdef int attempt_start(connector_t* self, size_t index) noexcept nogil:
 
 
 cdef int attempt_bind(attempt_t* self, const address_t* source) noexcept nogil:
-    """Have it come from there."""
+    """Bind the attempt's socket to `local_address` or `local_port`."""
     cdef int fd = net.pbt_socket(source.name.any.sa_family)
     cdef int rc
     if fd < 0:
@@ -93,10 +93,11 @@ cdef int attempt_bind(attempt_t* self, const address_t* source) noexcept nogil:
 
 
 cdef bint attempt_is_self_connect(attempt_t* self) noexcept nogil:
-    """Is it connected to itself?
+    """True if the socket is connected to itself.
 
-    TCP allows that ("simultaneous open", RFC 9293, section 3.5), and it happens where nobody listens on a port of
-    the range that the system takes ports of: what would have been refused is given the very port that it asks for.
+    TCP allows this ("simultaneous open", RFC 9293, section 3.5). It happens when a program connects to a local port on
+    which no process listens, and which lies in the range of ephemeral ports: instead of refusing the connection, the
+    kernel may give the socket the port that it connects to.
     """
     cdef address_t ours, peers
     address_of_fd(&ours, stream_fd(self.s), False)
@@ -113,7 +114,7 @@ cdef void on_attempt_connected(uv.uv_connect_t* request, int status) noexcept no
     cdef size_t index = attempt.index
     if status == 0 and not connector_is_decided(self) and attempt_is_self_connect(attempt):
         status = uv.UV_ECONNREFUSED
-        stream_reset_on_close(s)        # its port is the one that the server needs
+        stream_reset_on_close(s)        # TIME-WAIT would keep the port that the server needs
     attempt_unlink(attempt)
     if connector_is_decided(self) or status < 0:
         stream_close(s)
@@ -137,7 +138,7 @@ cdef void attempt_unlink(attempt_t* self) noexcept nogil:
 
 
 cdef void attempt_note_error(connector_t* self, int code, size_t index) noexcept nogil:
-    """Keep the error worth telling: the first, unless it only says that a family is missing."""
+    """Keep the error to report: the first one, unless it only says that an address family cannot be used here."""
     if (self.error == 0 or self.error == uv.UV_ENETUNREACH or self.error == uv.UV_EADDRNOTAVAIL
             or self.error == uv.UV_EAFNOSUPPORT or self.error == uv.UV_EHOSTUNREACH):
         self.error = code

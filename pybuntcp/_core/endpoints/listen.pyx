@@ -1,9 +1,11 @@
 """listen: from the options of `listen` to a `Listener` that accepts.
 
-Owns the making of the listening descriptor: name, socket options, bind, listen; or the check of
-an adopted one.
-Promises that a failed `listen` leaves no file, no descriptor and no handle behind, and that an
-adopted descriptor is left alone when it will not do.
+Owns how a listening descriptor is made (name, socket options, bind, listen) or, with `fd=`, checked. TCP_NODELAY and
+SO_KEEPALIVE are set on the listening socket: accepted sockets inherit them from it, so they cost no system call for
+each connection.
+Promises that a `listen` that fails leaves no file, no descriptor and no handle behind, and that a descriptor of `fd=`
+is left open and unchanged if it is refused.
+Does not know what is done with a connection (see accept, listener).
 """
 import os
 
@@ -13,7 +15,7 @@ from pybuntcp._c cimport net, uv
 
 
 def listen_on(Handlers handlers, options):
-    """`listen` after its options were checked (see options.ListenOptions)."""
+    """`listen`, with options that were checked (pybuntcp/options.py, ListenOptions)."""
     cdef Loop loop = current_loop()
     cdef context_t* context = options_context(handlers_bind(handlers, loop), options)
     cdef Listener wrapper = None
@@ -39,14 +41,14 @@ def listen_on(Handlers handlers, options):
             if fd >= 0 and not adopted:
                 descriptor_release(fd)
                 net.close(fd)
-        loop_wakeup(loop.c)       # an asyncio loop need not watch for nothing
+        loop_wakeup(loop.c)         # the next turn detaches an empty loop from its asyncio loop
         raise
     finally:
         context_release(loop.c, context)
 
 
 cdef int listen_bind(Listener wrapper, options) except -1:
-    """A new listening descriptor. Nothing is left behind when it fails."""
+    """A new listening descriptor. If this fails, it leaves nothing behind."""
     cdef address_t name
     cdef unsigned long stamp
     cdef int fd
@@ -69,7 +71,7 @@ cdef int listen_bind(Listener wrapper, options) except -1:
 
 
 cdef int listen_bind_fd(int fd, address_t* name, options) except -2:
-    """setsockopt what must come before bind, then bind. 0, or -1 and errno."""
+    """Set the options that must be set before bind(2), then bind. Returns 0, or -1 and errno."""
     cdef int on = 1
     cdef int only = options.ipv6_only
     if name.name.any.sa_family != net.AF_UNIX:
@@ -83,7 +85,7 @@ cdef int listen_bind_fd(int fd, address_t* name, options) except -2:
 
 
 cdef int listen_resolve(address_t* name, options) except -1:
-    """Where to bind: a unix name, an IP literal, or the resolver's first answer."""
+    """The address to bind to: a unix name, an IP literal, or the resolver's first answer."""
     cdef int rc
     if options.unix is not None:
         return listen_unix_name(name, options.unix, "listen")
@@ -103,7 +105,7 @@ cdef int listen_unix_name(address_t* name, str path, str syscall) except -1:
 
 
 cdef int listen_note_name(Listener wrapper, int fd, bint adopted) except -1:
-    """Note what the kernel says it is bound to; refuse an adopted one that does not listen."""
+    """Note the address that the descriptor is bound to. An adopted one that does not listen is refused."""
     cdef address_t name
     cdef int listening = 0
     cdef net.socklen_t size = sizeof(listening)
@@ -122,7 +124,7 @@ cdef int listen_note_name(Listener wrapper, int fd, bint adopted) except -1:
 
 
 cdef int listen_set_options(int fd, options) except -1:
-    """What accepted sockets inherit."""
+    """Set the options that accepted sockets inherit."""
     cdef int value = 1
     if options.unix is not None:
         return 0

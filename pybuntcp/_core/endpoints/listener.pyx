@@ -1,14 +1,12 @@
-"""listener: a listening socket's life, and its Python face.
+"""listener: a listening socket's life, and `Listener`.
 
-Owns `listener_t` and `Listener`. What is accepted, and when not, is in accepting.
-
-TCP_NODELAY and SO_KEEPALIVE are set on the listening socket: the kernel hands them to every
-accepted one, so they cost no system call per connection.
-
-`wait_closed` is told by the socket that closes last.
-
-A `Listener` is kept alive by its own activity (listening, or sockets open); its memory goes
-with it, its handlers as soon as nothing of it can call them.
+Owns `listener_t`, which has the poll handle, the descriptor, the counts and the socket context, and `Listener`, its
+Python object, which owns its memory.
+A `Listener` holds a reference to itself while it listens or one of its sockets is open (`held`). When neither is the
+case any more, it releases the context, and with it the handlers, so that handlers that refer to their listener do not
+keep it alive for ever.
+Promises that open sockets outlive `stop`, and that the socket which closes last wakes `wait_closed`.
+Does not know how connections are accepted (see accept), nor how the descriptor is made (see listen).
 """
 cimport cython
 
@@ -20,19 +18,19 @@ from pybuntcp._c cimport net, uv
 
 
 cdef struct listener_t:
-    uv.uv_poll_t poll           # first: libuv's pointer is ours
-    alarm_t back_off            # rings when it is time to look again
-    PyObject* wrapper           # the Listener: borrowed, but owned while `held`
-    context_t* context
-    int fd
+    uv.uv_poll_t poll           # first: a pointer to it is a pointer to the listener
+    alarm_t back_off            # fires when accepting is tried again
+    PyObject* wrapper           # the Listener: owned while `held`, else borrowed
+    context_t* context          # NULL: released
+    int fd                      # -1: the poll handle is closed
     bint held
-    bint adopted                # other processes may listen on it, too
+    bint adopted                # made from `fd=`: other processes may listen on the same socket
     bint open                   # listening
-    bint lost                   # somebody closed the descriptor: its number may be another's by now
+    bint lost                   # other code closed the descriptor: its number may belong to another file by now
     bint unreferenced
-    bint awaited                # somebody waits until no socket is open
+    bint awaited                # `_close_waiters` is not empty
     uint64_t connections        # open sockets
-    uint64_t max_connections    # max_connections
+    uint64_t max_connections    # UINT64_MAX: no limit
     uint64_t accepted
     uint64_t accept_errors
 
@@ -44,7 +42,7 @@ cdef void listener_watch(listener_t* self) noexcept nogil:
 
 
 cdef void listener_socket_closed(listener_t* self) noexcept nogil:
-    """One of its sockets has closed."""
+    """One of the listener's sockets has closed."""
     self.connections -= 1
     if self.open and self.connections + 1 == self.max_connections:
         listener_watch(self)
@@ -76,7 +74,7 @@ cdef void listener_incref(listener_t* self) noexcept:
 
 
 cdef void listener_decref_if_idle(listener_t* self) noexcept nogil:
-    """Nothing of it is left to run: the face no longer keeps itself alive."""
+    """Drop the listener's reference to itself, if it does not listen and no socket is open."""
     if self.held and self.connections == 0 and self.fd < 0:
         self.held = False
         gil_take(loop_of(self))
@@ -86,7 +84,7 @@ cdef void listener_decref_if_idle(listener_t* self) noexcept nogil:
 ctypedef void (*listener_fn)(listener_t*) noexcept nogil
 
 cdef void listener_release(listener_t* self) noexcept:
-    """Its handlers go, so that one that knows the listener does not keep it for ever."""
+    """Release the context, and with it the handlers; then the reference."""
     cdef Listener wrapper = <Listener>self.wrapper
     wrapper._data = <object>self.context.data
     context_release(loop_of(self), self.context)
@@ -95,7 +93,7 @@ cdef void listener_release(listener_t* self) noexcept:
 
 
 cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
-    """Watch a listening descriptor, which is adopted on success."""
+    """Begin to accept. Adopts the descriptor on success."""
     cdef int rc = uv.uv_poll_init(&loop.uv, &self.poll, fd)
     if rc < 0:
         return rc
@@ -146,7 +144,7 @@ cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
 
 
 cdef void listener_abandon(listener_t* self) noexcept nogil:
-    """The loop dies: close, and leave the file to who made it."""
+    """The loop dies: stop, and remove the socket's file if this process made it."""
     gil_take(loop_of(self))
     (<listener_fn><void*>listener_unlink)(self)
     listener_stop(self)
@@ -163,7 +161,7 @@ cdef void on_close_accepted(uv.uv_handle_t* handle, void* server) noexcept nogil
 
 
 cdef bint listener_is_open(Listener self) noexcept:
-    """What a forked child inherits is not, whatever the parent's memory says."""
+    """False also in a forked child, which has a copy of `open`."""
     return self.c.open and not self._loop.c.dead
 
 
@@ -177,7 +175,7 @@ cdef object listener_tls(Listener self, object tls):
 
 
 cdef int listener_reload(Listener self, Handlers handlers, object config) except -1:
-    """What is not None takes the place of what there is."""
+    """Replace the handlers and the TLS configuration; None keeps what there is."""
     cdef context_t* context = self.c.context
     if context == NULL:
         return 0
@@ -189,7 +187,7 @@ cdef int listener_reload(Listener self, Handlers handlers, object config) except
     return 0
 
 
-# ---------------------------------------------------------------------------- the face
+# ---------------------------------------------------------------------------- the Python object
 
 @cython.final
 @cython.no_gc_clear             # __dealloc__ needs the loop's memory
@@ -209,12 +207,12 @@ cdef class Listener:
     cdef listener_t* c
     cdef readonly object hostname
     cdef readonly object port
-    cdef object path            # `unix` is a macro of some compilers
-    cdef object _unix_file
-    cdef object _data           # what `data` was when its context went
-    cdef list _close_waiters    # who waits until no socket is open
-    cdef Loop _loop             # its memory is needed as long as `c` is
-    cdef bint secured
+    cdef object path            # the property `unix`, which is a macro of some compilers
+    cdef object _unix_file      # key of the socket's file: see base/unix_files
+    cdef object _data           # the property `data` after the context was released
+    cdef list _close_waiters    # Waiters of `wait_closed`
+    cdef Loop _loop             # keeps the loop's memory, to which `c` refers
+    cdef bint secured           # made with `tls=`
 
     def __init__(self):
         raise TypeError("listeners are made by listen()")
@@ -237,7 +235,7 @@ cdef class Listener:
 
     @property
     def data(self):
-        """What `socket.data` of every socket accepted from now on starts with."""
+        """The first value of `socket.data` of every socket that is accepted from now on."""
         if self.c.context == NULL:
             return self._data
         loop_check(loop_of(self.c))
@@ -347,7 +345,7 @@ cdef class Listener:
 
 
 cdef Listener listener_new(Loop loop, context_t* context, object hostname, object unix):
-    """A Listener that does not listen yet; the context's reference is given to it."""
+    """A Listener that does not listen yet. It takes a reference to the context."""
     cdef Listener wrapper = Listener.__new__(Listener)
     wrapper.c = <listener_t*>calloc(1, sizeof(listener_t))
     if wrapper.c == NULL:
@@ -355,7 +353,7 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
     wrapper.c.wrapper = <PyObject*>wrapper
     wrapper._loop = loop
     wrapper._close_waiters = []
-    # `loop_of` is asked before uv_poll_init tells libuv's handle.
+    # uv_poll_init sets this, but `loop_of` needs it before.
     (<uv.uv_handle_t*>wrapper.c).loop = &loop.c.uv
     wrapper.c.fd = -1
     wrapper.c.context = context

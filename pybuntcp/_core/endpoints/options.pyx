@@ -1,11 +1,15 @@
-"""options: from the checked options of `listen` and `connect` to a socket context and to socket options."""
+"""options: from the checked options of `listen` and `connect` to a socket context and to socket options.
+
+Owns which option goes into which member of `context_t`, and the keep-alive of a descriptor. The options were checked
+before (pybuntcp/options.py); `tls` is a Config or None.
+"""
 from cpython.ref cimport PyObject, Py_INCREF
 
 from pybuntcp._c cimport net
 
 
 cdef int options_set_keep_alive(int fd, object seconds) except -1:
-    """SO_KEEPALIVE after `seconds` idle; None leaves it off."""
+    """Turn SO_KEEPALIVE on, with the first probe after `seconds` idle; None leaves it off."""
     cdef int value = 1
     if seconds is None:
         return 0
@@ -16,7 +20,7 @@ cdef int options_set_keep_alive(int fd, object seconds) except -1:
 
 
 cdef context_t* options_context(Handlers handlers, options) except NULL:
-    """The context of a listener or connection: its table and its options."""
+    """A new socket context, with the handlers and options of a listener or an outgoing connection."""
     cdef context_t* context = context_new()
     cdef object data = options.data
     table_copy(&context.table, &handlers.table)

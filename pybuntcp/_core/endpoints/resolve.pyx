@@ -1,9 +1,9 @@
-"""resolve: names to addresses.
+"""resolve: from a host name to addresses.
 
-Owns `names_t`, the addresses of one name in the order in which to try them: the resolver's
-order, families alternating (RFC 8305, section 4). `localhost` is always both loopback
-addresses, whatever the hosts file says.
-Does not connect.
+Owns `names_t`, the addresses of one name in the order in which they are tried: the resolver's order, with families
+alternating (RFC 8305, section 4). `localhost` always means both loopback addresses, whatever the hosts file says.
+Does not ask the resolver except for `listen`, which waits for the answer (for `connect` see loop/lookups), and does not
+connect.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -28,7 +28,7 @@ cdef bint names_reserve(names_t* self, size_t count) noexcept nogil:
 
 
 cdef int names_from_literal(names_t* self, bytes host, int port) except -1:
-    """1: an IP literal or localhost, now known; 0: a name to be looked up; -ENODEV: see `address_parse`."""
+    """Take an IP literal or localhost. Returns 1: done; 0: the name must be looked up; -ENODEV: see `address_parse`."""
     cdef int rc
     if not names_reserve(self, 2):
         raise MemoryError()
@@ -46,12 +46,12 @@ cdef int names_from_literal(names_t* self, bytes host, int port) except -1:
 
 
 cdef bint names_from_answer(names_t* self, const net.addrinfo* answer) noexcept nogil:
-    """Take the resolver's answer, families alternating. False: no memory (or no address)."""
+    """Take the addresses of the resolver's answer, families alternating. False: there is no address, or no memory."""
     cdef const net.addrinfo* each = answer
     cdef size_t count = 0
     cdef int family
     while each != NULL:
-        # nothing else is ever answered for a stream; it would have no turn below
+        # Other families do not occur for streams, and the loop below would never reach them.
         count += each.ai_family == net.AF_INET or each.ai_family == net.AF_INET6
         each = each.ai_next
     if count == 0 or not names_reserve(self, count):
@@ -92,7 +92,7 @@ cdef void names_add(names_t* self, const net.addrinfo* answer) noexcept nogil:
 
 
 cdef int resolve_now(address_t* name, bytes host, int port) except -1:
-    """The resolver's first answer, waited for in this thread (the GIL is not held meanwhile)."""
+    """The first address of a name. Waits for the resolver in this thread, without the GIL."""
     cdef lookup_t lookup
     cdef int rc = lookup_fill(&lookup, host, len(host), port)
     if rc == 0:

@@ -1,7 +1,23 @@
-"""after_fork: what a forked child does with the loops that it inherited.
+"""after_fork: what a forked child does with the loops that it inherits.
 
-Promises: the child touches neither the parent's epoll instance nor the parent's asyncio loop, and gives back what it
-inherited without a byte to any peer.
+The problem: the child has copies of all loops, of their sockets and of their epoll instances, which are shared with the
+parent: epoll_ctl in the child changes what the parent waits for. Python's wakeup descriptor is a pipe that the parent
+reads. And only one thread exists in the child; the others may have been in the middle of anything.
+The rule, in a hook that Python calls in the child before fork returns (`_abandon_after_fork`):
+
+    Python's wakeup descriptor is one of ours       it is unset
+    a loop that no thread was turning               it gets an epoll instance of its own, then it is abandoned
+    a loop that this thread is turning              the same; its turn ends as soon as the handler that forked returns
+    a loop that another thread was turning          it is orphaned: never used or freed; its descriptors are closed
+                                                    by number (see base/descriptors)
+    asyncio loops: native ones, and stock ones
+    to which a loop was attached                    they get a new selector
+
+After that this thread has no loop, and makes a new one when it opens something. While it is inside the handler that
+forked, opening something is a RuntimeError (see current).
+
+Promises that the child touches neither the parent's epoll instance nor the parent's asyncio loop, and that it closes
+what it inherited without a byte to any peer.
 """
 import os
 import signal
@@ -13,10 +29,10 @@ from pybuntcp._c cimport net, uv
 
 
 cdef void loop_renew_after_fork(loop_t* self) noexcept:
-    """An epoll instance is shared over fork: leave the parent's alone, take a new one.
+    """In a forked child: give the loop an epoll instance of its own, and leave the one alone that the parent shares.
 
-    Asked before a loop is closed, too: in a child Python ends the other threads' storage, and
-    so their loops, before any hook of ours runs.
+    `loop_close` calls this, too, because in a child Python destroys the thread-local storage of the other threads, and
+    with it their loops, before any hook of ours runs.
     """
     if self.process != net.getpid():
         self.process = net.getpid()
@@ -25,10 +41,7 @@ cdef void loop_renew_after_fork(loop_t* self) noexcept:
 
 
 def _abandon_after_fork():
-    """In the child: what the parent had open is the parent's. Nothing is written or reset.
-
-    A loop that is turning right now (fork inside a handler) ends with this turn.
-    """
+    """In a forked child: end all inherited loops. No connection of the parent's is written to or reset."""
     cdef Loop loop
     cdef bint turning = False
     cdef list loops = list(_loops)
@@ -37,21 +50,21 @@ def _abandon_after_fork():
         if loop_after_fork(loop):
             turning = True
     native_loops_after_fork()
-    descriptors_close_inherited()     # those of stranded loops
+    descriptors_close_inherited()     # of orphaned loops
     if not turning:
         _local.loops = None
 
 
 cdef bint loop_after_fork(Loop self) except -1:
-    """Abandon it. True: this thread turns it right now."""
+    """Abandon or orphan one loop. True: this thread is turning it."""
     cdef loop_t* c = self.c
     cdef bint turning = c.running or c.handling != 0
     if c.orphaned:
-        return False            # by an earlier fork
+        return False            # an earlier fork has orphaned it
     if turning and c.thread != PyThread_get_thread_ident():
         loop_orphan(self)
         return False
-    loop_bind_thread(self)      # there is no other thread
+    loop_bind_thread(self)      # this is the only thread
     if c.closed:
         return False
     embed_after_fork(self)
@@ -64,7 +77,7 @@ cdef bint loop_after_fork(Loop self) except -1:
 
 
 cdef int loop_wakeup_fd_after_fork(list loops) except -1:
-    """A signal for the child must not be told to the parent, which reads the other end of that pipe."""
+    """Unset Python's wakeup descriptor if it is one of ours: the parent reads the other end of that pipe."""
     cdef Loop loop
     cdef int current = signal.set_wakeup_fd(-1) if signals_may_watch() else -1
     if current == -1:
@@ -72,15 +85,15 @@ cdef int loop_wakeup_fd_after_fork(list loops) except -1:
     for loop in loops:
         if not loop.c.closed and (loop.c.wakeup[1] == current or host_owns_wakeup_fd(loop, current)):
             return 0
-    wakeup_fd_set(current)         # somebody else's
+    wakeup_fd_set(current)         # other code has set this one: keep it
     return 0
 
 
 cdef int loop_orphan(Loop self) except -1:
-    """Its thread was in the middle of something and is not here: nothing of it is used, or freed, ever."""
+    """The thread that was turning the loop does not exist here, and the loop's memory may be inconsistent."""
     self.c.dead = self.c.closed = self.c.orphaned = True
-    self.c.thread = 0           # the next thread may be given the number of that one
-    Py_INCREF(self)
+    self.c.thread = 0           # a new thread may get the identifier of the old one
+    Py_INCREF(self)             # it is never freed
     return 0
 
 

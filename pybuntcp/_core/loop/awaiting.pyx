@@ -1,7 +1,10 @@
-"""awaiting: who waits for something of a loop of ours.
+"""awaiting: how a coroutine waits for an event of one of our loops.
 
-Owns `Waiter`, who waits for one thing once, and `InlineFuture`, what one task at a time awaits again and again, and goes on
-with inside our turn. Both are told by whoever has the outcome, and know nothing of it.
+Owns two awaitables. `Waiter` serves one coroutine once, for rare events: a connection, a close, a drain. `InlineFuture`
+serves one task at a time and is used again and again, for reads; the task resumes inside our turn.
+Promises that a wait outside of the asyncio loop that turns our loop is a RuntimeError, and that a coroutine which waits
+in a nested run is noticed (see nested).
+Does not know what is waited for: the code that has the outcome stores it and then wakes the awaitable.
 """
 cimport cython
 from contextvars import copy_context
@@ -10,9 +13,9 @@ from contextvars import copy_context
 @cython.final
 @cython.internal
 cdef class Waiter:
-    """A coroutine that waits for one thing. Called with an error or None, it goes on."""
+    """Awaited by one coroutine, once. A call, with an error or None, resumes the coroutine."""
     cdef Loop loop
-    cdef object future          # None: no asyncio runs, the coroutine is driven by hand
+    cdef object future  # None: no asyncio loop runs, and the program drives the coroutine itself
     cdef bint done
     cdef object error
 
@@ -32,7 +35,7 @@ cdef class Waiter:
 
 
 cdef Waiter waiter_new(Loop loop):
-    """Who will be told of something of this loop. RuntimeError: nobody would turn it."""
+    """A Waiter for an event of this loop. RuntimeError: an asyncio loop runs, and it does not turn this loop."""
     cdef Waiter self = Waiter.__new__(Waiter)
     self.loop = loop
     if host_running() is not None:
@@ -45,19 +48,19 @@ cdef Waiter waiter_new(Loop loop):
 @cython.final
 @cython.internal
 cdef class InlineFuture:
-    """What one task at a time awaits, and goes on with inside our turn.
+    """Awaited by one task at a time, which resumes inside our turn.
 
-    A future's task goes on by `call_soon`: a turn of asyncio's later, and for more than it costs
-    to read. A task takes for a future whatever has these members; see `asyncio.isfuture`.
+    asyncio's own future resumes its task by `call_soon`: a turn of asyncio later, and at a higher cost than the read
+    that the task waits for. A task treats every object with these members as a future; see `asyncio.isfuture`.
     """
     cdef Loop loop
     cdef object host        # the asyncio loop
-    cdef object callback    # the task's; None: nobody waits
-    cdef object vars        # the context it is called in
-    cdef bint yielded       # the task has been given this
-    cdef bint resuming      # ... and goes on, in our turn
+    cdef object callback    # the task's callback; None: no task waits
+    cdef object vars        # the context in which the callback is called
+    cdef bint yielded       # `await` has yielded this object to the task
+    cdef bint resuming      # the callback is being called, in our turn
     cdef bint cancelled
-    cdef object message
+    cdef object message     # of the cancellation
     cdef public bint _asyncio_future_blocking
 
     def __await__(self):
@@ -94,7 +97,7 @@ cdef InlineFuture inline_future_new(Loop loop):
 
 
 cdef InlineFuture inline_future_await(InlineFuture self):
-    """To be awaited, once. RuntimeError: no asyncio loop that runs turns this one."""
+    """Prepare it for one `await`. RuntimeError: no asyncio loop that turns this loop runs in this thread."""
     self.host = host_awaiting(self.loop)
     self.yielded = self.cancelled = False
     if loop_is_entered(self.loop.c) and not self.resuming:
@@ -103,13 +106,13 @@ cdef InlineFuture inline_future_await(InlineFuture self):
 
 
 cdef int inline_future_clear(InlineFuture self) except -1:
-    """Nobody waits, or is to be told."""
+    """Drop the task that waits, without waking it, and all references to it."""
     self.host = self.callback = self.vars = self.message = None
     return 0
 
 
 cdef int inline_future_wake_soon(InlineFuture self) except -1:
-    """Whoever waits goes on soon."""
+    """Resume the task that waits, by `call_soon`."""
     callback, self.callback = self.callback, None
     if callback is not None:
         self.host.call_soon(callback, self, context=self.vars)
@@ -117,7 +120,7 @@ cdef int inline_future_wake_soon(InlineFuture self) except -1:
 
 
 cdef int inline_future_wake_now(InlineFuture self) except -1:
-    """Whoever waits goes on now: it has come in a turn, and no handler runs."""
+    """Resume the task that waits, now. Called in a turn, while no handler runs."""
     if self.host is not host_running():
         return inline_future_wake_soon(self)
     callback, self.callback = self.callback, None
@@ -126,7 +129,7 @@ cdef int inline_future_wake_now(InlineFuture self) except -1:
         if callback is not None:
             self.vars.run(callback, self)
     except NestedLoopError:
-        pass                    # the task's exception, too
+        pass                    # it is the task's exception, too, and asyncio reports it there
     except (KeyboardInterrupt, SystemExit) as stop:
         loop_fail(self.loop.c, stop)
     finally:

@@ -1,7 +1,20 @@
 """closing: how a loop ends.
 
-Promises: a loop that ends calls no handler and writes no byte; what was left open in a loop whose asyncio loop was
-closed is warned of.
+A loop ends in one of four ways:
+
+    its thread ends                 ThreadLoops.__dealloc__ (see current)       loop_close
+    the interpreter exits           _close_at_exit                              loop_close
+    its asyncio loop is closed      Embedding.__del__, Selector.close           loop_close_with_host, with warnings
+    a forked child inherits it      loop_after_fork (see after_fork)            loop_abandon, later loop_close
+
+The problem: sockets may be open then, and nobody will turn the loop to flush them or to call their handlers.
+The rule: `loop_abandon` marks the loop as dead and closes every handle, so that no handler is called and no byte is
+written; `loop_close` then turns the loop until libuv has no handle left, and frees all but `loop_t` itself. That is
+freed with its owner, the `Loop`, to which a `Listener` that a program kept still refers. A loop that is being turned is
+not closed, because the code that turns it would use freed memory.
+
+Promises a ResourceWarning for all that is open in a loop whose asyncio loop is closed.
+Does not know sockets: the layers above close theirs by the table of upcalls.
 """
 import warnings
 
@@ -31,13 +44,13 @@ cdef void on_abandon(uv.uv_handle_t* handle, void* loop) noexcept nogil:
 
 
 cdef int loop_close_with_host(Loop owner) except -1:
-    """The asyncio loop that turned it was closed: a ResourceWarning for each thing left open."""
+    """The asyncio loop that turned this loop was closed: emit a ResourceWarning for all that is open, then close."""
     cdef list unclosed = []
     if owner.c.orphaned:
         return 0
-    loop_bind_thread(owner)         # whichever thread closes it, it is nobody else's now
+    loop_bind_thread(owner)         # the thread that closes an asyncio loop may be another than that which ran it
     upcalls.list_unclosed(owner.c, unclosed)
-    texts = [f"unclosed {each!r}" for each in unclosed]     # as they are now
+    texts = [f"unclosed {each!r}" for each in unclosed]     # made before loop_close, after which each is closed
     loop_close(owner)
     for text, each in zip(texts, unclosed):
         try:
@@ -48,12 +61,12 @@ cdef int loop_close_with_host(Loop owner) except -1:
 
 
 cdef int loop_close(Loop owner) except -1:
-    """Close what is left and give everything back but `loop_t` itself."""
+    """Close all handles and free everything except `loop_t` itself. Does nothing while the loop is being turned."""
     cdef loop_t* self = owner.c
     cdef size_t i
     if self.closed or self.closing or self.running or self.handling != 0:
         return 0
-    self.closing = True         # finalizers run meanwhile, and may ask for this thread's loop
+    self.closing = True         # finalizers run in here, and may close this thread's dead loops, this one among them
     embed_detach(owner, self.process == net.getpid())
     loop_renew_after_fork(self)
     loop_abandon(self)
@@ -81,5 +94,5 @@ cdef int loop_close(Loop owner) except -1:
 
 
 def _close_at_exit():
-    """The main thread's loop goes with the interpreter, unix socket files included."""
+    """At exit: close the main thread's loops, which also removes the files of their unix sockets."""
     _local.loops = None

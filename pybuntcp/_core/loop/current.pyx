@@ -1,14 +1,21 @@
-"""current: which loop is here, and how a loop ends.
+"""current: the loop of ours in which something is opened now.
 
-A socket belongs to the loop it was opened in. That is the running asyncio loop's, if there is
-one: a native loop has its own (see selector), any other is lent one (see embed); else it is
-the one that `run` turns. `ThreadLoops` is a thread's hold on its loops: they close with the thread.
+The problem: a thread can have several loops. It has one of its own, which `run` turns, and one more for each asyncio
+loop in which sockets are open: for example if it runs two asyncio loops by turns with `run_until_complete`, or calls
+`asyncio.run` while a listener is open that was made for `run`. A socket always belongs to the loop in which it was
+opened, and only the asyncio loop that turns this one may await it.
+The rule, decided once, when something is opened (`current_loop`):
 
-A loop that has nothing open and belongs to no asyncio loop is the thread's own, so that most
-threads have one; there are more while several asyncio loops have sockets open at a time.
+    a native asyncio loop runs          its own loop (see native)
+    another asyncio loop runs           the loop attached to it; if there is none, the thread's own loop is attached, or
+                                        a new one if that one has something open or is being turned
+    no asyncio loop runs                the thread's own loop
 
-Promises: a loop that ends calls no handler and writes no byte; a forked child gives back what
-it inherited and touches neither the parent's epoll instance nor the parent's asyncio loop.
+A loop that is empty is detached from its asyncio loop again and becomes the thread's own, or is closed if the thread
+has one already. So most threads have one loop only.
+
+Owns `ThreadLoops`, the loops of a thread in thread-local storage: they are closed when the thread ends.
+Does not know how a loop is closed (see closing), nor what a forked child does (see after_fork).
 """
 cimport cython
 import threading
@@ -30,7 +37,7 @@ cdef object _local = threading.local()
 
 
 cdef Loop current_loop():
-    """The loop that what is opened now belongs to, made when first asked for."""
+    """The loop in which something is opened now. It is made, or attached to the running asyncio loop, if needed."""
     cdef object host = host_running()
     cdef ThreadLoops here = thread_loops()
     cdef Loop loop = thread_loops_for(here, host)
@@ -43,7 +50,7 @@ cdef Loop current_loop():
 
 
 cdef Loop current_loop_peek():
-    """As `current_loop`, for who only looks: nothing is attached to an asyncio loop."""
+    """The loop that `current_loop` would return, but without attaching it. For callers that only read (`stats()`)."""
     cdef ThreadLoops here = thread_loops()
     cdef Loop loop = thread_loops_for(here, host_running())
     return thread_loops_for(here, None) if loop is None else loop
@@ -59,7 +66,10 @@ cdef ThreadLoops thread_loops():
 
 
 cdef Loop thread_loops_for(ThreadLoops self, object host):
-    """The loop inside an asyncio loop, or lent to it; None: there is none. Without one, that which `run` turns."""
+    """The loop that serves `host`: the native loop's own, or one attached to it; None if there is none yet.
+
+    host: None for this thread's own loop, which is made if needed.
+    """
     cdef Loop loop = native_loop_of(host) if host is not None else None
     if loop is None:
         loop = thread_loops_find(self, host)
@@ -73,7 +83,7 @@ cdef Loop thread_loops_add(ThreadLoops self):
 
 
 cdef Loop thread_loops_find(ThreadLoops self, object host):
-    """The loop that an asyncio loop, or none, turns. Dead ones are forgotten on the way."""
+    """The loop that is attached to `host`, or to no asyncio loop if that is None. Closes dead loops on the way."""
     cdef Loop loop
     for each in list(self.loops):
         loop = <Loop>each
@@ -89,7 +99,7 @@ cdef Loop thread_loops_find(ThreadLoops self, object host):
 
 
 cdef int thread_loops_release(Loop loop) except -1:
-    """No asyncio loop turns it any more, and nothing is open in it: one such is enough."""
+    """`loop` was detached and is empty. Close it if the thread has another own loop; otherwise keep it for reuse."""
     cdef ThreadLoops here = thread_loops()
     cdef Loop other
     for each in here.loops:
@@ -99,6 +109,3 @@ cdef int thread_loops_release(Loop loop) except -1:
             loop_close(loop)
             break
     return 0
-
-
-# ---------------------------------------------------------------------------- the end

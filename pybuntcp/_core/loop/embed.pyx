@@ -1,18 +1,32 @@
-"""embed: the one chapter that knows asyncio.
+"""embed: one of our loops is turned by any asyncio loop that is not a native one.
 
-Somebody else's asyncio loop (the stock one, uvloop) can turn a loop of ours: our backend
-descriptor is readable when anything of ours is ready, so the asyncio loop watches that one, and
-when it is called, we turn without waiting. Two things it would not notice by itself: our next
-timer, for which there is one `host_call_later`; and what was asked for outside of a turn, or is left
-when a turn ends (libuv tells the kernel what to watch for only when it turns), for which
-`loop_wakeup` has the asyncio loop call us soon.
+The problem: sockets that a program opens inside a foreign asyncio loop (the stock one, uvloop) must be served by that
+loop, which knows nothing of libuv. A thread of our own would call handlers in the wrong thread.
+The rule: libuv's backend descriptor is readable when any descriptor of ours is ready. The asyncio loop watches that
+one, and we turn without waiting (UV_RUN_NOWAIT). Two things it cannot see by it: our next timer, and changes that were
+made outside of a turn, because libuv passes them on to the kernel only when it turns. For these we ask to be called.
 
-The asyncio loop alone holds `Embedding`, the object that it calls: when it lets go of it, it
-was closed, and there is no other way to know that works for any loop.
+    asyncio's loop                            our loop
+    -> current_loop, the first time           embed_attach: add_reader(backend descriptor, Embedding)
+    descriptor readable -> Embedding()        embed_turn: uv_run without waiting, up to TURNS_AT_ONCE times
+                                              embed_arm_wakeup, how the next turn comes about:
+                                                work is left      call_soon(Wakeup)
+                                                nothing is open   embed_detach: remove_reader
+                                                else              asleep; call_later(Wakeup) for the next timer
+    write(), close() ... while it is asleep   loop_wakeup: call_soon(Wakeup)
+    next turn, or timer -> Wakeup()           embed_turn, as above
+    closed or collected                       Embedding.__del__: loop_close_with_host
 
-Owns also what else is asked of an asyncio loop: its timers, tasks, exceptions. A program that does not use asyncio
-never imports it.
-Does not know sockets.
+TURNS_AT_ONCE: a turn often leaves work that needs no descriptor, such as a closing callback or a posted outcome. Doing
+it at once saves a turn of asyncio, which is a system call and a few callbacks. After four turns asyncio's own callbacks
+come first. While TLS input is deferred there is only one turn at a time, since asyncio's callbacks are part of the
+other work by which tls_scheduling measures the share of handshakes.
+
+Only the asyncio loop holds a reference to the `Embedding`. So the `Embedding` is destroyed exactly when that loop is
+closed or collected. This is how we learn of it, because asyncio has no hook for it.
+
+Owns attaching and detaching, `Embedding` and `Wakeup`, and how an exception that stops our loop gets out of asyncio's.
+Does not know sockets. What else is asked of an asyncio loop is in host; a nested run is handled in nested.
 """
 cimport cython
 import selectors
@@ -26,21 +40,22 @@ from pybuntcp._c cimport uv
 
 
 cdef enum:
-    TURNS_AT_ONCE = 4           # then the asyncio loop looks at its own; at once while work is left over: see tls_input
+    TURNS_AT_ONCE = 4
 
 
 @cython.final
 @cython.internal
 cdef class Embedding:
-    """What an asyncio loop calls when something of ours is ready."""
+    """An asyncio loop calls this when a descriptor of ours is ready."""
     cdef Loop loop              # None: detached
     cdef Wakeup wakeup
-    cdef object timer           # the asyncio loop's handle; None: not set
-    cdef uint64_t fires_at      # ... in the loop's milliseconds
-    cdef object call_context    # the context that it is called in ...
-    cdef object turn_context    # ... and that turns are made in: nobody's
+    cdef object timer           # the handle of asyncio's timer; None: not set
+    cdef uint64_t fires_at      # when it fires, in milliseconds of our loop's clock
+    cdef object call_context    # asyncio calls this object and the Wakeup in this context
+    cdef object turn_context    # turns are made in this one, which is empty: handlers see no variables of other code
 
     def __call__(self):
+        # While TLS input is deferred and the Wakeup is scheduled, that makes the one turn: see TURNS_AT_ONCE above.
         if self.loop is not None and not (self.wakeup.scheduled and self.loop.c.deferred_input.count != 0):
             nested_check_and_turn(self.loop, self.turn_context)
 
@@ -54,9 +69,9 @@ cdef class Embedding:
 @cython.final
 @cython.internal
 cdef class Wakeup:
-    """What it calls soon, or when a timer is due. It holds no Embedding."""
+    """An asyncio loop calls this soon, or when our next timer is due. It has no reference to the Embedding."""
     cdef Loop loop
-    cdef bint scheduled               # it will be called soon; what is left over has one turn for each of the asyncio loop's
+    cdef bint scheduled     # asyncio will call it in its next turn
 
     def __call__(self, timer=False):
         cdef Embedding embedding
@@ -64,7 +79,7 @@ cdef class Wakeup:
             self.scheduled = False
         if self.loop.embedding != NULL:
             embedding = <Embedding>self.loop.embedding
-            if embedding.wakeup is self:      # else it is of an asyncio loop that was left
+            if embedding.wakeup is self:      # else our loop was detached and attached again meanwhile
                 if timer:
                     embedding.timer = None
                 nested_check_and_turn(self.loop, embedding.turn_context)
@@ -86,12 +101,12 @@ cdef int embed_attach(Loop self, object host) except -1:
     embedding.loop = self
     self.c.embedded = True
     self.c.asleep = True
-    loop_ref(self.c)            # or libuv would not turn for sockets that are unreferenced
+    loop_ref(self.c)            # otherwise uv_run would do nothing while every socket is unreferenced
     return 0
 
 
-cdef int embed_detach(Loop self, bint tell_host) except -1:
-    """Be turned by nobody. In a forked child the asyncio loop is the parent's: not told."""
+cdef int embed_detach(Loop self, bint notify_host) except -1:
+    """No asyncio loop turns this loop any more. notify_host: False in a forked child: that loop is the parent's."""
     cdef object host = host_of(self)
     if self.embedding == NULL:
         return 0
@@ -101,7 +116,7 @@ cdef int embed_detach(Loop self, bint tell_host) except -1:
     self.c.asleep = self.c.embedded = False
     loop_unref(self.c)
     timer, embedding.timer = embedding.timer, None
-    if tell_host and host is not None and not host.is_closed():
+    if notify_host and host is not None and not host.is_closed():
         try:
             host.remove_reader(uv.uv_backend_fd(&self.c.uv))
             if timer is not None:
@@ -114,12 +129,14 @@ cdef int embed_detach(Loop self, bint tell_host) except -1:
 # ---------------------------------------------------------------------------- turning
 
 cdef int embed_turn(Loop self) except -1:
-    """What is ready is done."""
+    """Serve all that is ready, without waiting."""
     cdef loop_t* c = self.c
     cdef int turns = 0
     c.asleep = False
     c.running = True
-    while turns == 0 or (turns < TURNS_AT_ONCE and loop_has_work(c) and c.deferred_input.count == 0 and self.failure is None):
+    while turns == 0 or (
+        turns < TURNS_AT_ONCE and loop_has_work(c) and c.deferred_input.count == 0 and self.failure is None
+    ):
         uv.uv_run(&c.uv, uv.UV_RUN_NOWAIT)
         turns += 1
     loop_turned_by_host(self)
@@ -129,7 +146,7 @@ cdef int embed_turn(Loop self) except -1:
 
 
 cdef int embed_arm_wakeup(Loop self) except -1:
-    """A turn has ended: how the asyncio loop learns of the next one."""
+    """A turn has ended: see to it that the asyncio loop makes the next one when it is needed."""
     cdef loop_t* c = self.c
     if self.embedding == NULL:
         return 0
@@ -145,7 +162,7 @@ cdef int embed_arm_wakeup(Loop self) except -1:
 
 
 cdef void embed_wakeup(loop_t* c) noexcept with gil:
-    """Have the asyncio loop call us soon."""
+    """Have the asyncio loop call us in its next turn."""
     cdef Embedding embedding = <Embedding>(<Loop>c.owner).embedding
     cdef object host = host_of(embedding.loop)
     try:
@@ -166,7 +183,7 @@ cdef int embed_call_soon(Embedding self, object host) except -1:
 
 
 cdef bint embed_retry_call_soon(Embedding self, object host) noexcept:
-    """What a signal's handler raised in there is out of the way; once too often does no harm."""
+    """Try again after a signal's handler raised inside `call_soon`. Being called once too often does no harm."""
     try:
         embed_call_soon(self, host)
         return True
@@ -176,7 +193,10 @@ cdef bint embed_retry_call_soon(Embedding self, object host) noexcept:
 
 
 cdef int embed_set_timer(Embedding self, int wait) except -1:
-    """Be called in so many milliseconds at the latest; < 0: whenever. A call that comes too early does no harm."""
+    """Have the asyncio loop call us in `wait` milliseconds at the latest; < 0: no timer is needed.
+
+    A timer that is set already and fires earlier is left as it is, since a turn that comes too early does no harm.
+    """
     cdef uint64_t due = uv.uv_now(&self.loop.c.uv) + wait
     if wait < 0 or (self.timer is not None and self.fires_at <= due):
         return 0
@@ -187,14 +207,14 @@ cdef int embed_set_timer(Embedding self, int wait) except -1:
     return 0
 
 
-# ---------------------------------------------------------------------------- what else is asked of an asyncio loop
-
-
-# ---------------------------------------------------------------------------- the native loop
-
+# ---------------------------------------------------------------------------- forks, and exceptions that stop the loop
 
 cdef int embed_after_fork(Loop self) except -1:
-    """In a forked child: a stock loop that turned this one. When it is closed, it unwatches its own descriptors, too."""
+    """In a forked child: give a stock asyncio loop a new selector, without our descriptor.
+
+    When the child closes that loop, it removes its descriptors from its selector, and the inherited one shares the
+    parent's epoll instance.
+    """
     cdef object host = host_of(self)
     cdef object inherited = getattr(host, "_selector", None)
     if self.embedding != NULL and isinstance(inherited, selectors.BaseSelector):
@@ -205,9 +225,9 @@ cdef int embed_after_fork(Loop self) except -1:
 @cython.final
 @cython.internal
 cdef class Reraiser:
-    """Raises what a handler raised to stop the loop: KeyboardInterrupt or SystemExit.
+    """Raises a KeyboardInterrupt or SystemExit of a handler inside a callback of asyncio, which ends asyncio's run.
 
-    Raised by Embedding, the exception's traceback would hold that one.
+    If the Embedding raised it, the exception's traceback would keep the Embedding alive.
     """
     cdef object failure
 
@@ -217,11 +237,11 @@ cdef class Reraiser:
 
 
 cdef int embed_reraise(Loop self) except -1:
-    """What a handler raised to stop the loop comes out of the asyncio loop."""
+    """Have the asyncio loop raise the exception that has stopped our loop."""
     cdef Reraiser raiser
     cdef object host = host_of(self)
     if host is None:
-        return loop_raise_failure(self)     # a forked child
+        return loop_raise_failure(self)     # in a forked child the loop was detached
     raiser = Reraiser.__new__(Reraiser)
     raiser.failure, self.failure = self.failure, None
     host.call_soon(raiser)

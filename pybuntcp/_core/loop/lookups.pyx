@@ -1,20 +1,20 @@
 """lookups: the threads that ask the system's resolver.
 
-The problem: `getaddrinfo` may take minutes, and nothing can stop it. The naive answer, libuv's pool,
-has two threads for it, so two names that do not resolve hold up every other, also after whoever
-asked has given up, and `uv_run` waits for them.
-The rule: a thread for each lookup under way. Whoever asked may leave at any moment; the thread then
-owns the lookup, and throws away what it finds.
+The problem: `getaddrinfo` may take minutes, and nothing can stop it. The naive answer, libuv's pool, has two threads
+for it. So two names that do not resolve delay every other lookup, even after their callers have given up, and `uv_run`
+waits for them.
+The rule: one thread for each lookup in progress. The caller may abandon a lookup at any moment; the thread then owns
+it, and drops the answer.
 
-Owns `lookup_t`, one name being asked for, and the pool of the process: up to LOOKUPS_MAX threads,
-those that are idle reused for a while. Past that many, who asks waits in the order of the asking,
-and may leave the line. `mailbox_t` is a loop's: its `uv_async_t` wakes the loop when something was
-found. It is not referenced, so that a lookup keeps no loop turning by itself.
+Owns `lookup_t`, the lookup of one name, and the pool of the process: up to LOOKUPS_MAX threads. A thread that is idle
+is reused for IDLE_NANOSECONDS. Further lookups wait in a queue, first in, first out, and can be abandoned there.
+`mailbox_t` belongs to a loop and has the lookups that are done; its `uv_async_t` wakes the loop. The handle is
+unreferenced, so a lookup alone keeps no loop turning: its connector does.
 
-One lock guards the pool and every mailbox. A thread sends to a mailbox only for a lookup that was
-not abandoned, and only under the lock: so whoever abandoned all of theirs may close the handle.
-A forked child has none of the threads: what its parent asked for is answered to nobody there.
-Threads touch no Python, and signals are delivered to none.
+One lock guards the pool and every mailbox. A thread sends to a mailbox only under the lock, and only for a lookup that
+was not abandoned. So a loop that has abandoned all of its lookups may close its mailbox.
+A forked child has none of the threads. The lookups of its parent get no answer there.
+The threads run no Python code, and no signal is delivered to them.
 """
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
@@ -25,25 +25,25 @@ from pybuntcp._c cimport net, resolver, uv
 
 cdef enum:
     LOOKUPS_MAX = 256
-    HOST_NAME_MAX_BYTES = 255                     # bytes of a name that can exist (RFC 1035, section 2.3.4)
+    HOST_NAME_MAX_BYTES = 255   # no name is longer (RFC 1035, section 2.3.4)
     IDLE_NANOSECONDS = 5000000000
 
 cdef enum lookup_state:
-    LOOKUP_QUEUED   # in the pool's line
-    LOOKUP_RUNNING  # a thread has it
+    LOOKUP_QUEUED   # in _pool.waiting
+    LOOKUP_RUNNING  # a thread is asking the resolver
     LOOKUP_DONE     # in its mailbox
 
 
 ctypedef void (*lookup_fn)(void* owner, int status, net.addrinfo* answer) noexcept nogil
 
 cdef struct lookup_t:
-    lookup_t* next              # in a line
+    lookup_t* next              # in a queue
     lookup_t* previous
-    mailbox_t* mailbox          # NULL: abandoned, and the thread's
-    lookup_fn callback          # called by the loop, which gives it the answer; the lookup is gone then
-    void* owner                 # ... and this
+    mailbox_t* mailbox          # of the loop that asked; NULL: abandoned, and owned by the thread
+    lookup_fn callback          # called in the loop's thread, after the lookup was freed; adopts the answer
+    void* owner                 # passed to `callback`
     lookup_state state
-    unsigned int generation     # of the pool when it was asked for
+    unsigned int generation     # _pool.generation when it was started: lower than that in a forked child
     int status
     net.addrinfo* answer
     char service[8]
@@ -55,22 +55,22 @@ cdef struct lookup_queue_t:
     size_t count
 
 cdef struct mailbox_t:
-    uv.uv_async_t wakeup                  # first: libuv's pointer is ours
+    uv.uv_async_t wakeup    # first: a pointer to it is a pointer to the mailbox
     lookup_queue_t done
 
 cdef struct pool_t:
     uv.uv_mutex_t lock
-    uv.uv_cond_t work           # there is a line, for those that are idle
+    uv.uv_cond_t work           # signalled when a lookup was queued
     lookup_queue_t waiting
     size_t threads
-    size_t idle
-    unsigned int generation     # one more in each forked child
+    size_t idle                 # threads that wait for `work`
+    unsigned int generation     # incremented in each forked child
 
 cdef pool_t _pool
 memset(&_pool, 0, sizeof(_pool))
 
 
-# ---------------------------------------------------------------------------- lines
+# ---------------------------------------------------------------------------- queues
 
 cdef void lookup_queue_push(lookup_queue_t* self, lookup_t* lookup) noexcept nogil:
     lookup.next = NULL
@@ -96,17 +96,17 @@ cdef void lookup_queue_remove(lookup_queue_t* self, lookup_t* lookup) noexcept n
 
 
 cdef lookup_t* lookup_queue_pop(lookup_queue_t* self) noexcept nogil:
-    """The first; NULL: there is none."""
+    """Remove the first lookup and return it; NULL: the queue is empty."""
     cdef lookup_t* first = self.first
     if first != NULL:
         lookup_queue_remove(self, first)
     return first
 
 
-# ---------------------------------------------------------------------------- asking
+# ---------------------------------------------------------------------------- one lookup
 
 cdef int lookup_fill(lookup_t* self, const char* host, size_t size, int port) noexcept nogil:
-    """What to ask. A negative code: there can be no such name."""
+    """Set what to look up. A negative code: no such name can exist."""
     if size > HOST_NAME_MAX_BYTES:
         return uv.UV_EAI_NONAME
     memcpy(self.host, host, size)
@@ -116,7 +116,7 @@ cdef int lookup_fill(lookup_t* self, const char* host, size_t size, int port) no
 
 
 cdef void lookup_run(lookup_t* self) noexcept nogil:
-    """Ask the resolver, and wait for what it says."""
+    """Ask the system's resolver and wait for its answer."""
     cdef net.addrinfo hints
     memset(&hints, 0, sizeof(hints))
     hints.ai_family = net.AF_UNSPEC
@@ -128,7 +128,10 @@ cdef void lookup_run(lookup_t* self) noexcept nogil:
 
 cdef int lookup_start(lookup_t** self, mailbox_t* mailbox, const char* host, size_t size, int port,
                       lookup_fn callback, void* owner) noexcept nogil:
-    """Have `callback(owner, status, answer)` called by the mailbox's loop. A negative code: it will not be."""
+    """Look up a name; the mailbox's loop will call `callback(owner, status, answer)`.
+
+    A negative code: the lookup was not started, and `callback` will not be called.
+    """
     cdef lookup_t* made = <lookup_t*>calloc(1, sizeof(lookup_t))
     cdef int rc
     if made == NULL:
@@ -147,7 +150,7 @@ cdef int lookup_start(lookup_t** self, mailbox_t* mailbox, const char* host, siz
 
 
 cdef void lookup_abandon(lookup_t* self) noexcept nogil:
-    """Nobody wants it any more: `callback` is not called."""
+    """Give a lookup up: `callback` will not be called."""
     uv.uv_mutex_lock(&_pool.lock)
     if self.state == LOOKUP_RUNNING and self.generation == _pool.generation:
         self.mailbox = NULL
@@ -170,14 +173,14 @@ cdef void lookup_free(lookup_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- a loop's mailbox
 
 cdef void mailbox_init(mailbox_t* self, uv.uv_loop_t* loop) noexcept:
-    """Its handle is closed by the loop that it lies in, like the loop's others."""
+    """The mailbox lies inside `loop_t`, so the loop closes its handle together with its others."""
     memset(&self.done, 0, sizeof(lookup_queue_t))
     uv.uv_async_init(loop, &self.wakeup, on_lookups_done)
     uv.uv_unref(<uv.uv_handle_t*>&self.wakeup)
 
 
 cdef void on_lookups_done(uv.uv_async_t* wakeup) noexcept nogil:
-    """Tell what is there now; what comes meanwhile rings again."""
+    """Call back for the lookups that are done now. A lookup that is done later wakes the loop again."""
     cdef mailbox_t* self = <mailbox_t*>wakeup
     cdef lookup_t* each
     cdef size_t count
@@ -186,7 +189,7 @@ cdef void on_lookups_done(uv.uv_async_t* wakeup) noexcept nogil:
     uv.uv_mutex_unlock(&_pool.lock)
     while count != 0:
         uv.uv_mutex_lock(&_pool.lock)
-        each = lookup_queue_pop(&self.done)    # whoever is told may have abandoned others
+        each = lookup_queue_pop(&self.done)     # NULL if a callback has abandoned the others
         uv.uv_mutex_unlock(&_pool.lock)
         if each == NULL:
             return
@@ -204,12 +207,15 @@ cdef void lookup_call_back(lookup_t* self) noexcept nogil:
     callback(owner, status, answer)
 
 
-# ---------------------------------------------------------------------------- the pool; all under the lock
+# ---------------------------------------------------------------------------- the pool: called with the lock held
 
 cdef int pool_add(lookup_t* lookup) noexcept nogil:
-    """Into the line, and see to it that somebody takes it. A negative code: nobody can, and it was not added."""
+    """Queue a lookup, and start a thread for it unless an idle one will take it.
+
+    A negative code: there is no thread and none can be started; the lookup was not queued.
+    """
     cdef int rc = 0
-    # An idle thread is woken for one lookup; it may not have left yet what the line had before this one.
+    # Each idle thread takes one lookup. Those that were queued before this one may not have been taken yet.
     if _pool.waiting.count >= _pool.idle and _pool.threads < LOOKUPS_MAX:
         rc = resolver.pbt_thread_start(lookup_thread)
         _pool.threads += rc == 0
@@ -223,7 +229,7 @@ cdef int pool_add(lookup_t* lookup) noexcept nogil:
 
 
 cdef lookup_t* pool_take() noexcept nogil:
-    """The next of the line, waited for; NULL: this thread is not needed."""
+    """Wait for the next lookup in the queue and remove it. NULL: none came in time, and the thread should end."""
     cdef int rc = 0
     while _pool.waiting.first == NULL and rc == 0:
         _pool.idle += 1
@@ -249,7 +255,7 @@ cdef void* lookup_thread(void* nothing) noexcept nogil:
 
 
 cdef void lookup_complete(lookup_t* self) noexcept nogil:
-    """To whoever asked, if they are still there."""
+    """Pass a lookup to its loop, or free it if it was abandoned."""
     if self.mailbox == NULL:
         lookup_free(self)
         return
@@ -261,7 +267,7 @@ cdef void lookup_complete(lookup_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- fork
 
 cdef void on_fork() noexcept nogil:
-    uv.uv_mutex_lock(&_pool.lock)       # the child gets it as no thread is in the middle of anything
+    uv.uv_mutex_lock(&_pool.lock)       # no thread is changing the pool or a mailbox when they are copied
 
 
 cdef void on_forked_parent() noexcept nogil:
@@ -269,7 +275,7 @@ cdef void on_forked_parent() noexcept nogil:
 
 
 cdef void on_forked_child() noexcept nogil:
-    """No thread, and nobody in the line."""
+    """The child has no thread. What its parent has queued is dropped."""
     cdef unsigned int generation = _pool.generation + 1
     memset(&_pool, 0, sizeof(_pool))
     _pool.generation = generation

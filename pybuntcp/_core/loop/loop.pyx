@@ -58,7 +58,7 @@ cdef struct loop_t:
     int wakeup[2]                   # a pipe: Python writes a byte for each signal to wakeup[1]
     bint wakeup_taken               # wakeup[1] is Python's wakeup descriptor until the loop closes
     # who uses it
-    unsigned long thread            # the only thread that may
+    unsigned long thread            # the only thread that may use it
     int process                     # a forked child must not touch the parent's epoll instance
     PyThreadState* parked           # this thread's state while the GIL is released; NULL: the GIL is held
     bint signal_pending             # signals may have arrived while it was released: run their Python handlers

@@ -1,6 +1,7 @@
-"""native: asyncio loops of our own making.
+"""native: asyncio loops that `new_event_loop` makes.
 
-Owns `new_event_loop`, and which of our loops a native asyncio loop turns. What such a loop waits with: see selector.
+A native asyncio loop is a stock `SelectorEventLoop` whose selector turns our loop (see selector).
+Owns `new_event_loop`, and the table that says which of our loops a native asyncio loop turns.
 """
 import weakref
 
@@ -9,7 +10,7 @@ cdef object _native_hosts = weakref.WeakKeyDictionary()      # asyncio loop -> w
 
 
 def new_event_loop():
-    """A stock asyncio loop that selects with our loop, which serves our sockets meanwhile."""
+    """A stock asyncio loop that waits in our loop, which serves our sockets at the same time."""
     selector = Selector()
     try:
         host = host_asyncio("SelectorEventLoop")(selector)
@@ -22,7 +23,7 @@ def new_event_loop():
 
 
 cdef int native_loops_after_fork() except -1:
-    """In a forked child: asyncio's own descriptors must not be unwatched in the parent's epoll instance."""
+    """In a forked child: give each native loop a new selector, so that the parent's epoll instance is left alone."""
     for host in list(_native_hosts):
         if isinstance(host._selector, Selector):
             selector_after_fork(<Selector>host._selector)
@@ -30,6 +31,6 @@ cdef int native_loops_after_fork() except -1:
 
 
 cdef Loop native_loop_of(object host):
-    """The loop of a native asyncio loop; None: it is somebody else's."""
+    """The loop that a native asyncio loop turns; None: this is no native loop."""
     found = _native_hosts.get(host)
     return None if found is None else found()

@@ -1,13 +1,15 @@
-"""nested: exceptions of handlers that come out of an asyncio loop, which catches what its callbacks raise.
+"""nested: an asyncio loop that is run again inside one of our handlers.
 
-One is what a handler raised to stop the loop. The other ends a nested run. The problem: a handler runs the
-asyncio loop that turns us once more (`nest_asyncio` and its like allow that), in the middle of our turn, which
-libuv forbids to nest. Our descriptor stays readable, so the nested run would go round and round at full speed,
-and nothing of ours that it waits for would ever come.
-The rule: a nested run that comes to us ends with a RuntimeError, in the handler that began it; the outer one
-goes on. It comes to us when anything of ours is ready; and soon, by a timer, when a task in there begins to wait
-for us, since libuv tells the kernel of new sockets only when it turns. A nested run that does neither is left
-alone: nothing is known of it. A native loop is ours, and refuses at once: see selector.
+The problem: a handler may run the asyncio loop that turns ours once more (`nest_asyncio` and similar packages allow
+it). That happens in the middle of our turn, and libuv forbids `uv_run` to nest. Our descriptor stays readable, so
+the nested run would spin at full speed, and no event of ours that it waits for would ever happen.
+The rule: a nested run that calls our Embedding ends with a RuntimeError, which is raised in the handler that began it;
+the outer run continues. The Embedding is called when a descriptor of ours is ready; and when a task begins to wait for
+an event of ours, a timer calls it soon, because libuv passes new sockets to the kernel only when it turns. A nested run
+in which neither happens cannot be noticed, and does no harm. A native loop is our own, and refuses a nested run at
+once: see selector.
+
+Owns the check before each turn that an asyncio loop makes, and the context that turns are made in.
 """
 cimport cython
 
@@ -15,7 +17,7 @@ from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
 cdef extern from *:
     """
-    /* The context that this thread is in, left; None: it is in none. */
+    /* Leave the context that this thread is in, and return it; None: it is in none. */
     static PyObject *pbt_context_leave(void) {
         PyObject *entered = PyThreadState_Get()->context;
         if (entered == NULL)
@@ -29,7 +31,7 @@ cdef extern from *:
     object pbt_context_leave()
 
 cdef enum:
-    NESTED_MILLISECONDS = 50    # so late is a nested run noticed to which nothing comes
+    NESTED_MILLISECONDS = 50    # after this time a nested run is noticed in which a task waits and nothing is ready
 
 
 # ---------------------------------------------------------------------------- nested runs
@@ -37,7 +39,7 @@ cdef enum:
 @cython.final
 @cython.internal
 cdef class NestedRunEnder:
-    """Ends a nested run; called when that one has ended already, it does nothing."""
+    """Ends a nested run. If that has ended already when this is called, it does nothing."""
     cdef Loop loop
 
     def __call__(self):
@@ -47,10 +49,10 @@ cdef class NestedRunEnder:
 
 
 cdef int nested_check_and_turn(Loop self, object turn_context) except -1:
-    """The asyncio loop has called: a turn in a context of ours, `turn_context`; or, in the middle of one, the end of its run.
+    """The asyncio loop has called us: make a turn in our own context, or end its run if it is a nested one.
 
-    A context can be entered once at a time. The one that we are called in is left meanwhile: a nested run could not
-    call us otherwise, and asyncio would report that at each of its turns.
+    A context can be entered only once at a time. So the context in which asyncio has called us is left during the turn:
+    otherwise a nested run could not call us in it, and asyncio would report this in each of its turns.
     """
     if self.c.dead:
         return 0
@@ -78,7 +80,7 @@ cdef int nested_detected(Loop self) except -1:
 
 
 cdef int nested_check_soon(Loop self) except -1:
-    """A task begins to wait for us, maybe in a nested run."""
+    """A task begins to wait for an event of ours inside a turn or a handler: this may be a nested run."""
     if self.embedding != NULL:
         embed_set_timer(<Embedding>self.embedding, NESTED_MILLISECONDS)
     return 0

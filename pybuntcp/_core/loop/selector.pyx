@@ -1,15 +1,16 @@
-"""selector: what a native asyncio loop selects with.
+"""selector: the selector of a native asyncio loop, which turns one of our loops.
 
-The problem: asyncio's own descriptors and our sockets are to be waited for by one system call.
-The naive answer, a `uv_poll_t` for each of asyncio's descriptors, is not what asyncio's users
-know: libuv makes the descriptor non-blocking, takes POLLERR for the end of watching, and keeps a
-descriptor that was closed while watched in its table, by its number, which the kernel gives to
-the next socket of ours.
-The rule: asyncio's descriptors stay in a stock selector, and we watch that one's descriptor.
+The problem: one system call must wait for asyncio's own descriptors and for our sockets. The naive answer, a
+`uv_poll_t` for each of asyncio's descriptors, behaves differently from what asyncio's users know: libuv makes the
+descriptor non-blocking; it stops watching at POLLERR; and a descriptor that was closed while watched stays in its table
+under its number, which the kernel gives to our next socket.
+The rule: asyncio's descriptors stay in a stock selector, and libuv polls the descriptor of that selector.
 
-`select` is one turn of libuv, which serves our sockets; while nothing of ours is open it is the
-stock selector's. asyncio looks at its callbacks after each turn, since a handler, and a Cython
-slot too, may have called `call_soon`.
+`select` makes one turn of libuv, which serves our sockets, and then returns asyncio's ready descriptors. While nothing
+of ours is open it is the stock selector's `select`. It returns after one turn even if none of asyncio's descriptors is
+ready, because a handler or a Cython slot may have called `call_soon`.
+
+Owns `Selector`, and how often a native loop makes sure that signals wake it (see signals).
 """
 cimport cython
 import selectors
@@ -23,7 +24,7 @@ from pybuntcp._c cimport uv
 
 
 cdef enum:
-    SIGNALS_MILLISECONDS = 100      # so late is a signal noticed whose wakeup was taken from us
+    SIGNALS_MILLISECONDS = 100  # if other code has taken the wakeup descriptor, a signal is noticed after this time
 
 
 @cython.final
@@ -33,8 +34,8 @@ cdef class Selector:
     """The selector of `new_event_loop`'s loops; see `selectors.BaseSelector`."""
     cdef Loop loop
     cdef object asyncio_fds     # a stock selector with asyncio's descriptors
-    cdef bint hears_signals
-    cdef uint64_t listened      # when we last made sure that signals wake us, in milliseconds
+    cdef bint watches_signals   # this is the thread that may
+    cdef uint64_t watched_at    # when we last made sure that signals wake us, in milliseconds
     cdef readonly object register
     cdef readonly object unregister
     cdef readonly object modify
@@ -78,18 +79,18 @@ cdef int selector_watch_asyncio_fds(Selector self, object asyncio_fds) except -1
 
 
 cdef int selector_after_fork(Selector self) except -1:
-    """In a forked child: its guests wait elsewhere than the parent's."""
+    """In a forked child: watch asyncio's descriptors by an epoll instance that the parent does not share."""
     if not self.loop.c.closed:
         selector_watch_asyncio_fds(self, selector_replace(self.asyncio_fds, -1))
     return 0
 
 
-cdef object selector_replace(object inherited, int but):
-    """In a forked child: a stock selector with the same descriptors but one. The inherited one shares the parent's epoll instance."""
+cdef object selector_replace(object inherited, int except_fd):
+    """In a forked child: a new stock selector with the descriptors of the inherited one, but without `except_fd`."""
     fresh = selectors.DefaultSelector()
     for key in list(inherited.get_map().values()):
         try:
-            if key.fd != but:
+            if key.fd != except_fd:
                 fresh.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):
             pass                # closed while watched
@@ -98,12 +99,12 @@ cdef object selector_replace(object inherited, int but):
 
 
 cdef int selector_bind_thread(Selector self) except -1:
-    self.hears_signals = signals_may_watch()
+    self.watches_signals = signals_may_watch()
     return loop_bind_thread(self.loop)
 
 
 cdef int selector_watch(loop_t* c, int fd) except -1:
-    """Have libuv watch the stock selector; and be alive whatever is open."""
+    """Have libuv poll the stock selector. A native loop is always referenced: asyncio decides when it ends."""
     cdef int rc = uv.uv_poll_init(&c.uv, &c.asyncio_fds, fd)
     if rc < 0:
         raise error_from_code(rc, "epoll_ctl")
@@ -116,14 +117,14 @@ cdef int selector_watch(loop_t* c, int fd) except -1:
 
 
 cdef int selector_turn(Selector self, double seconds) except -1:
-    """One turn of libuv that waits at most so long; raises what stopped it."""
+    """Make one turn of libuv, which waits for at most `seconds`. Raises what stopped the loop."""
     cdef loop_t* c = self.loop.c
     if loop_is_entered(c):
         nested_raise(RuntimeError)
     c.asyncio_fds_ready = False
     try:
         if seconds > 0:
-            seconds = selector_hear_signals(self, seconds)
+            seconds = selector_watch_signals(self, seconds)
             if seconds < 1e9:
                 uv.uv_update_time(&c.uv)
                 uv.uv_timer_start(&c.asyncio_timeout, on_limit, <uint64_t>ceil(seconds * 1e3), 0)
@@ -136,23 +137,23 @@ cdef int selector_turn(Selector self, double seconds) except -1:
     return loop_raise_failure(self.loop)
 
 
-cdef double selector_hear_signals(Selector self, double seconds) except -1:
-    """Let signals wake libuv (see loop). Gives for how long that is certain.
+cdef double selector_watch_signals(Selector self, double seconds) except -1:
+    """Make sure that signals wake libuv (see signals). Returns how long the loop may wait.
 
-    asyncio, or anybody, may take Python's wakeup descriptor for itself, and to ask who has it
-    costs system calls: it is asked now and then, and before a long wait.
+    asyncio or other code may take Python's wakeup descriptor at any time, and the check costs system calls. So it is
+    made once in SIGNALS_MILLISECONDS, and the loop waits no longer than that after a recent check or a failed one.
     """
     cdef uint64_t now
-    cdef int whose
-    if not self.hears_signals or self.loop.c.wakeup[1] < 0:
+    cdef int taken
+    if not self.watches_signals or self.loop.c.wakeup[1] < 0:
         return seconds
     now = clock_now()
-    if now - self.listened < SIGNALS_MILLISECONDS:
+    if now - self.watched_at < SIGNALS_MILLISECONDS:
         return min(seconds, SIGNALS_MILLISECONDS / 1e3)
-    self.listened = now
-    whose = wakeup_fd_take(self.loop.c)
-    PyErr_CheckSignals()            # one that came before has left no byte
-    if whose >= 0 and not host_owns_wakeup_fd(self.loop, whose):
+    self.watched_at = now
+    taken = wakeup_fd_take(self.loop.c)
+    PyErr_CheckSignals()            # a signal that arrived before has left no byte in our pipe
+    if taken >= 0 and not host_owns_wakeup_fd(self.loop, taken):
         return min(seconds, SIGNALS_MILLISECONDS / 1e3)
     return seconds
 

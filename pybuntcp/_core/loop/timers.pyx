@@ -18,7 +18,7 @@ cdef extern from * nogil:
     int __builtin_clzll(unsigned long long)
 
 cdef enum:
-    WHEEL_LEVELS = 7        # 2**42 ms: more than any uptime plus any deadline
+    WHEEL_LEVELS = 7    # 2**42 ms: more than any uptime plus any deadline
     WHEEL_SLOTS = 64
     WHEEL_BITS = 6
 
@@ -27,10 +27,10 @@ ctypedef void (*alarm_fn)(alarm_t*) noexcept nogil
 
 cdef struct alarm_t:
     alarm_t* next
-    alarm_t** link      # the pointer that points to this alarm; NULL: not armed
-    uint64_t when       # milliseconds of the loop's clock
+    alarm_t** link  # the pointer that points to this alarm; NULL: not armed
+    uint64_t when   # milliseconds of the loop's clock
     alarm_fn fire
-    void* owner         # for `fire`
+    void* owner     # for `fire`
 
 cdef struct wheel_t:
     uint64_t now        # every alarm up to this time has fired
