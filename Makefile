@@ -46,7 +46,7 @@ format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 	$(VENV)/bin/ruff check --fix . .ci
 	$(VENV)/bin/ruff format . .ci
 
-docs:       ## rewrite what docs/architecture.md says of each source file, from the files' first lines
+docs:       ## rewrite what docs/architecture.md says of each source file, from its first sentence
 	$(PYTHON) docs/source_tables.py
 
 types: $(VENV)/.dev    ## mypy, and the stubs against the built extension

@@ -1,9 +1,9 @@
 """Rewrites what docs/architecture.md says of single files: `make docs`, or `python docs/source_tables.py`.
 
-Owns the two tables between markers: the files, from the first line of each, by folder; and the upcalls, from the table
+Owns the two tables between markers: the files, from the first sentence of each, by folder; and the upcalls, from the table
 in _core/base/upcalls.pyx and from what _core/module.pyx puts into it. Reads the sources as text and imports nothing of
-the package. Promises an error that names the file whose first line is no sentence. `tests/project/test_docs.py` says
-whether the page is current.
+the package. Promises an error that names the file which does not begin with a sentence. `tests/project/test_docs.py`
+says whether the page is current.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ PACKAGE = ROOT / "pybuntcp"
 CORE = PACKAGE / "_core"
 PAGE = ROOT / "docs" / "architecture.md"
 
-OPENING = re.compile(r'(?:\s*#[^\n]*\n)*\s*r?"""([^\n]*)')
+OPENING = re.compile(r'(?:\s*#[^\n]*\n)*\s*r?"""(.*?)"""', re.DOTALL)
+SENTENCE = re.compile(r"(.+?)\.(?: |$)")  # a dot inside a name ends none
 FOLDER = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)
 ENTRY = re.compile(r"    \w+ \(\*(\w+)\)\([^#]*(?:#\s*(.*))?$")
 
@@ -25,13 +26,12 @@ ENTRY = re.compile(r"    \w+ \(\*(\w+)\)\([^#]*(?:#\s*(.*))?$")
 
 
 def owns(path: Path) -> str:
-    """The first line of a file, without the file's own name."""
+    """The first sentence of a file's docstring, without the file's own name."""
     opening = OPENING.match(path.read_text())
-    line = opening[1].removesuffix('"""').strip() if opening else ""
-    if not line.endswith("."):
-        raise ValueError(f"{path.relative_to(ROOT)}: the first line is not a whole sentence: {line!r}")
-    sentence = line.removesuffix(".").removeprefix(f"{path.stem}: ")
-    return sentence.replace("|", "\\|")
+    sentence = SENTENCE.match(" ".join(opening[1].split())) if opening else None
+    if sentence is None:
+        raise ValueError(f"{path.relative_to(ROOT)} does not begin with a sentence")
+    return sentence[1].removeprefix(f"{path.stem}: ").replace("|", "\\|")
 
 
 def table(files: list[Path]) -> str:

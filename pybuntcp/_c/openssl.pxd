@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""OpenSSL as the interpreter's own `ssl` module has it in memory; used as `c.x`, never shipped.
+"""OpenSSL as the interpreter's own `ssl` module has it in memory; used as `ossl.x`, never shipped.
 
 No header of OpenSSL is needed and nothing is linked: the functions are looked up, by name, in the
 library that `_ssl` was loaded with. What is declared here is the interface that 1.1.1 and 3.x share
