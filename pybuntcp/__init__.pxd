@@ -1,4 +1,4 @@
-# What `from pybuntcp cimport ...` gives; declared and explained in _core.pxd.
+# The names that `from pybuntcp cimport ...` finds. They are declared and explained in _core.pxd.
 from pybuntcp._core cimport (
     SLOTS_ABI,
     SOCKET_CLOSED,
@@ -48,7 +48,7 @@ from pybuntcp._core cimport (
 )
 
 
-# `cdef Socket face = socket_object(s)` checks the type; its members are found as Python's are.
+# `cdef Socket socket = socket_object(s)` checks the type. Its members are looked up as in Python.
 cdef extern from *:
     ctypedef class pybuntcp._core.Socket [object PyObject, check_size ignore]:
         pass

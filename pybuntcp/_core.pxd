@@ -1,19 +1,19 @@
 # cython: language_level=3
-"""The C API: what `from pybuntcp cimport ...` gives to other Cython code. See docs/cython.md.
+"""The C API: what other Cython code gets by `from pybuntcp cimport ...`. See docs/cython.md.
 
-Header-free: no libuv, no OpenSSL, no layout of an object. Names are only ever added, members of
-`slots_t` only ever appended; a module built against this file goes on working with every later
-pybuntcp of the same `SLOTS_ABI`.
+It needs no header: no libuv, no OpenSSL, no layout of an object. Names are only ever added, and members of `slots_t`
+only ever appended, so a module that was built against this file works with every later pybuntcp of the same
+`SLOTS_ABI`.
 
-Everything `nogil` belongs to the thread of the socket's loop and never calls a slot before it
-returns. A verb gives 0, -1 if it could do nothing, -2 if there was no memory. A `socket_t*` is
-valid from its `open` until its `close` (or `connect_error`) has returned.
+Every `nogil` function must be called in the thread of the socket's loop, and none calls a slot before it returns. A
+verb returns 0, -1 if it could do nothing, or -2 if there was no memory. A `socket_t*` is valid from its `open` until
+its `close` (or `connect_error`) has returned.
 """
 from libc.string cimport memset
 
 
 cdef enum:
-    SLOTS_ABI = 1               # what the members of `slots_t` mean
+    SLOTS_ABI = 1               # changes if the meaning of a member of `slots_t` changes
 
 cdef enum:      # socket_state
     SOCKET_SHUTDOWN = -2
@@ -27,7 +27,7 @@ cdef extern from *:
     struct __pyx_t_8pybuntcp_5_core_socket_t;   /* Cython does not declare what has no members */
     """
 
-cdef struct socket_t            # one connection
+cdef struct socket_t            # one connection; opaque
 
 ctypedef void (*open_slot)(socket_t*) noexcept nogil
 ctypedef void (*data_slot)(socket_t*, const char*, size_t) noexcept nogil
@@ -39,11 +39,11 @@ ctypedef void (*handshake_slot)(socket_t*, int success, long verify_result) noex
 ctypedef void (*connect_error_slot)(socket_t*, int error) noexcept nogil
 
 cdef struct slots_t:
-    # One C function for each event; NULL does no work. Make it with `new_slots`.
-    # An error is a positive errno; 0: none; negative: an EAI_* code of a name.
+    # One C function for each event; NULL: the event is ignored. Make a table with `new_slots`.
+    # `error` is a positive errno, 0 for no error, or a negative EAI_* code of a name that was not resolved.
     unsigned int abi
     unsigned int size
-    size_t ext_size     # zeroed bytes of your own behind every socket: `socket_ext`
+    size_t ext_size     # bytes of your own for every socket, zeroed: `socket_ext`
     void* user          # one pointer for the whole table: `socket_user`
     open_slot open
     data_slot data
@@ -55,26 +55,26 @@ cdef struct slots_t:
     connect_error_slot connect_error
 
 cdef inline slots_t new_slots() noexcept nogil:
-    """An empty table, stamped in your build."""
+    """An empty table, with the ABI and the size that your build knows."""
     cdef slots_t slots
     memset(&slots, 0, sizeof(slots))
     slots.abi = SLOTS_ABI
     slots.size = sizeof(slots)
     return slots
 
-# A `Handlers` for listen(), connect() and reload(): a copy of the table. `handlers`: Python
-# handlers to go with it, as listen(socket=...) takes them, or None. `owner`: an object, kept for
-# as long as a socket may use the table; what `user` points into, say. ValueError for a table that
-# this pybuntcp does not understand, or with neither `data` nor `drain`.
+# A `Handlers` for listen(), connect() and reload(), with a copy of the table. `handlers`: Python handlers beside it, as
+# listen(socket=...) takes them, or None. `owner`: an object that is kept as long as a socket may use the table, for
+# example the one that `user` points into. ValueError for a table that this pybuntcp does not understand, or that has
+# neither `data` nor `drain`.
 cdef object handlers_from_slots(const slots_t* slots, object handlers=*, object owner=*)
 
 # writing
-cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil      # bytes accepted, or -1
-cdef int socket_end(socket_t* s, const char* data=*, size_t size=*) noexcept nogil            # all of it, then FIN
+cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil     # bytes accepted, or -1
+cdef int socket_end(socket_t* s, const char* data=*, size_t size=*) noexcept nogil          # sends all of it, then FIN
 cdef int socket_flush(socket_t* s) noexcept nogil
 cdef int socket_cork(socket_t* s) noexcept nogil                                            # nests
 cdef int socket_uncork(socket_t* s) noexcept nogil
-cdef size_t socket_pending(socket_t* s) noexcept nogil                                      # accepted, not yet with the kernel
+cdef size_t socket_pending(socket_t* s) noexcept nogil                                      # accepted, and unsent
 cdef unsigned long long socket_bytes_written(socket_t* s) noexcept nogil
 cdef unsigned long long socket_bytes_read(socket_t* s) noexcept nogil
 
@@ -90,65 +90,70 @@ cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil
 cdef int socket_state(socket_t* s) noexcept nogil
 
 # identity
-cdef void* socket_ext(socket_t* s) noexcept nogil                                           # aligned to 16; NULL: ext_size is 0
+cdef void* socket_ext(socket_t* s) noexcept nogil                       # aligned to 16; NULL: ext_size is 0
 cdef void* socket_user(socket_t* s) noexcept nogil
 cdef int socket_fileno(socket_t* s) noexcept nogil
-cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t capacity) noexcept nogil  # its length, NUL apart; -1: unknown, or no room
+# An address is written with a NUL; its length without that is returned; -1: it is unknown, or longer than `capacity`.
+cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t capacity) noexcept nogil
 cdef Py_ssize_t socket_local_address(socket_t* s, char* text, size_t capacity) noexcept nogil
-cdef int socket_remote_port(socket_t* s) noexcept nogil                                     # -1 on unix sockets
+cdef int socket_remote_port(socket_t* s) noexcept nogil                 # -1 on unix sockets
 cdef int socket_local_port(socket_t* s) noexcept nogil
 cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil
 cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int milliseconds) noexcept nogil
 
-# The `Socket`, made when first asked for. It needs the GIL.
+# The `Socket`, made at the first call. The caller has the GIL.
 cdef object socket_object(socket_t* s)
 
 
 # ---------------------------------------------------------------------------- the seam to _tls
 
-# For pybuntcp's own `_tls`, which is built with this very file: no part of the C API, no promise.
+# For pybuntcp's own `_tls`, which is built with this very file. It is no part of the C API and may change.
 
-cdef struct tls_t:           # first in what an engine has of a secured socket
-    void* wrapper           # borrowed: its Python object
-    size_t sealed           # plaintext in what is sealed and waits for the kernel
-    size_t control          # ... and bytes of the engine's own
-    char* buffered          # what came and must not be opened yet; malloc'ed
+cdef struct tls_t:
+    # One connection's TLS, as the core sees it. An engine's own struct begins with this.
+    void* wrapper               # borrowed: the TLSConnection
+    size_t sealed               # plaintext bytes in the ciphertext that was not sent yet
+    size_t control              # bytes of unsent ciphertext that is no user's data: handshake, alerts
+    char* buffered              # ciphertext that must not be decrypted yet; malloc'ed
     size_t buffered_size
-    bint undelivered        # the engine has something to tell when it may
-    bint handshake_pending  # `handshake` is to be told: ...
+    bint undelivered            # the engine has an event or data to deliver when tls_may_deliver
+    bint handshake_pending      # `handshake` must still be called, with these two
     bint success
     long verify_result
 
 cdef enum:
     SEALED = 0
-    SEAL_WANT_READ = 1              # the peer's message between two records of data is half there
+    SEAL_WANT_READ = 1          # nothing was encrypted: a handshake message of the peer's has arrived in part only
 
-cdef struct tls_scratch_t:             # a loop's, where engines work
-    char* out       # sealed, to be sent by the core before anything else happens
+cdef struct tls_scratch_t:
+    # The buffers that all engines of a loop work in.
+    char* out                   # ciphertext: the core sends it before an engine runs again
     size_t out_size
     size_t out_capacity
-    char* plain     # for what was opened
+    char* plain                 # plaintext that was decrypted
     size_t plain_capacity
-    bint busy       # an engine is at work: user code that it calls finds the room taken
+    bint busy                   # an engine is at work: user code that it calls must not use these buffers
 
 cdef struct filter_t:
-    # Bytes consumed of what came; it tells what it found by `tls_deliver` and the like.
+    # An engine. `feed` takes ciphertext and returns how many bytes it consumed; it reports what was in them by
+    # tls_deliver and the functions below. `seal` encrypts all of the data into `out` and returns SEALED; or it does
+    # nothing and returns SEAL_WANT_READ; or it returns -1: the connection has failed. `close_notify` does the same with
+    # its alert.
     size_t (*feed)(tls_t*, socket_t*, const char*, size_t) noexcept nogil
-    # All of it, into the room: SEALED; or nothing, until more has come: SEAL_WANT_READ; -1: broken.
     int (*seal)(tls_t*, socket_t*, const char*, size_t) noexcept nogil
-    int (*close_notify)(tls_t*, socket_t*) noexcept nogil   # "nothing more comes", likewise
-    void (*eof)(tls_t*, socket_t*) noexcept nogil           # the peer's FIN came
-    void (*detach)(tls_t*, socket_t*) noexcept nogil        # the descriptor is gone
+    int (*close_notify)(tls_t*, socket_t*) noexcept nogil
+    void (*eof)(tls_t*, socket_t*) noexcept nogil           # the peer's FIN arrived
+    void (*detach)(tls_t*, socket_t*) noexcept nogil        # the descriptor is closed
 
 cdef void tls_register(const filter_t* engine, object begin) noexcept
-cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil                          # NULL: no memory
-cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogil            # False: no memory
-cdef bint tls_may_deliver(socket_t* s) noexcept nogil                         # ... data, and its end
-cdef bint tls_wants_read(socket_t* s) noexcept nogil                          # did `seal` or `notify` say SEAL_WANT_READ?
+cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil                                 # NULL: no memory
+cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogil           # False: no memory
+cdef bint tls_may_deliver(socket_t* s) noexcept nogil                   # may the user get data, or the peer's end, now?
+cdef bint tls_wants_read(socket_t* s) noexcept nogil                    # was SEAL_WANT_READ the last answer?
 cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
-cdef void tls_deliver_eof(socket_t* s) noexcept nogil                            # the peer's "nothing more comes"
+cdef void tls_deliver_eof(socket_t* s) noexcept nogil                   # the peer's close_notify arrived
 cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noexcept nogil
-cdef void tls_failed(socket_t* s) noexcept nogil                           # after the handshake; the face has the error
-cdef void tls_truncated(socket_t* s) noexcept nogil                        # ... and the user is told by `close` alone
-cdef void tls_take_gil(socket_t* s) noexcept nogil                         # for the rest of the turn
-cdef void tls_interrupted(socket_t* s, object error) noexcept                  # KeyboardInterrupt, SystemExit: `run` raises it
+cdef void tls_failed(socket_t* s) noexcept nogil                        # after the handshake; `wrapper` has the error
+cdef void tls_truncated(socket_t* s) noexcept nogil                     # a FIN without close_notify, or no memory
+cdef void tls_take_gil(socket_t* s) noexcept nogil                      # until the next poll
+cdef void tls_interrupted(socket_t* s, object error) noexcept           # KeyboardInterrupt, SystemExit: `run` raises it

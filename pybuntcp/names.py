@@ -72,7 +72,10 @@ def label_to_ascii(option: str, label: str) -> str:
 
 
 def peer_name(option: str, name: str) -> str:
-    """The name for SNI and for the check of the peer's certificate: no final dot, and an address without brackets and zone."""
+    """The name for SNI and for the check of the peer's certificate.
+
+    A name has no final dot, an address no brackets and no zone.
+    """
     name = name.strip("[]")
     if ":" in name:
         return name.partition("%")[0]  # the zone of an address means nothing to the peer

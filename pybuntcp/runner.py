@@ -1,4 +1,4 @@
-"""runner: `asyncio.run` on our own event loop, on every Python we know.
+"""runner: `asyncio.run` on our own event loop, on every supported Python.
 
 Owns nothing; asyncio is imported when it is first used.
 """

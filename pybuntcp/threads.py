@@ -1,14 +1,14 @@
 """threads: one port, several cores.
 
 Owns `listen_threads`: N threads, each with a loop and a listener of its own on the same port
-(SO_REUSEPORT); the kernel deals the connections out, and each is served by one thread to its end.
+(SO_REUSEPORT); the kernel gives each connection to one of them, which serves it to its end.
 
 A thread gets its commands over a socket pair, whose far end its loop watches like any other
 connection. Nothing else is shared between the loops but the handlers.
 
 Promises: all of them listen, or none; after Ctrl-C `wait` returns only when all have stopped. A forked child has none
 of these threads: a command that it sends does not reach those of its parent.
-Does not know: what the handlers do. Handlers run in parallel only where they do not hold the GIL: in slots (see
+Does not know what the handlers do. Handlers run in parallel only where they do not hold the GIL: in slots (see
 docs/cython.md), or on a free-threaded interpreter.
 """
 
@@ -109,7 +109,7 @@ class _Worker:
     listener: _core.Listener
     listening = False
     failure: BaseException | None = None
-    _process: int  # the one that started it: a forked child has copies of the pipe, and of locks that nobody releases
+    _process: int  # that started it: a forked child has copies of the socket pair, and of locks that were held
 
     def __init__(self, number: int, ended: Callable[[_Worker], None]) -> None:
         self.control, self._far = socket.socketpair()
@@ -130,7 +130,7 @@ class _Worker:
             raise self.failure
 
     def command(self, what: bytes) -> None:
-        """A command may be lost when the pipe is full: then it holds enough of them already."""
+        """A command may be lost when the socket's buffer is full, but then it has enough of them already."""
         if os.getpid() != self._process:
             return
         with self._lock, contextlib.suppress(OSError):

@@ -1,5 +1,9 @@
 # cython: language_level=3
-"""The kernel's socket interface, as far as pybuntcp uses it; used as `net.x`, never shipped."""
+"""net: the kernel's socket interface, as far as pybuntcp uses it. Used as `net.x`, never shipped.
+
+Owns small C functions (`pbt_*`) where systems differ, or where one call of ours is several of the kernel's. They return
+what the kernel returns or, where it is said, a negative errno. Knows no struct of ours.
+"""
 from libc.stdint cimport uint16_t, uint32_t
 
 cdef extern from * nogil:
@@ -70,10 +74,10 @@ cdef extern from * nogil:
         return 0;
     #endif
     }
-    /* A descriptor that has become ours is not given to programs that this one starts. */
+    /* Programs that this one starts do not inherit the descriptor. */
     static void pbt_keep_from_children(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
-    /* One attempt: bytes sent, 0 when the kernel is full, or -errno. send(2) is cheaper than the
-       write(2) of uv_try_write, which takes the way of files, and never raises SIGPIPE. */
+    /* Try to send once. Returns the bytes sent, 0 if the kernel takes none now, or -errno. send(2) is cheaper than the
+       write(2) of uv_try_write, which goes through the code for files, and never raises SIGPIPE. */
     static ssize_t pbt_send(int fd, const struct iovec* parts, int count) {
         struct msghdr message = {0};
         ssize_t sent;
@@ -89,8 +93,7 @@ cdef extern from * nogil:
         if (sent >= 0) return sent;
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : -errno;
     }
-    /* What the wakeup descriptor of somebody else would have been told. It may be a socket or a
-       pipe, and nobody may be left who reads it. */
+    /* Write bytes to a wakeup descriptor of other code: a socket or a pipe, whose other end may be closed. */
     static void pbt_pass_on(int fd, const void* bytes, size_t size) {
         struct pollfd end = {.fd = fd};
     #ifdef MSG_NOSIGNAL
@@ -99,7 +102,7 @@ cdef extern from * nogil:
         if (poll(&end, 1, 0) >= 0 && !(end.revents & (POLLERR | POLLHUP | POLLNVAL)))
             (void)!write(fd, bytes, size);
     }
-    /* macOS has no MSG_NOSIGNAL: there the descriptor itself is told. */
+    /* macOS has no MSG_NOSIGNAL; there it is an option of the descriptor. */
     static void pbt_no_sigpipe(int fd) {
     #ifdef SO_NOSIGPIPE
         int on = 1;
@@ -107,7 +110,7 @@ cdef extern from * nogil:
     #endif
         (void)fd;
     }
-    /* A watch: a descriptor that is readable while one of those that were added is writable. */
+    /* A watch: a descriptor that is readable while one of the sockets that were added to it is writable. */
     #ifdef __linux__
     static int pbt_watch_new(void) { return epoll_create1(EPOLL_CLOEXEC); }
     static int pbt_watch_add(int watch, int fd, void* owner) {
@@ -118,8 +121,8 @@ cdef extern from * nogil:
         struct epoll_event event = {0};
         epoll_ctl(watch, EPOLL_CTL_DEL, fd, &event);
     }
-    /* The owners of those that are writable now, at most 64, and whether both directions have
-       ended; how many. */
+    /* Store the owners of the sockets that are writable now, and whether both directions of each have ended. Returns
+       their number, at most 64. */
     static int pbt_watch_ready(int watch, void** owners, int* gone) {
         struct epoll_event events[64];
         int count = epoll_wait(watch, events, 64, 0);
@@ -156,7 +159,7 @@ cdef extern from * nogil:
         return count;
     }
     #endif
-    /* In a forked child: an empty one under the same number. The parent's is left alone. */
+    /* In a forked child: put an empty watch under the same number. The parent's watch is left alone. */
     static void pbt_watch_renew(int watch) {
         int fresh = pbt_watch_new();
         if (fresh < 0 || fresh == watch) return;
@@ -164,8 +167,8 @@ cdef extern from * nogil:
         fcntl(watch, F_SETFD, FD_CLOEXEC);
         close(fresh);
     }
-    /* getpeername() says ENOTCONN once the peer has reset the connection; Linux still
-       tells the name through SO_PEERNAME, which wants the exact length. */
+    /* After the peer has reset the connection, getpeername() fails with ENOTCONN. Linux still has the name, as
+       SO_PEERNAME, which needs the exact length. */
     static int pbt_peername(int fd, struct sockaddr* name, socklen_t* size) {
         if (getpeername(fd, name, size) == 0) return 0;
     #ifdef SO_PEERNAME
@@ -181,7 +184,7 @@ cdef extern from * nogil:
         return -1;
     #endif
     }
-    /* An interface by its name or its number (RFC 4007, section 11.2); 0: there is none. */
+    /* The index of an interface, from its name or its number (RFC 4007, section 11.2); 0: there is no such one. */
     static unsigned int pbt_zone_index(const char* zone) {
         char name[IF_NAMESIZE];
         char* end;
@@ -192,11 +195,11 @@ cdef extern from * nogil:
         if (*end != 0 || number > UINT_MAX || !if_indextoname((unsigned int)number, name)) return 0;
         return (unsigned int)number;
     }
-    /* Its name, or the number of one that is gone. */
+    /* The name of an interface, or its number if it does not exist any more. */
     static void pbt_zone_name(unsigned int index, char name[IF_NAMESIZE]) {
         if (if_indextoname(index, name) == NULL) snprintf(name, IF_NAMESIZE, "%u", index);
     }
-    /* 0 for a connected stream socket, else a negative errno. */
+    /* Returns 0 for a connected stream socket, else a negative errno. */
     static int pbt_check_connected(int fd) {
         struct sockaddr_storage name;
         socklen_t n = sizeof name;
@@ -206,7 +209,7 @@ cdef extern from * nogil:
         if (kind != SOCK_STREAM) return -EINVAL;
         return getpeername(fd, (struct sockaddr*)&name, &n) ? -errno : 0;
     }
-    /* Take what lies unread and throw it away; more than 1 MiB is left. How much there was. */
+    /* Read and drop what is in the receive buffer, up to 1 MiB. Returns the number of bytes. */
     static size_t pbt_discard(int fd) {
         char scrap[16384];
         size_t total = 0;
@@ -215,8 +218,8 @@ cdef extern from * nogil:
             total += (size_t)n;
         return total;
     }
-    /* Bytes that a reset would take with it: accepted by the kernel, and not acknowledged
-       or, `unsent`, not even on the wire (TCP on Linux; 0 elsewhere). */
+    /* The bytes that a reset would discard: those that the kernel has accepted and the peer has not acknowledged; with
+       `unsent` only those that were not even sent. For TCP on Linux; 0 elsewhere. */
     static int pbt_under_way(int fd, int unsent) {
         int bytes = 0;
     #if defined(SIOCOUTQ) && defined(SIOCOUTQNSD) && defined(SO_DOMAIN)
@@ -227,8 +230,8 @@ cdef extern from * nogil:
     #endif
         return bytes;
     }
-    /* A measure of what the peer has not taken: changes when it does. TCP: bytes sent and not
-       acknowledged; unix sockets: memory that what it has not read takes. */
+    /* A number that changes when the peer makes progress. For TCP: the bytes that it has not acknowledged; for unix
+       sockets: the memory of those that it has not read. */
     static int pbt_untaken(int fd) {
         int bytes = 0;
     #if defined(SIOCOUTQ)
@@ -246,8 +249,8 @@ cdef extern from * nogil:
     #else
     #define PBT_KEEPIDLE TCP_KEEPIDLE
     #endif
-    /* Where a connection is to come from: 0, or a negative errno. A port that nobody asked for is chosen by
-       connect(2), which may give one and the same to connections with different peers; bind(2) may not. */
+    /* Bind a socket to the address from which it will connect. Returns 0 or a negative errno. With `any_port` the port
+       is chosen by connect(2), which may give the same port to connections to different peers; bind(2) may not. */
     static int pbt_bind_source(int fd, const struct sockaddr* name, socklen_t size, int any_port) {
         int on = 1;
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

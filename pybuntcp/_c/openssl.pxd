@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""OpenSSL as the interpreter's own `ssl` module has it in memory; used as `ossl.x`, never shipped.
+"""openssl: the OpenSSL that the interpreter's own `ssl` module has loaded. Used as `ossl.x`, never shipped.
 
-No header of OpenSSL is needed and nothing is linked: the functions are looked up, by name, in the
-library that `_ssl` was loaded with. What is declared here is the interface that 1.1.1 and 3.x share
-(R), and what is asked for before it is used (O).
+No header of OpenSSL is needed and nothing is linked: the functions are looked up by name in the library that `_ssl` was
+loaded with. Declared here are the functions that 1.1.1 and 3.x share and that are required (R), and optional ones (O),
+which the code checks for NULL before it calls them.
 """
 
 cdef extern from * nogil:
@@ -62,7 +62,8 @@ cdef extern from * nogil:
       R(int, X509_VERIFY_PARAM_set1_ip_asc, (void*, const char*)) \\
       R(int, X509_VERIFY_PARAM_set1_ip, (void*, const unsigned char*, size_t)) \\
       R(unsigned int, X509_VERIFY_PARAM_get_hostflags, (const void*)) \\
-      R(int, SSL_export_keying_material, (void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int)) \\
+      R(int, SSL_export_keying_material, \\
+        (void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int)) \\
       R(size_t, SSL_get_finished, (const void*, void*, size_t)) \\
       R(size_t, SSL_get_peer_finished, (const void*, void*, size_t)) \\
       R(void*, SSL_get1_session, (void*)) \\
@@ -101,7 +102,7 @@ cdef extern from * nogil:
     #undef PBT_MEMBER
     } pbt_openssl;
 
-    /* Fill the table. NULL, or the name of what must be there and is not. */
+    /* Fill the table. Returns NULL, or the name of a required function that is missing. */
     static const char* pbt_openssl_find(pbt_openssl* self, void* library) {
     #define PBT_FIND(result, name, arguments) *(void**)&self->name = dlsym(library, #name);
     #define PBT_NEED(result, name, arguments) PBT_FIND(result, name, arguments) if (self->name == NULL) return #name;
@@ -111,14 +112,14 @@ cdef extern from * nogil:
       return NULL;
     }
 
-    /* The SSL* that a thread has just made: OpenSSL tells of it through the ex_data hook. */
+    /* To get the SSL* that this thread is making: OpenSSL calls these hooks (ex_data) when it makes and frees one. */
     static _Thread_local int pbt_catching;
     static _Thread_local void* pbt_caught;
-    static void pbt_catch(void* parent, void* data, void* ad, int index, long argl, void* argp) {
+    static void pbt_on_ssl_new(void* parent, void* data, void* ad, int index, long argl, void* argp) {
         (void)data; (void)ad; (void)index; (void)argl; (void)argp;
         if (pbt_catching) pbt_caught = parent;
     }
-    static void pbt_let_go(void* parent, void* data, void* ad, int index, long argl, void* argp) {
+    static void pbt_on_ssl_free(void* parent, void* data, void* ad, int index, long argl, void* argp) {
         (void)data; (void)ad; (void)index; (void)argl; (void)argp;
         if (pbt_caught == parent) pbt_caught = NULL;
     }
@@ -126,8 +127,9 @@ cdef extern from * nogil:
     static void* pbt_catch_end(void) { pbt_catching = 0; return pbt_caught; }
     static int pbt_accept_any(int preverified, void* store) { (void)preverified; (void)store; return 1; }
     """
-    ctypedef int (*choose "pbt_choose")(void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int,
-                                        void*) noexcept nogil
+    ctypedef int (*choose "pbt_choose")(
+        void*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*
+    ) noexcept nogil
 
     ctypedef struct openssl "pbt_openssl":
         const char* (*OpenSSL_version)(int) noexcept nogil
@@ -177,7 +179,9 @@ cdef extern from * nogil:
         int (*X509_VERIFY_PARAM_set1_ip_asc)(void*, const char*) noexcept nogil
         int (*X509_VERIFY_PARAM_set1_ip)(void*, const unsigned char*, size_t) noexcept nogil
         unsigned int (*X509_VERIFY_PARAM_get_hostflags)(const void*) noexcept nogil
-        int (*SSL_export_keying_material)(void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int) noexcept nogil
+        int (*SSL_export_keying_material)(
+            void*, unsigned char*, size_t, const char*, size_t, const unsigned char*, size_t, int
+        ) noexcept nogil
         size_t (*SSL_get_finished)(const void*, void*, size_t) noexcept nogil
         size_t (*SSL_get_peer_finished)(const void*, void*, size_t) noexcept nogil
         void* (*SSL_get1_session)(void*) noexcept nogil
@@ -211,8 +215,8 @@ cdef extern from * nogil:
         const char* (*SSL_group_to_name)(void*, int) noexcept nogil
 
     const char* find "pbt_openssl_find"(openssl*, void*)
-    void catch "pbt_catch"(void*, void*, void*, int, long, void*)
-    void let_go "pbt_let_go"(void*, void*, void*, int, long, void*)
+    void on_ssl_new "pbt_on_ssl_new"(void*, void*, void*, int, long, void*)
+    void on_ssl_free "pbt_on_ssl_free"(void*, void*, void*, int, long, void*)
     void catch_begin "pbt_catch_begin"()
     void* catch_end "pbt_catch_end"()
     int accept_any "pbt_accept_any"(int, void*)

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""The system's resolver, its errors by libuv's numbers, and threads to ask it in; used as `resolver.x`, never shipped.
+"""resolver: the system's resolver, its errors by libuv's numbers, and its threads. Used as `resolver.x`, never shipped.
 
-`getaddrinfo` cannot be interrupted, so a thread that is in it is never joined: it is detached from the start.
+`getaddrinfo` cannot be interrupted, so a thread that calls it is never joined: it is detached from the start.
 """
 from pybuntcp._c.net cimport addrinfo
 
@@ -13,7 +13,7 @@ cdef extern from * nogil:
     #include <signal.h>
     #include <uv.h>
 
-    /* libuv's number for an answer of getaddrinfo; with EAI_SYSTEM errno has the reason. */
+    /* libuv's number for a result of getaddrinfo. With EAI_SYSTEM, errno has the reason. */
     static int pbt_lookup_code(int code) {
         switch (code) {
         case 0: return 0;
@@ -43,8 +43,8 @@ cdef extern from * nogil:
         default: return UV_EAI_FAIL;
         }
     }
-    /* A detached thread that no signal is delivered to: 0, or a negative errno. Modules of the C library's
-       resolver want more stack than musl gives a thread; what is not used of it is not there. */
+    /* Start a detached thread to which no signal is delivered. Returns 0 or a negative errno. Modules of the C
+       library's resolver need more stack than musl gives a thread. Unused pages of it take no memory. */
     static int pbt_thread_start(void* (*run)(void*)) {
         enum { STACK = 1 << 20 };
         pthread_attr_t kind;

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""libuv's names, as far as pybuntcp uses them; used as `uv.x`, never shipped.
+"""uv: libuv's names, as far as pybuntcp uses them. Used as `uv.x`, never shipped.
 
-Only struct members that we read or write are declared. Everything needs libuv >= 1.44.
+Only those members of structs are declared that we read or write. All of it is in libuv 1.44 and later.
 """
 from libc.stdint cimport int64_t, uint64_t
 

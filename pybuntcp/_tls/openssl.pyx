@@ -48,7 +48,7 @@ cdef str openssl_open():
         return f"this interpreter's OpenSSL does not show {missing.decode()}"
     if openssl.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
         return f"found {openssl.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
-    _index = openssl.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>ossl.catch, NULL, <void*>ossl.let_go)
+    _index = openssl.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>ossl.on_ssl_new, NULL, <void*>ossl.on_ssl_free)
     if _index < 0:
         return "OpenSSL gives no index for data of an application"
     return ""

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
-PIPE_MAX = 65536  # what a pipe holds when nobody reads it
+PIPE_MAX = 65536  # the capacity of a pipe
 
 
 @contextlib.contextmanager

@@ -45,8 +45,8 @@ LINES = """
     SOCKET_OTHER = 2
     cdef inline slots_t new_slots() noexcept nogil:
     cdef object handlers_from_slots(const slots_t* slots, object handlers=*, object owner=*)
-    cdef Py_ssize_t socket_write(socket_t* s, const char* at, size_t size) noexcept nogil
-    cdef int socket_end(socket_t* s, const char* at=*, size_t size=*) noexcept nogil
+    cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil
+    cdef int socket_end(socket_t* s, const char* data=*, size_t size=*) noexcept nogil
     cdef int socket_flush(socket_t* s) noexcept nogil
     cdef int socket_cork(socket_t* s) noexcept nogil
     cdef int socket_uncork(socket_t* s) noexcept nogil
@@ -65,8 +65,8 @@ LINES = """
     cdef void* socket_ext(socket_t* s) noexcept nogil
     cdef void* socket_user(socket_t* s) noexcept nogil
     cdef int socket_fileno(socket_t* s) noexcept nogil
-    cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t room) noexcept nogil
-    cdef Py_ssize_t socket_local_address(socket_t* s, char* text, size_t room) noexcept nogil
+    cdef Py_ssize_t socket_remote_address(socket_t* s, char* text, size_t capacity) noexcept nogil
+    cdef Py_ssize_t socket_local_address(socket_t* s, char* text, size_t capacity) noexcept nogil
     cdef int socket_remote_port(socket_t* s) noexcept nogil
     cdef int socket_local_port(socket_t* s) noexcept nogil
     cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil

@@ -1,12 +1,33 @@
 """connector: one outgoing connection, from `connect()` to `open` or `connect_error`.
 
-The caller may cancel at any moment; the outcome must be told once, from the loop, never before
-`connect()` has returned. With TLS the outcome is that of the handshake: until then the connector
-keeps the socket that won (see happy_eyeballs), whose context knows it as its `connector`.
+The problem: a lookup, several attempts, two timers, a TLS handshake and the user, who may cancel at any moment, lead to
+one outcome. It must be reported exactly once, from the loop, and never before `connect()` has returned.
+The rule: whatever is first calls `connector_settle`, and this stops everything else.
 
-Owns `connector_t`, alive until its outcome is told and none of its attempts is out any more; a lookup
-is abandoned at once. Every road ends in `connector_settle`, once. Errors that come at once (a bad descriptor, a
-unix path) are posted to the loop.
+    connect()
+       |
+       +-- a name --> RESOLVING --on_looked_up--+
+       +-- IP literal, localhost, unix= --------+--> DIALING --an attempt connects--+
+       +-- fd= ---------------------------------------------------------------------+--> connector_settle(0)
+       |
+       +-- no address, all attempts failed, `timeout`: --------------------------------> connector_settle(code)
+
+    connector_settle(0)     without TLS:  SETTLED, `open`
+                            with TLS:     HANDSHAKING --handshake done---------------> SETTLED, `open`
+                                               +------the socket closes before that--> SETTLED, `connect_error`
+    connector_settle(code)  SETTLED, `connect_error`
+    cancel()                SETTLED from any state; no handler is called
+
+The outcome is reported at once (`connector_emit_outcome`), except inside `connect()` itself, for example for a bad
+descriptor or a unix path: then the connector is queued (`posted`), and the next turn reports it.
+
+Who frees. The connector owns a reference to its `Connecting` until the outcome is reported or it is cancelled
+(`connector_unlink`). It is freed when that reference is gone, it is not posted, its outcome is not being reported, and
+libuv has called back for every attempt (`connector_free_if_idle`), which it does later for those that are closed. A
+lookup is abandoned, and the pool frees it (see loop/lookups). The socket that won belongs to the loop like any other;
+while its handshake runs, `won` and `context.connector` refer to each other, and both are cleared when one of them ends.
+
+Does not know how addresses are tried (see happy_eyeballs), nor what Python sees (see connect).
 """
 from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 from libc.math cimport isinf
@@ -19,36 +40,36 @@ cdef enum:
     BACKLOG_RETRY_MILLISECONDS = 5
 
 
-cdef enum connector_state_t:    # only forward
-    CONNECTOR_RESOLVING     # its addresses are not known
-    CONNECTOR_DIALING       # they are tried
-    CONNECTOR_HANDSHAKING   # `won` is connected, and its TLS handshake is not done
-    CONNECTOR_SETTLED       # the outcome is known, or it was cancelled
+cdef enum connector_state_t:    # a connector only moves forward
+    CONNECTOR_RESOLVING         # its addresses are not known
+    CONNECTOR_DIALING           # they are being tried
+    CONNECTOR_HANDSHAKING       # `won` is connected, and its TLS handshake is not done
+    CONNECTOR_SETTLED           # the outcome is known, or it was cancelled
 
 cdef struct connector_t:
     loop_t* loop
-    PyObject* wrapper       # owned until the outcome is told: the Connecting
-    context_t* context
-    connector_t* next       # in the loop's list
+    PyObject* wrapper           # the Connecting: owned until the outcome is reported; then NULL
+    context_t* context          # one reference is the connector's
+    connector_t* next           # in the loop's list
     connector_t** link
     connector_t* next_posted
-    alarm_t stagger         # time for the next address (or to try a full backlog again)
-    alarm_t deadline
+    alarm_t stagger             # fires when the next address is tried, or a unix socket's full backlog again
+    alarm_t deadline            # the option `timeout`
     names_t names
-    size_t tried            # names[0..tried) were started
-    attempt_t* attempts     # those still out
-    address_t local         # where to connect from; size 0 = anywhere
-    int local_port          # ... but from this port; 0 = any
-    bint no_interface       # ... or from an interface that there is not
-    bint starting           # inside connect(): outcomes are posted
-    lookup_t* lookup        # that is out; NULL: none
-    bint posted
-    bint emitting           # its outcome is being told
+    size_t tried                # how many of the names were tried
+    attempt_t* attempts         # those for which libuv has not called back
+    address_t local             # the address to connect from; size 0: any
+    int local_port              # the port to connect from, if `local` has no address; 0: any
+    bint no_interface           # `local_address` names an interface that does not exist
+    bint starting               # inside connect(): an outcome is posted
+    lookup_t* lookup            # in progress; NULL: none
+    bint posted                 # in the loop's list of connectors whose outcome the next turn reports
+    bint emitting               # its outcome is being reported, so it must not be freed
     connector_state_t state
-    socket_t* won
-    int error
-    size_t failed           # whose error it is; names.count: of the whole attempt
-    PyObject* failure       # owned: the exception, if it is more than a code
+    socket_t* won               # the connected socket, until `open` is called
+    int error                   # libuv's code of the failure; 0: none
+    size_t failed               # the index of the name that has failed; names.count: no single one
+    PyObject* failure           # owned: the exception, if a code does not say enough; NULL: none
     bint no_delay
 
 
@@ -75,7 +96,7 @@ cdef connector_t* connector_new(Loop loop, context_t* context) except NULL:
 
 
 cdef int connector_start(connector_t* self, options) except -1:
-    """Begin. What fails at once is an outcome like any other."""
+    """Begin. An error at once is an outcome like any other."""
     cdef int rc
     self.starting = True
     if not isinf(options.timeout):
@@ -101,7 +122,7 @@ cdef int connector_start(connector_t* self, options) except -1:
 
 
 cdef void connector_adopt(connector_t* self, int fd) noexcept:
-    """`fd=`: adopt a connected stream socket, or fail without closing it."""
+    """For `fd=`: adopt a connected stream socket, or fail without closing it."""
     cdef int rc = net.pbt_check_connected(fd)
     if rc == 0:
         rc = socket_adopt(self.loop, self.context, fd, descriptors_fork_stamp(), &self.won)
@@ -124,7 +145,7 @@ cdef int connector_start_unix(connector_t* self, str path) except -1:
 
 
 cdef void connector_dial_unix(connector_t* self) noexcept nogil:
-    """connect(2) on a unix socket answers at once; EAGAIN: the backlog is full, try again."""
+    """Connect to a unix socket, which succeeds or fails at once. EAGAIN: the backlog is full, and is tried again."""
     cdef address_t* name = &self.names.each[0]
     cdef unsigned long stamp = descriptors_fork_stamp()
     cdef int fd = net.pbt_socket(net.AF_UNIX)
@@ -170,7 +191,7 @@ cdef void on_looked_up(void* owner, int status, net.addrinfo* answer) noexcept n
 # ---------------------------------------------------------------------------- the outcome
 
 cdef void connector_settle(connector_t* self, int code) noexcept nogil:
-    """The outcome is known: `won`, or `code`. Everything else of it ends here."""
+    """The attempt has succeeded (`code` is 0, `won` the socket) or failed. Stop everything else, then report it."""
     PBT_CHECK_STATE(connector_fault(self), self.state)
     self.error = code
     self.state = CONNECTOR_HANDSHAKING if code == 0 and self.context.tls != NULL else CONNECTOR_SETTLED
@@ -182,7 +203,7 @@ cdef void connector_settle(connector_t* self, int code) noexcept nogil:
 
 
 cdef inline bint connector_is_decided(connector_t* self) noexcept nogil:
-    """Nothing more will be started."""
+    """True if nothing more will be tried."""
     return self.state >= CONNECTOR_HANDSHAKING
 
 
@@ -193,14 +214,14 @@ cdef const char* connector_fault(connector_t* self) noexcept nogil:
 
 
 cdef void connector_stop(connector_t* self) noexcept nogil:
-    """Close the attempts that are out; their callbacks follow, with ECANCELED."""
+    """Stop the timers and the lookup and close the attempts, for which libuv will call back with ECANCELED."""
     cdef attempt_t* each = self.attempts
     alarm_disarm(self.loop, &self.stagger)
     alarm_disarm(self.loop, &self.deadline)
     if self.lookup != NULL:
         lookup_abandon(self.lookup)
         self.lookup = NULL
-        loop_wakeup(self.loop)        # no event follows, and an asyncio loop need not watch for nothing
+        loop_wakeup(self.loop)      # an abandoned lookup causes no event; the next turn may find the loop empty
     while each != NULL:
         stream_close(each.s)
         each = each.next
@@ -214,7 +235,7 @@ cdef void connector_post(connector_t* self) noexcept nogil:
 
 
 cdef connector_t* connectors_take_posted(loop_t* loop) noexcept nogil:
-    """The posted ones, oldest first."""
+    """Empty the loop's list of posted connectors. Returns them, oldest first."""
     cdef connector_t* oldest = NULL
     cdef connector_t* each
     while loop.posted != NULL:
@@ -236,10 +257,10 @@ cdef void connectors_emit_posted(loop_t* loop) noexcept nogil:
 
 
 cdef void connector_emit_outcome(connector_t* self) noexcept nogil:
-    """Tell the outcome, unless it was cancelled or the loop died meanwhile; then let go."""
+    """Report the outcome, unless the connector was cancelled or the loop is dead; then free what can be freed."""
     if self.wrapper != NULL and not self.loop.dead:
         gil_take(self.loop)
-        self.emitting = True         # it may be cancelled meanwhile
+        self.emitting = True        # a handler may cancel it
         if self.error == 0:
             (<connector_fn><void*>connector_established)(self)
         else:
@@ -251,6 +272,7 @@ cdef void connector_emit_outcome(connector_t* self) noexcept nogil:
 ctypedef void (*connector_fn)(connector_t*) noexcept nogil
 
 cdef void connector_established(connector_t* self) noexcept:
+    """`won` is connected: open it, or begin its TLS handshake."""
     cdef int on = 1
     if self.no_delay:
         net.setsockopt(stream_fd(self.won), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
@@ -263,7 +285,7 @@ cdef void connector_established(connector_t* self) noexcept:
 
 
 cdef void connector_open(connector_t* self) noexcept:
-    """It stands, and so does what it is secured by."""
+    """The connection is complete, its TLS handshake included: call `open` and finish the Connecting."""
     cdef socket_t* s = self.won
     cdef Connecting wrapper = connector_unlink(self)
     self.state = CONNECTOR_SETTLED
@@ -271,7 +293,7 @@ cdef void connector_open(connector_t* self) noexcept:
     context_of(s).connector = NULL
     self.loop.count.connected += 1
     if Py_REFCNT(<PyObject*>wrapper) != 1:
-        wrapper.value = wrapper_of(s)     # somebody may ask for it
+        wrapper.value = wrapper_of(s)       # the program has kept the Connecting, and may ask for the Socket
     wrapper.emitting = True
     if not s.flags & S_OPENED:
         socket_opened(s)
@@ -279,7 +301,7 @@ cdef void connector_open(connector_t* self) noexcept:
 
 
 cdef void connector_handshake_done(connector_t* self) noexcept nogil:
-    """The handshake is done. A socket that was closed meanwhile is told of when it is gone."""
+    """The handshake of `won` is done. If the user has closed the socket, connector_socket_closed will report it."""
     if is_closing(self.won):
         return
     gil_take(self.loop)
@@ -288,7 +310,7 @@ cdef void connector_handshake_done(connector_t* self) noexcept nogil:
 
 
 cdef void connector_socket_closed(connector_t* self, socket_t* s) noexcept nogil:
-    """If it is the one that won, the connection is gone before its handshake was done."""
+    """A socket has closed. If it is `won`, its handshake was not done, and this is the outcome."""
     if self.won != s:
         return
     gil_take(self.loop)
@@ -297,6 +319,7 @@ cdef void connector_socket_closed(connector_t* self, socket_t* s) noexcept nogil
 
 
 cdef void connector_emit_lost(connector_t* self) noexcept:
+    """`won` has closed before its handshake was done."""
     cdef socket_t* s = self.won
     cdef bint opened = s.flags & S_OPENED != 0
     connector_note_failure(self, tls_failure(s))
@@ -307,19 +330,20 @@ cdef void connector_emit_lost(connector_t* self) noexcept:
         return                      # see connector_abandon
     self.error = s.error if s.error != 0 else uv.UV_ECONNABORTED
     if opened:
-        connector_refuse(self)      # its handlers know
+        connector_refuse(self)      # `open` was called for it, so `close` is, and not `connect_error`
     else:
         connector_emit_failure(self)
 
 
 cdef void connector_note_failure(connector_t* self, object error) noexcept:
-    """This is why; the first reason counts."""
+    """Note the exception to report. Only the first one is kept."""
     if self.failure == NULL and error is not None:
         Py_INCREF(error)
         self.failure = <PyObject*>error
 
 
 cdef void connector_refuse(connector_t* self) noexcept:
+    """Finish the Connecting with an error, without calling a handler."""
     cdef object error = connector_error(self)
     cdef Connecting wrapper = connector_unlink(self)
     wrapper.error = error
@@ -328,6 +352,7 @@ cdef void connector_refuse(connector_t* self) noexcept:
 
 
 cdef void connector_emit_failure(connector_t* self) noexcept:
+    """Call `connect_error` and finish the Connecting."""
     cdef object error = connector_error(self)
     cdef int code = -self.error if self.failure != NULL else errno_of(error)
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
@@ -344,7 +369,7 @@ cdef void connector_emit_failure(connector_t* self) noexcept:
 
 
 cdef bint connector_call_slot(connector_t* self, int error) noexcept nogil:
-    """The slot gets a socket that stands for the one that never was: closed already."""
+    """Call the slot `connect_error` with a socket of the context that is closed already. False: no memory for one."""
     cdef socket_t* s = stream_new(self.loop, self.context)
     if s == NULL:
         return False
@@ -373,7 +398,7 @@ cdef object connector_error(connector_t* self):
 # ---------------------------------------------------------------------------- the end
 
 cdef Connecting connector_unlink(connector_t* self):
-    """It counts no more; the reference to its face is given to the caller."""
+    """Take the connector out of the loop's list and counts. Returns its reference to the Connecting."""
     cdef Connecting wrapper = <Connecting>self.wrapper
     wrapper.c = NULL
     Py_CLEAR(self.wrapper)
@@ -387,7 +412,7 @@ cdef Connecting connector_unlink(connector_t* self):
 
 
 cdef void connector_cancel(connector_t* self) noexcept:
-    """Nobody wants it any more: no handler runs."""
+    """Give the attempt up, without calling a handler."""
     self.state = CONNECTOR_SETTLED
     connector_stop(self)
     if self.won != NULL:
@@ -409,11 +434,11 @@ cdef void connector_abandon(connector_t* self) noexcept:
     cdef Connecting wrapper = <Connecting>self.wrapper
     wrapper.cancelled_ = True
     connector_cancel(self)
-    wrapper.waiting = []           # the asyncio loop is closed, too
+    wrapper.waiting = []            # the asyncio loop is closed, too, and cannot resume the tasks that wait
 
 
 cdef void connector_free_if_idle(connector_t* self) noexcept nogil:
-    """Freed when nobody will call back and nobody waits for the outcome."""
+    """Free the connector if nothing refers to it any more: see the top of this file."""
     if self.wrapper != NULL or self.posted or self.emitting or self.attempts != NULL:
         return
     context_release(self.loop, self.context)
