@@ -129,7 +129,7 @@ cdef int hello_note(TLSConnection self) except -1:
     self.sni_name = name.decode("ascii")
     self.sni_config = self.config.host(self.sni_name)
     if self.sni_config is not self.config:
-        hello_begin_anew(self, hello[:before])
+        hello_restart(self, hello[:before])
     return 0
 
 
@@ -149,7 +149,7 @@ cdef bytes hello_look(bytearray records, bint* whole):
         free(scratch)
 
 
-cdef int hello_begin_anew(TLSConnection self, bytearray earlier) except -1:
+cdef int hello_restart(TLSConnection self, bytearray earlier) except -1:
     """Replace the object by one of the selected configuration, which receives the hello from the start.
 
     The first object has read `earlier`, and answered nothing.

@@ -10,9 +10,10 @@ core's `tls_t`. In Python it answers what a `Socket` is asked about TLS:
 `c.ssl` is NULL where the engine works on the standard library's object. What only OpenSSL itself can answer then raises
 NotImplementedError (tls_require_openssl).
 
-Life: made by `begin` (see engine); started: no name or session can be set any more; done: certificates, cipher and ALPN
-can be queried; the peer's close_notify; detached: the socket is gone. The socket owns one reference until then, and the
-`Socket` one as long as the user has it, so the verdict and the certificates stay readable.
+Life: TLS_NEW; TLS_STARTED, when no name or session can be set any more; TLS_AGREED, when certificates, cipher and ALPN
+can be queried. Beside it the peer's end: TLS_OPEN, TLS_PEER_CLOSED, TLS_EOF_DELIVERED. The socket owns one reference
+until it is gone (`detached`), and the `Socket` one as long as the user has it, so the verdict and the certificates stay
+readable.
 
 Owns both sides, the methods that a configuration calls (see tls/config.py), and the connection's first error. Does not
 know sockets.
@@ -52,32 +53,32 @@ cdef enum:      # outcomes of decrypting
     FAILED      # the connection has failed
 
 
-cdef enum tls_progress_t:   # how far its handshake has come
-    TLS_NEW
-    TLS_STARTED
-    TLS_AGREED              # it has succeeded, though its peer may be refused
+cdef enum tls_progress_t:   # of the handshake
+    TLS_NEW         # it was made
+    TLS_STARTED     # do_handshake was called
+    TLS_AGREED      # do_handshake has succeeded; the configuration may still refuse the peer
 
-cdef enum tls_end_t:        # how far the peer's side has ended
-    TLS_OPEN
-    TLS_PEER_CLOSED         # the peer has said that nothing more comes
-    TLS_EOF_DELIVERED       # the core knows
+cdef enum tls_end_t:        # of the peer's side
+    TLS_OPEN            # the peer may send
+    TLS_PEER_CLOSED     # its close_notify was read
+    TLS_EOF_DELIVERED   # its end was delivered to the core
 
 cdef struct tls_connection_t:
-    tls_t core              # first: the core's pointer is ours
-    void* ssl               # borrowed from the ssl.SSLObject: its SSL*; NULL: the engine works on the object
-    const char* input       # borrowed while `feed` runs: ciphertext not read yet, input..input_end
+    tls_t core                  # first: the core's pointer is ours
+    void* ssl                   # borrowed from the ssl.SSLObject: its SSL*; NULL: the engine works on the object
+    const char* input           # borrowed while `feed` runs: ciphertext not read yet, input..input_end
     const char* input_end
-    tls_scratch_t* scratch  # where ciphertext goes; NULL: no engine runs
-    tls_scratch_t flight    # a handshake's output: user code may run meanwhile, and use the loop's
-    unsigned long code      # OpenSSL's code of what failed
-    char* sni_name          # owned: on a server, the name that its client requests; NULL: none
-    int outcome             # MORE, DRY, FINISHED, FAILED
-    bint want_read          # OpenSSL asked for more input than there was
-    int empty_reads         # reads of the input that brought no data
-    tls_progress_t progress
-    tls_end_t end
-    bint handshaking        # the handshake is not done, and has not failed
-    bint detached           # the socket is gone
+    tls_scratch_t* scratch      # where ciphertext goes; NULL: no engine runs
+    tls_scratch_t flight        # a handshake's output: user code may run meanwhile, and use the loop's
+    unsigned long code          # OpenSSL's code of what failed
+    char* sni_name              # owned: on a server, the name that its client requests; NULL: none
+    int outcome                 # MORE, DRY, FINISHED, FAILED
+    bint want_read              # OpenSSL asked for more input than there was
+    int empty_reads             # reads of the input that brought no data
+    tls_progress_t progress     # only forward
+    tls_end_t end               # only forward
+    bint handshaking            # the handshake is not done, and has not failed
+    bint detached               # the socket is gone
 
 
 @cython.final
@@ -307,11 +308,8 @@ cdef class TLSConnection:
         connection_verify(self.c.ssl, self.server, asked, reject_unauthorized)
 
     def set_session_id_context(self, bytes name):
-        """A session made under one configuration cannot be resumed under another.
-
-        It is set on the connection and not on its context: from CPython 3.13 on `_ssl` sets one on each connection,
-        which is the same for all.
-        """
+        """A session of one configuration cannot be resumed under another. Set on the connection, not on its context: from
+        CPython 3.13 on `_ssl` sets one on each connection, the same for all."""
         openssl.SSL_set_session_id_context(self.c.ssl, <const unsigned char*><const char*>name, <unsigned int>len(name))
 
     def check_name(self, str name):

@@ -58,7 +58,7 @@ cdef size_t fallback_open(TLSConnection self, tls_scratch_t* scratch) noexcept:
                 self.c.outcome = FINISHED
                 break
             if PyBytes_GET_SIZE(piece) > RECORD:
-                raise ValueError(f"read() gave more than the {RECORD} bytes that were asked for")
+                raise ValueError(f"read() returned more than the {RECORD} bytes that were asked for")
             memcpy(scratch.plain + total, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             total += PyBytes_GET_SIZE(piece)
             self.c.empty_reads = 0

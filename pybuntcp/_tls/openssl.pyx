@@ -50,7 +50,7 @@ cdef str openssl_open():
         return f"found {openssl.OpenSSL_version(0).decode()}, and ssl uses {ssl.OPENSSL_VERSION}"
     _index = openssl.CRYPTO_get_ex_new_index(0, 0, NULL, <void*>ossl.on_ssl_new, NULL, <void*>ossl.on_ssl_free)
     if _index < 0:
-        return "OpenSSL gives no index for data of an application"
+        return "OpenSSL has no index left for data of an application"
     return ""
 
 

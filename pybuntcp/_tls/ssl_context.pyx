@@ -123,8 +123,8 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
 cdef int connection_become(void* connection, tls_connection_t* self, object chosen) except -1:
     """From here on the chosen configuration alone applies, and nothing of the listener's.
 
-    OpenSSL itself switches the certificate, the suites, the protocols, the trusted CAs and the session cache. The rest is
-    what a connection copies from its context when it is made; it is copied again here.
+    OpenSSL itself switches the certificate, the suites, the protocols, the trusted CAs and the session cache. The rest
+    is what a connection copies from its context when it is made; it is copied again here.
     """
     cdef void* context
     tls_connection_of(self).object.context = chosen.context       # `_ssl` asks its object for the key log

@@ -8,9 +8,9 @@ early it is set again for the time that is left.
 
 While our side ends, progress is also what the peer takes from the kernel, not only what the kernel takes from us: a
 slow reader may need minutes for what one `end` handed to the kernel. The kernel has no event for that. So when the
-alarm fires, which it does ACK_POLLS times in each linger or idle time, the kernel is asked how much is not acknowledged; if
-that changed, the time starts anew. A peer that stops is noticed at most an eighth of the time late, never early, and
-the data path pays nothing.
+alarm fires, which it does ACK_POLLS times in each linger or idle time, the kernel is asked how much is not
+acknowledged; if that changed, the time starts anew. A peer that stops is noticed at most an eighth of the time late,
+never early, and the data path pays nothing.
 
 Promises: `timeout` is emitted once for each arming and never early; nothing here is a default that the user did not
 ask for, `linger_timeout` apart. Does not know what is read or written.

@@ -92,7 +92,7 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
     """Nothing is pending: all accepted bytes are with the kernel."""
     if s.flags & S_CLOSING:
         if not s.flags & S_FIN_SENT:
-            closing_linger(s)     # FIN_SENT: it lingers already, and flush() may be called again and again
+            closing_linger(s)     # once: flush() may be called again while it lingers
     elif s.flags & S_ENDED and context_of(s).upgraded_to != NULL:
         upcalls.upgrade_raw_flushed(s)
     elif s.flags & S_ENDED:

@@ -1,5 +1,6 @@
-"""state: what a connection is in. Owns the flags of a `socket_t`, the questions that are asked of several of them, and
-the rules that always hold.
+"""state: the states of a connection.
+
+Owns the flags of a `socket_t`, the named questions about several of them, and the rules that always hold.
 
 Four machines run side by side in one word. A flag is never cleared unless its line says so.
 

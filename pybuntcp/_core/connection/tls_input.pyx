@@ -1,12 +1,13 @@
 """tls_input: what arrives at a TLS socket, and its handshake as its user sees it.
 
-  on_read -> events_received -> tls_received -> tls_feed -> engine.feed -> tls_deliver          -> `data`, the reader
-                                     |             ^             |-> tls_deliver_eof    -> events_eof -> `end`
-               in the handshake,     v             |             |-> tls_handshake_done         -> `handshake`, `open`
-               or deferred:  tls_buffer_input  tls_resume        |-> tls_failed, tls_truncated  -> `error`, `close`
-                                     |             ^             |
-                                     v             |             v
-                              tls_defer_input -> a turn <- the user allows no event now: S_INPUT_DEFERRED
+  on_read -> events_received -> tls_received -> tls_feed -> engine.feed -> tls_deliver         -> `data`, the reader
+                                     |             ^             |-> tls_deliver_eof   -> events_eof -> `end`
+               in the handshake,     v             |             |-> tls_handshake_done        -> `handshake`, `open`
+               or deferred:  tls_buffer_input      |             |-> tls_failed, tls_truncated -> `error`, `close`
+                                     |         tls_resume        '-> its user allows no event now: the rest is buffered
+                                     v             ^                   |
+                              tls_defer_input -> a turn                v
+                                                   ^----- stream_read, when its user allows events again
 
 Owns the calls to and from the engine (`filter_t`) in this direction. The engine receives ciphertext (`feed`) and calls
 back with what it found: data, the peer's close_notify, the handshake's outcome, an error. What must not be emitted now,

@@ -86,21 +86,21 @@ cdef void call_data(socket_t* s, const char* data, size_t size) noexcept:
             return
     cdef handlers_t* table = &context_of(s).table
     cdef object handler = <object>table.callable[E_DATA]
-    cdef object lent = None
+    cdef object view = None
     try:
         if table.binary_type == BYTES:
             result = handler(wrapper_of(s), data_bytes(loop_of(s), data, size))
         elif table.binary_type == BYTEARRAY:
             result = handler(wrapper_of(s), PyByteArray_FromStringAndSize(data, size))
         else:
-            lent = data_view(loop_of(s), data, size)
-            result = handler(wrapper_of(s), lent)
+            view = data_view(loop_of(s), data, size)
+            result = handler(wrapper_of(s), view)
         if result is not None:
             task_of_result(s, E_DATA, handler, result)
     except BaseException as error:
         call_raised(s, E_DATA, handler, error)
     if size >= LEASE_MIN:
-        lent = None
+        view = None
         loop_renew_slab(loop_of(s))
 
 

@@ -218,14 +218,14 @@ cdef object buffer_sink_take(ArrayBufferSink self):
 
 cdef object buffer_sink_give(ArrayBufferSink self):
     """The chunk itself, as a memoryview."""
-    cdef ChunkOwner gift = ChunkOwner.__new__(ChunkOwner)
-    gift.chunk = self.chunk
+    cdef ChunkOwner owner = ChunkOwner.__new__(ChunkOwner)
+    owner.chunk = self.chunk
     self.chunk = NULL
     self.counted = 0
     try:
-        return PyMemoryView_FromObject(gift)
+        return PyMemoryView_FromObject(owner)
     except MemoryError:
-        buffer_sink_put_back(self, chunk_bytes(gift.chunk), chunk_length(gift.chunk))
+        buffer_sink_put_back(self, chunk_bytes(owner.chunk), chunk_length(owner.chunk))
         raise
 
 

@@ -28,14 +28,14 @@ cdef enum reader_state_t:
     READER_FLOWING          # the socket is read
     READER_FULL             # the socket is not read, because there is no space
     READER_ENDED            # nothing more will arrive
-    READER_END_DELIVERED    # a read has returned the end
+    READER_END_DELIVERED    # nothing more will arrive, and a read has returned the end
 
 cdef struct reader_t:
-    chunk_t* held       # owned: bytes that arrived and were not read yet; NULL: none
+    chunk_t* held           # owned: bytes that arrived and were not read yet; NULL: none
     size_t limit
-    size_t minimum      # bytes that the waiting read needs; 0: no read waits
-    reader_state_t state    # only forward, but for FULL, which turns into FLOWING again
-    int code            # the error that the connection ended with
+    size_t minimum          # bytes that the waiting read needs; 0: no read waits
+    reader_state_t state    # moves forward only, but FULL may turn into FLOWING again
+    int code                # the error that the connection ended with
 
 
 @cython.final
@@ -381,7 +381,7 @@ cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
 
 
 cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
-    """`end` follows when its user knows."""
+    """`end` is still to be called, when a read has returned the end."""
     return s.flags & S_EOF and s.flags & S_READER and not s.flags & S_CLOSED
 
 

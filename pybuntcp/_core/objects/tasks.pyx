@@ -46,7 +46,7 @@ cdef class HandlerTask(RunningTask):
     cdef socket_t* s            # borrowed; not freed before this has ended, or its loop is dead
     cdef object handler
     cdef int event
-    cdef unsigned int after     # bits of events whose handlers have ended; see events_run_deferred
+    cdef unsigned int after     # bits of events key handlers have ended; see events_run_deferred
     cdef object cause           # the exception that an `error` handler was called with; None: another handler
 
     def __call__(self, task):
@@ -142,13 +142,13 @@ cdef int task_release(HandlerTask self, socket_t* s, Loop owner) except -1:
     return 0
 
 
-cdef bint task_remove(Loop loop, object whose, object one) except -1:
-    """Remove it from `loop.tasks`. True: it was the last one of its socket."""
-    cdef list all_of_it = loop.tasks.get(whose, [])
+cdef bint task_remove(Loop loop, object key, object one) except -1:
+    """Remove `one` from the tasks that `loop.tasks` has under `key`. True: it was the last of them."""
+    cdef list all_of_it = loop.tasks.get(key, [])
     if one in all_of_it:
         all_of_it.remove(one)
     if not all_of_it:
-        loop.tasks.pop(whose, None)
+        loop.tasks.pop(key, None)
     return not all_of_it
 
 
@@ -156,8 +156,8 @@ cdef void tasks_abandon(loop_t* loop) noexcept:
     """The loop dies: free the sockets that only waited for their handler."""
     cdef Loop owner = <Loop>loop.owner
     cdef socket_t* s
-    for whose in list(owner.tasks):
-        s = (<Socket>whose).s if isinstance(whose, Socket) else NULL
+    for key in list(owner.tasks):
+        s = (<Socket>key).s if isinstance(key, Socket) else NULL
         if s != NULL and s.flags & S_CLOSE_DEFERRED and events_closed(s):
             stream_free(s)
     owner.tasks.clear()
