@@ -10,7 +10,7 @@ from support.slots import Slots
 import pybuntcp
 
 
-def faces():
+def objects_made():
     return sum(type(each) is pybuntcp.Socket for each in gc.get_objects())
 
 
@@ -22,12 +22,12 @@ def connecting(transport, slots):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_face_is_made_for_a_connecting_that_is_kept_and_for_no_other(loop, transport, kept):
+def test_an_object_is_made_for_a_connecting_that_is_kept_and_for_no_other(loop, transport, kept):
     seen, holder = [], []
-    slots = Slots(close=lambda handle, error: seen.append(faces() - before))
+    slots = Slots(close=lambda handle, error: seen.append(objects_made() - before))
     loop.settle()  # it has a socket of its own
     gc.collect()
-    before = faces()
+    before = objects_made()
     outcome, peer = connecting(transport, slots)
     if kept:
         holder.append(outcome)
@@ -38,28 +38,28 @@ def test_a_face_is_made_for_a_connecting_that_is_kept_and_for_no_other(loop, tra
     assert seen == [int(kept)]
 
 
-def test_the_result_is_the_face_that_the_socket_has(loop, transport):
+def test_the_result_is_the_object_that_the_socket_has(loop, transport):
     slots = Slots()
     outcome, peer = connecting(transport, slots)
     loop.run_until(lambda: slots.sockets)
     loop.settle()
     assert outcome.done()
     assert outcome.result() is slots.socket.object()
-    assert outcome.result().write(b"through the face") == 16
-    assert loop.wait(peer.recv_exactly(16)) == b"through the face"
+    assert outcome.result().write(b"through the sock") == 16
+    assert loop.wait(peer.recv_exactly(16)) == b"through the sock"
     slots.socket.close()
     loop.run()
 
 
 @pytest.mark.parametrize("verb", ["close", "terminate"])
-def test_the_result_of_one_closed_in_its_open_slot_is_a_closed_face(loop, transport, verb):
+def test_the_result_of_one_closed_in_its_open_slot_is_a_closed_object(loop, transport, verb):
     slots = Slots(open=lambda handle: getattr(handle, verb)())
     outcome, _peer = connecting(transport, slots)
     loop.run()
     assert slots.names() == ["open", "close"]
-    face = outcome.result()
-    assert (type(face), face.ready_state) == (pybuntcp.Socket, pybuntcp.ReadyState.CLOSED)
-    assert face.write(b"x") == -1
+    sock = outcome.result()
+    assert (type(sock), sock.ready_state) == (pybuntcp.Socket, pybuntcp.ReadyState.CLOSED)
+    assert sock.write(b"x") == -1
 
 
 def test_the_result_is_there_after_the_connection_has_gone(loop, transport):

@@ -166,7 +166,7 @@ def test_the_generated_c_includes_no_header_but_python_s_and_libc_s(package):
     assert [name for name in includes if re.search("uv|ssl|bun", name)] == []
 
 
-def test_a_function_that_this_pybuntcp_lacks_is_refused_with_the_words_of_the_page(tmp_path_factory):
+def test_a_function_that_this_pybuntcp_lacks_is_refused_with_the_text_of_the_page(tmp_path_factory):
     def declare_one_more(folder):
         (folder / "pybuntcp").mkdir()
         (folder / "pybuntcp/__init__.pxd").write_text(GIVEN)
@@ -281,19 +281,19 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("numbers", REFUSED, ids=str)
-def test_a_table_is_refused_with_the_words_of_the_page(echo, numbers):
+def test_a_table_is_refused_with_the_text_of_the_page(echo, numbers):
     with pytest.raises(ValueError, match=r"slots_t|twice") as refused:
         echo.bound(**numbers)
     assert f"ValueError: `{refused.value}`" in PAGE
 
 
-def test_a_table_with_one_member_more_is_refused_with_the_words_of_the_page(echo):
+def test_a_table_with_one_member_more_is_refused_with_the_text_of_the_page(echo):
     with pytest.raises(ValueError, match="newer") as refused:
         echo.bound(size=echo.SIZE + 8)
     assert f"ValueError: `{refused.value}`" in PAGE
 
 
-def test_a_reload_is_refused_with_the_words_of_the_page(loop, tcp, echo):
+def test_a_reload_is_refused_with_the_text_of_the_page(loop, tcp, echo):
     listener = tcp.listen(echo.bound(ext_size=16))
     with pytest.raises(ValueError, match="reload") as refused:
         listener.reload(echo.bound(ext_size=24))

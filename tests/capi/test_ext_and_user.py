@@ -33,7 +33,7 @@ def close_all(loop, listener):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("side", [accepted, connected])
-def test_ext_is_there_zeroed_and_aligned_when_open_is_told(loop, transport, side, size):
+def test_ext_is_there_zeroed_and_aligned_when_open_is_called(loop, transport, side, size):
     slots = Slots(ext_size=size, open=lambda handle: told.append((handle.ext % 16, handle.ext_read(size))))
     told = []
     handle, _peer = side(loop, transport, slots)

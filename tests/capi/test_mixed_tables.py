@@ -56,11 +56,11 @@ def test_open_in_python_and_data_in_cython_know_the_same_socket(loop, transport)
     def opened(socket):
         socket.data = "noted in open"
 
-    slots, python = mixed("open", slots={"data": lambda handle, chunk: faces.append(handle.object())}, open=opened)
-    faces = []
-    one_connection(loop, transport, slots, until=lambda: faces)
-    assert faces == [python.sockets[0]]
-    assert faces[0].data == "noted in open"
+    slots, python = mixed("open", slots={"data": lambda handle, chunk: objects.append(handle.object())}, open=opened)
+    objects = []
+    one_connection(loop, transport, slots, until=lambda: objects)
+    assert objects == [python.sockets[0]]
+    assert objects[0].data == "noted in open"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_python_open_that_raises_closes_the_socket(loop, transport):
     assert slots.names() == ["close"]
 
 
-def test_the_error_handler_is_not_told_what_a_slot_raises(loop, transport):
+def test_the_error_handler_is_not_given_what_a_slot_raises(loop, transport):
     """That is reported as unraisable: a slot is C."""
 
     def refuse(handle, chunk):

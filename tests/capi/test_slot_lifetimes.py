@@ -63,7 +63,7 @@ def test_sockets_outlive_their_listener(loop, transport):
 
 
 @pytest.mark.parametrize("pending", [0, 8 << 20])
-def test_when_a_thread_ends_with_its_connections_open_no_slot_is_told(pending):
+def test_when_a_thread_ends_with_its_connections_open_no_slot_is_called(pending):
     """And the peer sees the end, or a reset if bytes were lost."""
 
     def leave(socket, chunk):
@@ -116,7 +116,7 @@ def program(built, monkeypatch, then):
     return Program(SERVER.replace("THEN", then))
 
 
-def test_when_the_process_ends_with_connections_open_no_slot_is_told(built, monkeypatch):
+def test_when_the_process_ends_with_connections_open_no_slot_is_called(built, monkeypatch):
     with program(built, monkeypatch, "pass") as server, dialled(server.hear()) as client:
         client.sendall(b"?")
         assert client.recv(1) == b"?"
@@ -172,7 +172,7 @@ def test_slots_that_take_the_gil_and_those_that_do_not_share_a_loop(outside):
     assert (echo.counts["closes"], slots.count("close")) == (3, 3)
 
 
-def test_a_socket_that_closes_while_another_thread_has_the_gil_is_told(loop, transport, outside):
+def test_a_socket_that_closes_while_another_thread_has_the_gil_is_reported(loop, transport, outside):
     echo = outside.silent.Echo()
     listener = transport.listen(echo.handlers())
     peer = transport.peer(listener)

@@ -101,14 +101,14 @@ def test_too_little_room_is_minus_1_and_nothing_is_written_past_it(loop, transpo
 
 
 @sides
-def test_names_are_those_of_the_python_face(loop, transport, side):
+def test_names_are_those_of_the_python_object(loop, transport, side):
     handle, peer = side(loop, transport, Slots())
-    face = handle.object()
-    assert handle.remote_address() == os.fsencode(face.remote_address)
-    assert handle.local_address() == os.fsencode(face.local_address)
-    assert handle.remote_port == (-1 if face.remote_port is None else face.remote_port)
-    assert handle.local_port == (-1 if face.local_port is None else face.local_port)
-    assert handle.fileno() == face.fileno()
+    sock = handle.object()
+    assert handle.remote_address() == os.fsencode(sock.remote_address)
+    assert handle.local_address() == os.fsencode(sock.local_address)
+    assert handle.remote_port == (-1 if sock.remote_port is None else sock.remote_port)
+    assert handle.local_port == (-1 if sock.local_port is None else sock.local_port)
+    assert handle.fileno() == sock.fileno()
     finish(loop, handle, peer)
 
 
@@ -209,46 +209,46 @@ def test_the_options_of_tcp_give_minus_1_on_unix_sockets(loop, unix, enable):
     finish(loop, handle, peer)
 
 
-# ---------------------------------------------------------------- the Python face
+# ---------------------------------------------------------------- the Python object
 
 
 @sides
-def test_the_python_face_is_the_same_object_each_time(loop, transport, side):
-    slots = Slots(data=lambda handle, chunk: faces.append(handle.object()))
-    faces = []
+def test_the_python_object_is_the_same_object_each_time(loop, transport, side):
+    slots = Slots(data=lambda handle, chunk: objects.append(handle.object()))
+    objects = []
     handle, peer = side(loop, transport, slots)
-    faces.append(handle.object())
+    objects.append(handle.object())
     peer.send(b"x")
     loop.run_until(slots.received)
-    assert faces[0] is faces[1]
-    assert isinstance(faces[0], pybuntcp.Socket)
+    assert objects[0] is objects[1]
+    assert isinstance(objects[0], pybuntcp.Socket)
     finish(loop, handle, peer)
 
 
-def test_a_face_made_in_close_is_closed_and_lives_on(loop, transport):
+def test_an_object_made_in_close_is_closed_and_lives_on(loop, transport):
     slots = Slots(close=lambda handle, error: kept.append(handle.object()))
     kept = []
     _, peer = accepted(loop, transport, slots)
     peer.send(b"12345")
     peer.close()
     loop.run()
-    (face,) = kept
-    assert face.ready_state is pybuntcp.ReadyState.CLOSED
-    assert (face.bytes_read, face.write(b"x"), face.fileno()) == (5, -1, -1)
+    (sock,) = kept
+    assert sock.ready_state is pybuntcp.ReadyState.CLOSED
+    assert (sock.bytes_read, sock.write(b"x"), sock.fileno()) == (5, -1, -1)
 
 
-def test_a_face_made_before_the_close_keeps_the_addresses(loop, tcp):
+def test_an_object_made_before_the_close_keeps_the_addresses(loop, tcp):
     slots = Slots(end=lambda handle: kept.append(handle.object()))
     kept = []
     _, peer = accepted(loop, tcp, slots)
     port = peer.sock.getsockname()[1]
     peer.close()
     loop.run()
-    (face,) = kept
-    assert (face.remote_address, face.remote_port) == ("127.0.0.1", port)
+    (sock,) = kept
+    assert (sock.remote_address, sock.remote_port) == ("127.0.0.1", port)
 
 
-def test_the_awaitable_gives_the_face_of_a_socket_that_slots_serve(loop, transport):
+def test_the_awaitable_gives_the_object_of_a_socket_that_slots_serve(loop, transport):
     slots = Slots()
     server = transport.raw_server()
     peer = server.accept()

@@ -115,17 +115,17 @@ def test_a_live_listener_goes_from_python_to_slots_and_back_between_two_events(l
     assert tables[0].names() == ["open", "data", "data", "data"]
 
 
-def test_a_socket_goes_from_slots_to_python_and_its_face_stays_the_same(loop, transport):
-    slots = Slots(open=lambda handle: faces.append(handle.object()))
-    faces = []
-    python = Recorder(data=lambda socket, chunk: faces.append(socket))
+def test_a_socket_goes_from_slots_to_python_and_its_object_stays_the_same(loop, transport):
+    slots = Slots(open=lambda handle: objects.append(handle.object()))
+    objects = []
+    python = Recorder(data=lambda socket, chunk: objects.append(socket))
     handle, peer = accepted(loop, transport, slots)
-    faces[0].data = "kept"
-    faces[0].reload(python.handlers)
+    objects[0].data = "kept"
+    objects[0].reload(python.handlers)
     peer.send(b"x")
-    loop.run_until(lambda: len(faces) == 2)
-    assert faces[0] is faces[1]
-    assert faces[1].data == "kept"
+    loop.run_until(lambda: len(objects) == 2)
+    assert objects[0] is objects[1]
+    assert objects[1].data == "kept"
     handle.close()
     loop.run()
     assert (slots.names(), python.names()) == (["open"], ["data", "close"])

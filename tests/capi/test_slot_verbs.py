@@ -180,7 +180,7 @@ def test_what_was_closed_and_is_pending_can_still_be_terminated(loop, transport)
 
 @pytest.mark.parametrize("ending", ["close", "terminate"])
 @pytest.mark.parametrize("verb", EVERY)
-def test_from_our_close_until_it_is_told_every_verb_gives_minus_1(loop, transport, verb, ending):
+def test_from_our_close_until_it_is_reported_every_verb_gives_minus_1(loop, transport, verb, ending):
     handle, _peer = accepted(loop, transport, Slots())
     assert getattr(handle, ending)() == 0
     assert EVERY[verb](handle) == -1

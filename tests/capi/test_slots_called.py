@@ -31,7 +31,7 @@ def test_open_comes_when_bytes_can_be_written(loop, transport, side):
     loop.run()
 
 
-def test_many_connections_are_told_apart(loop, transport):
+def test_many_connections_are_distinguished(loop, transport):
     slots = Slots(data=lambda handle, chunk: handle.write(chunk))
     listener = transport.listen(slots)
     peers = [transport.peer(listener) for _ in range(30)]
@@ -58,28 +58,28 @@ def failed(loop, slots, **options):
     return error
 
 
-def test_connect_error_is_told_a_positive_econnrefused(loop):
+def test_connect_error_is_given_a_positive_econnrefused(loop):
     with bound_not_listening() as port:
         assert failed(loop, Slots(), hostname="127.0.0.1", port=port) == errno.ECONNREFUSED
 
 
-def test_connect_error_is_told_that_a_unix_path_is_missing(loop, unix):
+def test_connect_error_is_given_enoent_for_a_missing_unix_path(loop, unix):
     assert failed(loop, Slots(), unix=unix.listen_options()["unix"]) == errno.ENOENT
 
 
-def test_connect_error_is_told_a_positive_etimedout(loop):
+def test_connect_error_is_given_a_positive_etimedout(loop):
     with black_hole() as listener:
         assert failed(loop, Slots(), hostname="127.0.0.1", port=port_of(listener), timeout=0.05) == errno.ETIMEDOUT
 
 
-def test_connect_error_is_told_a_negative_eai_code_of_a_name(loop):
+def test_connect_error_is_given_a_negative_eai_code_of_a_name(loop):
     codes = {value for name, value in vars(stdlib).items() if name.startswith("EAI_")}
     error = failed(loop, Slots(), hostname="name.invalid", port=1)
     assert error in codes
     assert error < 0
 
 
-def test_connect_error_is_told_of_a_descriptor_that_will_not_do(loop):
+def test_connect_error_is_called_for_a_descriptor_that_will_not_do(loop):
     with stdlib.socket() as unconnected:
         assert failed(loop, Slots(), fd=unconnected.fileno()) == errno.ENOTCONN
 

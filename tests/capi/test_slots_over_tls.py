@@ -90,7 +90,7 @@ def test_a_close_with_the_gil_released_waits_for_the_rest_of_the_peers_message(l
     assert slots.args("close") == [(0,)]
 
 
-def test_a_reset_in_the_handshake_is_told_to_the_handshake_slot_and_then_to_close(loop, tcp):
+def test_a_reset_in_the_handshake_goes_to_the_handshake_slot_and_then_to_close(loop, tcp):
     slots = Slots(label="slots")
     listener = tcp.listen(slots, tls=SERVER_TLS)
     peer = tcp.peer(listener)

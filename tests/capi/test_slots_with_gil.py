@@ -33,11 +33,11 @@ def provoke(loop, transport, slots, event):
 # ---------------------------------------------------------------- Python's verbs
 
 
-def test_the_python_face_writes_from_a_slot_corked_as_in_a_handler(loop, transport):
+def test_the_python_object_writes_from_a_slot_corked_as_in_a_handler(loop, transport):
     def data(handle, chunk):
-        face = handle.object()
+        sock = handle.object()
         before = pybuntcp.stats()["writes"]
-        assert [face.write("py"), handle.write(b"cy"), face.write(b"py")] == [2, 2, 2]
+        assert [sock.write("py"), handle.write(b"cy"), sock.write(b"py")] == [2, 2, 2]
         assert pybuntcp.stats()["writes"] == before
 
     handle, peer = accepted(loop, transport, Slots(data=data))
@@ -49,7 +49,7 @@ def test_the_python_face_writes_from_a_slot_corked_as_in_a_handler(loop, transpo
 
 @pytest.mark.parametrize("verb", ["close", "terminate", "end", "shutdown", "pause"])
 @sides
-def test_the_python_face_may_be_ended_from_a_slot(loop, transport, side, verb):
+def test_the_python_object_may_be_ended_from_a_slot(loop, transport, side, verb):
     slots = Slots(data=lambda handle, chunk: getattr(handle.object(), verb)())
     handle, peer = side(loop, transport, slots)
     peer.send(b"x")
@@ -62,7 +62,7 @@ def test_the_python_face_may_be_ended_from_a_slot(loop, transport, side, verb):
     assert slots.count("close") == 1
 
 
-def test_a_socket_terminated_by_python_in_data_is_told_close_and_nothing_more(loop, tcp):
+def test_a_socket_terminated_by_python_in_data_gets_close_and_nothing_more(loop, tcp):
     slots = Slots(data=lambda handle, chunk: handle.object().terminate())
     _, peer = accepted(loop, tcp, slots)
     peer.send(b"x")
@@ -225,8 +225,8 @@ def test_the_garbage_collector_may_run_in_every_slot(loop, transport, event):
     """What it finds here are cycles through sockets and handlers."""
 
     def collect(handle, *_):
-        face = handle.object()
-        face.data = [face]
+        sock = handle.object()
+        sock.data = [sock]
         cycle = Slots(label="cycle")
         cycle.itself = cycle.handlers
         del cycle

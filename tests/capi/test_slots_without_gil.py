@@ -139,7 +139,7 @@ def test_of_an_outgoing_connection_only_its_birth_and_its_end_know_python(outsid
     assert dialled_out(outside, 1)[0] <= 3
 
 
-def test_an_outgoing_connection_that_nobody_asks_for_has_no_python_face(outside):
+def test_an_outgoing_connection_that_nobody_asks_for_has_no_python_object(outside):
     def count():
         return sum(type(each) is pybuntcp.Socket for each in gc.get_objects())
 

@@ -91,7 +91,7 @@ def test_of_two_listeners_the_last_one_lets_the_owner_go(loop, transport):
     assert collected(owner)
 
 
-def test_the_owner_of_an_outgoing_connection_lives_until_its_close_is_told(loop, transport):
+def test_the_owner_of_an_outgoing_connection_lives_until_its_close_is_called(loop, transport):
     slots, handlers, owner = owned(close=lambda handle, error: told.append(collected(owner)))
     told = []
     server = transport.raw_server()
@@ -106,7 +106,7 @@ def test_the_owner_of_an_outgoing_connection_lives_until_its_close_is_told(loop,
     assert collected(owner)
 
 
-def test_the_owner_of_a_failed_connection_lives_until_that_is_told(loop):
+def test_the_owner_of_a_failed_connection_lives_until_that_is_reported(loop):
     _slots, handlers, owner = owned(connect_error=lambda handle, error: told.append(collected(owner)))
     told = []
     with bound_not_listening() as port:

@@ -80,7 +80,7 @@ def test_what_is_bound_says_its_slots(outside):
 # ---------------------------------------------------------------- Socket as a type
 
 
-def test_a_typed_socket_is_the_python_face(loop, transport, outside):
+def test_a_typed_socket_is_the_python_object(loop, transport, outside):
     peer = transport.peer(listener := transport.listen(outside.tables.greeting()))
     assert loop.wait(peer.recv_until_eof()) == b"hello from Socket"
     listener.stop(True)

@@ -1,6 +1,6 @@
 """Verbs of the C API in awkward places: `with nogil` inside Python, inside a garbage collection, with sizes that are none.
 
-The sockets here have no Python face until a verb makes one, for a `close` handler that is Python's.
+The sockets here have no Python object until a verb makes one, for a `close` handler that is Python's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FACELESS = ["its own slot", "another's Python handler", "another's slot", "outsi
 
 @pytest.mark.parametrize("verb", ["close", "terminate"])
 @pytest.mark.parametrize("place", FACELESS)
-def test_a_verb_with_the_gil_released_may_close_a_socket_without_a_face(loop, tcp, released, place, verb):
+def test_a_verb_with_the_gil_released_may_close_a_socket_without_a_python_object(loop, tcp, released, place, verb):
     def close(*_):
         (handle,) = slots.sockets
         given.append(released.without_the_gil(handle, verb))
@@ -74,7 +74,7 @@ def test_a_verb_with_the_gil_released_may_close_a_socket_that_had_ended(loop, tc
 # ---------------------------------------------------------------- in a garbage collection
 
 
-def new_face():
+def new_object():
     """A Socket of no connection."""
     return pybuntcp.Socket.__new__(pybuntcp.Socket)
 
@@ -98,7 +98,7 @@ def collector_due(function):
     try:
         gc.set_threshold(1)
         garbage = [Cyclic(function)]
-        spare = [new_face() for _ in range(1000)]  # more than the threshold, and than are kept to be used again
+        spare = [new_object() for _ in range(1000)]  # more than the threshold, and than are kept to be used again
         del garbage[:]
         yield spare
     finally:
@@ -131,7 +131,7 @@ def one_of_slots(loop, transport, slots, **options):
 @pytest.mark.parametrize("verb", ["close", "terminate"])
 @pytest.mark.parametrize("act", FINALIZERS)
 def test_a_finalizer_that_runs_inside_the_verb_that_closes_may_use_the_socket(loop, transport, released, act, verb):
-    """It runs where the face is made: nothing of the socket is armed or told when the verb is through."""
+    """It runs where the object is made: nothing of the socket is armed or told when the verb is through."""
     slots, python = with_python_close()
     listener, handle, _peer = one_of_slots(loop, transport, slots)
     inside, given = [], []
@@ -165,18 +165,18 @@ def test_a_finalizer_that_closes_a_full_socket_inside_the_verb_leaves_no_clock(l
 
 
 @collects_at_an_allocation
-def test_a_face_that_a_finalizer_makes_while_it_is_being_made_is_the_only_one(loop, transport, released):
+def test_an_object_that_a_finalizer_makes_while_it_is_being_made_is_the_only_one(loop, transport, released):
     slots = Slots()
     listener, handle, _peer = one_of_slots(loop, transport, slots)
-    faces = []
-    with collector_due(lambda: faces.append(handle.object())):
-        faces.append(released.collecting(handle, "object"))
-    assert len(faces) == 2
-    assert faces[0] is faces[1]
+    objects = []
+    with collector_due(lambda: objects.append(handle.object())):
+        objects.append(released.collecting(handle, "object"))
+    assert len(objects) == 2
+    assert objects[0] is objects[1]
     listener.stop(True)
     loop.run()
-    assert [face.ready_state for face in faces] == [pybuntcp.ReadyState.CLOSED] * 2
-    assert faces[0].bytes_read == 0
+    assert [sock.ready_state for sock in objects] == [pybuntcp.ReadyState.CLOSED] * 2
+    assert objects[0].bytes_read == 0
 
 
 # ---------------------------------------------------------------- sizes

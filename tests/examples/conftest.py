@@ -54,5 +54,5 @@ def cli_of():
 
 @pytest.fixture
 def cli(server, cli_of):
-    """... and for the `server` of the test's own module."""
+    """redis-cli for the `server` of the test's own module."""
     return cli_of(server)

@@ -198,7 +198,7 @@ def test_no_server_is_an_error_of_async_with(host, module):
         run_on(host, test)
 
 
-def test_all_who_wait_are_told_when_the_connection_is_lost(on_peer):
+def test_all_who_wait_get_the_error_when_the_connection_is_lost(on_peer):
     async def test(redis, peer):
         tasks = [asyncio.create_task(redis.command("PING")) for _ in range(3)]
         await received(peer, 3 * PING)
@@ -213,7 +213,7 @@ def test_all_who_wait_are_told_when_the_connection_is_lost(on_peer):
     on_peer(test)
 
 
-def test_a_reset_is_told_as_what_it_is(on_peer):
+def test_a_reset_is_reported_as_what_it_is(on_peer):
     async def test(redis, peer):
         ping = asyncio.create_task(redis.command("PING"))
         await received(peer, PING)

@@ -91,7 +91,7 @@ def test_arrays_in_arrays_and_nothing_are_understood(server, module):
     assert second == []
 
 
-def test_all_who_wait_are_told_when_the_connection_is_lost(module, tcp):
+def test_all_who_wait_get_the_error_when_the_connection_is_lost(module, tcp):
     peer_of = tcp.raw_server()
     client = module.RedisClient(HOST, peer_of.sock.getsockname()[1])
     replies = []
@@ -108,7 +108,7 @@ def test_all_who_wait_are_told_when_the_connection_is_lost(module, tcp):
         client.command("PING", callback=replies.append)
 
 
-def test_a_callback_that_raises_ends_the_connection_and_the_others_are_told(server, module, monkeypatch):
+def test_a_callback_that_raises_ends_the_connection_and_the_others_are_called(server, module, monkeypatch):
     client = module.RedisClient(HOST, server.port)
     reported, replies = [], []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: reported.append(kind))
@@ -119,7 +119,7 @@ def test_a_callback_that_raises_ends_the_connection_and_the_others_are_told(serv
     assert [type(reply) for reply in replies] == [str, ConnectionError, ConnectionError]
 
 
-def test_all_who_wait_are_told_when_no_server_is_there(module):
+def test_all_who_wait_get_the_error_when_no_server_is_there(module):
     with socket.socket() as unused:
         unused.bind((HOST, 0))  # ours, and nobody listens
         client = module.RedisClient(HOST, unused.getsockname()[1])

@@ -224,7 +224,7 @@ def test_keying_material_and_finished_messages_are_theirs(loop, tcp, runtime, ve
 
 
 @node_alone
-def test_a_client_of_theirs_that_is_gone_without_a_goodbye_was_cut_off(loop, tcp, runtime):
+def test_a_client_of_theirs_that_is_gone_without_close_notify_was_cut_off(loop, tcp, runtime):
     recorder = Recorder(data=echo)
     listener = tcp.listen(recorder, tls=SERVER_TLS)
     client = runtime.client(listener)

@@ -217,7 +217,7 @@ def test_nginx_proxies_to_our_tls_server(proxied, path, version):
     assert recorder.socket.get_servername() == "localhost"
 
 
-def test_nginx_leaves_our_server_without_a_goodbye_and_that_is_told(proxied):
+def test_nginx_leaves_our_server_without_close_notify_and_that_is_reported(proxied):
     """As a client of other servers it never says close_notify; it may be gone before it has heard ours."""
     recorder, _ = proxied(b"/")
     assert recorder.order() == ["open", "data", "close"]

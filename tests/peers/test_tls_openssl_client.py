@@ -226,7 +226,7 @@ def test_a_client_without_a_good_certificate_is_told_why_and_says_nothing_to_us(
 @pytest.mark.parametrize(
     ("who", "word"), [(None, "did not return"), ("strange_client", "unable to verify the first certificate")]
 )
-def test_a_client_that_is_not_refused_is_told_apart(visit, files, who, word):
+def test_a_client_that_is_not_refused_is_distinguished(visit, files, who, word):
     arguments = own(getattr(files, who)) if who else ()
     recorder, said = visit(*arguments, tls={**ASKING, "reject_unauthorized": False})
     assert "HELLO" in said

@@ -177,7 +177,7 @@ def test_our_records_are_no_larger_than_was_set(loop, tcp, s_client, version):
 
 
 @VERSIONS
-def test_a_client_that_says_goodbye_is_an_end_and_no_error(loop, dialogue, version):
+def test_a_client_that_sends_close_notify_is_an_end_and_no_error(loop, dialogue, version):
     recorder, program = dialogue(version)
     program.say("last words")
     loop.wait(program.hear("last words"))
@@ -188,7 +188,7 @@ def test_a_client_that_says_goodbye_is_an_end_and_no_error(loop, dialogue, versi
 
 
 @VERSIONS
-def test_our_goodbye_is_understood(loop, dialogue, version):
+def test_our_close_notify_is_understood(loop, dialogue, version):
     recorder, program = dialogue(version)
     recorder.socket.end(b"goodbye")
     said = loop.wait(program.finished())

@@ -190,7 +190,7 @@ def test_a_server_without_a_suite_of_ours_refuses_us(visit, s_server):
 
 
 @needs_borrowed
-def test_a_server_that_is_not_refused_is_told_apart(visit, s_server):
+def test_a_server_that_is_not_refused_is_distinguished(visit, s_server):
     recorder, _ = visit(s_server("-rev"), ca=OTHER_CA.pem, reject_unauthorized=False)
     assert recorder.received() == b"olleh\n"
     assert not recorder.socket.authorized

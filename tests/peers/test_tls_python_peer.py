@@ -154,7 +154,7 @@ def test_both_sides_say_the_same_of_the_connection(loop, joined, version):
 
 @VERSIONS
 def test_we_end_and_the_peer_answers_before_it_ends(loop, joined, version):
-    """Neither side waits for the other's goodbye to go on."""
+    """Neither side waits for the other's close_notify to go on."""
     recorder, peer = joined(version)
     recorder.socket.end(b"question")
     assert loop.wait(peer.recv_exactly(8)) == b"question"
@@ -167,7 +167,7 @@ def test_we_end_and_the_peer_answers_before_it_ends(loop, joined, version):
 
 
 @VERSIONS
-def test_the_peers_goodbye_is_answered(loop, joined, version):
+def test_the_peers_close_notify_is_answered(loop, joined, version):
     recorder, peer = joined(version)
     peer.send(b"last words")
     loop.wait(peer.unwrap())  # returns when ours has come
@@ -187,7 +187,7 @@ def test_an_end_that_was_not_announced_is_a_truncation(loop, joined, version):
 
 
 @VERSIONS
-def test_a_truncation_is_told_after_our_own_end_too(loop, joined, version):
+def test_a_truncation_is_reported_after_our_own_end_too(loop, joined, version):
     recorder, peer = joined(version)
     recorder.socket.end(b"x")
     loop.wait(peer.recv_exactly(1))

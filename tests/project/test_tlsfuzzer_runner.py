@@ -119,7 +119,7 @@ def test_what_fails_on_both_is_no_difference(runner: dict[str, ModuleType]) -> N
     assert runner["results"].differences("s", read(runner, "a b", "c"), read(runner, "b", "a c")) == []
 
 
-def test_what_fails_on_ours_alone_is_told_by_name_and_reason(runner: dict[str, ModuleType]) -> None:
+def test_what_fails_on_ours_alone_is_reported_by_name_and_reason(runner: dict[str, ModuleType]) -> None:
     found = runner["results"].differences("s", read(runner, "a", "b c"), read(runner, "a c", "b"))
     assert [str(each) for each in found] == ["s: c: Timeout: c"]
 

@@ -4,8 +4,8 @@ One end of a connection is pybuntcp, in the thread of the test; the other is a p
 in a thread of its own. Nothing here waits without a bound, and nothing sleeps in place of an event.
 
 Three axes, all open: a `Transport` says how to listen, connect and dial (tcp, unix, tls), a loop says
-how to turn (standalone, or in an asyncio loop), a `Recorder` is the `socket=` of `listen` and `connect`. Tests written
-against the three run unchanged when a transport or a loop is added.
+how to turn (standalone, or in an asyncio loop), a `Recorder` is the `socket=` of `listen` and `connect` (Python handlers,
+or slots). Tests written against the three run unchanged when a transport, a loop or a kind of handlers is added.
 
 `from support import ...` gives what most tests of sockets use, which is in
 
@@ -34,7 +34,9 @@ async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
 tls                 certificates, which engine it is, two ends of ours
 tls_peer            a peer of TLS driven by hand, record by record
-tls_messages        peers that send half a message of TLS
+tls_records         records of TLS made by hand
+tls_messages        peers that send a message of TLS in pieces
+slots               recorders whose handlers are C slots; the axis `handlers`
 programs            Python source, tools and servers as processes
 resolver            programs whose names do not resolve
 network_namespaces  programs in a network of their own

@@ -124,7 +124,7 @@ class Dialogue(Peer):
     ) -> None:
         self.name = Path(command[0]).name
         self.said = b""  # everything
-        self._heard = 0  # ... as far as a test has waited for it
+        self._heard = 0  # of that, as far as a test has waited
         self._silent = False  # it has closed its outputs
         self._news = threading.Condition()
         ours, theirs = socket.socketpair()

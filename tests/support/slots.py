@@ -90,7 +90,7 @@ class Slots(Recorder):
 
         return recording.table(self, self._names, self.ext_size, self.python, self.owner)
 
-    def told(self, name: str, handle: Any, *args: Any) -> None:
+    def called(self, name: str, handle: Any, *args: Any) -> None:
         """A slot was called."""
         self._handler(name)(handle, *args)
 
@@ -103,12 +103,12 @@ class SlotSockets(Slots):
         self._names = [name for name in self._names if name in EVENTS]
         self._sockets: dict[Any, SlotSocket] = {}
 
-    def told(self, name: str, handle: Any, *args: Any) -> None:
+    def called(self, name: str, handle: Any, *args: Any) -> None:
         socket = self._sockets.setdefault(handle, SlotSocket(handle))
         if name in ("close", "connect_error"):
             socket.keep()
             args = (_exception(*args),)
-        super().told(name, socket, *args)
+        super().called(name, socket, *args)
 
 
 class SlotSocket:

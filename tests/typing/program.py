@@ -194,9 +194,9 @@ assert_type(Handlers(data=on_data, handshake=on_handshake), Handlers)
 
 def upgrading(socket: Socket[Player]) -> None:
     assert_type(socket.upgrade_tls(tls=options, socket=Game, server=True, initial_data=b"behind"), Socket[Any])
-    heir: Socket[Player] = socket.upgrade_tls(tls={"server_name": "localhost"}, socket=Game(), data=Player())
-    heir.upgrade_tls(socket=Game)  # type: ignore[call-arg]
-    heir.upgrade_tls(tls=None, socket=Game)  # type: ignore[arg-type]
+    secure: Socket[Player] = socket.upgrade_tls(tls={"server_name": "localhost"}, socket=Game(), data=Player())
+    secure.upgrade_tls(socket=Game)  # type: ignore[call-arg]
+    secure.upgrade_tls(tls=None, socket=Game)  # type: ignore[arg-type]
 
 
 # --- asyncio ---------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ async def test_async_with_a_socket_that_was_reset_under_its_reader_returns(over_
 
 
 @on_every_loop
-async def test_w5_a_timeout_that_waited_for_an_async_handler_that_closed_is_not_told(transport):
+async def test_w5_a_timeout_that_waited_for_an_async_handler_that_closed_is_not_called(transport):
     """`close` takes and tells no more, though bytes are pending still."""
 
     async def data(socket, chunk):
@@ -95,7 +95,7 @@ async def test_w5_a_timeout_that_waited_for_an_async_handler_that_closed_is_not_
 
 @pytest.mark.parametrize("verb", ["close", "shutdown"])
 @on_every_loop
-async def test_w5_after_close_or_shutdown_true_the_end_that_a_reader_took_is_not_told(transport, verb):
+async def test_w5_after_close_or_shutdown_true_the_end_that_a_reader_took_is_not_delivered(transport, verb):
     async def opened(socket):
         assert socket.write(pattern(BIG)) < BIG
         assert await socket.reader().read() == b""
@@ -196,7 +196,7 @@ def test_h1_a_socket_whose_handler_gave_a_coroutine_without_a_running_loop_is_re
 
 
 @on_every_loop
-async def test_h1_a_socket_whose_handlers_task_cannot_be_made_is_told_so_and_read_on(transport):
+async def test_h1_a_socket_whose_handlers_task_cannot_be_made_gets_the_error_and_is_read_on(transport):
     def refuse(loop, coroutine, **options):
         coroutine.close()
         raise Boom("no tasks here")

@@ -60,7 +60,7 @@ def test_what_a_socket_knows_is_not_told_to_another_thread(loop, transport, name
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_what_a_closed_socket_knew_is_told_to_every_thread(loop, transport, name):
+def test_what_a_closed_socket_knew_is_reported_to_every_thread(loop, transport, name):
     socket, _peer = accepted(loop, transport, Recorder())
     socket.terminate()
     loop.run()
@@ -78,7 +78,7 @@ class Handlers:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "connected", "cancelled"])
-def test_a_thread_that_ends_before_an_outcome_is_told_gives_the_handlers_back(outcome):
+def test_a_thread_that_ends_before_an_outcome_is_reported_gives_the_handlers_back(outcome):
     gone = []
 
     def start():

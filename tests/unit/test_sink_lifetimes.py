@@ -148,7 +148,7 @@ SENDING = {
 
 
 @pytest.mark.parametrize("way", SENDING)
-def test_a_drain_is_told_while_a_cork_is_held_if_all_was_sent(loop, transport, way):
+def test_a_drain_is_called_while_a_cork_is_held_if_all_was_sent(loop, transport, way):
     socket, _peer = accepted(loop, transport, Recorder())
     told = DrainCallback()
     with socket.cork():
@@ -247,7 +247,7 @@ CLOSED_TWICE = """
 
 
 @linux_only
-def test_a_finalizer_may_close_the_socket_whose_face_is_made_for_close():
+def test_a_finalizer_may_close_the_socket_whose_object_is_made_for_close():
     """A connection that no handler has seen: its object is made when `close` is due."""
     closed, _stopped = collecting(CLOSED_TWICE)
     assert closed == ["ConnectionResetError"]

@@ -47,7 +47,7 @@ each_host = pytest.mark.parametrize(
 )
 
 
-def test_a_loop_that_does_not_finish_is_interrupted_and_told(tcp):
+def test_a_loop_that_does_not_finish_is_interrupted_and_reported(tcp):
     tcp.listen(Recorder(label="the one"))
     started = time.monotonic()
     with pytest.raises(LoopHung, match=r"still turned after 0.1 s.*'open_listeners': 1.*the one"):
@@ -125,7 +125,7 @@ def test_the_test_itself_is_inside_the_host(loop):
     assert asyncio._get_running_loop() is host
 
 
-def test_what_a_handler_raised_and_no_error_handler_is_told_is_in_the_reports(loop, tcp):
+def test_what_a_handler_raised_and_no_error_handler_is_given_is_in_the_reports(loop, tcp):
     boom = LookupError("in data")
 
     def data(socket, chunk):
@@ -149,7 +149,7 @@ def test_a_report_that_no_test_asked_for_is_raised_at_the_end(host):
 
 
 @each_host
-def test_a_host_closed_with_a_listener_open_is_told_and_gives_the_descriptors_back(host, tcp):
+def test_a_host_closed_with_a_listener_open_is_reported_and_gives_the_descriptors_back(host, tcp):
     before = descriptors()
     loop = host()
     tcp.listen(Recorder())
@@ -160,7 +160,7 @@ def test_a_host_closed_with_a_listener_open_is_told_and_gives_the_descriptors_ba
     assert len(descriptors()) == len(before)
 
 
-def test_a_peers_failure_that_nobody_looked_at_is_told_at_the_end(tcp):
+def test_a_peers_failure_that_nobody_looked_at_is_reported_at_the_end(tcp):
     server = tcp.raw_server()
     peer = tcp.peer(server)
     server.accept().close().result()

@@ -174,7 +174,7 @@ async def test_leaving_a_listener_leaves_the_handlers_of_others_alone(transport)
 
 
 @on_every_loop
-async def test_a_handler_that_goes_on_when_it_is_cancelled_is_given_up_and_told_to_the_loop(transport):
+async def test_a_handler_that_goes_on_when_it_is_cancelled_is_given_up_and_reported_to_the_loop(transport):
     """Its connection is closed and told of, and it may still end whenever it likes."""
 
     async def data(socket, chunk):

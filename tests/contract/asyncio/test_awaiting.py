@@ -90,7 +90,7 @@ async def test_await_connect_of_a_name_that_does_not_resolve_is_a_gaierror(no_le
 
 
 @on_every_loop
-async def test_await_connect_raises_what_connect_error_was_told_before(unix):
+async def test_await_connect_raises_what_connect_error_was_given_before(unix):
     notes = Notes()
     with pytest.raises(FileNotFoundError) as caught:
         await pybuntcp.connect(**unix.listen_options(), socket=notes.handlers)
@@ -161,7 +161,7 @@ async def test_a_connect_that_nobody_awaits_goes_on(transport):
 
 @pytest.mark.parametrize("handled", [True, False])
 @on_every_loop
-async def test_a_failure_that_nobody_awaits_is_reported_unless_connect_error_was_told(unix, handled):
+async def test_a_failure_that_nobody_awaits_is_reported_unless_connect_error_was_given(unix, handled):
     table = {**QUIET, "connect_error": ignore} if handled else QUIET
     connecting = pybuntcp.connect(**unix.listen_options(), socket=table)
     while not connecting.done():

@@ -55,7 +55,7 @@ async def bring_about(event, server, client):
 
 @each_host
 @pytest.mark.parametrize("event", EVENTS)
-def test_h1_a_handler_that_raises_is_told_to_error_and_not_to_the_loop(host, event):
+def test_h1_a_handler_that_raises_goes_to_error_and_not_to_the_loop(host, event):
     async def main():
         with exceptions_told() as told:
             await bring_about(event, server, Recorder(error=ignore))
@@ -69,7 +69,7 @@ def test_h1_a_handler_that_raises_is_told_to_error_and_not_to_the_loop(host, eve
 
 @on_every_loop
 @pytest.mark.parametrize("event", EVENTS)
-async def test_h1_without_an_error_handler_the_loops_exception_handler_is_told_once(event):
+async def test_h1_without_an_error_handler_the_loops_exception_handler_is_called_once(event):
     boom = Boom(event)
     server = Recorder(**{event: raising(boom)}, without=("error",))
     with exceptions_told() as told, unraisable() as hooked:
@@ -101,7 +101,7 @@ async def test_h1_without_an_error_handler_the_server_lives_on():
 
 
 @each_host
-def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(host):
+def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_given(host):
     async def main():
         with exceptions_told() as told, unraisable() as hooked:
             await bring_about("data", server, Recorder())

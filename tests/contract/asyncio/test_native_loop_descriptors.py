@@ -103,7 +103,7 @@ async def test_a_writer_on_a_full_pipe_is_called_when_there_is_room(opened):
 
 @OPEN
 @on_loop("native")
-async def test_a_reader_and_a_writer_on_one_socket_are_told_apart(opened):
+async def test_a_reader_and_a_writer_on_one_socket_are_distinguished(opened):
     loop = asyncio.get_running_loop()
     with something(opened), contextlib.ExitStack() as stack:
         one, other = (stack.enter_context(sock) for sock in stdlib.socketpair())

@@ -46,7 +46,7 @@ def killed_soon(number):
 
 
 @OPEN
-def test_add_signal_handler_is_told_within_100_ms_while_idle(opened):
+def test_add_signal_handler_is_called_within_100_ms_while_idle(opened):
     async def body():
         loop = asyncio.get_running_loop()
         delays = []
@@ -119,7 +119,7 @@ def test_the_wakeup_descriptor_is_as_before_after_a_run():
         os.close(writer)
 
 
-def test_a_wakeup_descriptor_that_is_somebody_elses_is_told_of_signals():
+def test_a_wakeup_descriptor_that_is_somebody_elses_gets_the_signals():
     """Whoever set one before the loop ran goes on getting its bytes."""
 
     async def main():

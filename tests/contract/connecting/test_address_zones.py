@@ -176,7 +176,7 @@ def test_the_address_of_an_interface_that_is_gone_tells_its_index(program_in_a_n
     assert told == expected
 
 
-def test_an_address_without_a_zone_is_told_without_one(loop):
+def test_an_address_without_a_zone_is_reported_without_one(loop):
     with pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"data": print}) as listener:
         recorder = Recorder()
         connect(recorder, hostname="127.0.0.1", port=listener.port)

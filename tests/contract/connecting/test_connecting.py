@@ -21,7 +21,7 @@ STAGGER = 0.25  # seconds between two attempts, RFC 8305
 # ---------------------------------------------------------------- the awaitable
 
 
-def test_connect_gives_the_awaitable_the_socket_that_open_was_told(loop, transport):
+def test_connect_gives_the_awaitable_the_socket_that_open_was_given(loop, transport):
     server, client = Recorder(), Recorder()
     listener = transport.listen(server)
     connecting = transport.connect(client, listener)

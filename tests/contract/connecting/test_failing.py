@@ -61,7 +61,7 @@ def test_c2_a_refused_connect_calls_connect_error_once(loop, refusal, handlers):
     assert recorder.count("connect_error") == 1
 
 
-def test_c2_the_awaitable_raises_the_error_that_connect_error_was_told(loop, refusal):
+def test_c2_the_awaitable_raises_the_error_that_connect_error_was_given(loop, refusal):
     recorder = Recorder()
     connecting = connect(recorder, **refusal.options)
     _, error = finished(loop, connecting)
@@ -175,7 +175,7 @@ def test_c2_open_of_an_adopted_descriptor_never_before_connect_has_returned(loop
         recorder.socket.close()
 
 
-def test_c2_outcomes_that_are_known_at_once_are_told_in_the_order_of_the_calls(loop, unix, handlers):
+def test_c2_outcomes_that_are_known_at_once_are_reported_in_the_order_of_the_calls(loop, unix, handlers):
     order = []
     path = unix.listen_options()["unix"]
     for number in range(5):

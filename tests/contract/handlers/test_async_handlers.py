@@ -245,7 +245,7 @@ def test_h2_a_reload_to_async_handlers_without_a_running_loop_changes_nothing(lo
 
 
 @no_asyncio
-def test_h2_a_coroutine_that_comes_without_a_running_loop_is_told_to_error(loop, transport):
+def test_h2_a_coroutine_that_comes_without_a_running_loop_goes_to_error(loop, transport):
     recorder = Recorder(error=ignore)
     listener = transport.listen({**recorder.handlers, "data": lambda socket, chunk: pause(socket)})
     peer = transport.peer(listener)

@@ -158,7 +158,7 @@ async def test_h2_close_waits_for_an_async_data(transport, verb):
 
 
 @on_every_loop
-async def test_h2_end_is_told_after_the_data_before_it(transport):
+async def test_h2_end_is_called_after_the_data_before_it(transport):
     notes, socket, peer = await held(transport)
     send_and_wait(socket, peer, b"2")
     finish_and_wait(socket, peer)
@@ -233,7 +233,7 @@ async def test_h2_sockets_of_one_listener_run_side_by_side(transport):
 
 
 @on_every_loop
-async def test_h2_a_thousand_chunks_are_told_in_their_order(transport):
+async def test_h2_a_thousand_chunks_are_delivered_in_their_order(transport):
     async def data(socket, chunk):
         for _ in range(len(notes.args("data")) % 3):
             await asyncio.sleep(0)

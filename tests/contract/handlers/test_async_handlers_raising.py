@@ -16,7 +16,7 @@ EVENTS = ["open", "data", "drain", "end", "close", "timeout"]
 @pytest.mark.parametrize("told", [ignore, pause], ids=["sync", "async"])
 @pytest.mark.parametrize("event", EVENTS)
 @on_every_loop
-async def test_h1_what_an_async_handler_raises_is_told_to_error(transport, event, told):
+async def test_h1_what_an_async_handler_raises_goes_to_error(transport, event, told):
     boom = Boom(event)
     notes = Notes(**{event: raising_later(boom)}, error=told)
     socket, peer = await async_accepted(transport, notes)
@@ -29,7 +29,7 @@ async def test_h1_what_an_async_handler_raises_is_told_to_error(transport, event
 
 
 @on_every_loop
-async def test_h1_without_error_the_loops_exception_handler_is_told(transport):
+async def test_h1_without_error_the_loops_exception_handler_is_called(transport):
     boom = Boom()
     notes = Notes(data=raising_later(boom), without=("error",))
     socket, peer = await async_accepted(transport, notes)
@@ -61,7 +61,7 @@ async def test_h1_without_error_a_sync_handlers_exception_goes_to_the_loop_too(t
 
 @pytest.mark.parametrize("second", ["sync", "async"])
 @on_every_loop
-async def test_h1_if_error_raises_too_the_loop_is_told_of_both(transport, second):
+async def test_h1_if_error_raises_too_the_loop_gets_both(transport, second):
     first, then = Boom("first"), Boom("then")
 
     def sync(socket, error):
@@ -114,7 +114,7 @@ async def test_h1_an_async_open_that_raises_closes_the_socket_of_a_connect_too(t
 
 
 @on_every_loop
-async def test_h1_after_a_reload_the_new_tables_error_is_told(transport):
+async def test_h1_after_a_reload_the_new_tables_error_is_called(transport):
     boom = Boom()
 
     async def data(socket, chunk):

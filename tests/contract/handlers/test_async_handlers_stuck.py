@@ -83,7 +83,7 @@ async def test_a_handler_in_drain_goes_on_when_the_peer_reads(transport):
 
 
 @on_every_loop
-async def test_a_write_that_came_short_in_an_async_handler_is_told_to_drain_after_it(transport):
+async def test_a_write_that_came_short_in_an_async_handler_is_followed_by_drain(transport):
     async def data(socket, chunk):
         await turns(2)
         feed.fill(socket)

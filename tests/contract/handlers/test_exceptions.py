@@ -46,7 +46,7 @@ def echo(loop, transport, listener):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_h1_a_handler_that_raises_is_told_to_error(loop, transport, event):
+def test_h1_a_handler_that_raises_goes_to_error(loop, transport, event):
     boom = Boom(event)
     recorder = Recorder(**{event: raising(boom)}, error=ignore)
     _, peer = accepted(loop, transport, recorder)
@@ -118,7 +118,7 @@ def test_h1_without_an_error_handler_the_server_lives_on(loop, transport):
         assert [type(error) for error in told] == [Boom, Boom]
 
 
-def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(loop, transport):
+def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_given(loop, transport):
     first, second = Boom("in data"), Boom("in error")
     recorder = Recorder(data=raising(first), error=raising(second))
     with loop.reports() as told:
@@ -131,7 +131,7 @@ def test_h1_an_error_handler_that_raises_is_reported_with_what_it_was_told(loop,
         assert chain(second) == [second, first]
 
 
-def test_h1_an_error_handler_that_raises_is_not_told_of_itself(loop, transport):
+def test_h1_an_error_handler_that_raises_is_not_called_for_itself(loop, transport):
     recorder = Recorder(data=raising(Boom()), error=raising(Boom()))
     with loop.reports():
         listener, peer = accepted(loop, transport, recorder)

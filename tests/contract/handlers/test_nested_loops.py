@@ -214,7 +214,7 @@ async def test_a_connection_awaited_in_a_nested_run_is_a_runtime_error_and_stand
 
 
 @RE_ENTERED
-async def test_a_nested_run_that_nobody_catches_is_told_to_error_as_a_runtime_error():
+async def test_a_nested_run_that_nobody_catches_goes_to_error_as_a_runtime_error():
     told: list[Any] = []
 
     def data(socket: Any, chunk: bytes) -> None:
@@ -314,7 +314,7 @@ async def test_a_nested_run_that_does_not_come_to_us_is_left_alone():
 
 
 @on_loop("asyncio")
-async def test_timeouts_are_told_after_a_nested_run_in_which_they_were_due():
+async def test_timeouts_are_called_after_a_nested_run_in_which_they_were_due():
     """asyncio's timer for ours is called in there, and set again by the outer run."""
     handler = Nesting(lambda: run_again(asyncio.sleep(TIMEOUT)))
     late = Recorder(data=echo)

@@ -89,7 +89,7 @@ def program(source):
 
 @TRANSPORTS
 @pytest.mark.parametrize("verb", ["close", "end", "terminate"])
-def test_p3_a_peer_hears_of_a_goodbye_though_a_forked_child_lives(kind, verb):
+def test_p3_a_peer_sees_an_end_though_a_forked_child_lives(kind, verb):
     answer = run_program(
         program("""
         listener, thread = serve(transport)

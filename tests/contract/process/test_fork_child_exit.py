@@ -66,7 +66,7 @@ THREADS = """
     ],
     ids=["exit", "leaving with", "stop", "wait", "garbage"],
 )
-def test_p3_a_childs_goodbye_does_not_stop_the_parents_threads(in_child):
+def test_p3_a_childs_exit_does_not_stop_the_parents_threads(in_child):
     assert run_program(program(THREADS.format(in_child=in_child))) == [[0, True, 8]]
 
 
@@ -125,7 +125,7 @@ def test_p3_a_process_of_multiprocessing_does_not_stop_the_parents_threads():
 
 # ---------------------------------------------------------------- with, verbs, atexit, garbage
 
-GOODBYES = {
+EXITS = {
     "leaving with": "None",
     "stop": "listener.stop(True)",
     "close": "[each.close() for each in conns]",
@@ -137,8 +137,8 @@ GOODBYES = {
 }
 
 
-@pytest.mark.parametrize("goodbye", GOODBYES)
-def test_p3_a_childs_goodbye_is_not_heard_by_the_parents_peers(goodbye):
+@pytest.mark.parametrize("way", EXITS)
+def test_p3_a_childs_exit_is_not_heard_by_the_parents_peers(way):
     """The child ends inside `with listener:`, `with socket:` and an open cork, and then by atexit."""
     answer = run_program(
         program(f"""
@@ -171,7 +171,7 @@ def test_p3_a_childs_goodbye_is_not_heard_by_the_parents_peers(goodbye):
                 with conns[0], corks:
                     corks.enter_context(conns[0].cork())
                     conns[0].write(b"from the child")
-                    {GOODBYES[goodbye]}
+                    {EXITS[way]}
                     sys.exit(0)
             say(reap(child))
             client.sendall(b"still there?")

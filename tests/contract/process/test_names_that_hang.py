@@ -272,7 +272,7 @@ def test_p3_a_thread_that_ends_leaves_its_lookups_to_themselves(program_that_han
 
 
 @on_every_loop
-def test_a_lookup_that_returns_after_all_is_told(program_that_hangs, loop):
+def test_a_lookup_that_returns_after_all_is_reported(program_that_hangs, loop):
     """And those that were cancelled meanwhile are not: the answers of both wake the loop together."""
     with program_that_hangs(
         """

@@ -181,7 +181,7 @@ def test_r3_a_reset_drops_pending_bytes(loop, over_tcp, handlers):
     assert loop.gauges()["pending_bytes"] == 0
 
 
-def test_r3_a_reset_of_a_half_open_socket_is_told(loop, over_tcp, handlers):
+def test_r3_a_reset_of_a_half_open_socket_is_reported(loop, over_tcp, handlers):
     recorder = handlers()
     _socket, peer = accepted(loop, over_tcp, recorder, allow_half_open=True)
     peer.send(b"x")

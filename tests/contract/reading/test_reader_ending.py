@@ -22,7 +22,7 @@ async def wait(socket, *args):
 
 
 @on_every_loop
-async def test_after_the_end_was_read_end_is_told_and_the_socket_closes(transport):
+async def test_after_the_end_was_read_end_is_called_and_the_socket_closes(transport):
     notes = Notes(without=("drain",))
     socket, peer = await async_accepted(transport, notes)
     reader = socket.reader()
@@ -193,7 +193,7 @@ async def test_a_reset_wakes_who_waits(transport):
 
 
 @on_every_loop
-async def test_a_reset_of_a_socket_with_a_reader_is_told_to_close_too(transport):
+async def test_a_reset_of_a_socket_with_a_reader_goes_to_close_too(transport):
     notes = Notes()
     socket, peer = await async_accepted(transport, notes)
     reader = socket.reader()

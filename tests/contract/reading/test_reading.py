@@ -280,7 +280,7 @@ def test_r4_pause_and_resume_do_not_count(loop, transport, handlers):
 
 @linux_only
 @sides
-def test_r4_a_reset_that_comes_while_paused_is_told_at_resume(loop, transport, side, handlers):
+def test_r4_a_reset_that_comes_while_paused_is_reported_at_resume(loop, transport, side, handlers):
     recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     reset_and_wait(socket, peer)
@@ -294,7 +294,7 @@ def test_r4_a_reset_that_comes_while_paused_is_told_at_resume(loop, transport, s
 
 @linux_only
 @sides
-def test_r4_a_reset_that_comes_while_paused_is_told_after_the_bytes_before_it(loop, transport, side, handlers):
+def test_r4_a_reset_that_comes_while_paused_is_reported_after_the_bytes_before_it(loop, transport, side, handlers):
     recorder = handlers(open=lambda socket: socket.pause())
     socket, peer = side(loop, transport, recorder)
     send_and_wait(socket, peer, pattern(20_000))

@@ -18,7 +18,7 @@ ETERNITY = 1000
 # ---------------------------------------------------------------- broken between end() and close()
 
 
-def deafened(loop, socket, peer, recorder):
+def reading_shut(loop, socket, peer, recorder):
     socket.shutdown(True)
 
 
@@ -37,7 +37,7 @@ ENDINGS = {
 
 @linux_only
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("before", [deafened, at_the_end])
+@pytest.mark.parametrize("before", [reading_shut, at_the_end])
 def test_r4_a_close_whose_write_breaks_where_no_more_can_be_read_arms_no_clock(
     loop, transport, before, ending, handlers
 ):
@@ -136,7 +136,7 @@ def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everythi
 
 
 @pytest.mark.parametrize("armed", ["before", "after", "idle"])
-def test_t1_no_timeout_is_told_after_close(loop, over_tcp, armed, handlers):
+def test_t1_no_timeout_is_called_after_close(loop, over_tcp, armed, handlers):
     """Nor does it cut short what the linger time guards."""
     recorder = handlers()
     idle = {"idle_timeout": LINGER / 2} if armed == "idle" else {}

@@ -68,7 +68,7 @@ def test_s2_a_client_that_knows_none_of_the_servers_protocols_is_refused(loop, t
 
 @needs_borrowed
 @versions
-def test_s2_a_peer_of_another_make_is_told_by_the_alert(loop, tcp, version):
+def test_s2_a_peer_of_another_make_is_recognised_by_the_alert(loop, tcp, version):
     context = client_context(getattr(ssl.TLSVersion, version.replace(".", "_")))
     context.set_alpn_protocols(["b"])
     peer = dialling(tcp, tcp.listen(Recorder(data=echo), tls=server("a")), context, name="localhost")

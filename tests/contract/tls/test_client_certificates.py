@@ -36,7 +36,7 @@ versions = pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 handlers = pytest.mark.parametrize("told", [True, False], ids=["handshake handler", "no handshake handler"])
 
 CLIENTS = {"none": None, "good": CLIENT, "wrong CA": STRANGE_CLIENT, "expired": EXPIRED_CLIENT}
-SELF_SIGNED = 19  # ... in its chain
+SELF_SIGNED = 19  # a certificate in its chain
 BAD_CODES = {"wrong CA": (20, 21), "expired": (10,)}
 each_client = pytest.mark.parametrize("who", list(CLIENTS))
 bad_client = pytest.mark.parametrize("who", ["none", "wrong CA", "expired"])
@@ -174,7 +174,7 @@ def test_s3_a_revoked_client_is_kept_out(loop, tcp, told, version):
 
 @needs_borrowed
 @versions
-def test_s3_a_revoked_client_is_told_of_where_it_is_not_refused(loop, tcp, version):
+def test_s3_a_revoked_client_is_reported_where_it_is_not_refused(loop, tcp, version):
     ends = meeting(loop, tcp, {**ASKS_ONLY, "crl": CA.revoke(REVOKED_CLIENT)}, REVOKED_CLIENT, version, True)
     error = ends.server.socket.get_authorization_error()
     assert error.verify_code == 23

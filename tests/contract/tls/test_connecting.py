@@ -62,7 +62,7 @@ async def test_c4_await_connect_without_handlers_gives_a_socket_to_read_from(tcp
 
 
 @on_every_loop
-async def test_c4_await_connect_raises_what_connect_error_was_told_of_a_refusal(tcp):
+async def test_c4_await_connect_raises_what_connect_error_was_given_of_a_refusal(tcp):
     listener = listening(tcp, tls=STRANGE_SERVER.options)
     client = Recorder()
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
@@ -146,7 +146,7 @@ def test_c2_what_connect_error_raises_of_a_refusal_is_what_the_awaitable_raises(
 
 
 @pytest.mark.parametrize("kind", [Recorder, TLSRecorder])
-def test_c2_a_connect_that_is_refused_by_tcp_is_told_to_connect_error_with_tls_too(loop, kind):
+def test_c2_a_connect_that_is_refused_by_tcp_goes_to_connect_error_with_tls_too(loop, kind):
     client = kind()
     with bound_not_listening() as port:
         connecting = pybuntcp.connect(socket=client.handlers, hostname="127.0.0.1", port=port, tls=CLIENT_TLS)

@@ -1,6 +1,6 @@
 """docs/tls.md: what an ssl.SSLContext of one's own, or `secure_options`, adds to what is built in.
 
-Pre-shared keys, client certificates after the handshake, and a FIN that is taken for a farewell. Also the name that a
+Pre-shared keys, client certificates after the handshake, and a FIN that is taken for a close_notify. Also the name that a
 client asked for where it resumes a session.
 """
 
@@ -45,7 +45,7 @@ def loaded(context, identity):
     return context
 
 
-# ---------------------------------------------------------------- a FIN that is taken for a farewell
+# ---------------------------------------------------------------- a FIN that is taken for a close_notify
 
 
 class Older(ssl.SSLContext):
@@ -85,7 +85,7 @@ def ignoring(side, given):
 @versions
 @given
 @tls_sides
-def test_s4_with_the_option_a_fin_without_a_farewell_is_an_orderly_end(loop, tcp, side, given, version):
+def test_s4_with_the_option_a_fin_without_close_notify_is_an_orderly_end(loop, tcp, side, given, version):
     recorder = Recorder()
     _socket, peer = side(loop, tcp, recorder, context_of(side, version), tls=ignoring(side, given))
     peer.write(b"all of it")

@@ -39,11 +39,11 @@ FATAL, INTERNAL_ERROR = 2, 80
 MUCH = 8 << 20  # more than the kernel takes of a peer that does not read
 
 
-# ---------------------------------------------------------------- an heir that waits for the plain socket's last bytes
+# ---------------------------------------------------------------- an upgraded socket that waits for the plain socket's last bytes
 
 
 def waiting(loop, tcp, kind, secured=None, **options):
-    """A plain socket with more written than goes, upgraded: (heir, its recorder, that of the plain one, peer, what was written)."""
+    """A plain socket with more written than goes, upgraded: (upgraded socket, its recorder, that of the plain one, peer, what was written)."""
     recorder, secured = Recorder(label="raw"), secured or Recorder(label="secured")
     socket, peer = unsecured(loop, tcp, recorder, kind, **{"linger_timeout": None, **options})
     feed = Feed(MUCH)
@@ -53,24 +53,26 @@ def waiting(loop, tcp, kind, secured=None, **options):
 
 @one_loop
 @each_side
-def test_s6_an_heir_that_is_terminated_while_it_waits_takes_the_plain_socket_along(loop, tcp, kind):
-    heir, secured, recorder, peer, feed = waiting(loop, tcp, kind)
-    heir.terminate()
+def test_s6_an_upgraded_socket_that_is_terminated_while_it_waits_takes_the_plain_socket_along(loop, tcp, kind):
+    secure, secured, recorder, peer, feed = waiting(loop, tcp, kind)
+    secure.terminate()
     loop.run()  # the peer reads nothing, and nothing bounds its patience
     assert (recorder.names(), secured.names()) == (["open"], [])
-    assert heir.ready_state == pybuntcp.ReadyState.DETACHED
+    assert secure.ready_state == pybuntcp.ReadyState.DETACHED
     assert feed.accepted.startswith(peer.raw_to_end().result())
 
 
 @one_loop
 @each_side
-def test_w5_an_heir_that_is_closed_while_it_waits_closes_when_the_plain_socket_has_sent_its_last(loop, tcp, kind):
-    heir, secured, recorder, peer, feed = waiting(loop, tcp, kind)
-    heir.close()
+def test_w5_an_upgraded_socket_that_is_closed_while_it_waits_closes_when_the_plain_socket_has_sent_its_last(
+    loop, tcp, kind
+):
+    secure, secured, recorder, peer, feed = waiting(loop, tcp, kind)
+    secure.close()
     taken = peer.raw_to_end()
     loop.run()
     assert (recorder.names(), secured.names()) == (["open"], [])
-    assert heir.ready_state == pybuntcp.ReadyState.DETACHED
+    assert secure.ready_state == pybuntcp.ReadyState.DETACHED
     assert taken.result() == feed.accepted
 
 
@@ -93,8 +95,8 @@ def test_w5_a_listener_that_stops_closes_both_halves_of_an_upgrade_and_loses_not
 
 @one_loop
 @each_side
-def test_s6_a_plain_half_that_cannot_send_its_last_in_time_fails_the_heir(loop, tcp, kind):
-    _heir, secured, recorder, peer, _feed = waiting(loop, tcp, kind, linger_timeout=0.05)
+def test_s6_a_plain_half_that_cannot_send_its_last_in_time_fails_the_upgraded_one(loop, tcp, kind):
+    _socket, secured, recorder, peer, _feed = waiting(loop, tcp, kind, linger_timeout=0.05)
     loop.run()
     assert recorder.names() == ["open"]
     assert secured.names() == (["close"] if kind == "accepted" else ["connect_error"])
@@ -105,8 +107,8 @@ def test_s6_a_plain_half_that_cannot_send_its_last_in_time_fails_the_heir(loop, 
 
 @one_loop
 @each_side
-def test_s8_the_handshake_timeout_of_an_heir_begins_with_its_handshake(loop, tcp, kind):
-    _heir, secured, recorder, peer, feed = waiting(loop, tcp, kind, TLSRecorder(), handshake_timeout=0.1)
+def test_s8_the_handshake_timeout_of_an_upgraded_socket_begins_with_its_handshake(loop, tcp, kind):
+    _socket, secured, recorder, peer, feed = waiting(loop, tcp, kind, TLSRecorder(), handshake_timeout=0.1)
     with metronome(loop, tcp, 0.2, 1, lambda: None) as over:
         loop.run_until(over)
     assert secured.count("close") == 0
@@ -123,12 +125,12 @@ DYING = """
     def opened(raw):
         while raw.write(bytes(65536)) == 65536:
             pass
-        heirs.append(raw.upgrade_tls(tls={**CLIENT_TLS, "server_name": "localhost"}, socket={"data": print}))
+        over_tls.append(raw.upgrade_tls(tls={**CLIENT_TLS, "server_name": "localhost"}, socket={"data": print}))
         if when == "run() ends":
             raise SystemExit
     async def main():
         pybuntcp.connect(**options)
-        while not heirs:
+        while not over_tls:
             await asyncio.sleep(0)
     def live():
         if kind == "standalone":
@@ -143,14 +145,14 @@ DYING = """
         loop.close()
     import threading, warnings
     warnings.simplefilter("ignore")
-    heirs = []
+    over_tls = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         options = {"hostname": "127.0.0.1", "port": port, "socket": {"open": opened, "data": print}}
         thread = threading.Thread(target=live)
         thread.start()
         thread.join()
-    say([int(heir.ready_state) for heir in heirs])
+    say([int(secure.ready_state) for secure in over_tls])
 """
 
 
@@ -158,7 +160,7 @@ DYING = """
 @pytest.mark.parametrize(
     ("kind", "when"), [("asyncio", "closed"), ("native", "closed"), ("standalone", "run() ends")], ids=str
 )
-def test_p2_a_loop_that_goes_while_an_heir_waits_takes_both_halves_along(kind, when):
+def test_p2_a_loop_that_goes_while_an_upgraded_socket_waits_takes_both_halves_along(kind, when):
     assert len(run_program(DYING, kind, when)[0]) == 1
 
 
@@ -184,7 +186,7 @@ def test_s6_the_clocks_of_the_plain_half_end_with_the_upgrade(loop, tcp, kind, c
 
 
 @on_every_loop
-async def test_s6_an_async_handler_of_the_plain_half_that_ends_reads_nothing_of_the_heirs(tcp):
+async def test_s6_an_async_handler_of_the_plain_half_that_ends_reads_nothing_of_the_upgraded_one(tcp):
     async def data(socket, chunk):
         feed.fill(socket)
         upgraded(socket, secured, "accepted")
@@ -211,7 +213,7 @@ async def test_s6_an_async_handler_of_the_plain_half_that_ends_reads_nothing_of_
 
 
 @one_loop
-def test_t1_idle_timeout_tells_nobody_of_a_connection_that_was_not_opened(loop, tcp):
+def test_t1_idle_timeout_calls_no_handler_of_a_connection_that_was_not_opened(loop, tcp):
     server = Recorder(label="server")
     listener = tcp.listen(server, tls=SERVER_TLS, idle_timeout=0.02, handshake_timeout=0.15)
     peer = tcp.peer(listener)
@@ -222,7 +224,7 @@ def test_t1_idle_timeout_tells_nobody_of_a_connection_that_was_not_opened(loop, 
 
 
 @one_loop
-def test_t1_idle_timeout_tells_nobody_of_an_heir_that_was_not_opened(loop, tcp):
+def test_t1_idle_timeout_calls_no_handler_of_an_upgraded_socket_that_was_not_opened(loop, tcp):
     secured = Recorder(label="secured")
     socket, peer = unsecured(loop, tcp, Recorder(), "accepted", idle_timeout=0.02, handshake_timeout=0.15)
     upgraded(socket, secured, "accepted")

@@ -125,7 +125,7 @@ def test_s9_an_error_is_the_connections_own_and_not_one_that_was_left(loop, tcp,
     assert client.close_error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
-def test_s9_a_farewell_is_sent_though_an_error_was_left(loop, tcp, leave):
+def test_s9_close_notify_is_sent_though_an_error_was_left(loop, tcp, leave):
     def data(socket, chunk):
         leave()
         socket.close()

@@ -1,4 +1,4 @@
-"""CONTRACT.md, "TLS": S8, handshakes never starve open connections: at most five steps a turn unless turns take long, after those; and they time out."""
+"""CONTRACT.md, "TLS": S8, handshakes never starve open connections, nor those them: each turn has a step of each; and they time out."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Flood:
             wait_for(lambda ours=ours: unread_at(ours), "the ping in our kernel")
 
     def pong(self):
-        """... and has its answer."""
+        """Every open connection has its answer."""
 
         def hear():
             return [secured.recv(100) for secured in self.working]

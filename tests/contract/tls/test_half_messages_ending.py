@@ -1,6 +1,6 @@
 """CONTRACT.md, "TLS" and W5: endings while a message of the peer's between its data is half there, and what waiting costs.
 
-Our farewell waits for the rest of the message (see test_half_messages_writing), as long as for a peer that takes nothing.
+Our close_notify waits for the rest of the message (see test_half_messages_writing), as long as for a peer that takes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ one_loop = pytest.mark.standalone("what is sent when is the core's to say, whate
 
 
 @tls_sides
-def test_w5_end_waits_and_says_goodbye_behind_its_data(loop, tcp, side):
+def test_w5_end_waits_and_sends_close_notify_behind_its_data(loop, tcp, side):
     with HalfMessage(loop, tcp, side) as made:
         assert made.socket.end(b"the last") == 8
         assert made.socket.write(b"x") == -1
@@ -41,7 +41,7 @@ def test_w5_end_waits_and_says_goodbye_behind_its_data(loop, tcp, side):
 @one_loop
 @pytest.mark.parametrize("verb", ["end", "shutdown", "close"])
 @tls_sides
-def test_w5_a_farewell_alone_waits_too(loop, tcp, side, verb):
+def test_w5_a_close_notify_alone_waits_too(loop, tcp, side, verb):
     with HalfMessage(loop, tcp, side) as made:
         getattr(made.socket, verb)()
         assert made.silent()
@@ -54,7 +54,7 @@ def test_w5_a_farewell_alone_waits_too(loop, tcp, side, verb):
 
 
 @tls_sides
-def test_w5_close_waits_and_says_goodbye_behind_what_was_written(loop, tcp, side):
+def test_w5_close_waits_and_sends_close_notify_behind_what_was_written(loop, tcp, side):
     with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"the last")
         made.socket.close()
@@ -106,7 +106,7 @@ def drip(made):
 
 @one_loop
 @tls_sides
-def test_t1_an_idle_timeout_is_told_and_closes(loop, tcp, side):
+def test_t1_an_idle_timeout_is_called_and_closes(loop, tcp, side):
     with HalfMessage(loop, tcp, side, idle_timeout=SOON) as made:
         made.socket.write(b"never sent")
         loop.run()
@@ -184,7 +184,7 @@ def test_s4_an_error_in_the_message_while_something_waits_is_error_and_then_clos
 
 @one_loop
 @tls_sides
-def test_s4_a_farewell_in_the_middle_of_the_message_ends_what_waits(loop, tcp, side):
+def test_s4_a_close_notify_in_the_middle_of_the_message_ends_what_waits(loop, tcp, side):
     with HalfMessage(loop, tcp, side, linger_timeout=None) as made:
         made.socket.write(b"never sent")
         made.peer.send(made.close_notify())

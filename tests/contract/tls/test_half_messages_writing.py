@@ -182,7 +182,7 @@ def test_r4_a_paused_socket_drains_and_its_data_waits_for_resume(loop, tcp, side
 
 @one_loop
 @tls_sides
-def test_r4_what_comes_behind_the_message_is_not_told_while_paused(loop, tcp, side):
+def test_r4_what_comes_behind_the_message_is_not_delivered_while_paused(loop, tcp, side):
     with HalfMessage(loop, tcp, side) as made:
         made.socket.write(b"written")
         made.socket.pause()

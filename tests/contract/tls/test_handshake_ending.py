@@ -63,7 +63,7 @@ def told_by_handshake(recorder, way):
 @pytest.mark.parametrize("said", [0, 50, None], ids=["nothing", "a part", "a hello"])
 @ways
 @kinds
-def test_s3_a_client_that_goes_in_the_handshake_is_counted_and_told_to_handshake_alone(loop, tcp, kind, way, said):
+def test_s3_a_client_that_goes_in_the_handshake_is_counted_and_reported_to_handshake_alone(loop, tcp, kind, way, said):
     server, before = kind(), failures()
     listener = tcp.listen(server, tls=SERVER_TLS, **handshake_timeout(way))
     peer = tcp.peer(listener)
@@ -84,7 +84,7 @@ def test_s3_a_client_that_goes_in_the_handshake_is_counted_and_told_to_handshake
 @one_loop
 @ways
 @kinds
-def test_c4_a_server_that_goes_in_the_handshake_is_counted_and_told_to_both(loop, tcp, kind, way):
+def test_c4_a_server_that_goes_in_the_handshake_is_counted_and_reported_to_both(loop, tcp, kind, way):
     client, server, before = kind(), tcp.raw_server(), failures()
     peer = server.accept()
     connecting = tcp.connect(client, server, tls=CLIENT_TLS, **handshake_timeout(way))
@@ -103,7 +103,7 @@ def test_c4_a_server_that_goes_in_the_handshake_is_counted_and_told_to_both(loop
 @ways
 @kinds
 @pytest.mark.parametrize("side", ["accepted", "connected"])
-def test_s6_a_peer_that_goes_in_the_handshake_of_an_upgrade_is_told(loop, tcp, side, kind, way):
+def test_s6_a_peer_that_goes_in_the_handshake_of_an_upgrade_is_reported(loop, tcp, side, kind, way):
     secured = kind()
     socket, peer = unsecured(loop, tcp, Recorder(), side, **handshake_timeout(way))
     upgraded(socket, secured, side)
@@ -120,7 +120,7 @@ def test_s6_a_peer_that_goes_in_the_handshake_of_an_upgrade_is_told(loop, tcp, s
 
 
 @each_host
-def test_h2_a_reset_while_an_async_open_runs_is_told_when_that_has_ended(tcp, host):
+def test_h2_a_reset_while_an_async_open_runs_is_reported_when_that_has_ended(tcp, host):
     async def main():
         released = []
 
@@ -148,7 +148,7 @@ def test_h2_a_reset_while_an_async_open_runs_is_told_when_that_has_ended(tcp, ho
 
 @one_loop
 @pytest.mark.parametrize("verb", ["close", "terminate"])
-def test_s3_a_server_that_closes_in_the_middle_of_its_handshake_is_told_close_alone(loop, tcp, verb):
+def test_s3_a_server_that_closes_in_the_middle_of_its_handshake_gets_close_alone(loop, tcp, verb):
     server, before = TLSRecorder(open=lambda socket: getattr(socket, verb)()), failures()
     listener = tcp.listen(server, tls=SERVER_TLS)
     peer = tcp.peer(listener)
@@ -163,7 +163,7 @@ def test_s3_a_server_that_closes_in_the_middle_of_its_handshake_is_told_close_al
 
 @one_loop
 @pytest.mark.parametrize("verb", ["close", "terminate"])
-def test_c4_a_client_that_closes_in_the_middle_of_its_handshake_is_told_close_and_awaits_an_error(loop, tcp, verb):
+def test_c4_a_client_that_closes_in_the_middle_of_its_handshake_gets_close_and_awaits_an_error(loop, tcp, verb):
     client, server = TLSRecorder(open=lambda socket: getattr(socket, verb)()), tcp.raw_server(accepting=1)
     before = failures()
     connecting = tcp.connect(client, server, tls=CLIENT_TLS)

@@ -102,7 +102,7 @@ def test_c4_without_a_handshake_handler_connect_error_tells_a_refusal_and_nothin
     assert ends.error is ends.refusal
 
 
-def test_s3_on_a_server_a_client_that_refuses_it_is_told_to_the_handshake_handler(loop, tcp):
+def test_s3_on_a_server_a_client_that_refuses_it_goes_to_the_handshake_handler(loop, tcp):
     server = TLSRecorder()
     talk(loop, tcp, STRANGE_SERVER.options, server=server)
     success, error = server.verdict
@@ -112,7 +112,7 @@ def test_s3_on_a_server_a_client_that_refuses_it_is_told_to_the_handshake_handle
 
 
 @sides
-def test_s3_handshake_is_told_once(loop, tcp, side):
+def test_s3_handshake_is_called_once(loop, tcp, side):
     acting = TLSRecorder(data=echo if side == "server" else hang_up)
     ends = both(side, acting)
     ends[other_of(side)] = speaker() if side == "server" else Recorder(data=echo, open=ping)
@@ -124,7 +124,7 @@ def test_s3_handshake_is_told_once(loop, tcp, side):
 
 
 @sides
-def test_h1_a_handshake_handler_that_raises_is_told_to_error_and_the_connection_lives(loop, tcp, side):
+def test_h1_a_handshake_handler_that_raises_goes_to_error_and_the_connection_lives(loop, tcp, side):
     boom = Boom()
     acting = TLSRecorder(handshake=raising(boom), error=ignore)
     ends = joined(loop, tcp, **both(side, acting))
@@ -136,7 +136,7 @@ def test_h1_a_handshake_handler_that_raises_is_told_to_error_and_the_connection_
     finish(loop, ends)
 
 
-def test_h1_a_handshake_handler_that_raises_for_a_refused_peer_is_told_to_error_before_close(loop, tcp):
+def test_h1_a_handshake_handler_that_raises_for_a_refused_peer_goes_to_error_before_close(loop, tcp):
     boom = Boom()
     client = TLSRecorder(handshake=raising(boom), error=ignore)
     ends = talk(loop, tcp, STRANGE_SERVER.options, client=client)
@@ -200,7 +200,7 @@ def test_r4_a_handshake_handler_that_pauses_is_given_data_when_resumed(loop, tcp
 
 
 @sides
-def test_h3_a_handshake_handler_that_reloads_has_the_new_handlers_told_what_follows(loop, tcp, side):
+def test_h3_a_handshake_handler_that_reloads_has_the_new_handlers_called_for_what_follows(loop, tcp, side):
     new = Recorder(label="new")
     acting = TLSRecorder(handshake=lambda socket, *told: socket.reload(new.handlers))
     ends = joined(loop, tcp, **both(side, acting))
@@ -304,7 +304,7 @@ async def test_h2_handshake_waits_for_an_async_open(tcp):
 
 
 @on_every_loop
-async def test_h2_an_async_handshake_handler_that_raises_is_told_to_error_and_the_connection_lives(tcp):
+async def test_h2_an_async_handshake_handler_that_raises_goes_to_error_and_the_connection_lives(tcp):
     boom = Boom()
     server = TLSRecorder(handshake=raising_later(boom), error=ignore, data=echo)
     client = Recorder(open=ping)
@@ -331,7 +331,7 @@ async def test_h2_an_async_handshake_handler_may_close(tcp):
 
 
 @on_every_loop
-async def test_h2_an_async_handshake_handler_is_told_a_refusal_before_close(tcp):
+async def test_h2_an_async_handshake_handler_is_given_a_refusal_before_close(tcp):
     client = TLSRecorder(handshake=pause)
     ends = meet(tcp, STRANGE_SERVER.options, CLIENT_TLS, client=client)
     with pytest.raises(ssl.SSLCertVerificationError):

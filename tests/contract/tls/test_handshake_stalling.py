@@ -28,7 +28,7 @@ def test_s8_a_server_that_is_silent_is_a_timeout_error(loop, tcp):
         assert client.order() == ["connect_error"]
 
 
-def test_s8_a_server_that_is_silent_is_told_to_the_handshake_handler(loop, tcp):
+def test_s8_a_server_that_is_silent_goes_to_the_handshake_handler(loop, tcp):
     with Silent(tcp) as silent:
         client = TLSRecorder()
         connecting = tcp.connect(client, silent.server, tls=CLIENT_TLS, handshake_timeout=TIMEOUT)

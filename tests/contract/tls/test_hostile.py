@@ -66,7 +66,7 @@ def test_s4_garbage_instead_of_a_client_hello_is_refused_and_the_listener_lives_
 
 
 @garbage
-def test_s4_garbage_instead_of_a_client_hello_is_told_to_handshake_and_close(loop, tcp, data):
+def test_s4_garbage_instead_of_a_client_hello_goes_to_handshake_and_close(loop, tcp, data):
     recorder = TLSRecorder()
     listener = tcp.listen(recorder, tls=SERVER_TLS)
     peer = tcp.peer(listener)
@@ -270,7 +270,7 @@ def test_s4_a_handshake_message_out_of_place_is_error_and_then_close(loop, tcp):
     broken(recorder)
 
 
-def test_s4_a_bad_record_while_paused_is_told_at_resume(loop, tcp):
+def test_s4_a_bad_record_while_paused_is_reported_at_resume(loop, tcp):
     recorder = hushed()
     socket, peer = tls_accepted(loop, tcp, recorder)
     socket.pause()
@@ -316,7 +316,7 @@ def test_s4_without_an_error_handler_close_alone_tells(loop, tcp):
     assert told == []
 
 
-def test_h1_an_error_handler_that_raises_is_reported_and_close_still_told(loop, tcp):
+def test_h1_an_error_handler_that_raises_is_reported_and_close_still_called(loop, tcp):
     boom = Boom()
     recorder = Recorder(error=raising(boom))
     with loop.reports() as told:

@@ -256,7 +256,7 @@ def test_the_fallback_does_not_know_which_certificate_a_users_context_has(loop, 
 
 
 @pytest.mark.parametrize("reject", [True, pytest.param(False, marks=needs_borrowed)])
-def test_the_error_of_verification_is_what_the_handshake_handler_was_told(loop, tcp, reject):
+def test_the_error_of_verification_is_what_the_handshake_handler_was_given(loop, tcp, reject):
     seen = []
     client = TLSRecorder(
         handshake=lambda socket, *told: seen.append(socket.get_authorization_error()), data=hang_up, open=ping

@@ -120,7 +120,7 @@ def test_s9_what_is_written_to_the_same_socket_meanwhile_arrives_whole_and_soon(
 @one_loop
 @pytest.mark.parametrize("verb", ["end", "shutdown", "close"])
 @pytest.mark.parametrize("place", [*READING, *WRITING, "unwrap"])
-def test_s9_another_socket_that_is_ended_meanwhile_says_its_farewell_soon(loop, tcp, place, verb):
+def test_s9_another_socket_that_is_ended_meanwhile_sends_its_close_notify_soon(loop, tcp, place, verb):
     hook, ends, other = hooked(loop, tcp, place)
     words = (b"last words",) if verb == "end" else ()
     hook.arm(lambda: getattr(other.server.socket, verb)(*words))
@@ -358,7 +358,7 @@ def test_s9_an_object_without_a_dict_serves_and_is_let_go_of(loop, tcp):
 
 
 @one_loop
-def test_s6_a_context_that_upgrades_the_socket_it_is_asked_about_leaves_one_heir(loop, tcp):
+def test_s6_a_context_that_upgrades_the_socket_it_is_asked_about_leaves_one_upgraded_socket(loop, tcp):
     def wrap_bio(*args, **options):
         made.append(socket.upgrade_tls(tls=SERVER_TLS, socket=inner.handlers, server=True))
         return ssl.SSLContext.wrap_bio(context, *args, **options)
@@ -379,7 +379,7 @@ def test_s6_a_context_that_upgrades_the_socket_it_is_asked_about_leaves_one_heir
 
 
 @on_every_loop
-async def test_c4_an_async_open_may_read_before_handshake_is_told(tcp):
+async def test_c4_an_async_open_may_read_before_handshake_is_called(tcp):
     async def open(socket):
         heard.append(await socket.reader().readexactly(4))
 

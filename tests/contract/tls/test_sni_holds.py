@@ -75,7 +75,7 @@ def test_s7_the_list_of_revoked_ones_of_a_name_keeps_them_out(loop, tcp, version
 
 @needs_borrowed
 @versions
-def test_s7_where_a_name_does_not_insist_a_revoked_client_is_told_of(loop, tcp, version):
+def test_s7_where_a_name_does_not_insist_a_revoked_client_is_reported(loop, tcp, version):
     recorder = TLSRecorder(data=echo)
     tls = server({}, {**MUST, "crl": CRL, "reject_unauthorized": False})
     assert is_served(visit(loop, tcp, tls, ENTRY, REVOKED_CLIENT, recorder, max_version=version))

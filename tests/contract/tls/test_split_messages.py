@@ -133,7 +133,7 @@ def test_s4_a_message_in_pieces_is_understood(loop, tcp, side, cut):
 @one_loop
 @cuts
 @tls_sides
-def test_s4_a_farewell_inside_a_message_ends_the_connection(loop, tcp, side, cut):
+def test_s4_a_close_notify_inside_a_message_ends_the_connection(loop, tcp, side, cut):
     """As an end, or as an error: as `ssl` sees it. Nobody waits for the rest of the message."""
     with Crafted(loop, tcp, side, linger_timeout=None) as made:
         made.peer.send(made.message(message_to(side)[:cut]) + made.close_notify())

@@ -89,7 +89,7 @@ def test_s4_a_record_that_is_cut_is_a_truncation_and_not_delivered(loop, tcp, si
 
 @one_loop
 @tls_sides
-def test_s4_a_truncation_while_paused_is_told_at_resume_after_the_bytes_before_it(loop, tcp, side):
+def test_s4_a_truncation_while_paused_is_reported_at_resume_after_the_bytes_before_it(loop, tcp, side):
     recorder = Recorder()
     socket, peer = side(loop, tcp, recorder)
     socket.pause()
@@ -105,7 +105,7 @@ def test_s4_a_truncation_while_paused_is_told_at_resume_after_the_bytes_before_i
 
 
 @one_loop
-def test_s4_a_truncation_behind_a_handler_that_pauses_is_told_at_resume(loop, tcp):
+def test_s4_a_truncation_behind_a_handler_that_pauses_is_reported_at_resume(loop, tcp):
     recorder = Recorder(data=lambda socket, chunk: socket.pause())
     socket, peer = tls_accepted(loop, tcp, recorder)
     send_and_wait(socket, peer, peer.seal(b"before it").result())
@@ -146,7 +146,7 @@ def test_s4_a_truncation_closes_a_half_open_socket_too(loop, tcp):
 
 
 @one_loop
-def test_s4_after_close_nobody_is_told_of_a_truncation(loop, tcp):
+def test_s4_after_close_no_handler_is_called_for_a_truncation(loop, tcp):
     recorder = Recorder()
     socket, peer = tls_accepted(loop, tcp, recorder)
     socket.close()
@@ -187,7 +187,7 @@ def test_s4_a_client_that_goes_in_the_handshake_is_never_opened(loop, tcp, size)
 
 @one_loop
 @pytest.mark.parametrize("size", [0, 100, None], ids=["nothing", "100", "whole"])
-def test_s4_a_handshake_handler_is_told_of_a_truncation_and_close_follows(loop, tcp, size):
+def test_s4_a_handshake_handler_is_given_a_truncation_and_close_follows(loop, tcp, size):
     recorder = TLSRecorder()
     listener = tcp.listen(recorder, tls=SERVER_TLS)
     peer = dialling(tcp, listener, client_context())
@@ -219,7 +219,7 @@ def test_s4_a_server_that_goes_in_the_handshake_is_a_connect_error(loop, tcp, si
 
 
 @one_loop
-def test_s4_a_server_that_goes_in_the_handshake_is_told_by_handshake_and_close(loop, tcp):
+def test_s4_a_server_that_goes_in_the_handshake_is_reported_by_handshake_and_close(loop, tcp):
     recorder = TLSRecorder()
     server = tcp.raw_server()
     peer = server.accept()

@@ -89,7 +89,7 @@ def test_s6_a_secured_socket_is_not_upgraded(loop, tcp, side):
 
 
 @each_side
-def test_s6_a_handshake_that_fails_is_told_to_the_secured_half_alone(loop, tcp, kind):
+def test_s6_a_handshake_that_fails_is_reported_to_the_secured_half_alone(loop, tcp, kind):
     recorder, secured = Recorder(label="raw"), TLSRecorder(label="secured")
     socket, peer = unsecured(loop, tcp, recorder, kind)
     upgraded(socket, secured, kind)

@@ -191,7 +191,7 @@ def test_s1_a_certificate_for_another_name_is_refused(loop, tcp, identity, name,
 
 @needs_borrowed
 @pytest.mark.parametrize(("identity", "name", "code"), WRONG_NAMES)
-def test_s3_a_certificate_for_another_name_is_told_of_where_it_is_not_refused(loop, tcp, identity, name, code):
+def test_s3_a_certificate_for_another_name_is_reported_where_it_is_not_refused(loop, tcp, identity, name, code):
     ends = talk(loop, tcp, identity.options, {**CLIENT_TLS, "server_name": name, "reject_unauthorized": False})
     assert not ends.client.socket.authorized
     assert ends.client.socket.get_authorization_error().verify_code == code
@@ -259,7 +259,7 @@ def test_s1_the_address_of_an_ipv6_host_is_checked(loop, tcp):
 @needs_borrowed
 @versions
 @bad
-def test_s3_what_is_wrong_is_told_of_where_it_is_not_refused(loop, tcp, identity, code, version):
+def test_s3_what_is_wrong_is_reported_where_it_is_not_refused(loop, tcp, identity, code, version):
     client = TLSRecorder(open=ping, data=hang_up)
     ends = talk(
         loop, tcp, identity.options, limited(version, {**CLIENT_TLS, "reject_unauthorized": False}), client=client
@@ -279,7 +279,7 @@ def test_s3_what_is_wrong_is_told_of_where_it_is_not_refused(loop, tcp, identity
 
 
 @needs_borrowed
-def test_s3_nothing_is_told_of_where_nothing_is_wrong_though_it_were_not_refused(loop, tcp):
+def test_s3_nothing_is_reported_where_nothing_is_wrong_though_it_were_not_refused(loop, tcp):
     client = TLSRecorder(open=ping, data=hang_up)
     is_accepted(talk(loop, tcp, client_tls={**CLIENT_TLS, "reject_unauthorized": False}, client=client))
     assert client.verdict == (True, None)
@@ -315,7 +315,7 @@ def test_s3_a_server_that_asks_for_no_certificate_has_verified_nobody(loop, tcp)
 
 
 @bad
-def test_s3_a_refusal_is_told_to_the_handshake_handler(loop, tcp, identity, code):
+def test_s3_a_refusal_goes_to_the_handshake_handler(loop, tcp, identity, code):
     client = TLSRecorder()
     ends = talk(loop, tcp, identity.options, client=client)
     success, error = client.verdict

@@ -301,7 +301,7 @@ def test_w4_drain_never_fires_after_our_end(loop, transport, handlers):
     assert recorder.close_error is None
 
 
-def test_w4_a_drain_that_was_due_is_not_told_after_terminate(loop, transport, handlers):
+def test_w4_a_drain_that_was_due_is_not_called_after_terminate(loop, transport, handlers):
     recorder = handlers()
     socket, _peer = accepted(loop, transport, recorder)
     Feed(BIG).fill(socket)

@@ -66,14 +66,14 @@ def test_w2_writes_of_an_end_handler_leave_in_one_system_call(loop, transport, h
     _socket, peer, before = _peer_of(loop, transport, handlers(end=_write_100))
     peer.shutdown()
     assert loop.wait(peer.recv_until_eof()) == bytes(range(100))
-    assert writes() - before == 1 + transport.has_tls  # its farewell
+    assert writes() - before == 1 + transport.has_tls  # its close_notify
 
 
 def test_w2_writes_of_a_timeout_handler_leave_in_one_system_call(loop, transport, handlers):
     socket, peer, before = _peer_of(loop, transport, handlers(timeout=_write_100))
     socket.timeout(0.01)
     assert loop.wait(peer.recv_until_eof()) == bytes(range(100))
-    assert writes() - before == 1 + transport.has_tls  # its farewell
+    assert writes() - before == 1 + transport.has_tls  # its close_notify
 
 
 def test_w2_writes_of_a_drain_handler_leave_in_one_system_call(loop, transport, handlers):

@@ -197,7 +197,7 @@ def test_what_arrives_is_what_was_accepted_once_in_order(loop, make, steps, end,
 @pytest.mark.parametrize("make", [unix_pair, tcp_pair])
 @given(steps=STEPS, end=st.sampled_from(["terminate", "peer"]))
 @quick
-def test_when_the_connection_breaks_everyone_is_told_once_and_before_close(loop, make, steps, end):
+def test_when_the_connection_breaks_every_callback_is_called_once_and_before_close(loop, make, steps, end):
     at_close = []
     recorder = Recorder(close=lambda socket, error: at_close.append([len(each) for each in play.told]))
     with connection(loop, make, recorder, high_water_mark=MARK) as (socket, theirs):

@@ -171,7 +171,7 @@ def test_w5_a_peer_that_stops_taking_is_reset_on_time(loop, over_tcp, verb):
 
 
 @linux_only
-def test_t1_a_peer_that_stops_taking_after_our_end_is_told_by_idle_timeout_on_time(loop, over_tcp):
+def test_t1_a_peer_that_stops_taking_after_our_end_is_reported_by_idle_timeout_on_time(loop, over_tcp):
     recorder = answering(over_tcp, IN_KERNEL, "end")
     _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, idle_timeout=LINGER)
     check_reset_on_time(loop, recorder, peer, LINGER)

@@ -43,7 +43,7 @@ def test_an_error_handler_that_raises_is_reported(loop, transport):
     assert second.__context__ is first
 
 
-def test_those_after_a_callback_that_raised_are_told(loop, transport):
+def test_those_after_a_callback_that_raised_are_called(loop, transport):
     socket, _peer = accepted(loop, transport, Recorder(error=lambda socket, error: None))
     told = DrainCallback()
     for callback in (raising(Boom()), told, raising(Boom())):
@@ -156,7 +156,7 @@ def test_what_a_callback_writes_arrives_behind_the_rest(loop, transport):
     assert loop.wait(peer.recv_exactly(BIG + 6)) == pattern(BIG) + b"and on"
 
 
-def test_who_asks_again_is_told_in_a_later_turn(loop, transport):
+def test_who_asks_again_is_called_in_a_later_turn(loop, transport):
     socket, _peer = accepted(loop, transport, Recorder())
     sink, log = socket.sink(), []
 
@@ -293,7 +293,7 @@ def test_a_callback_may_close_siblings_that_wait_too(loop, transport):
     assert first.write(b"alive") == 5
 
 
-def test_siblings_of_one_turn_that_close_each_other_are_told_once_each(loop, transport):
+def test_siblings_of_one_turn_that_close_each_other_get_close_once_each(loop, transport):
     sockets = [accepted(loop, transport, Recorder(label="one of them"))[0] for _ in range(4)]
     log = []
 

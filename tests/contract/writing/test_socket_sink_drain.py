@@ -130,7 +130,7 @@ def test_drain_fails_with_the_error_of_the_connection(loop, transport):
 # ---------------------------------------------------------------- callbacks: when
 
 
-def test_a_callback_is_told_once_when_all_is_with_the_kernel(loop, transport):
+def test_a_callback_is_called_once_when_all_is_with_the_kernel(loop, transport):
     socket, peer = stuffed(loop, transport, Recorder())
     told = DrainCallback()
     socket.sink().add_drain_callback(told)
@@ -145,7 +145,7 @@ def test_a_callback_is_told_once_when_all_is_with_the_kernel(loop, transport):
     assert told.errors == [None]
 
 
-def test_a_callback_is_told_when_the_bytes_are_out_and_not_before(loop, transport):
+def test_a_callback_is_called_when_the_bytes_are_out_and_not_before(loop, transport):
     socket, peer = stuffed(loop, transport, Recorder())
     seen = []
     socket.sink().add_drain_callback(lambda error: seen.append((socket.pending, socket.bytes_written)))
@@ -154,7 +154,7 @@ def test_a_callback_is_told_when_the_bytes_are_out_and_not_before(loop, transpor
     assert seen == [(0, BIG)]
 
 
-def test_a_callback_on_an_idle_socket_is_told_from_the_loop(loop, transport):
+def test_a_callback_on_an_idle_socket_is_called_from_the_loop(loop, transport):
     socket, _peer = accepted(loop, transport, Recorder())
     told = DrainCallback()
     socket.sink().add_drain_callback(told)
@@ -214,7 +214,7 @@ def test_a_callback_is_not_called_when_a_cork_is_left(loop, transport):
     assert peer.recv_exactly(4).result() == b"held"
 
 
-def test_callbacks_are_told_in_the_order_they_asked(loop, transport):
+def test_callbacks_are_called_in_the_order_they_asked(loop, transport):
     socket, _peer = accepted(loop, transport, Recorder())
     log = []
     for number in range(5):
@@ -223,7 +223,7 @@ def test_callbacks_are_told_in_the_order_they_asked(loop, transport):
     assert log == [0, 1, 2, 3, 4]
 
 
-def test_a_callback_that_asked_twice_is_told_twice(loop, transport):
+def test_a_callback_that_asked_twice_is_called_twice(loop, transport):
     socket, _peer = accepted(loop, transport, Recorder())
     told = DrainCallback()
     for _ in range(2):
@@ -242,7 +242,7 @@ def test_what_cannot_be_called_is_a_type_error(loop, transport, value):
 # ---------------------------------------------------------------- callbacks: the outcome
 
 
-def test_a_reset_is_told_before_close_with_its_error(loop, transport):
+def test_a_reset_is_reported_before_close_with_its_error(loop, transport):
     log = []
     recorder = Recorder(close=lambda socket, error: log.append("close"))
     socket, peer = stuffed(loop, transport, recorder)
@@ -255,7 +255,7 @@ def test_a_reset_is_told_before_close_with_its_error(loop, transport):
     assert log == ["drain", "close"]
 
 
-def test_terminate_is_told_before_close_as_a_broken_pipe(loop, transport):
+def test_terminate_is_reported_before_close_as_a_broken_pipe(loop, transport):
     log = []
     socket, _peer = stuffed(loop, transport, Recorder(close=lambda socket, error: log.append("close")))
     told = DrainCallback(log)
@@ -267,7 +267,7 @@ def test_terminate_is_told_before_close_as_a_broken_pipe(loop, transport):
     assert log == ["drain", "close"]
 
 
-def test_close_with_everything_delivered_is_told_before_close_as_success(loop, transport):
+def test_close_with_everything_delivered_is_reported_before_close_as_success(loop, transport):
     log = []
     socket, peer = stuffed(loop, transport, Recorder(close=lambda socket, error: log.append("close")))
     told = DrainCallback(log)
@@ -279,7 +279,7 @@ def test_close_with_everything_delivered_is_told_before_close_as_success(loop, t
     assert log == ["drain", "close"]
 
 
-def test_end_with_everything_delivered_is_told_as_success(loop, transport):
+def test_end_with_everything_delivered_is_reported_as_success(loop, transport):
     socket, peer = stuffed(loop, transport, Recorder())
     told = DrainCallback()
     sink = socket.sink()
@@ -291,7 +291,7 @@ def test_end_with_everything_delivered_is_told_as_success(loop, transport):
     assert told.error is None
 
 
-def test_a_loss_at_the_end_of_linger_is_told_as_close_is(loop, transport):
+def test_a_loss_at_the_end_of_linger_is_reported_as_close_is(loop, transport):
     recorder = Recorder()
     socket, _peer = stuffed(loop, transport, recorder, linger_timeout=0.05)
     told = DrainCallback()
@@ -302,7 +302,7 @@ def test_a_loss_at_the_end_of_linger_is_told_as_close_is(loop, transport):
     assert isinstance(recorder.close_error, TimeoutError)
 
 
-def test_a_write_that_meets_a_reset_is_told_with_its_error(loop, transport):
+def test_a_write_that_meets_a_reset_is_reported_with_its_error(loop, transport):
     recorder = Recorder()
     socket, peer = accepted(loop, transport, recorder)
     socket.pause()
@@ -319,7 +319,7 @@ def test_a_write_that_meets_a_reset_is_told_with_its_error(loop, transport):
     assert type(recorder.close_error) is type(told.error)
 
 
-def test_many_are_told_the_same_failure(loop, transport):
+def test_many_get_the_same_failure(loop, transport):
     socket, _peer = stuffed(loop, transport, Recorder())
     all_told = [DrainCallback() for _ in range(3)]
     for told in all_told:
@@ -345,7 +345,7 @@ def test_a_socket_that_is_gone_refuses_who_would_wait(loop, transport):
         loop.run()
 
 
-def test_what_is_told_does_not_outlive_the_loop(loop, transport):
+def test_what_is_reported_does_not_outlive_the_loop(loop, transport):
     socket, _peer = stuffed(loop, transport, Recorder())
     told = DrainCallback()
     socket.sink().add_drain_callback(told)

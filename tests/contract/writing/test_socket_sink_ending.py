@@ -35,7 +35,7 @@ def test_end_sends_at_once(loop, transport):
     before = writes()
     sink.write(b"request ")
     sink.end(b"end")
-    assert (socket.pending, writes() - before) == (0, 1 + transport.has_tls)  # its farewell
+    assert (socket.pending, writes() - before) == (0, 1 + transport.has_tls)  # its close_notify
     assert peer.recv_until_eof().result() == b"request end"
 
 

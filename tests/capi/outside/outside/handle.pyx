@@ -79,15 +79,15 @@ cdef socket_t* alive(Handle self) except NULL:
 
 ctypedef Py_ssize_t (*address_verb)(socket_t*, char*, size_t) noexcept nogil
 
-cdef object address_told(address_verb verb, socket_t* s, size_t room):
-    """The bytes, after a look at the NUL behind them and at what lies behind the room; or -1."""
-    cdef char* text = <char*>malloc(room + 8)
+cdef object address_of_socket(address_verb verb, socket_t* s, size_t size):
+    """The bytes, after a look at the NUL behind them and at what lies behind the buffer; or -1."""
+    cdef char* text = <char*>malloc(size + 8)
     cdef Py_ssize_t length
     try:
-        memcpy(text + room, "GUARDED!", 8)
-        length = verb(s, text, room)
-        if (text + room)[:8] != b"GUARDED!":
-            raise AssertionError("written past the room")
+        memcpy(text + size, "GUARDED!", 8)
+        length = verb(s, text, size)
+        if (text + size)[:8] != b"GUARDED!":
+            raise AssertionError("written past the buffer")
         if length < 0:
             return length
         if text[length] != 0:
@@ -198,11 +198,11 @@ cdef class Handle:
     def fileno(self):
         return socket_fileno(alive(self))
 
-    def remote_address(self, size_t room=256):
-        return address_told(socket_remote_address, alive(self), room)
+    def remote_address(self, size_t size=256):
+        return address_of_socket(socket_remote_address, alive(self), size)
 
-    def local_address(self, size_t room=256):
-        return address_told(socket_local_address, alive(self), room)
+    def local_address(self, size_t size=256):
+        return address_of_socket(socket_local_address, alive(self), size)
 
     @property
     def remote_port(self):

@@ -2,7 +2,7 @@
 """recording: slots that take the GIL and tell a recorder.
 
 Owns one slot for each event. The table's `user` is the recorder, and unless another one is named its owner, too; a slot
-calls `recorder.told(event, handle, *arguments)` with its arguments as Python objects. What that raises leaves the slot
+calls `recorder.called(event, handle, *arguments)` with its arguments as Python objects. What that raises leaves the slot
 as any exception leaves a `noexcept` function.
 """
 from libc.stdint cimport uintptr_t
@@ -12,7 +12,7 @@ from pybuntcp cimport handlers_from_slots, new_slots, slots_t, socket_t, socket_
 
 
 cdef int tell(socket_t* s, Handle handle, str event, tuple arguments=()) except -1:
-    (<object>socket_user(s)).told(event, handle, *arguments)
+    (<object>socket_user(s)).called(event, handle, *arguments)
     return 0
 
 

@@ -11,7 +11,7 @@ cdef extern from "Python.h":
     int PyGC_Disable()
 
 cdef enum:
-    DO_CLOSE, DO_TERMINATE, DO_DEAFEN
+    DO_CLOSE, DO_TERMINATE, DO_SHUTDOWN_READING
 
 VERB_NAMES = ("close", "terminate", "shutdown(True)")
 
@@ -43,14 +43,14 @@ def collecting(Handle handle, verb):
     """
     cdef int which = -1 if verb == "object" else VERB_NAMES.index(verb)
     cdef int given = 0
-    face = None
+    sock = None
     PyGC_Enable()
     if which < 0:
-        face = socket_object(handle.s)
+        sock = socket_object(handle.s)
     else:
         given = perform(handle.s, which)
     PyGC_Disable()
-    return given if which >= 0 else face
+    return given if which >= 0 else sock
 
 
 def write_sized(Handle handle, size_t size):

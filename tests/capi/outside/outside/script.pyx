@@ -31,7 +31,7 @@ cdef enum:
     EVENTS
 
 cdef enum:
-    DO_WRITE, DO_END, DO_CLOSE, DO_TERMINATE, DO_SHUTDOWN, DO_DEAFEN, DO_PAUSE, DO_RESUME, DO_FLUSH, DO_CORK, DO_UNCORK
+    DO_WRITE, DO_END, DO_CLOSE, DO_TERMINATE, DO_SHUTDOWN, DO_SHUTDOWN_READING, DO_PAUSE, DO_RESUME, DO_FLUSH, DO_CORK, DO_UNCORK
     DO_TIMEOUT, DO_UNREF, DO_EVERYTHING
 
 EVENT_NAMES = ("open", "data", "drain", "end", "close", "timeout")
@@ -65,7 +65,7 @@ cdef void perform(socket_t* s, int verb) noexcept nogil:
         socket_terminate(s)
     elif verb == DO_SHUTDOWN:
         socket_shutdown(s)
-    elif verb == DO_DEAFEN:
+    elif verb == DO_SHUTDOWN_READING:
         socket_shutdown(s, True)
     elif verb == DO_PAUSE:
         socket_pause(s)

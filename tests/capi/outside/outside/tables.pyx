@@ -131,9 +131,9 @@ def bound_then_freed():
 
 # ---------------------------------------------------------------------------- Socket as a type
 
-cdef int greet(Socket face) except -1:
-    face.write(b"hello from " + type(face).__name__.encode())
-    face.end()
+cdef int greet(Socket sock) except -1:
+    sock.write(b"hello from " + type(sock).__name__.encode())
+    sock.end()
     return 0
 
 
@@ -151,6 +151,6 @@ def greeting():
 
 
 def taken_as_socket(thing):
-    """`cdef Socket face = thing`."""
-    cdef Socket face = thing
-    return face
+    """`cdef Socket sock = thing`."""
+    cdef Socket sock = thing
+    return sock
