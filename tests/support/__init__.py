@@ -42,6 +42,7 @@ resolver            programs whose names do not resolve
 network_namespaces  programs in a network of their own
 packages            building a package that cimports pybuntcp
 documents           the code blocks of docs/
+summary             what a run says of skipped tests
 """
 
 from .axis import LOOPS, calls_run, every_loop, plain, silent_crowd, unreferenced

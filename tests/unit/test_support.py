@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import ssl
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import support
 from support import (
     LOOPS,
+    TRANSPORTS,
     HostedLoop,
     LoopHung,
     Recorder,
@@ -37,6 +40,7 @@ from support import (
     wire_size,
 )
 from support.programs import Program
+from support.slots import HANDLERS
 
 import pybuntcp
 
@@ -45,6 +49,11 @@ pytestmark = every_loop
 each_host = pytest.mark.parametrize(
     "host", [loop for loop in LOOPS.values() if issubclass(loop, HostedLoop) and not loop.missing()]
 )
+
+
+def test_the_table_of_contents_names_every_module():
+    there = {path.stem for path in Path(support.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"^(\w+) {2,}", support.__doc__, re.MULTILINE)) == there
 
 
 def test_a_loop_that_does_not_finish_is_interrupted_and_reported(tcp):
@@ -319,3 +328,26 @@ def test_a_pattern_shows_every_lost_or_moved_byte():
     assert len(data) == 100_000
     words = {data[at : at + 4] for at in range(0, 100_000, 4)}
     assert len(words) == 25_000
+
+
+def test_slots_run_on_the_standalone_loop_over_tcp_and_everywhere_when_asked():
+    def left(product):
+        items = [item(handlers, loop, way) for handlers in HANDLERS for loop in LOOPS for way in TRANSPORTS]
+        config = SimpleNamespace(
+            getoption=lambda name: product, hook=SimpleNamespace(pytest_deselected=lambda items: None)
+        )
+        axis.leave_out_slots(config, items)
+        return [tuple(each.callspec.params.values()) for each in items if each.callspec.params["handlers"] == "slots"]
+
+    def item(handlers, loop, way):
+        return Item(SimpleNamespace(params={"handlers": handlers, "loop_name": loop, "transport": way}))
+
+    assert left(product=False) == [("slots", "standalone", "tcp")]
+    assert len(left(product=True)) == len(LOOPS) * len(TRANSPORTS)
+
+
+class Item:
+    """A collected test, as far as the axes look at it."""
+
+    def __init__(self, callspec):
+        self.callspec = callspec
