@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free
 
 
 ctypedef void (*socket_fn)(socket_t*) noexcept nogil
+ctypedef void (*socket_gil_fn)(socket_t*) noexcept      # needs the GIL
 
 cdef enum:     # events
     E_OPEN, E_DATA, E_DRAIN, E_END, E_CLOSE, E_ERROR, E_TIMEOUT, E_HANDSHAKE, E_CONNECT_ERROR
@@ -54,6 +55,12 @@ cdef struct context_t:
     double handshake_timeout
     bint allow_half_open
     bint pause_on_connect
+
+
+cdef inline void socket_call_with_gil(socket_t* s, socket_gil_fn function) noexcept nogil:
+    """The turn holds the GIL from here on, which Cython cannot know."""
+    gil_take(loop_of(s))
+    (<socket_fn><void*>function)(s)
 
 
 # ---------------------------------------------------------------------------- tables

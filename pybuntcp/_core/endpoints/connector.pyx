@@ -256,20 +256,25 @@ cdef void connectors_emit_posted(loop_t* loop) noexcept nogil:
         each = following
 
 
+ctypedef void (*connector_fn)(connector_t*) noexcept nogil
+ctypedef void (*connector_gil_fn)(connector_t*) noexcept    # needs the GIL
+
+cdef inline void connector_call_with_gil(connector_t* self, connector_gil_fn function) noexcept nogil:
+    gil_take(self.loop)
+    (<connector_fn><void*>function)(self)
+
+
 cdef void connector_emit_outcome(connector_t* self) noexcept nogil:
     """Report the outcome, unless the connector was cancelled or the loop is dead; then free what can be freed."""
     if self.wrapper != NULL and not self.loop.dead:
-        gil_take(self.loop)
         self.emitting = True        # a handler may cancel it
         if self.error == 0:
-            (<connector_fn><void*>connector_established)(self)
+            connector_call_with_gil(self, connector_established)
         else:
-            (<connector_fn><void*>connector_emit_failure)(self)
+            connector_call_with_gil(self, connector_emit_failure)
         self.emitting = False
     connector_free_if_idle(self)
 
-
-ctypedef void (*connector_fn)(connector_t*) noexcept nogil
 
 cdef void connector_established(connector_t* self) noexcept:
     """`won` is connected: open it, or begin its TLS handshake."""
@@ -304,8 +309,7 @@ cdef void connector_handshake_done(connector_t* self) noexcept nogil:
     """The handshake of `won` is done. If the user has closed the socket, connector_socket_closed will report it."""
     if is_closing(self.won):
         return
-    gil_take(self.loop)
-    (<connector_fn><void*>connector_open)(self)
+    connector_call_with_gil(self, connector_open)
     connector_free_if_idle(self)
 
 
@@ -313,8 +317,7 @@ cdef void connector_socket_closed(connector_t* self, socket_t* s) noexcept nogil
     """A socket has closed. If it is `won`, its handshake was not done, and this is the outcome."""
     if self.won != s:
         return
-    gil_take(self.loop)
-    (<connector_fn><void*>connector_emit_lost)(self)
+    connector_call_with_gil(self, connector_emit_lost)
     connector_free_if_idle(self)
 
 
@@ -427,7 +430,7 @@ cdef void connectors_abandon(loop_t* loop) noexcept nogil:
     gil_take(loop)
     connectors_emit_posted(loop)
     while loop.connectors != NULL:
-        (<connector_fn><void*>connector_abandon)(loop.connectors)
+        connector_call_with_gil(loop.connectors, connector_abandon)
 
 
 cdef void connector_abandon(connector_t* self) noexcept:

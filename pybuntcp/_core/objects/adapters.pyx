@@ -23,24 +23,27 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.ref cimport PyObject
 
 
-cdef void py_open(socket_t* s) noexcept nogil:
+ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
+
+cdef inline void py_call(socket_t* s, int event) noexcept nogil:
     gil_take(loop_of(s))
-    (<call_fn><void*>call_handler)(s, E_OPEN)
+    (<call_fn><void*>call_handler)(s, event)
+
+
+cdef void py_open(socket_t* s) noexcept nogil:
+    py_call(s, E_OPEN)
 
 
 cdef void py_drain(socket_t* s) noexcept nogil:
-    gil_take(loop_of(s))
-    (<call_fn><void*>call_handler)(s, E_DRAIN)
+    py_call(s, E_DRAIN)
 
 
 cdef void py_end(socket_t* s) noexcept nogil:
-    gil_take(loop_of(s))
-    (<call_fn><void*>call_handler)(s, E_END)
+    py_call(s, E_END)
 
 
 cdef void py_timeout(socket_t* s) noexcept nogil:
-    gil_take(loop_of(s))
-    (<call_fn><void*>call_handler)(s, E_TIMEOUT)
+    py_call(s, E_TIMEOUT)
 
 
 cdef void py_handshake(socket_t* s, int success, long verify_result) noexcept nogil:
@@ -56,9 +59,6 @@ cdef void py_data(socket_t* s, const char* data, size_t size) noexcept nogil:
 cdef void py_close(socket_t* s, int error) noexcept nogil:
     gil_take(loop_of(s))
     (<close_slot><void*>call_close)(s, error)
-
-
-ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
 
 
 cdef void call_handler(socket_t* s, int event) noexcept:

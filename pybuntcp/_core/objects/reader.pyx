@@ -254,16 +254,14 @@ cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept n
         reader_note_full(self)
         stream_stop(s)
     if self.minimum != 0 and (self.state == READER_FULL or chunk_length(chunk) >= self.minimum):
-        gil_take(loop_of(s))
-        (<socket_fn><void*>reader_wake_now)(s)
+        socket_call_with_gil(s, reader_wake_now)
 
 
 cdef void reader_ended(socket_t* s) noexcept nogil:
     """The peer's FIN."""
     reader_note_end(reader_at(s))
     if reader_at(s).minimum != 0:
-        gil_take(loop_of(s))
-        (<socket_fn><void*>reader_wake_soon)(s)
+        socket_call_with_gil(s, reader_wake_soon)
 
 
 cdef void reader_stop(socket_t* s) noexcept with gil:
@@ -274,8 +272,7 @@ cdef void reader_stop(socket_t* s) noexcept with gil:
 
 cdef void reader_closed(socket_t* s) noexcept nogil:
     """The connection is gone; the reader lives on by itself."""
-    gil_take(loop_of(s))
-    (<socket_fn><void*>reader_detach)(s)
+    socket_call_with_gil(s, reader_detach)
 
 
 cdef void reader_detach(socket_t* s) noexcept:

@@ -233,9 +233,8 @@ cdef int sink_remove_waiter(SocketSink self, object callback) except -1:
 cdef void sink_wake(socket_t* s) noexcept nogil:
     """Everything is with the kernel, or never will be: call the waiters."""
     s.flags &= ~S_DRAIN_WAITERS
-    gil_take(loop_of(s))
     handler_enter(loop_of(s))
-    (<socket_fn><void*>sink_call_waiters)(s)
+    socket_call_with_gil(s, sink_call_waiters)
     handler_leave(loop_of(s))
 
 

@@ -211,8 +211,7 @@ cdef void upgrade_emit_failure(socket_t* s) noexcept nogil:
     elif slots.connect_error != NULL:
         emit_connect_error(s, -s.error)
     else:
-        gil_take(loop_of(s))
-        (<socket_fn><void*>upgrade_call_connect_error)(s)
+        socket_call_with_gil(s, upgrade_call_connect_error)
 
 
 cdef void upgrade_call_connect_error(socket_t* s) noexcept:

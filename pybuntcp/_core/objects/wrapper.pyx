@@ -126,8 +126,7 @@ cdef void wrapper_wake_closed(socket_t* s) noexcept nogil:
     """The descriptor is closed: wake the waiters."""
     s.flags &= ~S_CLOSE_WAITERS
     if not loop_of(s).dead:
-        gil_take(loop_of(s))
-        (<socket_fn><void*>wrapper_call_close_waiters)(s)
+        socket_call_with_gil(s, wrapper_call_close_waiters)
 
 
 cdef void wrapper_call_close_waiters(socket_t* s) noexcept:
