@@ -157,7 +157,7 @@ cdef inline bint is_unreported(socket_t* s) noexcept nogil:
 # ---------------------------------------------------------------------------- output
 
 cdef inline bint may_write(socket_t* s) noexcept nogil:
-    """Its user may."""
+    """Its user may write."""
     return s.flags & (S_ENDED | S_BROKEN | S_CLOSED) == 0
 
 
@@ -180,7 +180,7 @@ cdef inline unsigned int ending_verbs(socket_t* s) noexcept nogil:
 
 
 cdef inline bint is_ending(socket_t* s) noexcept nogil:
-    """The linger time guards how it ends."""
+    """end() or close() was called, and the linger time guards what follows."""
     return ending_verbs(s) != 0
 
 
@@ -216,7 +216,7 @@ cdef inline bint wants_input(socket_t* s) noexcept nogil:
 
 
 cdef inline bint wants_data(socket_t* s) noexcept nogil:
-    """The same for bytes that were read already: they may be given to its user."""
+    """Bytes that were read already may be given to its user."""
     return s.flags & (S_OPENED | S_PAUSED | S_EOF | S_CLOSING | S_CLOSED) == S_OPENED
 
 
@@ -231,7 +231,7 @@ cdef inline bint receives_directly(socket_t* s) noexcept nogil:
 
 
 cdef inline bint is_read_for_handlers(socket_t* s) noexcept nogil:
-    """A handler that runs stops the reading."""
+    """Bytes go to handlers, so an async handler that runs stops the reading."""
     return s.flags & (S_DISCARD | S_READER | S_CLOSED) == 0
 
 
