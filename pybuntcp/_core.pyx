@@ -20,7 +20,8 @@ include "_core/base/upcalls.pyx"            # the table by which a lower layer c
 include "_core/loop/timers.pyx"             # one timing wheel for all deadlines
 include "_core/loop/lookups.pyx"            # the threads that ask the system's resolver
 include "_core/loop/loop.pyx"               # the loop's memory and handles
-include "_core/loop/turn.pyx"               # one turn of it, and who holds the GIL
+include "_core/loop/gil.pyx"                # when its thread holds the GIL
+include "_core/loop/turn.pyx"               # one turn of it
 include "_core/loop/signals.pyx"            # Ctrl-C, while it waits
 include "_core/loop/host.pyx"               # the asyncio loop that turns it, and what is asked of that
 include "_core/loop/selector.pyx"           # what a native asyncio loop selects with
@@ -49,6 +50,7 @@ include "_core/connection/capi.pyx"         # what else the C API has
 
 # objects: what Python sees of a connection
 include "_core/objects/adapters.pyx"        # from a slot to a Python handler
+include "_core/objects/exceptions.pyx"      # what a handler raised
 include "_core/objects/handlers.pyx"        # Handlers: what users give, compiled to a table
 include "_core/objects/tasks.pyx"           # async handlers
 include "_core/objects/wrapper.pyx"         # when a Socket is made, and what outlives the connection

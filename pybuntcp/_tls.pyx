@@ -13,7 +13,9 @@ object.
 include "_tls/openssl.pyx"          # the functions of the interpreter's OpenSSL, and whether to trust them
 include "_tls/connection.pyx"       # TLSConnection: a TLS connection in C and in Python
 include "_tls/server_name.pyx"      # the host name that a client requests
-include "_tls/ssl_context.pyx"      # what only OpenSSL can set in a context; a certificate for each name
+include "_tls/ssl_context.pyx"      # what only OpenSSL can set in a context
+include "_tls/alpn.pyx"             # which protocol a server agrees on
+include "_tls/sni.pyx"              # which certificate a server shows, by the name that a client requests
 include "_tls/borrowed.pyx"         # the engine that works on SSL*
 include "_tls/fallback.pyx"         # the engine that works on the standard library's object
 include "_tls/client_hello.pyx"     # the name in a client's hello, for the fallback engine

@@ -17,7 +17,7 @@ cdef void closing_send_fin(socket_t* s) noexcept nogil:
     if s.flags & S_TLS and not tls_close_notify(s):
         deadlines_linger_for_close_notify(s)
         return
-    stream_fin(s)
+    closing_shutdown_write(s)
     if s.flags & S_EOF:
         stream_close(s)
     elif s.flags & S_DISCARD:
@@ -35,10 +35,10 @@ cdef void closing_linger(socket_t* s) noexcept nogil:
     if s.flags & S_TLS and not s.flags & S_BROKEN and not tls_close_notify(s):
         deadlines_linger_for_close_notify(s)
         return
-    if s.flags & S_EOF or s.flags & S_BROKEN or not stream_close_would_reset(s):
+    if s.flags & S_EOF or s.flags & S_BROKEN or not closing_would_reset(s):
         stream_close(s)
         return
-    stream_fin(s)
+    closing_shutdown_write(s)
     s.flags &= ~S_PAUSED
     s.flags |= S_DISCARD
     stream_read(s)
@@ -52,3 +52,32 @@ cdef void closing_check_acked(socket_t* s) noexcept nogil:
         stream_close(s)
     else:
         deadlines_poll_acked(s)
+
+
+# ---------------------------------------------------------------------------- what the kernel does at close(2)
+
+cdef void closing_shutdown_write(socket_t* self) noexcept nogil:
+    """Send FIN now. The send queue is empty, so `uv_shutdown` would only delay it by a turn."""
+    if may_send_fin(self):
+        self.flags |= S_FIN_SENT
+        net.shutdown(stream_fd(self), net.SHUT_WR)
+
+
+cdef bint closing_would_reset(socket_t* self) noexcept nogil:
+    """Would close(2) lose bytes that the peer has not acknowledged?
+
+    When input lies unread at close(2), or arrives later, the kernel sends RST, and our unacknowledged bytes are lost.
+    Unread input is read and dropped here. A peer that was sending is assumed to send on for as long as it has not
+    acknowledged all; any other, for as long as bytes of ours are not even on the wire.
+    """
+    cdef int fd = stream_fd(self)
+    cdef bint sending = net.pbt_discard(fd) != 0
+    return net.pbt_under_way(fd, not sending) != 0
+
+
+cdef void closing_with_reset(socket_t* self) noexcept nogil:
+    """Let close(2) send RST instead of FIN."""
+    cdef net.linger linger
+    linger.l_onoff = 1
+    linger.l_linger = 0
+    net.setsockopt(stream_fd(self), net.SOL_SOCKET, net.SO_LINGER, &linger, sizeof(linger))

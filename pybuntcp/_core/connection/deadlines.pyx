@@ -229,7 +229,7 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
 cdef void linger_expired(socket_t* s) noexcept nogil:
     """The peer took nothing for the linger time, and did not end: reset."""
     socket_fail(s, uv.UV_ETIMEDOUT)
-    stream_reset_on_close(s)
+    closing_with_reset(s)
     stream_close(s)
 
 
@@ -257,7 +257,7 @@ cdef void timeout_after_handler(socket_t* s) noexcept nogil:
         s.deadlines.idle_ms = 0       # emitted once; the linger time bounds the rest
         return
     if output_pending(s) != 0:
-        stream_reset_on_close(s)    # bytes are lost: to the peer it must not look like an orderly end
+        closing_with_reset(s)    # bytes are lost: to the peer it must not look like an orderly end
     elif s.flags & S_TLS:
         tls_close_notify(s)
     stream_close(s)

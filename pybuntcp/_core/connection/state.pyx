@@ -76,7 +76,7 @@ cdef enum:
     # output
     S_ENDED = 1 << 4                # our side takes no more writes: end, shutdown, close, a TLS failure, an upgrade
     S_FIN_WAIT = 1 << 5             # end() was called, so the peer's FIN is waited for in linger_timeout: socket_end
-    S_FIN_SENT = 1 << 6             # our FIN is out: stream_fin
+    S_FIN_SENT = 1 << 6             # our FIN is out: closing_shutdown_write
     S_BROKEN = 1 << 7               # a write failed for good, or TLS did; the read side ends it: output_fail, tls_failed
     S_BYTES_LOST = 1 << 8           # accepted bytes never left. Cleared: only our close_notify failed (tls_send_close_notify)
     S_BLOCKED = 1 << 9              # the kernel is full, and the loop watches for when it is not. Cleared: send_queue_unwatch

@@ -122,33 +122,6 @@ cdef inline void stream_stop(socket_t* self) noexcept nogil:
     uv.uv_read_stop(<uv.uv_stream_t*>self)
 
 
-cdef void stream_fin(socket_t* self) noexcept nogil:
-    """Send FIN now. The send queue is empty, so `uv_shutdown` would only delay it by a turn."""
-    if may_send_fin(self):
-        self.flags |= S_FIN_SENT
-        net.shutdown(stream_fd(self), net.SHUT_WR)
-
-
-cdef bint stream_close_would_reset(socket_t* self) noexcept nogil:
-    """Would close(2) lose bytes that the peer has not acknowledged?
-
-    When input lies unread at close(2), or arrives later, the kernel sends RST, and our unacknowledged bytes are lost.
-    Unread input is read and dropped here. A peer that was sending is assumed to send on for as long as it has not
-    acknowledged all; any other, for as long as bytes of ours are not even on the wire.
-    """
-    cdef int fd = stream_fd(self)
-    cdef bint sending = net.pbt_discard(fd) != 0
-    return net.pbt_under_way(fd, not sending) != 0
-
-
-cdef void stream_reset_on_close(socket_t* self) noexcept nogil:
-    """Let close(2) send RST instead of FIN."""
-    cdef net.linger linger
-    linger.l_onoff = 1
-    linger.l_linger = 0
-    net.setsockopt(stream_fd(self), net.SOL_SOCKET, net.SO_LINGER, &linger, sizeof(linger))
-
-
 cdef void stream_close(socket_t* self) noexcept nogil:
     """Close the descriptor. `events_closed` follows from the loop, once."""
     cdef loop_t* loop = loop_of(self)

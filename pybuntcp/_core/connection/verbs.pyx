@@ -6,7 +6,7 @@ when the descriptor is closed. (How FIN and the descriptor go: see closing.)
   end        takes no more; sends what is pending, then FIN; reads on until the peer's FIN, for as
              long as the peer takes something in each linger_timeout (see deadlines)
   close      takes no more, and only `close` is called from now on; sends what is pending, for as long as that. Where
-             close(2) would lose bytes under way (see stream_close_would_reset), FIN goes out first,
+             close(2) would lose bytes under way (see closing_would_reset), FIN goes out first,
              and input is dropped until the peer's FIN
   terminate  drops what is pending and resets
   shutdown   FIN after what is pending, and no deadline; shutdown(True): reads and drops the input
@@ -124,7 +124,7 @@ cdef int socket_close(socket_t* s) noexcept nogil:
 cdef int socket_terminate(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSED:
         return -1
-    stream_reset_on_close(s)
+    closing_with_reset(s)
     stream_close(s)
     return 0
 

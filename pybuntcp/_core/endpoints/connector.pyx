@@ -278,9 +278,8 @@ cdef void connector_emit_outcome(connector_t* self) noexcept nogil:
 
 cdef void connector_established(connector_t* self) noexcept:
     """`won` is connected: open it, or begin its TLS handshake."""
-    cdef int on = 1
     if self.no_delay:
-        net.setsockopt(stream_fd(self.won), net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
+        options_set_no_delay(stream_fd(self.won))
     options_set_keep_alive(stream_fd(self.won), (<Connecting>self.wrapper).options.keep_alive)
     if self.context.tls == NULL:
         connector_open(self)

@@ -125,10 +125,9 @@ cdef int listen_note_name(Listener wrapper, int fd, bint adopted) except -1:
 
 cdef int listen_set_options(int fd, options) except -1:
     """Set the options that accepted sockets inherit."""
-    cdef int value = 1
     if options.unix is not None:
         return 0
     if options.no_delay:
-        net.setsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &value, sizeof(value))
+        options_set_no_delay(fd)
     options_set_keep_alive(fd, options.keep_alive)
     return 0

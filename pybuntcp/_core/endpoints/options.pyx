@@ -8,6 +8,12 @@ from cpython.ref cimport PyObject, Py_INCREF
 from pybuntcp._c cimport net
 
 
+cdef void options_set_no_delay(int fd) noexcept nogil:
+    """TCP_NODELAY: what is written leaves at once, whatever is not acknowledged."""
+    cdef int on = 1
+    net.setsockopt(fd, net.IPPROTO_TCP, net.TCP_NODELAY, &on, sizeof(on))
+
+
 cdef int options_set_keep_alive(int fd, object seconds) except -1:
     """Turn SO_KEEPALIVE on, with the first probe after `seconds` idle; None leaves it off."""
     cdef int value = 1

@@ -19,18 +19,6 @@ from libc.stdlib cimport calloc, free, realloc
 
 from pybuntcp._c cimport net, uv
 
-cdef extern from *:
-    """
-    #if PY_VERSION_HEX < 0x030D0000
-    #define PyThreadState_GetUnchecked _PyThreadState_UncheckedGet
-    #endif
-    """
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState* PyThreadState_GetUnchecked() nogil
-    PyThreadState* PyEval_SaveThread() nogil
-    void PyEval_RestoreThread(PyThreadState*) nogil
-
 
 cdef struct socket_list_t:
     # A list of sockets. Each socket has one flag for each list that it may be in.

@@ -1,8 +1,4 @@
-"""turn: one turn of a loop, and when the GIL is held.
-
-The problem: a loop that waits must not hold the GIL, handlers in Python need it, and Cython slots do not. The naive
-answer, `with gil` around each handler, costs a hand-over an event. The rule is to release it once and take it once in a
-turn at most:
+"""turn: one turn of a loop, and what runs in it.
 
     libuv         what runs of ours                                   the GIL
     idle          on_turn_requested: outcomes of connect()            held, or taken by the first who needs it
@@ -13,8 +9,7 @@ turn at most:
     closing       where sockets and listeners are freed               as it is
     timers        on_alarm: the wheel                                 as it is, until the next prepare
 
-So a turn of five hundred Python events costs one hand-over, and a turn of Cython slots none. Code below the adapters is
-`nogil` and touches no object.
+Why the GIL changes hands there: see gil.
 
 Owns these callbacks; `handler_enter` and `handler_leave`, between which a handler's output is gathered; `loop_run`; and
 the exception that stops a loop.
@@ -30,21 +25,6 @@ from pybuntcp._c cimport uv
 ctypedef void (*loop_fn)(loop_t*) noexcept nogil
 
 
-cdef inline void gil_take(loop_t* self) noexcept nogil:
-    """From here to the next poll this thread holds the GIL."""
-    if self.parked != NULL:
-        gil_unpark(self)
-
-
-cdef void gil_unpark(loop_t* self) noexcept nogil:
-    if PyThreadState_GetUnchecked() == self.parked:
-        return      # a slot has taken the GIL by `with gil`, and releases it itself
-    PyEval_RestoreThread(self.parked)
-    self.parked = NULL
-    self.signal_pending = True
-    self.count.gil_takes += 1
-
-
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
@@ -53,8 +33,7 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
         gil_take(self)
         (<loop_fn><void*>loop_release_held)(self)
     loop_end_turn(self)
-    if self.parked == NULL and not self.embedded:
-        self.parked = PyEval_SaveThread()
+    gil_release(self)
 
 
 cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:

@@ -8,8 +8,8 @@ compiles `call_data` itself as code that holds the GIL. That one makes the argum
 
   slot -> py_data -> call_data -> handler
                                      |-> a coroutine: task_of_result: a task runs the rest (see tasks)
-                                     '-> an exception: call_raised -> the table's `error` handler
-                                            |                            '-> none, or it raises: call_report
+                                     '-> an exception: exception_raised -> the table's `error` handler
+                                            |                            '-> none, or it raises: exception_report
                                             v                                   -> asyncio's exception handler,
                      KeyboardInterrupt, SystemExit: loop_fail stops the loop       or sys.unraisablehook
 
@@ -73,7 +73,7 @@ cdef void call_handler(socket_t* s, int event) noexcept:
         if result is not None:
             task_of_result(s, event, handler, result)
     except BaseException as error:
-        call_raised(s, event, handler, error)
+        exception_raised(s, event, handler, error)
         if event == E_OPEN:
             socket_close(s)
 
@@ -98,7 +98,7 @@ cdef void call_data(socket_t* s, const char* data, size_t size) noexcept:
         if result is not None:
             task_of_result(s, E_DATA, handler, result)
     except BaseException as error:
-        call_raised(s, E_DATA, handler, error)
+        exception_raised(s, E_DATA, handler, error)
     if size >= LEASE_MIN:
         view = None
         loop_renew_slab(loop_of(s))
@@ -111,7 +111,7 @@ cdef void call_handshake(socket_t* s, int success) noexcept:
         if result is not None:
             task_of_result(s, E_HANDSHAKE, handler, result)
     except BaseException as error:
-        call_raised(s, E_HANDSHAKE, handler, error)
+        exception_raised(s, E_HANDSHAKE, handler, error)
 
 
 cdef void call_close(socket_t* s, int error_number) noexcept:
@@ -121,7 +121,7 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
         if result is not None:
             task_of_result(s, E_CLOSE, handler, result)
     except BaseException as error:
-        call_raised(s, E_CLOSE, handler, error)
+        exception_raised(s, E_CLOSE, handler, error)
 
 
 cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
@@ -137,45 +137,3 @@ cdef object data_view(loop_t* loop, const char* data, size_t size):
     if size < LEASE_MIN or not loop.slab <= data < loop.slab + SLAB_SIZE:
         return PyMemoryView_FromObject(PyBytes_FromStringAndSize(data, size))
     return slab_lease(<Slab>loop.slab_owner, data, size)
-
-
-cdef void call_raised(socket_t* s, int event, object handler, object error) noexcept:
-    """Pass it to the `error` handler that the table has now. Without one, report it."""
-    cdef PyObject* report = context_of(s).table.callable[E_ERROR]
-    if error_stops(error):
-        loop_fail(loop_of(s), error)
-        return
-    error = error_plain(error)
-    if report == NULL:
-        call_report(s, handler, error)
-        return
-    handler = <object>report
-    try:
-        result = handler(wrapper_of(s), error)
-        if result is not None:
-            task_of_result(s, event, handler, result, error)
-    except BaseException as second:
-        if error_stops(second):
-            loop_fail(loop_of(s), second)
-        else:
-            call_error_handler_raised(s, handler, error_plain(second), error)
-
-
-cdef void call_error_handler_raised(socket_t* s, object handler, object second, object first) noexcept:
-    """The `error` handler raised, too: report both, the first as the context of the second."""
-    if second.__context__ is None and second is not first:
-        second.__context__ = first
-    call_report(s, handler, second)
-
-
-cdef void call_report(socket_t* s, object handler, object error) noexcept:
-    """Report to the asyncio loop's exception handler, or else `sys.unraisablehook`. The loop goes on."""
-    try:
-        if host_report(<Loop>loop_of(s).owner, "Unhandled exception in a handler", error, wrapper_of(s)):
-            return
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop_of(s), stop)
-        return
-    except BaseException as second:
-        error = second
-    report_unraisable(error, handler)

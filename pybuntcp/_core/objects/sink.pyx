@@ -249,4 +249,4 @@ cdef void sink_call_waiters(socket_t* s) noexcept:
             try:
                 callback(None if code == 0 else wrapper_error(socket, code, "write"))
             except BaseException as error:
-                call_raised(s, E_DRAIN, callback, error)
+                exception_raised(s, E_DRAIN, callback, error)

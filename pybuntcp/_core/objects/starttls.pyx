@@ -222,5 +222,5 @@ cdef void upgrade_call_connect_error(socket_t* s) noexcept:
         if result is not None:
             task_of_result(s, E_CONNECT_ERROR, handler, result)
     except BaseException as error:
-        call_raised(s, E_CONNECT_ERROR, handler, error)
+        exception_raised(s, E_CONNECT_ERROR, handler, error)
     handler_leave(loop_of(s))

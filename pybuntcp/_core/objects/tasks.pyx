@@ -118,9 +118,9 @@ cdef int task_done(HandlerTask self, socket_t* s) except -1:
     if error_stops(error):
         pass                    # asyncio has raised it already
     elif error is not None and self.cause is None:
-        call_raised(s, self.event, self.handler, error)
+        exception_raised(s, self.event, self.handler, error)
     elif error is not None:
-        call_error_handler_raised(s, self.handler, error, self.cause)
+        exception_of_error_handler(s, self.handler, error, self.cause)
     if failed and self.event == E_OPEN and self.cause is None:
         socket_close(s)
     task_release(self, s, owner)

@@ -68,7 +68,7 @@ cdef void tls_emit_error(socket_t* s) noexcept:
     if report == NULL or loop_of(s).dead or not may_emit_error(s):
         return
     handler_enter(loop_of(s))
-    call_raised(s, E_DATA, <object>report, (<object>tls_of(s).wrapper).error)
+    exception_raised(s, E_DATA, <object>report, (<object>tls_of(s).wrapper).error)
     handler_leave(loop_of(s))
 
 

@@ -1,0 +1,43 @@
+"""gil: when the thread of a loop holds the GIL.
+
+The problem: a loop that waits must not hold the GIL, handlers in Python need it, and Cython slots do not. The naive
+answer, `with gil` around each handler, costs a hand-over for each event.
+The rule: the GIL is released once in a turn at most, before the poll (`gil_release`), and taken once at most, by the first
+adapter that needs Python (`gil_take`). It is then kept until the next poll. So a turn of five hundred Python events costs
+one hand-over, and a turn of Cython slots none. A loop that an asyncio loop turns never waits, and never releases it.
+
+Promises that code below the adapters may call `gil_take` at any time. Code that a verb runs must not: there the user
+may have released the GIL, and nobody else may take it for him; such functions are declared `with gil`.
+"""
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030D0000
+    #define PyThreadState_GetUnchecked _PyThreadState_UncheckedGet
+    #endif
+    """
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState* PyThreadState_GetUnchecked() nogil
+    PyThreadState* PyEval_SaveThread() nogil
+    void PyEval_RestoreThread(PyThreadState*) nogil
+
+
+cdef inline void gil_take(loop_t* self) noexcept nogil:
+    """From here to the next poll this thread holds the GIL."""
+    if self.parked != NULL:
+        gil_unpark(self)
+
+
+cdef void gil_unpark(loop_t* self) noexcept nogil:
+    if PyThreadState_GetUnchecked() == self.parked:
+        return      # a slot has taken the GIL by `with gil`, and releases it itself
+    PyEval_RestoreThread(self.parked)
+    self.parked = NULL
+    self.signal_pending = True
+    self.count.gil_takes += 1
+
+
+cdef inline void gil_release(loop_t* self) noexcept nogil:
+    """The poll is next. An asyncio loop's turns do not wait, so it keeps the GIL."""
+    if self.parked == NULL and not self.embedded:
+        self.parked = PyEval_SaveThread()
