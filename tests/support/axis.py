@@ -1,6 +1,6 @@
 """Which loops and transports a test runs on: the tables, the choice, and the reasons to stay on one.
 
-Tests of the contract run on all four loops, and so does whoever says `every_loop`; other tests run
+Tests of the contract run on all four loops, and so do tests marked `every_loop`; other tests run
 on the standalone loop. A test of the contract that means that loop alone says why, with one of the
 marks below. Which loops there are in this run is `--loops standalone,native`, or the environment's
 PYBUNTCP_TEST_LOOPS.
@@ -36,7 +36,9 @@ MARKERS = (
 )
 
 every_loop = pytest.mark.every_loop
-unreferenced = pytest.mark.standalone("ref() and unref() decide when run() returns; an asyncio loop goes on until told")
+unreferenced = pytest.mark.standalone(
+    "ref() and unref() decide when run() returns; an asyncio loop goes on until it is stopped"
+)
 plain = pytest.mark.plain
 silent_crowd = plain("its raw crowd connects and says nothing: over TLS nobody would be open")
 calls_run = pytest.mark.standalone("it calls pybuntcp.run() itself, which an asyncio loop refuses")

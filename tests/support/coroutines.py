@@ -1,6 +1,6 @@
 """What a coroutine of a test awaits: an event of a Recorder, a peer's job, turns of the loop; and pairs made there.
 
-Owns: waits inside a running asyncio loop, bounded by whoever runs the loop (`asyncio_loops`) and woken by nothing but the
+Owns: waits inside a running asyncio loop, bounded by the loop (`asyncio_loops`) and woken by nothing but the
 event awaited, unless they say that they poll. Peers and the kernel are as in `pairs` and `kernel`.
 """
 
@@ -212,16 +212,16 @@ def _targets(epoll: int) -> list[int]:
 @contextlib.contextmanager
 def unclosed() -> Iterator[list[str]]:
     """What was warned of as unclosed meanwhile, and was ours, by the type's name."""
-    told: list[str] = []
+    unclosed: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         try:
-            yield told
+            yield unclosed
         finally:
             for warning in caught:
                 text = str(warning.message)
                 if warning.category is ResourceWarning:
-                    told.extend(kind for kind in ("Socket", "Listener", "Connecting") if _is_unclosed(text, kind))
+                    unclosed.extend(kind for kind in ("Socket", "Listener", "Connecting") if _is_unclosed(text, kind))
                 else:
                     raise AssertionError(text)
 
@@ -234,10 +234,10 @@ def _is_unclosed(text: str, kind: str) -> bool:
 def loop_reports() -> Iterator[list[dict[str, Any]]]:
     """The contexts that the running loop's exception handler is given meanwhile."""
     loop = asyncio.get_running_loop()
-    before, told = loop.get_exception_handler(), []
-    loop.set_exception_handler(lambda loop, context: told.append(context))
+    before, reports = loop.get_exception_handler(), []
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
     try:
-        yield told
+        yield reports
     finally:
         loop.set_exception_handler(before)
 

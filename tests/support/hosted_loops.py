@@ -44,7 +44,7 @@ class HostedLoop(Loop):
         super().__init__()
         self._thread = threading.get_ident()
         self._unexpected: list[BaseException] = []
-        self._told = self._unexpected
+        self._reported = self._unexpected
         self._late = False
         self._quiet = 0
         self._heart: asyncio.TimerHandle | None = None
@@ -58,12 +58,12 @@ class HostedLoop(Loop):
 
     @contextlib.contextmanager
     def reports(self) -> Iterator[list[BaseException]]:
-        """What the host's exception handler is told; outside of this it fails the test."""
-        self._told = told = []
+        """The exceptions that the host's exception handler is given; elsewhere each fails the test."""
+        self._reported = reported = []
         try:
-            yield told
+            yield reported
         finally:
-            self._told = self._unexpected
+            self._reported = self._unexpected
 
     def check(self) -> None:
         condition = self._condition
@@ -145,7 +145,7 @@ class HostedLoop(Loop):
         self.host.stop()
 
     def _on_report(self, host: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._told.append(context.get("exception") or AssertionError(context["message"]))
+        self._reported.append(context.get("exception") or AssertionError(context["message"]))
 
 
 class AsyncioLoop(HostedLoop):

@@ -3,7 +3,7 @@
 Owns: the main thread's loop during a test. A loop that hangs is interrupted the way a user would
 do it (SIGINT) and fails the test with what was recorded. Tests are written against `run`,
 `run_until`, `wait`, `call`, `settle`, `gauges` and `reports` of `Loop`; here is the one of
-`pybuntcp.run()`, those that live in an asyncio loop are in `hosts`, their table is in `axis`.
+`pybuntcp.run()`, those that live in an asyncio loop are in `hosted_loops`, their table is in `axis`.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def _state() -> str:
 
 @contextlib.contextmanager
 def unraisable() -> Iterator[list[BaseException]]:
-    """The exceptions that `sys.unraisablehook` is told meanwhile."""
-    told: list[BaseException] = []
+    """The exceptions that `sys.unraisablehook` is given meanwhile."""
+    reported: list[BaseException] = []
     before = sys.unraisablehook
-    sys.unraisablehook = lambda report: told.append(report.exc_value)
+    sys.unraisablehook = lambda report: reported.append(report.exc_value)
     try:
-        yield told
+        yield reported
     finally:
         sys.unraisablehook = before
 
@@ -117,7 +117,7 @@ class Loop:
         raise NotImplementedError
 
     def reports(self) -> contextlib.AbstractContextManager[list[BaseException]]:
-        """The exceptions that no handler of the test's was told, meanwhile (H1)."""
+        """The exceptions that went to no handler of the test, meanwhile (H1)."""
         raise NotImplementedError
 
     def check(self) -> None:

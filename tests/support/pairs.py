@@ -83,7 +83,7 @@ def bring_about(event: str, socket: Any, peer: Any) -> None:
 
 
 def first_of_twenty_closes_the_others(loop: Any, transport: Any, make: Any, verb: str) -> Any:
-    """Twenty connections are readable in one poll; the one that is told first calls `verb` of the others. What it recorded."""
+    """Twenty connections are readable in one poll; the first whose `data` is called calls `verb` of the others. Gives the recorder."""
 
     def data(socket, chunk):
         for sibling in recorder.sockets:

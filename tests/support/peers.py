@@ -22,7 +22,7 @@ from .tls_socket import TlsSocket
 
 
 class Job(Future):
-    """A peer's work in progress; remembers whether somebody looked at its outcome."""
+    """A peer's work in progress; remembers whether its outcome was looked at."""
 
     looked_at = False
 

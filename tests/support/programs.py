@@ -148,7 +148,7 @@ class Dialogue(Peer):
         return self._process.pid
 
     def say(self, text: str) -> Job:
-        """One line. That it may have ended is no failure: it is told by what is not heard of it."""
+        """One line. That it has ended is no failure here: the next `hear` fails then."""
         return self.send(text.encode() + b"\n").ignore()
 
     def hear(self, part: str) -> Job:
@@ -184,15 +184,15 @@ class Dialogue(Peer):
             assert there, f"waited for {part!r} of {self}"
             if part not in self.said[self._heard :]:
                 raise EOFError(f"{self} ended without {part!r}")
-            return self._told(self.said.index(part, self._heard) + len(part))
+            return self._text_until(self.said.index(part, self._heard) + len(part))
 
     def _finished(self) -> str:
         with self._news:
             assert self._news.wait_for(lambda: self._silent, TIMEOUT), f"does not end: {self}"
             self._process.wait(TIMEOUT)
-            return self._told(len(self.said))
+            return self._text_until(len(self.said))
 
-    def _told(self, end: int) -> str:
+    def _text_until(self, end: int) -> str:
         start, self._heard = self._heard, end
         return self.said[start:end].decode(errors="replace")
 

@@ -101,6 +101,6 @@ class Recorder:
 
     @property
     def close_error(self) -> BaseException | None:
-        """What the only `close` was told."""
+        """The error that the only `close` was given."""
         ((error,),) = self.args("close")
         return error

@@ -47,7 +47,7 @@ def ended(drain: Any) -> bool:
 
 
 class DrainCallback:
-    """A drain callback that notes what it was told, and what had been told in `log` before."""
+    """A drain callback that notes each error it is given, and in `log`, which others may share, that it was called."""
 
     def __init__(self, log: list[str] | None = None, name: str = "drain") -> None:
         self.errors: list[BaseException | None] = []
@@ -62,6 +62,6 @@ class DrainCallback:
 
     @property
     def error(self) -> BaseException | None:
-        """What it was told the only time."""
+        """The error of its only call."""
         (error,) = self.errors
         return error

@@ -157,9 +157,9 @@ class TLSRecorder(Notes):
 
     @property
     def verdict(self) -> tuple[bool, BaseException | None]:
-        """What the only `handshake` was told: (success, error)."""
-        (told,) = self.args("handshake")
-        return told
+        """What the only `handshake` was given: (success, error)."""
+        (verdict,) = self.args("handshake")
+        return verdict
 
 
 class Ends:
@@ -176,9 +176,9 @@ class Ends:
 
     @property
     def refusal(self) -> BaseException:
-        """What the client's `connect_error` was told, once."""
-        (told,) = self.client.args("connect_error")
-        return told[0]
+        """The error that the client's `connect_error` was given, once."""
+        ((error,),) = self.client.args("connect_error")
+        return error
 
 
 def meet(

@@ -217,7 +217,7 @@ def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
 
 
 def server_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """A peer's that accepts, and sends no tickets unless it is told to."""
+    """A peer's that accepts, and sends no tickets unless the test sets `num_tickets`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tell_truncations(context)
     with memory_path(SERVER.cert) as cert, memory_path(SERVER.key) as key:
