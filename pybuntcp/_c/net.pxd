@@ -75,7 +75,7 @@ cdef extern from * nogil:
     #endif
     }
     /* Programs that this one starts do not inherit the descriptor. */
-    static void pbt_keep_from_children(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
+    static void pbt_set_cloexec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
     /* Try to send once. Returns the bytes sent, 0 if the kernel takes none now, or -errno. send(2) is cheaper than the
        write(2) of uv_try_write, which goes through the code for files, and never raises SIGPIPE. */
     static ssize_t pbt_send(int fd, const struct iovec* parts, int count) {
@@ -319,7 +319,7 @@ cdef extern from * nogil:
     int pbt_duplicate(int fd)
     int pbt_bind_source(int, const sockaddr*, socklen_t, int)
     int pbt_pipe(int*)
-    void pbt_keep_from_children(int fd)
+    void pbt_set_cloexec(int fd)
     int pbt_peername(int, sockaddr*, socklen_t*)
     int bind(int, const sockaddr*, socklen_t)
     int listen(int, int)

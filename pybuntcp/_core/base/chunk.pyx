@@ -16,7 +16,7 @@ cdef enum:
     # user keeps must not keep much more memory than it shows.
     HANDOVER_MIN = 8192
 
-cdef size_t BYTES_MAX = <size_t>1 << 40     # a larger mark or limit is a mistake
+cdef size_t BYTES_MAX = <size_t>1 << 40     # options of sinks and readers that count bytes may not be larger
 
 
 cdef struct chunk_t:

@@ -36,7 +36,7 @@ cdef bint accept_one(listener_t* self, bint hung_up) noexcept nogil:
     cdef int code
     cdef int fd
     if self.connections >= self.max_connections:
-        uv.uv_poll_stop(&self.poll)         # until a socket closes
+        uv.uv_poll_stop(&self.poll)         # listener_socket_closed starts it again
         return False
     fd = net.pbt_accept(self.fd)
     if fd >= 0:

@@ -20,7 +20,7 @@ cdef class Connecting:
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
     CancelledError after `cancel()`.
-    Bun: the promise of `Bun.connect`; it cannot be cancelled and knows no timeout.
+    Bun: the promise of `Bun.connect`, which cannot be cancelled and has no timeout.
     """
     cdef connector_t* c     # NULL once the outcome is known
     cdef object options     # the ConnectOptions
@@ -60,14 +60,14 @@ cdef class Connecting:
         return self.c == NULL and not self.emitting
 
     def result(self):
-        """The `Socket`; raises the attempt's error, or asyncio's InvalidStateError before."""
+        """The `Socket`. Raises the attempt's error, or asyncio's InvalidStateError if it is not done."""
         error = self.exception()
         if error is not None:
             raise error
         return self.value
 
     def exception(self):
-        """The attempt's error or None; raises as `result` when cancelled or not done."""
+        """The attempt's error, or None. Raises as `result` does if it was cancelled or is not done."""
         if self.cancelled_:
             raise host_asyncio("CancelledError")()
         if not self.done():

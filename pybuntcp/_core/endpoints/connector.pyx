@@ -127,7 +127,7 @@ cdef void connector_adopt(connector_t* self, int fd) noexcept:
     if rc == 0:
         rc = socket_adopt(self.loop, self.context, fd, descriptors_fork_stamp(), &self.won)
     if rc == 0:
-        net.pbt_keep_from_children(fd)
+        net.pbt_set_cloexec(fd)
     connector_settle(self, rc)
 
 

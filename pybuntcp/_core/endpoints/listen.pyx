@@ -33,7 +33,7 @@ def listen_on(Handlers handlers, options):
         if rc < 0:
             raise error_from_code(rc, "listen", options.address, options.port)
         if adopted:
-            net.pbt_keep_from_children(fd)
+            net.pbt_set_cloexec(fd)
         return wrapper
     except BaseException:
         if wrapper is not None:

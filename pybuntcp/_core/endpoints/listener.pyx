@@ -111,7 +111,7 @@ cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
 
 
 cdef void listener_stop(listener_t* self) noexcept nogil:
-    """Stop listening; open sockets live on."""
+    """Stop listening. Open sockets stay open."""
     cdef loop_t* loop
     if not self.open:
         return
@@ -192,7 +192,7 @@ cdef int listener_reload(Listener self, Handlers handlers, object config) except
 @cython.final
 @cython.no_gc_clear             # __dealloc__ needs the loop's memory
 cdef class Listener:
-    """A listening socket, made by `listen`. `with listener:` is `stop(True)` on exit.
+    """A listening socket, made by `listen`. `with listener:` calls `stop(True)` on exit.
 
     `async with listener:` also waits until its connections have closed and their async handlers have ended. Handlers
     that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
@@ -225,12 +225,12 @@ cdef class Listener:
 
     @property
     def unix(self):
-        """The socket file's path or abstract name; None on TCP."""
+        """The path of the socket's file, or its abstract name; None for TCP."""
         return self.path
 
     @property
     def fd(self):
-        """The descriptor, still owned by the listener; -1 after stop."""
+        """The descriptor, which the listener owns; -1 after `stop`."""
         return self.c.fd if listener_is_open(self) else -1
 
     @property
@@ -255,11 +255,11 @@ cdef class Listener:
 
     @property
     def connections(self):
-        """Sockets open now."""
+        """The number of sockets that are open now."""
         return 0 if self._loop.c.dead else self.c.connections
 
     def stop(self, close_active_connections=False):
-        """Stop accepting; True: also close the open sockets (as `Socket.close`). Idempotent."""
+        """Stop accepting. close_active_connections: also close the open sockets (as `Socket.close`). Idempotent."""
         cdef bint everything = bool(close_active_connections)
         if not loop_check(loop_of(self.c)):
             return
@@ -282,12 +282,12 @@ cdef class Listener:
             loop_unref(loop_of(self.c))
 
     def reload(self, socket=None, *, tls=None):
-        """New handlers for every socket of this listener, open ones too, between two events.
+        """Replace the handlers of every socket of this listener, open ones too, between two events.
 
-        Another listener given the same `Handlers` is not touched.
-        tls: as in `listen`; connections accepted from now on are secured by this, `sni` included.
-        What is wrong changes nothing. Errors: as `Handlers`; those of `TLSOptions`; ValueError for
-        a listener without TLS. Source: Bun's `listener.reload({socket})`.
+        Another listener that was made with the same `Handlers` keeps them.
+        tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
+        On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
+        TLS. Source: Bun's `listener.reload({socket})`.
         """
         cdef Handlers handlers = None
         if socket is not None or tls is None:
@@ -299,7 +299,7 @@ cdef class Listener:
         listener_reload(self, handlers, None if tls is None else listener_tls(self, tls))
 
     def stats(self):
-        """`{"accepted", "connections", "accept_errors"}`."""
+        """The listener's counters: `{"accepted", "connections", "accept_errors"}`."""
         return {
             "accepted": self.c.accepted,
             "connections": self.connections,
@@ -307,9 +307,9 @@ cdef class Listener:
         }
 
     async def wait_closed(self, timeout=None):
-        """Until no socket of it is open, for at most `timeout` seconds; how many are left.
+        """Wait until no socket of the listener is open, for at most `timeout` seconds. Returns how many are left.
 
-        Errors: RuntimeError in another asyncio loop than the one it was opened in.
+        Errors: RuntimeError in another asyncio loop than the one in which it was opened.
         """
         cdef double seconds = float("inf") if timeout is None else timeout
         if self.connections == 0 or not seconds > 0:

@@ -1,4 +1,4 @@
-"""lookups: the threads that ask the system's resolver.
+"""lookups: lookups of names, by threads that ask the system's resolver.
 
 The problem: `getaddrinfo` may take minutes, and nothing can stop it. The naive answer, libuv's pool, has two threads
 for it. So two names that do not resolve delay every other lookup, even after their callers have given up, and `uv_run`

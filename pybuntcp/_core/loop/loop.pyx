@@ -198,7 +198,7 @@ cdef inline bint loop_is_empty(loop_t* self) noexcept nogil:
 # ---------------------------------------------------------------------------- lists of sockets
 
 cdef inline bint sockets_add(socket_list_t* self, socket_t* s) noexcept nogil:
-    """False: no memory."""
+    """Append a socket. False: no memory."""
     if self.count == self.capacity and not sockets_grow(self):
         return False
     self.at[self.count] = s

@@ -66,7 +66,7 @@ cdef class Selector:
         return self.asyncio_fds.select(0) if c.asyncio_fds_ready else []
 
     def close(self):
-        """Close both; a ResourceWarning for each socket of ours that is open."""
+        """Close our loop, with a ResourceWarning for each socket that is open, and the stock selector."""
         loop_close_with_host(self.loop)
         self.asyncio_fds.close()
 
@@ -93,7 +93,7 @@ cdef object selector_replace(object inherited, int except_fd):
             if key.fd != except_fd:
                 fresh.register(key.fileobj, key.events, key.data)
         except (OSError, ValueError):
-            pass                # closed while watched
+            pass                # the descriptor was closed while it was watched
     inherited.close()
     return fresh
 

@@ -1,7 +1,7 @@
 """turn: one turn of a loop, and what runs in it.
 
     libuv         what runs of ours                                   the GIL
-    idle          on_turn_requested: outcomes of connect()            held, or taken by the first who needs it
+    idle          on_turn_requested: outcomes of connect()            as it is
     prepare       on_park: flush what timers and closing left         is released (kept if `embedded`: no turn waits)
     poll          the kernel waits
     callbacks     reads, accepts, connects, slots, handlers           `gil_take` by the first adapter that needs Python
@@ -11,11 +11,11 @@
 
 Why the GIL changes hands there: see gil.
 
-Owns these callbacks; `handler_enter` and `handler_leave`, between which a handler's output is gathered; `loop_run`; and
-the exception that stops a loop.
+Owns the callbacks of idle, prepare and check; when the watch of blocked sockets is polled; `handler_enter` and
+`handler_leave`, between which a handler's output is gathered; `loop_run`; and the exception that stops a loop.
 Promises that `run` raises what stopped it, that a turn which was requested comes at once (`loop_request_turn`), and
 that an asyncio loop is woken for all that only a turn can do (`loop_wakeup`).
-Does not know sockets: it calls them by the table of upcalls. How long a loop waits for a signal: see signals.
+Does not know sockets: it calls them by the table of upcalls. How a signal wakes the loop: see signals.
 """
 from cpython.exc cimport PyErr_CheckSignals
 
