@@ -18,7 +18,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport uv
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject*)

@@ -20,7 +20,6 @@ follows the signal. Large chunks are passed without a copy where that is possibl
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.ref cimport PyObject
 
 
 ctypedef void (*call_fn)(socket_t*, int) noexcept nogil
