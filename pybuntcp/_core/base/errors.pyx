@@ -1,6 +1,6 @@
-"""errors: libuv's codes become Python exceptions, here and nowhere else.
+"""errors: from libuv's codes to Python exceptions.
 
-Owns the mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`, and the attributes that
+Owns the only mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`, and the attributes that
 every such error has: `errno`, `code` ("ECONNREFUSED"), `syscall`, `address`, `port`. Owns also the two questions about
 an exception of a handler (does it stop the loop, how is it reported) and the report of an exception that cannot be
 raised.

@@ -114,7 +114,7 @@ cdef void on_attempt_connected(uv.uv_connect_t* request, int status) noexcept no
     cdef size_t index = attempt.index
     if status == 0 and not connector_is_decided(self) and attempt_is_self_connect(attempt):
         status = uv.UV_ECONNREFUSED
-        closing_with_reset(s)        # TIME-WAIT would keep the port that the server needs
+        closing_with_reset(s)           # TIME-WAIT would keep the port that the server needs
     attempt_unlink(attempt)
     if connector_is_decided(self) or status < 0:
         stream_close(s)

@@ -1,4 +1,4 @@
-"""embed: one of our loops is turned by any asyncio loop that is not a native one.
+"""embed: how an asyncio loop that is not a native one turns one of our loops.
 
 The problem: sockets that a program opens inside a foreign asyncio loop (the stock one, uvloop) must be served by that
 loop, which knows nothing of libuv. A thread of our own would call handlers in the wrong thread.

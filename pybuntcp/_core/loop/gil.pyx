@@ -2,12 +2,13 @@
 
 The problem: a loop that waits must not hold the GIL, handlers in Python need it, and Cython slots do not. The naive
 answer, `with gil` around each handler, costs a hand-over for each event.
-The rule: the GIL is released once in a turn at most, before the poll (`gil_release`), and taken once at most, by the first
-adapter that needs Python (`gil_take`). It is then kept until the next poll. So a turn of five hundred Python events costs
-one hand-over, and a turn of Cython slots none. A loop that an asyncio loop turns never waits, and never releases it.
+The rule: the GIL is released once in a turn at most, before the poll (`gil_release`), and taken once at most, by the
+first adapter that needs Python (`gil_take`). It is then kept until the next poll. So a turn of five hundred Python
+events costs one hand-over, and a turn of Cython slots none. A loop that is embedded in an asyncio loop never waits in a
+turn, and never releases the GIL.
 
-Promises that code below the adapters may call `gil_take` at any time. Code that a verb runs must not: there the user
-may have released the GIL, and nobody else may take it for him; such functions are declared `with gil`.
+Promises that code below the adapters may call `gil_take` at any time in a turn. Code that a verb runs must not call it,
+because the caller of the verb may have released the GIL itself; such functions are declared `with gil`.
 """
 cdef extern from *:
     """

@@ -1,4 +1,4 @@
-"""signals: a signal wakes a loop that waits.
+"""signals: how a signal wakes a loop that waits.
 
 The problem: when a signal interrupts its poll, libuv polls again, so Python would notice Ctrl-C at the next event only.
 The rule: Python can write a byte to a descriptor for every signal (`signal.set_wakeup_fd`). While `run` turns a loop,
