@@ -26,7 +26,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page.name, page.read_te
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 PROGRAMS = [block for block in PYTHON if block.runs]
 
-NOT_OURS = {"noun_verb", "uv_write"}  # on pages about the inside: a pattern, and what we do not call
+NOT_OURS = {"noun_verb", "uv_write", "on_every_loop"}  # a pattern, what we do not call, and a name of tests
 
 
 # --- rules -----------------------------------------------------------------------------------------------
