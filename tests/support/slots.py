@@ -59,7 +59,8 @@ def with_slots(config: pytest.Config, items: list[Any]) -> None:
     """Tests that run with slots have the package before all else: what is timed, and looked at, is the test."""
     seconds = float(config.getoption("timeout") or config.getini("timeout") or 0)
     for item in items:
-        item.fixturenames = ["outside", *item.fixturenames]  # a new list: pytest shares it among a function's parameters
+        # a new list: pytest shares the old one among all parameters of a function
+        item.fixturenames = ["outside", *item.fixturenames]
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(seconds, func_only=True))
         if config.pluginmanager.hasplugin("xdist"):
