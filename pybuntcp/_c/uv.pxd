@@ -150,3 +150,17 @@ cdef extern from "uv.h" nogil:
     int uv_ip4_addr(const char*, int, void*)
     int uv_ip6_addr(const char*, int, void*)
     int uv_inet_ntop(int, const void*, char*, size_t)
+
+cdef extern from * nogil:
+    """
+    /* Out of line on purpose: inlined at each of its thirty callers, it would not be where bytes are sent. */
+    #if defined(__GNUC__)
+    __attribute__((noinline))
+    #endif
+    static int pbt_fileno(const uv_handle_t* handle) {
+        int fd = -1;
+        uv_fileno(handle, &fd);
+        return fd;
+    }
+    """
+    int pbt_fileno(const uv_handle_t*)

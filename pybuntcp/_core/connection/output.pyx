@@ -225,7 +225,10 @@ cdef ssize_t output_send_plain(socket_t* self, const char* data, size_t size, si
 cdef inline ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, int count) noexcept nogil:
     """One system call. Bytes taken (0: the kernel is full), or a code: the socket is broken."""
     cdef loop_t* loop = loop_of(self)
-    cdef ssize_t sent = net.pbt_send(stream_fd(self), <net.iovec*>parts, count)    # uv_buf_t has the same layout
+    cdef ssize_t sent
+    cdef int fd = -1
+    uv.uv_fileno(<uv.uv_handle_t*>self, &fd)        # inlined here, and only here: see pbt_fileno
+    sent = net.pbt_send(fd, <net.iovec*>parts, count)       # uv_buf_t has the same layout
     loop.count.writes += 1
     if sent < 0:
         output_fail(self, <int>sent)

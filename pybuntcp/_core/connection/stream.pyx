@@ -62,10 +62,8 @@ cdef socket_t* stream_new(loop_t* loop, context_t* context) noexcept nogil:
     return self
 
 
-cdef int stream_fd(socket_t* self) noexcept nogil:
-    cdef int fd = -1
-    uv.uv_fileno(<uv.uv_handle_t*>self, &fd)
-    return fd
+cdef inline int stream_fd(socket_t* self) noexcept nogil:
+    return uv.pbt_fileno(<uv.uv_handle_t*>self)
 
 
 cdef void stream_read(socket_t* self) noexcept nogil:
