@@ -268,9 +268,9 @@ cdef extern from * nogil:
         AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, IPPROTO_IPV6
         SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_TYPE
         SO_ACCEPTCONN, SO_ERROR, IPV6_V6ONLY, TCP_NODELAY, PBT_KEEPIDLE, SHUT_WR
-        AI_ADDRCONFIG, INET6_ADDRSTRLEN, IF_NAMESIZE
-        EAGAIN, EINTR, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EINVAL
-        EINPROGRESS, ENODEV, ENOTSOCK, ENOTCONN, EPROTO, EPROTONOSUPPORT, EBADF, EOPNOTSUPP
+        IF_NAMESIZE
+        EAGAIN, EINTR, ECONNABORTED, EINVAL
+        ENODEV, ENOTSOCK, EPROTO, EBADF, EOPNOTSUPP
 
     cdef struct sockaddr:
         unsigned short sa_family
@@ -335,7 +335,6 @@ cdef extern from * nogil:
     int shutdown(int, int)
     ssize_t read(int, void*, size_t)
     int getsockname(int, sockaddr*, socklen_t*)
-    int getpeername(int, sockaddr*, socklen_t*)
     int setsockopt(int, int, int, const void*, socklen_t)
     int getsockopt(int, int, int, void*, socklen_t*)
     uint16_t htons(uint16_t)
