@@ -68,7 +68,7 @@ cdef int upgrade_check(Socket self) except -1:
     if not wrapper_is_open(self) or socket_state(self.s) != SOCKET_ESTABLISHED:
         raise RuntimeError("upgrade_tls: the connection is not established")
     if self.s.flags & S_TLS:
-        raise RuntimeError("upgrade_tls: the connection uses TLS already")
+        raise RuntimeError("upgrade_tls: the connection is secured by TLS already")
     return 0
 
 
