@@ -170,6 +170,13 @@ class Client:
         self.socket = socket
         self.reader = socket.reader()
 
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        """End the connection and wait until it is closed: what was sent still arrives."""
+        await self.socket.__aexit__(*exception)
+
     async def reply(self, expected: int) -> str:
         """The text of the next reply, its lines joined."""
         lines: list[str] = []
@@ -197,8 +204,8 @@ class Client:
 
 async def send(hostname: str, port: int, ca: Path, recipient: str, text: str) -> str:
     """Deliver a mail; what the server says of it. OSError, ssl.SSLError among them, or Refused."""
-    client = Client(await pybuntcp.connect(hostname=hostname, port=port, timeout=PATIENCE, idle_timeout=PATIENCE))
-    try:
+    socket = await pybuntcp.connect(hostname=hostname, port=port, timeout=PATIENCE, idle_timeout=PATIENCE)
+    async with Client(socket) as client:
         await client.reply(220)
         if "STARTTLS" not in await client.command("EHLO client.example", 250):
             raise Refused("the server has no STARTTLS")  # or an attacker between us has cut it out
@@ -212,8 +219,6 @@ async def send(hostname: str, port: int, ca: Path, recipient: str, text: str) ->
         taken = await client.command("\r\n".join([*lines, "."]), 250)
         await client.command("QUIT", 221)
         return taken
-    finally:
-        client.socket.close()
 
 
 def main() -> None:
