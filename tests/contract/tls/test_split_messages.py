@@ -214,11 +214,8 @@ class Reference:
                 chunk = self._tls.read(65536)
             except ssl.SSLWantReadError:
                 return received, "cut off"
-            except (
-                ssl.SSLError
-            ) as error:  # CPython before 3.11.4 has some reasons in the text alone: "[SSL] internal error (..."
-                words = str(error).partition("] ")[2].partition(" (")[0]
-                return received, error.reason or words.upper().replace(" ", "_")
+            except ssl.SSLError as error:
+                return received, reason_of(error)
             if not chunk:
                 return received, "end"
             received += chunk
@@ -296,4 +293,10 @@ def how(recorder):
     if recorder.count("end"):
         assert error is None
         return "end"
-    return "cut off" if type(error) is ssl.SSLEOFError else error.reason
+    return "cut off" if type(error) is ssl.SSLEOFError else reason_of(error)
+
+
+def reason_of(error):
+    """CPython has a name for most reasons, by version; it has the others in the text alone: "[SSL] internal error (..."."""
+    words = str(error).partition("] ")[2].partition(" (")[0]
+    return error.reason or words.upper().replace(" ", "_")
