@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -51,6 +53,15 @@ def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket
                 yield listener
                 return
         pytest.skip("the kernel answers SYNs to a full queue")
+
+
+def own_host() -> str:
+    """An address of the loopback that no other process uses: a port that was freed there is not given to anybody else.
+
+    Elsewhere than on Linux the loopback has one address.
+    """
+    process = os.getpid()
+    return f"127.1.{process >> 8 & 255}.{process & 255}" if sys.platform == "linux" else "127.0.0.1"
 
 
 Opener = Callable[..., contextlib.AbstractContextManager[socket.socket]]

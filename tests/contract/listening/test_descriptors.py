@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from support import Peer, Recorder, descriptors, linux_only
+from support.addresses import own_host
 from support.endpoints import answers, connect, refusal
 from support.handlers import ECHO, QUIET
 from support.programs import run_program
@@ -224,11 +225,12 @@ def test_p3_nothing_that_the_loop_and_its_connections_open_is_inherited(transpor
 
 
 def test_p3_a_program_that_was_started_does_not_hold_the_port(loop, tcp):
+    tcp.host = own_host()
     listener = pybuntcp.listen(fd=inheritable(listening(tcp).detach()), socket=QUIET)
     port = listener.port
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
         listener.stop()
         loop.run()
-        pybuntcp.listen(hostname="127.0.0.1", port=port, socket=QUIET).stop()
+        pybuntcp.listen(hostname=tcp.host, port=port, socket=QUIET).stop()
         child.communicate(b"\n")
     loop.run()

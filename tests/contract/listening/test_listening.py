@@ -8,7 +8,7 @@ import socket as stdlib
 
 import pytest
 from support import Feed, Recorder, linux_only, unreferenced
-from support.addresses import bound_not_listening, needs_ipv6, port_of
+from support.addresses import bound_not_listening, needs_ipv6, own_host, port_of
 from support.endpoints import answers, local_pair, quiet_listener, refusal
 from support.handlers import ECHO, QUIET, error_fields
 
@@ -33,10 +33,11 @@ def test_l1_port_0_picks_a_port_and_the_listener_tells(loop, tcp):
 
 
 def test_l1_a_given_port_is_used(loop, tcp):
-    with stdlib.create_server(("127.0.0.1", 0)) as sock:
+    tcp.host = own_host()
+    with stdlib.create_server((tcp.host, 0)) as sock:
         port = port_of(sock)
     listener = tcp.listen(ECHO, port=port)
-    assert (listener.hostname, listener.port) == ("127.0.0.1", port)
+    assert (listener.hostname, listener.port) == (tcp.host, port)
     assert answers(loop, tcp, listener)
 
 
@@ -124,6 +125,7 @@ def test_l1_without_reuse_port_a_port_is_not_shared(options):
 
 
 def test_l1_a_port_can_be_listened_on_again_at_once(loop, tcp):
+    tcp.host = own_host()
     recorder = Recorder(open=lambda socket: socket.end(b"bye"))
     first = tcp.listen(recorder)
     peer = tcp.peer(first)
