@@ -9,8 +9,11 @@
     pybuntcp.listen(socket=Echo, hostname="127.0.0.1", port=7000)
     pybuntcp.run()
 
-This page lists the public names; each is documented where it is defined.
+This page lists the public names; each is documented where it is defined. `TLSOptions` is imported when it is first
+asked for: a program without TLS needs none of what it imports.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ._core import (
     ArrayBufferSink,
@@ -26,7 +29,9 @@ from ._core import (
 )
 from .api import connect, listen, new_event_loop, run, tls_engine_info
 from .threads import ListenerThreads, listen_threads
-from .tls.options import TLSOptions
+
+if TYPE_CHECKING:
+    from .tls.options import TLSOptions
 
 __version__ = "0.1.0"
 
@@ -51,3 +56,16 @@ __all__ = [
     "stats",
     "tls_engine_info",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TLSOptions":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .tls.options import TLSOptions
+
+    globals()[name] = TLSOptions
+    return TLSOptions
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import _core
 from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
-from .tls.options import TLSOption
 from .tls.reader import read_tls, read_upgrade
 
-if TYPE_CHECKING:
-    import asyncio  # for the type checker alone: a program without asyncio does not import it
+if TYPE_CHECKING:  # what a program does not use, it does not import
+    import asyncio
+
+    from .tls.options import TLSOption
 
 Result = TypeVar("Result")
 
@@ -30,7 +31,8 @@ HandlersLike = Any
 
 def listen(
     *,
-    socket: HandlersLike,
+    socket: HandlersLike | None = None,
+    handlers: HandlersLike | None = None,
     hostname: str | None = None,
     port: int | None = None,
     unix: str | PathLike[str] | None = None,
@@ -54,7 +56,7 @@ def listen(
 ) -> _core.Listener:
     """Listen for stream connections; all of them share one set of handlers.
 
-    socket: the handlers, see `Handlers`. Where: `hostname` with `port` (0 picks a free one, which
+    socket, or handlers, which is the same: the handlers, see `Handlers`; required. Where: `hostname` with `port` (0 picks a free one, which
     `listener.port` returns; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
     it abstract), or `fd`, a listening descriptor, which the listener adopts: it closes it, and child programs do not
     inherit it.
@@ -75,6 +77,7 @@ def listen(
 
     Source: `Bun.listen`. Bun: closes the port's file by path, spins at the descriptor limit.
     """
+    socket = _core.either(socket, handlers)
     options = ListenOptions(
         hostname=hostname,
         port=port,
@@ -103,6 +106,7 @@ def listen(
 def connect(
     *,
     socket: HandlersLike | None = None,
+    handlers: HandlersLike | None = None,
     hostname: str | None = None,
     port: int | None = None,
     unix: str | PathLike[str] | None = None,
@@ -126,7 +130,7 @@ def connect(
     listens; a name that is not ASCII needs the extra `pybuntcp[idna]`. Then the loop calls `open(socket)`, or
     `connect_error(socket, error)`, once, and never before this call has returned.
 
-    socket: the handlers; None opens paused. timeout: seconds for name and connection together;
+    socket, or handlers, which is the same: the handlers; None opens paused. timeout: seconds for name and connection together;
     None = for ever. local_address (an IP literal), local_port: where to connect from. fd: a
     connected descriptor, which the socket adopts. tls: as in `listen`; True or {} = all defaults: the
     peer's certificate must be valid, and for `hostname`. The others as in `listen`.
@@ -137,6 +141,7 @@ def connect(
 
     Source: `Bun.connect`. Bun: dials all addresses at once, has no timeout and no cancel.
     """
+    socket = _core.either(socket, handlers)
     options = ConnectOptions(
         hostname=hostname,
         port=port,
@@ -156,8 +161,7 @@ def connect(
         local_port=local_port,
     )
     options.tls = read_tls(tls, False, options.hostname)
-    handlers = None if socket is None else _core.compile_handlers(socket)
-    return _core.connect_on(handlers, options)
+    return _core.connect_on(None if socket is None else _core.compile_handlers(socket), options)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -1,14 +1,14 @@
 """options: the options of `listen` and `connect`, checked before any I/O.
 
-Owns one dataclass for each call. Its fields are given as users give them; once it is made, each field has the shape
-that the core takes: numbers in range, seconds as float with "for ever" as infinity, names ready for the resolver.
-Promises a TypeError or ValueError that names the option. A dataclass is made in api.py and not changed afterwards.
+Owns one class for each call. It is made of the options as users give them; once it is made, each attribute has the
+shape that the core takes: numbers in range, seconds as float with "for ever" as infinity, names ready for the resolver.
+Promises a TypeError or ValueError that names the option. An object is made in api.py and not changed afterwards.
 Does not know sockets, nor the options of `tls=`: api.py sets `tls` to what the package `tls` made of them.
+They are no dataclasses, because those would import `inspect`, which takes longer than all of this package.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .tls.config import Config  # a program without TLS does not import it
 
 
-@dataclass(kw_only=True)
 class Endpoint:
     """Where to listen or connect: exactly one of hostname and port, unix, fd."""
 
@@ -27,9 +26,14 @@ class Endpoint:
     port: int | None
     unix: str | PathLike[str] | None
     fd: int | None
-    host: bytes | None = field(init=False, default=None)  # `hostname` as the resolver takes it
+    host: bytes | None = None  # `hostname` as the resolver takes it
 
-    def __post_init__(self) -> None:
+    def __init__(self, **given: Any) -> None:
+        """given: every option of the call."""
+        vars(self).update(given)
+        self.check()
+
+    def check(self) -> None:
         if (self.hostname is None) + (self.unix is None) + (self.fd is None) != 2:
             raise self.not_one()
         if (self.hostname is None) != (self.port is None):
@@ -61,7 +65,6 @@ class Endpoint:
         return self.unix if self.unix is not None else self.hostname
 
 
-@dataclass(kw_only=True)
 class SocketOptions(Endpoint):
     """What `listen` and `connect` share."""
 
@@ -76,8 +79,8 @@ class SocketOptions(Endpoint):
     pause_on_connect: bool
     tls: Config | None = None  # None: no TLS
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         self.idle_timeout = positive_seconds("idle_timeout", self.idle_timeout)
         boolean("no_delay", self.no_delay)
         self.keep_alive = keep_alive_seconds(self.keep_alive)
@@ -88,7 +91,6 @@ class SocketOptions(Endpoint):
         boolean("pause_on_connect", self.pause_on_connect)
 
 
-@dataclass(kw_only=True)
 class ListenOptions(SocketOptions):
     exclusive: bool
     reuse_port: bool
@@ -97,11 +99,11 @@ class ListenOptions(SocketOptions):
     max_connections: int | None
     unlink: bool
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         boolean("exclusive", self.exclusive)
         if self.exclusive and self.reuse_port:
             raise ValueError("exclusive and reuse_port exclude each other")
-        super().__post_init__()
+        super().check()
         boolean("ipv6_only", self.ipv6_only)
         boolean("reuse_port", self.reuse_port)
         self.backlog = integer("backlog", self.backlog, 0, 2**31 - 1)
@@ -110,18 +112,17 @@ class ListenOptions(SocketOptions):
         boolean("unlink", self.unlink)
 
 
-@dataclass(kw_only=True)
 class ConnectOptions(SocketOptions):
     timeout: float | None
     local_address: str | None
     local_port: int
-    local: bytes | None = field(init=False, default=None)  # `local_address`, checked
+    local: bytes | None = None  # `local_address`, checked
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         self.local_port = integer("local_port", self.local_port, 0, 65535)
         if (self.local_address is not None or self.local_port) and self.hostname is None:
             raise TypeError("local_address and local_port go with hostname")
-        super().__post_init__()
+        super().check()
         self.timeout = seconds("timeout", self.timeout)
         if self.local_address is not None:
             self.local = ip_literal("local_address", self.local_address)

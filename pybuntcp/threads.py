@@ -196,7 +196,7 @@ def listen_threads(
         raise TypeError(f"{refused[0]} does not go with threads: they share a port")
     count = usable_cores() if count is None else integer("count", count, 1, THREADS_MAX)
     refuse_greenlets()
-    options["socket"] = _core.compile_handlers(options.get("socket"))
+    options["socket"] = _core.compile_handlers(_core.either(options.get("socket"), options.pop("handlers", None)))
     return _start(count, options | {"reuse_port": True}, setup)
 
 

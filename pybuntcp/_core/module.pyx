@@ -1,6 +1,6 @@
 """module: the functions that the core offers to the facade, and the wiring of its layers.
 
-Owns `run_loop`, `is_running`, `stats` and `compile_handlers`; the list of what is open when a loop is closed; and the
+Owns `run_loop`, `is_running`, `stats`, `either` and `compile_handlers`; the list of what is open when a loop is closed; and the
 table of upcalls, which is filled here because this file alone may name all layers (see base/upcalls).
 Does not check options: the facade has done that.
 """
@@ -42,6 +42,11 @@ def stats():
 cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
     if handle.type == uv.UV_TCP and not uv.uv_is_closing(handle):
         (<size_t*>total)[0] += output_unsent(<socket_t*>handle)
+
+
+def either(socket, handlers):
+    """The handlers of a call: `socket=`, or `handlers=`, which is another name of it."""
+    return handlers_either(socket, handlers)
 
 
 def compile_handlers(source):

@@ -58,7 +58,7 @@ listener.stop(True)
 listener.port = 1  # type: ignore[misc]
 pybuntcp.listen(socket=Game, unix=Path("game.sock"))
 pybuntcp.listen(socket=Game, hostname="127.0.0.1", port="7000")  # type: ignore[arg-type]
-pybuntcp.listen(hostname="127.0.0.1", port=0)  # type: ignore[call-arg]
+pybuntcp.listen(handlers=Game, hostname="127.0.0.1", port=0).reload(handlers=Game)
 pybuntcp.listen(socket=Game, hostname="127.0.0.1", prot=0)  # type: ignore[call-arg]
 
 # --- handlers --------------------------------------------------------------------------------------------
@@ -214,6 +214,8 @@ async def on_open(socket: Socket[Player]) -> None:
     await reader.readuntil("\n")  # type: ignore[arg-type]
     async for chunk in socket:
         assert_type(chunk, bytes)
+    async with pybuntcp.connect(hostname="localhost", port=7000) as dialled:
+        assert_type(dialled, Socket[Any])
     async with socket as same, listener as also:
         assert_type(same, Socket[Player])
         assert_type(also, Listener)

@@ -12,6 +12,39 @@ import pytest
 from support.asyncio_loops import each_host
 from support.programs import PATIENCE, run_program
 
+# ---------------------------------------------------------------- the import itself
+
+# Each takes milliseconds, and is imported by who uses it: dataclasses with TLS, asyncio by the program itself.
+NOT_IMPORTED = ("asyncio", "dataclasses", "ipaddress", "logging", "pathlib", "ssl")
+
+
+def test_importing_pybuntcp_imports_nothing_that_a_program_may_not_need():
+    source = f"""
+        import sys
+        before = set(sys.modules)
+        import pybuntcp
+        print(*sorted({{*{NOT_IMPORTED}}} & (set(sys.modules) - before)))
+    """
+    assert subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], text=True).split() == []
+
+
+def test_the_options_of_tls_are_a_dataclass_that_is_imported_when_it_is_asked_for():
+    source = """
+        seen = ["dataclasses" in sys.modules, "TLSOptions" in dir(pybuntcp)]
+        from pybuntcp import *
+        import dataclasses
+        say([*seen, dataclasses.is_dataclass(TLSOptions), TLSOptions is pybuntcp.TLSOptions])
+    """
+    assert run_program(source) == [[False, True, True, True]]
+
+
+def test_a_name_that_pybuntcp_does_not_have_is_an_attribute_error_as_elsewhere():
+    import pybuntcp
+
+    with pytest.raises(AttributeError, match="'pybuntcp' has no attribute 'TLSOption'"):
+        pybuntcp.TLSOption  # noqa: B018
+
+
 # ---------------------------------------------------------------- asyncio, half imported
 
 

@@ -17,6 +17,7 @@ cdef class Connecting:
 
     It goes on whether awaited or not. `cancel()` closes the attempt: no handler is called. So does cancelling the task
     that awaits it; a connection that is open already is closed.
+    `async with connect(...) as socket:` awaits it, and ends as `async with socket:` does.
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
     CancelledError after `cancel()`.
@@ -89,6 +90,12 @@ cdef class Connecting:
         socket = self.result()
         self.socket_taken = True
         return socket
+
+    async def __aenter__(self):
+        return await self
+
+    async def __aexit__(self, *exception):
+        await _exit_socket(self.value, any(exception))
 
     def __repr__(self):
         state = "in progress" if not self.done() else "cancelled" if self.cancelled_ else "done"

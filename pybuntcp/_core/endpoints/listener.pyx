@@ -281,22 +281,23 @@ cdef class Listener:
             self.c.unreferenced = True
             loop_unref(loop_of(self.c))
 
-    def reload(self, socket=None, *, tls=None):
+    def reload(self, socket=None, *, handlers=None, tls=None):
         """Replace the handlers of every socket of this listener, open ones too, between two events.
 
-        Another listener that was made with the same `Handlers` keeps them.
+        socket, or handlers, which is the same: the new ones. Another listener that was made with the same `Handlers` keeps them.
         tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
         On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
         TLS. Source: Bun's `listener.reload({socket})`.
         """
-        cdef Handlers handlers = None
+        cdef Handlers table = None
+        socket = handlers_either(socket, handlers)
         if socket is not None or tls is None:
-            handlers = handlers_compile(socket)
+            table = handlers_compile(socket)
         if not loop_check(loop_of(self.c)):
             return
-        if handlers is not None:
-            handlers = handlers_bind(handlers, self._loop)
-        listener_reload(self, handlers, None if tls is None else listener_tls(self, tls))
+        if table is not None:
+            table = handlers_bind(table, self._loop)
+        listener_reload(self, table, None if tls is None else listener_tls(self, tls))
 
     def stats(self):
         """The listener's counters: `{"accepted", "connections", "accept_errors"}`."""

@@ -160,8 +160,17 @@ cdef Handlers handlers_compile(object source):
     if isinstance(source, Handlers):
         return source
     if source is None:
-        raise TypeError("socket is required: a mapping, class, instance, module or Handlers")
+        raise TypeError("socket is required: a mapping, class, instance, module or Handlers; handlers= is the same")
     return Handlers(source)
+
+
+cdef object handlers_either(object socket, object handlers):
+    """The value of `socket=`, or of `handlers=`, another name of it; None: neither is given."""
+    if handlers is None:
+        return socket
+    if socket is not None:
+        raise TypeError("socket and handlers are two names of one option: give one of them")
+    return handlers
 
 
 cdef Handlers handlers_empty():

@@ -282,17 +282,17 @@ cdef class Socket:
 
     # ------------------------------------------------------------------ TLS
 
-    def upgrade_tls(self, *, tls, socket, data=None, server=False, initial_data=None):
+    def upgrade_tls(self, *, tls, socket=None, handlers=None, data=None, server=False, initial_data=None):
         """Continue as a TLS connection: returns the TLS `Socket`. This one is DETACHED and calls no handler any more.
 
         tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected
-        to. socket, data: of the new socket, which keeps the other options. server: this side answers
+        to. socket (or handlers, which is the same), data: of the new socket, which keeps the other options. server: this side answers
         the handshake. Bytes that arrived and were not passed to a handler yet belong to TLS.
         initial_data: bytes that were passed to a handler and belong to TLS, too.
         Errors: those of the options; RuntimeError if the socket is not established, or uses TLS already.
         Bun: returns `[raw, tls]`, and calls the handlers of `raw` with the ciphertext.
         """
-        return upgrade_socket(self, tls, socket, data, bool(server), initial_data)
+        return upgrade_socket(self, tls, handlers_either(socket, handlers), data, bool(server), initial_data)
 
     @property
     def authorized(self):
@@ -404,14 +404,15 @@ cdef class Socket:
             raise ValueError(f"initial_delay must be 0..{KEEP_ALIVE_MAX} milliseconds, not {initial_delay!r}")
         return wrapper_is_open(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0
 
-    def reload(self, socket):
+    def reload(self, socket=None, *, handlers=None):
         """Replace the handlers of this socket alone, between two events. If they are invalid, nothing changes.
 
+        socket, or handlers, which is the same: the new ones; required.
         Bun: reload of an accepted socket changes all sockets of its listener.
         """
-        cdef Handlers handlers = handlers_compile(socket)
+        cdef Handlers table = handlers_compile(handlers_either(socket, handlers))
         if wrapper_is_open(self):
-            wrapper_reload(self.s, handlers)
+            wrapper_reload(self.s, table)
 
     def __repr__(self):
         state = ReadyState(wrapper_state(self)).name

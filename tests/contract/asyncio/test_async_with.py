@@ -6,13 +6,15 @@ import asyncio
 import time
 
 import pytest
-from support import Recorder, finish_and_wait, pattern, reset_and_wait, send_and_wait
+from support import Recorder, finish_and_wait, linux_only, pattern, reset_and_wait, send_and_wait
+from support.addresses import black_hole, bound_not_listening, port_of
 from support.async_handlers import Notes
 from support.asyncio_loops import on_every_loop
 from support.coroutines import async_accepted, async_connected, async_sides, done, gauges, nothing_open, turns, until
 from support.handlers import QUIET, Boom
 from support.sinks import BIG, SMALL
 
+import pybuntcp
 from pybuntcp import ReadyState
 
 
@@ -62,6 +64,56 @@ async def test_async_with_reads_on_until_the_peer_ends_too(transport):
     assert notes.received() == b"answer"
     assert notes.order() == ["open", "data", "end", "close"]
     assert socket.ready_state == ReadyState.CLOSED
+
+
+@on_every_loop
+async def test_async_with_connect_needs_no_await_and_ends_as_async_with_its_socket(transport):
+    notes = Notes()
+    server = transport.raw_server()
+    peer = server.accept()
+    async with transport.connect(notes, server) as socket:
+        assert socket.ready_state == ReadyState.ESTABLISHED
+        socket.write(b"hello")
+        got = peer.recv_until_eof()
+        got.add_done_callback(lambda _: peer.close())
+    assert await done(got) == b"hello"
+    assert notes.order() == ["open", "end", "close"]
+    assert socket.ready_state == ReadyState.CLOSED
+
+
+@on_every_loop
+async def test_async_with_connect_left_by_an_exception_closes_it(transport):
+    server = transport.raw_server(accepting=1)
+    with pytest.raises(Boom):
+        async with transport.connect(Notes(), server) as socket:
+            raise Boom
+    assert socket.ready_state == ReadyState.CLOSED
+    assert gauges() == {}
+
+
+@on_every_loop
+async def test_an_attempt_that_fails_raises_out_of_async_with_connect(no_leaks):
+    with bound_not_listening() as port, pytest.raises(ConnectionRefusedError):
+        async with pybuntcp.connect(hostname="127.0.0.1", port=port):
+            raise AssertionError("the block ran")
+
+
+@linux_only
+@on_every_loop
+async def test_async_with_connect_that_is_cancelled_meanwhile_cancels_the_attempt(no_leaks):
+    async def work():
+        async with connecting:
+            raise AssertionError("the block ran")
+
+    with black_hole() as hole:
+        connecting = pybuntcp.connect(hostname="127.0.0.1", port=port_of(hole), socket=QUIET)
+        task = asyncio.ensure_future(work())
+        await turns()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert connecting.cancelled()
+        assert gauges() == {}
 
 
 @pytest.mark.parametrize("reader", [True, False])

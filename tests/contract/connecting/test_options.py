@@ -136,6 +136,13 @@ def test_listen_without_handlers_is_a_type_error():
         pybuntcp.listen(**TCP)
 
 
+@pytest.mark.parametrize("call", [pybuntcp.listen, pybuntcp.connect, pybuntcp.listen_threads])
+def test_socket_and_handlers_are_one_option_and_both_are_a_type_error(call):
+    error = refused(call, "handlers", {**TCP, "handlers": QUIET})
+    assert isinstance(error, TypeError)
+    assert "socket" in str(error)
+
+
 def test_integers_are_whatever_has_index(loop):
     class Number:
         def __init__(self, value):

@@ -72,6 +72,29 @@ def test_handlers_in_every_form_are_called_as_name_of_socket_and_arguments(loop,
     assert entries == [("open", (socket,)), ("data", (socket, b"x")), ("end", (socket,)), ("close", (socket, None))]
 
 
+def test_handlers_is_another_name_of_socket_wherever_handlers_are_given(loop, tcp):
+    first, second, client = Recorder(), Recorder(), Recorder()
+    with pybuntcp.listen(handlers=first.handlers, hostname=tcp.host, port=0) as listener:
+        listener.reload(handlers=second.handlers)
+        connecting = pybuntcp.connect(handlers=QUIET, hostname=tcp.host, port=listener.port)
+        loop.run_until(lambda: second.sockets)
+        connecting.result().reload(handlers=client.handlers)
+        second.socket.end(b"hello")
+        loop.run_until(lambda: client.count("end"))
+    assert (first.names(), client.received()) == ([], b"hello")
+
+
+@pytest.mark.parametrize("wrong", [{"socket": QUIET, "handlers": QUIET}, {}])
+def test_a_reload_takes_handlers_by_one_name(loop, transport, wrong):
+    recorder = Recorder()
+    listener = transport.listen(recorder)
+    transport.peer(listener)
+    loop.run_until(lambda: recorder.sockets)
+    for reload in (listener.reload, recorder.socket.reload):
+        with pytest.raises(TypeError, match="socket"):
+            reload(**wrong)
+
+
 def test_the_same_handlers_object_serves_several_listeners(loop, transport):
     recorder = Recorder()
     handlers = pybuntcp.Handlers(recorder.handlers)
