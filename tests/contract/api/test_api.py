@@ -15,6 +15,8 @@ import pybuntcp
 REQUIRED = inspect.Parameter.empty
 
 COMMON = {
+    "socket": None,
+    "handlers": None,
     "hostname": None,
     "port": None,
     "unix": None,
@@ -30,7 +32,6 @@ COMMON = {
 }
 LISTEN = {
     **COMMON,
-    "socket": REQUIRED,
     "exclusive": False,
     "reuse_port": False,
     "ipv6_only": False,
@@ -39,7 +40,7 @@ LISTEN = {
     "max_connections": None,
     "unlink": True,
 }
-CONNECT = {**COMMON, "socket": None, "timeout": None, "local_address": None, "local_port": 0}
+CONNECT = {**COMMON, "timeout": None, "local_address": None, "local_port": 0}
 
 
 def signature(function):
@@ -126,7 +127,7 @@ def test_connect_takes_exactly_the_documented_options():
         ("fileno", {}),
         ("set_no_delay", {"enable": True}),
         ("set_keep_alive", {"enable": False, "initial_delay": 0}),
-        ("reload", {"socket": REQUIRED}),
+        ("reload", {"socket": None, "handlers": None}),
     ],
 )
 def test_the_verbs_of_a_socket_take_the_documented_arguments(method, expected):
@@ -140,7 +141,7 @@ def test_the_verbs_of_a_socket_take_the_documented_arguments(method, expected):
         ("stop", {"close_active_connections": False}),
         ("ref", {}),
         ("unref", {}),
-        ("reload", {"socket": None}),
+        ("reload", {"socket": None, "handlers": None}),
         ("stats", {}),
         ("wait_closed", {"timeout": None}),
     ],
