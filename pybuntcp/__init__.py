@@ -29,6 +29,7 @@ from ._core import (
 )
 from .api import connect, listen, new_event_loop, run, tls_engine_info
 from .threads import ListenerThreads, listen_threads
+from .typed import SocketHandler
 
 if TYPE_CHECKING:
     from .tls.options import TLSOptions
@@ -43,6 +44,7 @@ __all__ = [
     "ListenerThreads",
     "ReadyState",
     "Socket",
+    "SocketHandler",
     "SocketReader",
     "SocketSink",
     "TLSOptions",
@@ -58,13 +60,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "TLSOptions":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .tls.options import TLSOptions
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one
 
-    globals()[name] = TLSOptions
-    return TLSOptions
+    def __getattr__(name: str) -> Any:
+        if name != "TLSOptions":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .tls.options import TLSOptions
+
+        globals()[name] = TLSOptions
+        return TLSOptions
 
 
 def __dir__() -> list[str]:

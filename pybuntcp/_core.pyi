@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from types import GenericAlias
-from typing import Any, Generic, Literal, NoReturn, SupportsFloat, SupportsIndex, TypeAlias, TypeVar, final, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, SupportsFloat, SupportsIndex, TypeAlias, final, overload
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, TypeVar
 
 from .options import ConnectOptions, ListenOptions
 from .tls.config import Config
 from .tls.options import TLSOptions
 
-_Data = TypeVar("_Data")  # invariant: `socket.data` can be assigned
+_Data = TypeVar("_Data", default=Any)  # invariant: `socket.data` can be assigned
 _TLS: TypeAlias = Mapping[str, Any] | TLSOptions | ssl.SSLContext | bool
 _Family: TypeAlias = Literal["IPv4", "IPv6", "unix"]
 
@@ -28,6 +28,23 @@ _OnData: TypeAlias = Callable[[Socket[Any], Any], object]  # bytes, bytearray or
 _OnClose: TypeAlias = Callable[[Socket[Any], Any], object]  # OSError | None
 _OnError: TypeAlias = Callable[[Socket[Any], Any], object]  # BaseException
 _OnHandshake: TypeAlias = Callable[[Socket[Any], bool, Any], object]
+
+class _HasData(Protocol):
+    """An object, a module, or a class of functions without `self`. A further handler is checked by SocketHandler alone."""
+
+    def data(self, socket: Any, chunk: Any, /) -> object: ...
+
+class _HasDrain(Protocol):
+    """The same, for connections that only write."""
+
+    def drain(self, socket: Any, /) -> object: ...
+
+class _HasAsyncOpen(Protocol):
+    """The same, for connections that are read with `await`."""
+
+    async def open(self, socket: Any, /) -> object: ...
+
+_HandlersLike: TypeAlias = Handlers | Mapping[str, Any] | _HasData | _HasDrain | _HasAsyncOpen
 
 libuv_version: str
 
@@ -92,8 +109,8 @@ class Socket(Generic[_Data]):
         self,
         *,
         tls: _TLS,
-        socket: Any = None,
-        handlers: Any = None,
+        socket: _HandlersLike | None = None,
+        handlers: _HandlersLike | None = None,
         data: Any = None,
         server: bool = False,
         initial_data: Buffer | None = None,
@@ -126,7 +143,7 @@ class Socket(Generic[_Data]):
     def renegotiate(self) -> bool: ...
     def set_no_delay(self, enable: bool = True) -> bool: ...
     def set_keep_alive(self, enable: bool = False, initial_delay: SupportsFloat | SupportsIndex = 0) -> bool: ...
-    def reload(self, socket: Any = None, *, handlers: Any = None) -> None: ...
+    def reload(self, socket: _HandlersLike | None = None, *, handlers: _HandlersLike | None = None) -> None: ...
 
 @final
 class SocketReader:
@@ -194,7 +211,7 @@ class Listener:
     def stop(self, close_active_connections: bool = False) -> None: ...
     def ref(self) -> None: ...
     def unref(self) -> None: ...
-    def reload(self, socket: Any = None, *, handlers: Any = None, tls: _TLS | None = None) -> None: ...
+    def reload(self, socket: _HandlersLike | None = None, *, handlers: _HandlersLike | None = None, tls: _TLS | None = None) -> None: ...
     def stats(self) -> dict[str, int]: ...
     async def wait_closed(self, timeout: float | None = None) -> int: ...
     def __enter__(self) -> Self: ...

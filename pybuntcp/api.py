@@ -15,6 +15,7 @@ from . import _core
 from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
 from .tls.reader import read_tls, read_upgrade
+from .typed import HandlersLike
 
 if TYPE_CHECKING:  # what a program does not use, it does not import
     import asyncio
@@ -24,9 +25,6 @@ if TYPE_CHECKING:  # what a program does not use, it does not import
 Result = TypeVar("Result")
 
 _core.set_tls_readers(read_tls, read_upgrade)
-
-HandlersLike = Any
-"""A mapping, class, instance or module with handlers, or a `Handlers`."""
 
 
 def listen(

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import pybuntcp
-from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketReader, TLSOptions
+from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketHandler, SocketReader, TLSOptions
+from pybuntcp.typed import HandlersLike
 
 
 @dataclass
@@ -42,6 +43,83 @@ class Game:
         assert_type(socket.remote_address, str | None)
 
 
+class Lobby(SocketHandler[Player]):
+    """The same with the base: every handler is checked. Parameters may be wider, and a handler may be async."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    async def open(self, socket: Socket[Player]) -> None:
+        socket.data = Player()
+
+    def data(self, socket: Socket[Player], chunk: bytes) -> None:
+        assert_type(socket.data.inbox, bytearray)
+
+    def close(self, socket: Socket[Player], error: Exception | None) -> int:
+        return 1
+
+    def error(self, socket: Socket[Player], error: BaseException) -> None:
+        socket.terminate()
+
+    def handshake(self, socket: Socket[Player], success: bool, authorization_error: OSError | None) -> None: ...
+
+    def connect_error(self, socket: Socket[Player], error: OSError) -> None: ...
+
+
+class Views(SocketHandler[Player, memoryview]):
+    binary_type = "memoryview"
+
+    def data(self, socket: Socket[Player], chunk: memoryview) -> None:
+        assert_type(socket.write(chunk), int)
+
+
+class Untold(SocketHandler):
+    def drain(self, socket: Socket) -> None:
+        assert_type(socket.data, Any)
+
+
+class Wrong(SocketHandler[Player]):
+    binary_type = "buffer"  # type: ignore[assignment]
+
+    def open(self, socket: Socket[str]) -> None: ...  # type: ignore[override]
+
+    def data(self, socket: Socket[Player]) -> None: ...  # type: ignore[override]
+
+    def drain(self, socket: Socket[Player], more: int) -> None: ...  # type: ignore[override]
+
+    def close(self, socket: Socket[Player]) -> None: ...  # type: ignore[override]
+
+    def error(self, socket: Socket[Player], error: OSError) -> None: ...  # type: ignore[override]
+
+
+class WrongChunk(SocketHandler[Player]):
+    def data(self, socket: Socket[Player], chunk: memoryview) -> None: ...  # type: ignore[override]
+
+
+class Functions:
+    """A class that is given as it is: its handlers take no `self`, so they are static methods."""
+
+    @staticmethod
+    def data(socket: Socket[Player], chunk: bytes) -> None: ...
+
+    @staticmethod
+    async def open(socket: Socket[Player]) -> None: ...
+
+
+class ReadsByItself:
+    async def open(self, socket: Socket[Player]) -> None: ...
+
+
+def first_of(*handlers: HandlersLike) -> HandlersLike:
+    return handlers[0]
+
+
+first_of(Game(), Lobby(), Views(), Untold(), Functions, ReadsByItself(), {"data": print}, Handlers(Lobby()))
+first_of(Lobby)  # type: ignore[arg-type]
+first_of(Game)  # type: ignore[arg-type]
+first_of(print)  # type: ignore[arg-type]
+first_of([print])  # type: ignore[arg-type]
+
 # --- listening -------------------------------------------------------------------------------------------
 
 listener = pybuntcp.listen(socket=Game(), hostname="127.0.0.1", port=0, idle_timeout=30, max_connections=100)
@@ -56,10 +134,12 @@ listener.data = {"anything": 1}
 listener.reload({"data": print})
 listener.stop(True)
 listener.port = 1  # type: ignore[misc]
-pybuntcp.listen(socket=Game, unix=Path("game.sock"))
-pybuntcp.listen(socket=Game, hostname="127.0.0.1", port="7000")  # type: ignore[arg-type]
-pybuntcp.listen(handlers=Game, hostname="127.0.0.1", port=0).reload(handlers=Game)
-pybuntcp.listen(socket=Game, hostname="127.0.0.1", prot=0)  # type: ignore[call-arg]
+pybuntcp.listen(socket=Game(), unix=Path("game.sock"))
+pybuntcp.listen(socket=Game(), hostname="127.0.0.1", port="7000")  # type: ignore[arg-type]
+pybuntcp.listen(socket=Lobby(), hostname="127.0.0.1", port=0).reload(Functions)
+pybuntcp.listen(handlers=Game(), hostname="127.0.0.1", port=0).reload(handlers=Game())
+pybuntcp.listen(socket=Lobby, hostname="127.0.0.1", port=0)  # type: ignore[arg-type]
+pybuntcp.listen(socket=Game(), hostname="127.0.0.1", prot=0)  # type: ignore[call-arg]
 
 # --- handlers --------------------------------------------------------------------------------------------
 
@@ -72,7 +152,7 @@ def on_close(socket: Socket[Player], error: OSError | None) -> None: ...
 
 handlers = Handlers(data=on_data, close=on_close, binary_type="memoryview")
 assert_type(handlers, Handlers)
-assert_type(Handlers(Game), Handlers)
+assert_type(Handlers(Game()), Handlers)
 assert_type(Handlers({"data": on_data}), Handlers)
 Handlers(data=on_data, binary_type="buffer")  # type: ignore[call-overload]
 Handlers(data=on_data, connectError=print)  # type: ignore[call-overload]
@@ -151,14 +231,14 @@ TLSOptions(serverName="a")  # type: ignore[call-arg]
 TLSOptions(request_cert="yes")  # type: ignore[arg-type]
 TLSOptions(key=1)  # type: ignore[arg-type]
 
-secured = pybuntcp.listen(socket=Game, hostname="127.0.0.1", port=0, tls=options, handshake_timeout=None)
+secured = pybuntcp.listen(socket=Game(), hostname="127.0.0.1", port=0, tls=options, handshake_timeout=None)
 secured.reload(tls=options)
 secured.reload({"data": print}, tls={"cert": "PEM", "key": "PEM"})
 secured.reload(tls="cert.pem")  # type: ignore[arg-type]
-pybuntcp.connect(socket=Game, hostname="localhost", port=7443, tls=True)
+pybuntcp.connect(socket=Game(), hostname="localhost", port=7443, tls=True)
 pybuntcp.connect(hostname="localhost", port=7443, tls=ssl.create_default_context(), handshake_timeout=2.5)
 pybuntcp.connect(hostname="localhost", port=7443, tls="localhost")  # type: ignore[arg-type]
-pybuntcp.listen_threads(2, socket=Game, hostname="127.0.0.1", port=0, tls={"cert": "PEM", "key": "PEM"})
+pybuntcp.listen_threads(2, socket=Game(), hostname="127.0.0.1", port=0, tls={"cert": "PEM", "key": "PEM"})
 assert_type(pybuntcp.tls_engine_info(), dict[str, Any])
 
 
@@ -193,10 +273,10 @@ assert_type(Handlers(data=on_data, handshake=on_handshake), Handlers)
 
 
 def upgrading(socket: Socket[Player]) -> None:
-    assert_type(socket.upgrade_tls(tls=options, socket=Game, server=True, initial_data=b"behind"), Socket[Any])
+    assert_type(socket.upgrade_tls(tls=options, socket=Game(), server=True, initial_data=b"behind"), Socket[Any])
     secure: Socket[Player] = socket.upgrade_tls(tls={"server_name": "localhost"}, socket=Game(), data=Player())
-    secure.upgrade_tls(socket=Game)  # type: ignore[call-arg]
-    secure.upgrade_tls(tls=None, socket=Game)  # type: ignore[arg-type]
+    secure.upgrade_tls(socket=Game())  # type: ignore[call-arg]
+    secure.upgrade_tls(tls=None, socket=Game())  # type: ignore[arg-type]
 
 
 # --- asyncio ---------------------------------------------------------------------------------------------
