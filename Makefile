@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo peers test lint format docs types asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo peers test lint format docs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ docs:       ## rewrite what docs/architecture.md says of each source file, from 
 types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest pybuntcp --allowlist tests/project/stubtest.txt --ignore-unused-allowlist
+
+pyright: $(VENV)/.dev  ## what pyright says of the typed programs; pip and npm fetch it
+	$(PIP) install --quiet pyright
+	$(VENV)/bin/pyright --project tests/typing/pyrightconfig.json --pythonpath $(PY)
 
 asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
 	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \

@@ -1,13 +1,20 @@
 """pybuntcp: Bun's TCP API for Python, compiled, on libuv.
 
-    import pybuntcp
+    from pybuntcp import Socket, SocketHandler, listen, run
 
-    class Echo:
-        def data(socket, chunk):
-            socket.write(chunk)
+    class Echo(SocketHandler[bytes]):
+        def data(self, socket: Socket[bytes], chunk: bytes) -> None:
+            taken = socket.write(chunk)
+            if 0 <= taken < len(chunk):  # a slow client: keep the rest, read no more
+                socket.data = chunk[taken:]
+                socket.pause()
 
-    pybuntcp.listen(socket=Echo, hostname="127.0.0.1", port=7000)
-    pybuntcp.run()
+        def drain(self, socket: Socket[bytes]) -> None:
+            socket.resume()  # it has caught up: send the rest, read on
+            self.data(socket, socket.data)
+
+    listen(socket=Echo(), hostname="127.0.0.1", port=7000)
+    run()
 
 This page lists the public names; each is documented where it is defined. `TLSOptions` is imported when it is first
 asked for: a program without TLS needs none of what it imports.
