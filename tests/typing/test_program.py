@@ -29,6 +29,7 @@ from typing_extensions import assert_type
 import pybuntcp
 assert_type(pybuntcp.stats(), dict[str, str])
 pybuntcp.run('x', 'y')
+pybuntcp.lisen
 """
 
 
@@ -74,4 +75,4 @@ def test_what_the_readme_and_the_page_about_types_show_is_what_strict_mypy_says(
 @pytest.mark.timeout(300)
 def test_a_wrong_expectation_is_seen(said: dict[str, list[tuple[int, str]]]) -> None:
     """Else the tests above could pass for want of types: `Any` refuses nothing."""
-    assert [line for line, _ in said["wrong.py"]] == [3, 4]
+    assert [line for line, _ in said["wrong.py"]] == [3, 4, 5]
