@@ -157,3 +157,4 @@ cdef void tls_failed(socket_t* s) noexcept nogil                        # after 
 cdef void tls_truncated(socket_t* s) noexcept nogil                     # a FIN without close_notify, or no memory
 cdef void tls_take_gil(socket_t* s) noexcept nogil                      # until the next poll
 cdef void tls_interrupted(socket_t* s, object error) noexcept           # KeyboardInterrupt, SystemExit: `run` raises it
+cdef void tls_hello_failed(object config, object error) noexcept        # a client is refused: report why

@@ -8,6 +8,7 @@ through a table: `upcalls` (see base/upcalls), or the slots of a user's handlers
 """
 # base: no socket, no loop
 include "_core/base/errors.pyx"             # libuv's codes to exceptions
+include "_core/base/reports.pyx"            # exceptions that nobody can catch
 include "_core/base/buffers.pyx"            # bytes in and out of Python; the memory that is read into
 include "_core/base/chunk.pyx"              # a growable buffer
 include "_core/base/address.pyx"            # socket names
@@ -24,6 +25,7 @@ include "_core/loop/gil.pyx"                # when its thread holds the GIL
 include "_core/loop/turn.pyx"               # one turn of it
 include "_core/loop/signals.pyx"            # Ctrl-C, while it waits
 include "_core/loop/host.pyx"               # the asyncio loop that turns it, and what is asked of that
+include "_core/loop/failures.pyx"           # exceptions that nobody catches, in a loop
 include "_core/loop/selector.pyx"           # what a native asyncio loop selects with
 include "_core/loop/native.pyx"             # native asyncio loops
 include "_core/loop/embed.pyx"              # being turned by any other asyncio loop

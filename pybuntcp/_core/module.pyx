@@ -28,7 +28,7 @@ def stats():
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
-    `accept_errors`, `handshakes`, `handshake_failures`.
+    `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
     """
     cdef loop_t* loop = current_loop_peek().c
     cdef size_t pending = 0

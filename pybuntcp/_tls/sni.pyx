@@ -4,11 +4,10 @@ OpenSSL reports the client's hello to `on_client_hello`, before it looks for the
 must not be resumed under another, whose clients may have to present a certificate. The chosen configuration then
 replaces all that the listener's own has set in the connection. Where OpenSSL cannot report it: see client_hello.
 """
-import sys
-
 from cpython.ref cimport PyObject
 
 from pybuntcp._c cimport openssl as ossl
+from pybuntcp._core cimport tls_hello_failed
 
 
 def choose_by_name(config):
@@ -46,7 +45,7 @@ cdef int on_client_hello(void* connection, int* alert, void* argument) noexcept 
         tls_note_error(tls_connection_of(self), stop)
         return 0
     except BaseException as error:
-        sys.unraisablehook(Unraisable(type(error), error, error.__traceback__, None, config))
+        tls_hello_failed(config, error)
         return 0
 
 

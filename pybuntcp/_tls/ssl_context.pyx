@@ -6,7 +6,6 @@ never asked for here.
 Owns the suites of TLS 1.3, the groups, and how a peer is verified; and the texts of errors for what the fallback engine
 cannot set. What is chosen during a handshake: see alpn and sni.
 """
-import collections
 import ssl
 
 from pybuntcp._c cimport openssl as ossl
@@ -55,9 +54,6 @@ cdef void connection_verify(void* connection, bint server, bint asked, bint refu
     if server and refusing:
         mode |= ossl.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
     openssl.SSL_set_verify(connection, mode, NULL if refusing else <void*>ossl.accept_any)
-
-
-Unraisable = collections.namedtuple("Unraisable", "exc_type exc_value exc_traceback err_msg object")
 
 
 def borrowed_alone():

@@ -2,20 +2,13 @@
 
 Owns the only mapping from libuv's negative codes to `OSError` subclasses and `socket.gaierror`, and the attributes that
 every such error has: `errno`, `code` ("ECONNREFUSED"), `syscall`, `address`, `port`. Owns also the two questions about
-an exception of a handler (does it stop the loop, how is it reported) and the report of an exception that cannot be
-raised.
+an exception of a handler: does it stop the loop, and which exception is reported for it (see reports).
 Promises that Python code never gets a bare number in place of an exception.
 Does not know sockets, loops or handlers.
 """
 import socket as _stdlib_socket
 
-from cpython.ref cimport PyObject, Py_INCREF
-
 from pybuntcp._c cimport uv
-
-cdef extern from "Python.h":
-    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
-    void PyErr_WriteUnraisable(PyObject*)
 
 
 # libuv has its own numbers for the resolver's errors; these are the system's numbers of the same names.
@@ -37,9 +30,7 @@ cdef dict _RESOLVER_ERRORS = {
 cdef object error_from_code(int code, str syscall, object address=None, object port=None):
     """The exception for a negative libuv code. Its message names the call, the address and the port."""
     cdef str name = uv.uv_err_name(code).decode()
-    cdef str where = f"{syscall} {address}" if address else syscall
-    if port is not None:
-        where = f"{where} port {port}"
+    cdef str where = error_place(f"{syscall} {address}" if address else syscall, port)
     number = _RESOLVER_ERRORS.get(code)
     if number is None and -3100 < code <= -3000:
         number = _stdlib_socket.EAI_FAIL        # a resolver error that only libuv has
@@ -52,6 +43,11 @@ cdef object error_from_code(int code, str syscall, object address=None, object p
     error.address = address
     error.port = port
     return error
+
+
+cdef str error_place(object address, object port):
+    """An address as texts name it."""
+    return str(address) if port is None else f"{address} port {port}"
 
 
 cdef int errno_of(object error) except? -1:
@@ -75,14 +71,3 @@ cdef object error_plain(object error):
     plain = RuntimeError(*error.args).with_traceback(error.__traceback__)
     plain.__context__, plain.__suppress_context__ = error.__context__, error.__suppress_context__
     return plain
-
-
-cdef void report_unraisable(object error, object where) noexcept:
-    """Report an exception by `sys.unraisablehook`, with its traceback."""
-    cdef object kind = type(error)
-    cdef object trace = error.__traceback__
-    Py_INCREF(kind)
-    Py_INCREF(error)
-    Py_INCREF(trace)
-    PyErr_Restore(<PyObject*>kind, <PyObject*>error, <PyObject*>trace)
-    PyErr_WriteUnraisable(<PyObject*>where)

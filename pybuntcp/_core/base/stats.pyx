@@ -27,3 +27,4 @@ cdef struct stats_t:
     uint64_t accept_errors
     uint64_t handshakes
     uint64_t handshake_failures
+    uint64_t handler_errors

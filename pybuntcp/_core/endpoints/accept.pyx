@@ -109,14 +109,7 @@ cdef void accept_listener_lost(listener_t* self, int code) noexcept nogil:
 ctypedef void (*listener_code_fn)(listener_t*, int) noexcept nogil
 
 cdef void accept_report_lost(listener_t* self, int code) noexcept:
-    """Report it to the asyncio loop's exception handler, or else to `sys.unraisablehook`."""
     cdef Listener wrapper = <Listener>self.wrapper
     where = wrapper.path if wrapper.path is not None else wrapper.hostname
     error = error_from_code(-code, "accept", where, wrapper.port)
-    try:
-        if not host_report(wrapper._loop, "A listener has ended: its socket was shut down elsewhere", error, wrapper):
-            report_unraisable(error, wrapper)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        loop_fail(loop_of(self), stop)
-    except BaseException as second:
-        report_unraisable(second, wrapper)
+    failure_report(wrapper._loop, "A listener has ended: its socket was shut down elsewhere", error, wrapper)

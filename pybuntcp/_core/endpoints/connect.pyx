@@ -30,6 +30,7 @@ cdef class Connecting:
     cdef bint cancelled_
     cdef bint emitting      # `open` or `connect_error` is being called, or has a task: not done yet
     cdef bint error_seen    # a handler, an `await` or a method has got the error
+    cdef bint error_raised  # `connect_error` has raised it
     cdef Loop loop
     cdef list waiting       # the Waiters of tasks that await it
     cdef bint socket_taken  # an `await` has returned the socket
@@ -40,8 +41,7 @@ cdef class Connecting:
     def __del__(self):
         if self.error is None or self.error_seen:
             return
-        if not host_report(self.loop, "Connection failed, and nobody asked", self.error, self):
-            report_unraisable(self.error, self)
+        connecting_report(self)
 
     def cancel(self):
         """Give the attempt up. Returns False if there was an outcome already."""
@@ -119,10 +119,32 @@ cdef void connecting_call_connect_error(loop_t* loop, object handler, Connecting
         if error_stops(raised):
             loop_fail(loop, raised)
         else:
-            wrapper.error = error_plain(raised)
+            connecting_handler_raised(wrapper, error_plain(raised))
     handler_leave(loop)
     if not has_task:
         connecting_finish(wrapper)
+
+
+cdef int connecting_handler_raised(Connecting self, object error) except -1:
+    """`connect_error` has raised: that is the outcome now, which nobody has seen yet."""
+    self.error = error
+    if not error_stops(error):
+        self.loop.c.count.handler_errors += 1
+        self.error_raised = True
+        self.error_seen = False
+    return 0
+
+
+cdef int connecting_report(Connecting self) except -1:
+    """Nobody has seen the error."""
+    message = "Connection failed, and nobody asked"
+    address, port = self.options.address, self.options.port
+    extra = {"remote_address": address, "remote_port": port}
+    if self.error_raised:
+        message = f"Unhandled exception in a handler ('connect_error', peer {error_place(address, port)})"
+        extra["handler"] = "connect_error"
+    failure_report(self.loop, message, self.error, self, None, extra)
+    return 0
 
 
 cdef int connecting_wake(Connecting self) except -1:
@@ -190,7 +212,7 @@ cdef class ConnectErrorTask(RunningTask):
         cdef loop_t* loop = self.wrapper.loop.c
         task_remove(self.wrapper.loop, self.wrapper, self)
         if not task.cancelled() and task.exception() is not None:
-            self.wrapper.error = task.exception()
+            connecting_handler_raised(self.wrapper, task.exception())   # KeyboardInterrupt: asyncio has raised it, too
         connecting_finish(self.wrapper)
         if not loop.dead:
             loop.count.connecting -= 1

@@ -56,7 +56,7 @@ cdef int loop_close_with_host(Loop owner) except -1:
         try:
             warnings.warn(text, ResourceWarning, source=each)
         except ResourceWarning as error:
-            report_unraisable(error, each)
+            report_error(text, error, each, None)
     return 0
 
 

@@ -122,7 +122,7 @@ cdef int embed_detach(Loop self, bint notify_host) except -1:
             if timer is not None:
                 timer.cancel()
         except Exception as error:
-            report_unraisable(error, host)
+            report_error("The asyncio loop refused to let go of a loop of ours", error, host, None)
     return 0
 
 
@@ -171,7 +171,7 @@ cdef void embed_wakeup(loop_t* c) noexcept with gil:
         loop_fail(c, stop)
         c.asleep = not embed_retry_call_soon(embedding, host)
     except BaseException as error:
-        report_unraisable(error, embedding)
+        report_error("The asyncio loop refused a callback", error, embedding, None)
         c.asleep = not embed_retry_call_soon(embedding, host)
 
 
@@ -188,7 +188,7 @@ cdef bint embed_retry_call_soon(Embedding self, object host) noexcept:
         embed_call_soon(self, host)
         return True
     except BaseException as error:
-        report_unraisable(error, self)
+        report_error("The asyncio loop refused a callback", error, self, None)
         return False
 
 

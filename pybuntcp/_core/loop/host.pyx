@@ -58,12 +58,15 @@ cdef object host_task_start(Loop loop, object coroutine, object vars):
     return vars.run(host.create_task, coroutine)
 
 
-cdef bint host_report(Loop loop, str message, object error, object whose) except -1:
+cdef bint host_report(Loop loop, str message, object error, object whose, dict extra) except -1:
     """Call the asyncio loop's exception handler. False: there is no loop that could be called."""
     host = host_of(loop) or host_running()
     if host is None or host.is_closed():
         return False
-    host.call_exception_handler({"message": message, "exception": error, "socket": whose})
+    context = {"message": message, "exception": error} if extra is None else {**extra, "message": message, "exception": error}
+    if whose is not None:
+        context["socket"] = whose
+    host.call_exception_handler(context)
     return True
 
 

@@ -10,8 +10,8 @@ compiles `call_data` itself as code that holds the GIL. That one makes the argum
                                      |-> a coroutine: task_of_result: a task runs the rest (see tasks)
                                      '-> an exception: exception_raised -> the table's `error` handler
                                             |                            '-> none, or it raises: exception_report
-                                            v                                   -> asyncio's exception handler,
-                     KeyboardInterrupt, SystemExit: loop_fail stops the loop       or sys.unraisablehook
+                                            v                                   -> asyncio's exception handler, or
+                     KeyboardInterrupt, SystemExit: loop_fail stops the loop       logging and sys.unraisablehook
 
 Owns these pairs, and what happens to an exception that a handler raised. Promises: a callable stays alive while it
 runs; no exception leaves this file, those two apart; a signal's Python handler runs before the first handler that

@@ -52,7 +52,9 @@ cdef bint tls_make_connection(socket_t* s, bint server) noexcept:
         if context_of(s).connector != NULL:
             upcalls.connector_note_failure(context_of(s).connector, error)
         else:
-            report_unraisable(error, <object>context_of(s).tls)
+            failure_report(
+                <Loop>loop_of(s).owner, "A TLS connection could not be made", error, None, <object>context_of(s).tls
+            )
         return False
     tls_slot_of(s)[0] = <tls_t*><size_t>made.address
     Py_INCREF(made)
@@ -68,7 +70,7 @@ cdef void tls_emit_error(socket_t* s) noexcept:
     if report == NULL or loop_of(s).dead or not may_emit_error(s):
         return
     handler_enter(loop_of(s))
-    exception_raised(s, E_DATA, <object>report, (<object>tls_of(s).wrapper).error)
+    exception_deliver(s, E_DATA, <object>report, (<object>tls_of(s).wrapper).error)
     handler_leave(loop_of(s))
 
 
@@ -82,6 +84,10 @@ cdef void tls_note_timeout(socket_t* s) noexcept:
 
 cdef void tls_interrupted(socket_t* s, object error) noexcept:
     loop_fail(loop_of(s), error)
+
+
+cdef void tls_hello_failed(object config, object error) noexcept:
+    failure_report(current_loop_peek(), "A client's hello could not be answered", error, None, config)
 
 
 cdef object tls_authorization_error(socket_t* s):
