@@ -148,6 +148,11 @@ def test_the_page_about_tls_names_every_option() -> None:
     assert [name for name in NAMES if not re.search(rf"^\|[^|]*`{name}`[^|]*\|", page, re.MULTILINE)] == []
 
 
+def test_the_page_about_figures_names_all_that_stats_has() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "logging-and-figures.md").read_text(), re.MULTILINE)
+    assert pybuntcp.stats().keys() <= set(re.findall(r"`(\w+)`", " ".join(rows)))
+
+
 def test_the_page_about_tls_names_all_that_the_fallback_refuses() -> None:
     page = (DOCS / "tls.md").read_text()
     source = (ROOT / "pybuntcp/_tls/connection.pyx").read_text()
