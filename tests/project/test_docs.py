@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 from support.documents import DOCS, Block, blocks_of, complaints_about, run
 
+import pybuntcp
 from pybuntcp.tls.options import NAMES
 
 ROOT = DOCS.parent
