@@ -2,7 +2,8 @@
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 Most handlers may ignore what `write` returns because no question that they answer keeps more bytes in flight than `high_water_mark` here, so nothing can be refused;
-the load compares every byte, so a loss would be an error and never a good figure. A download writes on in `drain`, and a fan-out leaves out the peers that it cannot reach. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
+the load compares every byte, so a loss would be an error and never a good figure. With `--patient`, as in the demo, `echo` and `five` lose nothing
+whatever the client does: they keep what `write` did not take, and stop reading. A download writes on in `drain`, and a fan-out leaves out the peers that it cannot reach. With `--sink` the pieces go into a sink of the socket's. With `--slots FOLDER` the
 handlers are the C functions of slots/slots_echo.pyx, compiled there; with `--threads N` as many loops share the port; with `--tls FOLDER` it speaks TLS.
 It does not know: anything private of pybuntcp.
 """
@@ -47,6 +48,36 @@ def fifty(socket: pybuntcp.Socket, chunk: bytes) -> None:
     piece = chunk[:PIECE]
     for _ in range(PIECES):
         write(piece)
+
+
+def patient_echo(socket: pybuntcp.Socket[bytes], chunk: bytes) -> None:
+    """As `echo`; what a slow client does not take is kept until `read_on`."""
+    taken = socket.write(chunk)
+    if 0 <= taken < len(chunk):
+        keep(socket, chunk[taken:])
+
+
+def patient_five(socket: pybuntcp.Socket[bytes], chunk: bytes) -> None:
+    """As `five`, in the same way."""
+    write = socket.write
+    for at in range(0, len(chunk), PIECE):
+        piece = chunk[at : at + PIECE]
+        taken = write(piece)
+        if taken != len(piece):
+            if taken >= 0:
+                keep(socket, chunk[at + taken :])
+            return
+
+
+def keep(socket: pybuntcp.Socket[bytes], rest: bytes) -> None:
+    socket.data = rest
+    socket.pause()
+
+
+def read_on(socket: pybuntcp.Socket[bytes]) -> None:
+    """The client has caught up."""
+    socket.resume()
+    patient_echo(socket, socket.data)
 
 
 def start_upload(socket: pybuntcp.Socket[int]) -> None:
@@ -119,11 +150,15 @@ HANDLERS: dict[str, dict[str, Any]] = {
     "fanout": {"open": everybody.add, "data": fanout, "close": leave},
     "http": {"data": http},
 }
+PATIENT: dict[str, dict[str, Any]] = {
+    "echo": {"data": patient_echo, "drain": read_on},
+    "five": {"data": patient_five, "drain": read_on},
+}
 MARKS = {"download": 1 << 16}  # high_water_mark, where the tail is not to be large
 MARK = 1 << 22  # elsewhere: more than a question keeps in flight on one connection
 
 
-def handlers_for(mode: str, sink: bool, slots: str | None) -> Any:
+def handlers_for(mode: str, sink: bool, slots: str | None, patient: bool = False) -> Any:
     if slots is not None:
         sys.path.insert(0, slots)
         import slots_echo
@@ -131,7 +166,7 @@ def handlers_for(mode: str, sink: bool, slots: str | None) -> Any:
         return slots_echo.handlers(mode == "five")
     if sink:
         return {"open": join_sink, "data": five_in_sink if mode == "five" else echo_in_sink}
-    return HANDLERS[mode]
+    return PATIENT[mode] if patient else HANDLERS[mode]
 
 
 def serve_in_threads(count: int, **options: Any) -> None:
@@ -164,11 +199,12 @@ def main() -> None:
     """Listen, say so, serve until ended."""
     parser = make_parser("Echo with pybuntcp's Python handlers.", tls=True)
     parser.add_argument("--sink", action="store_true", help="write the pieces into a SocketSink")
+    parser.add_argument("--patient", action="store_true", help="echo and five: keep what a slow client does not take")
     parser.add_argument("--slots", metavar="FOLDER", help="C functions instead: slots_echo, compiled, is in FOLDER")
     parser.add_argument("--threads", type=int, help="as many loops on the port")
     arguments = parser.parse_args()
     raise_descriptor_limit()
-    handlers = handlers_for(arguments.mode, arguments.sink, arguments.slots)
+    handlers = handlers_for(arguments.mode, arguments.sink, arguments.slots, arguments.patient)
     if arguments.threads is not None:
         serve_in_threads(arguments.threads, socket=handlers, hostname=arguments.host, port=0, backlog=BACKLOG)
         return
