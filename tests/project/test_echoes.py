@@ -77,7 +77,12 @@ def names(node: ast.Import | ast.ImportFrom) -> set[str]:
 
 
 def forgetful(text: str) -> list[int]:
-    """The lines where a handler sends what it was given with a `write`, and does not look at the count."""
+    """The lines where a handler sends what it was given with a `write`, and does not look at the count.
+
+    A program that shows the warning about this is none.
+    """
+    if "ShortWriteWarning" in text:
+        return []
     found = []
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
@@ -227,6 +232,7 @@ def test_an_echo_without_a_bound_is_seen() -> None:
         ("def data(socket, chunk):\n    taken = socket.write(chunk)\n", []),
         ("def data(socket, chunk):\n    socket.end(chunk)\n    socket.write('more')\n", []),
         ("def data(socket, chunk):\n    socket.data.write(chunk)\n", []),
+        ("# ShortWriteWarning\ndef data(socket, chunk):\n    socket.write(chunk)\n", []),
         ("def say(socket, words):\n    socket.write(words)\n", []),
     ],
 )
