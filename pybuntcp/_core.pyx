@@ -46,6 +46,8 @@ include "_core/connection/tls_output.pyx"   # what goes out, encrypted
 include "_core/connection/tls_input.pyx"    # what comes in, decrypted; handshakes
 include "_core/connection/tls_scheduling.pyx"   # what TLS gets of a turn
 include "_core/connection/verbs.pyx"        # what a user may do with a socket
+include "_core/connection/pipe.pyx"         # from one socket to another
+include "_core/connection/receiver.pyx"     # who gets what arrives, if not `data`
 include "_core/connection/closing.pyx"      # our FIN, and the descriptor's end
 include "_core/connection/events.pyx"       # what the kernel's events lead to
 include "_core/connection/capi.pyx"         # what else the C API has
@@ -63,6 +65,7 @@ include "_core/objects/cork.pyx"            # Socket.cork
 include "_core/objects/array_buffer_sink.pyx"   # ArrayBufferSink
 include "_core/objects/sink.pyx"            # SocketSink
 include "_core/objects/reader.pyx"          # SocketReader
+include "_core/objects/piping.pyx"          # Socket.pipe
 include "_core/objects/exiting.pyx"         # `async with socket`; handlers that still run
 
 # endpoints: what makes connections

@@ -25,9 +25,9 @@ def is_running():
 def stats():
     """The counters of this thread's loop, as a dict of int. Inside asyncio: of the sockets opened there.
 
-    Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pending_bytes`.
+    Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
-    `bytes_written`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
+    `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
     `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
     """
     cdef loop_t* loop = current_loop_peek().c
@@ -113,6 +113,8 @@ upcalls.reader_received = reader_received
 upcalls.reader_ended = reader_ended
 upcalls.reader_stop = reader_stop
 upcalls.reader_closed = reader_closed
+upcalls.reader_waits = piping_reader_waits
+upcalls.reader_hand_over = piping_hand_over
 
 upcalls.upgrade_raw_flushed = upgrade_raw_flushed
 upcalls.upgrade_raw_lost = upgrade_raw_lost

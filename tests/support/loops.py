@@ -24,7 +24,7 @@ from .kernel import TIMEOUT
 from .peers import Job
 from .recorder import Recorder
 
-GAUGES = ("open_sockets", "open_listeners", "connecting", "armed_timers", "pending_bytes")
+GAUGES = ("open_sockets", "open_listeners", "connecting", "armed_timers", "pipes", "pending_bytes")
 
 
 class LoopHung(AssertionError):

@@ -25,6 +25,7 @@ cdef extern from "Python.h":
 cdef enum:
     SLAB_SIZE = 81920
     READ_MAX = 65536    # bytes for one read of plain TCP; TLS reads into the whole slab, since records add bytes
+    READ_MIN = 16640    # a full TLS record: read whole, even if its receiver has less space
     STEAL_MIN = 16384   # a chunk of at least this size takes the slab's memory along; smaller ones are copied
     LEASE_MIN = 8192    # smaller chunks are copied even for a view: a view that is kept must not keep a whole slab
 

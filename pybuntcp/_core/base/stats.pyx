@@ -12,12 +12,14 @@ cdef struct stats_t:
     uint64_t open_listeners
     uint64_t connecting
     uint64_t armed_timers
+    uint64_t pipes
     # counters
     uint64_t accepted
     uint64_t connected
     uint64_t closed
     uint64_t bytes_read
     uint64_t bytes_written
+    uint64_t bytes_piped
     uint64_t reads
     uint64_t writes
     uint64_t short_writes

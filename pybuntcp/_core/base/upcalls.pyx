@@ -34,13 +34,15 @@ cdef struct upcalls_t:
     void (*tls_emit_error)(socket_t*) noexcept nogil                # with the GIL: call the `error` handler
     void (*tls_note_timeout)(socket_t*) noexcept nogil              # with the GIL: the error names `handshake_timeout`
 
-    # from a connection: its SocketReader, if it has S_READER
+    # from a connection: its SocketReader, if it has S_RECEIVER
     void (*reader_resume)(socket_t*) noexcept nogil                 # read again, if the reader has space
     size_t (*reader_capacity)(socket_t*) noexcept nogil             # bytes that the reader takes now
     void (*reader_received)(socket_t*, const char*, size_t) noexcept nogil
     void (*reader_ended)(socket_t*) noexcept nogil                  # the peer's FIN arrived
     void (*reader_stop)(socket_t*) noexcept nogil                   # our side wants no more input
     void (*reader_closed)(socket_t*) noexcept nogil
+    bint (*reader_waits)(socket_t*) noexcept nogil                  # does a read wait for bytes?
+    void (*reader_hand_over)(socket_t*) noexcept nogil              # it is piped: write what the reader holds to the target
 
     # from a connection: the other socket of an upgrade
     void (*upgrade_raw_flushed)(socket_t*) noexcept nogil

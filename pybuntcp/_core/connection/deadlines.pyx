@@ -106,6 +106,15 @@ cdef void deadlines_sent(socket_t* s) noexcept nogil:
         s.deadlines.active_at = s.deadlines.progress_at = clock_now()
 
 
+cdef void deadlines_piped(socket_t* s) noexcept nogil:
+    """A byte arrived, and is passed on: a peer that sends is not cut, though our side has ended.
+
+    The caller has checked that the socket has deadlines.
+    """
+    if s.deadlines.linger_ms != 0:
+        s.deadlines.progress_at = clock_now()
+
+
 cdef bint deadlines_set_timeout(socket_t* s, double seconds) noexcept nogil:
     """Restart `timeout(seconds)`; 0 clears. False: no memory."""
     if seconds == 0 and s.deadlines == NULL:

@@ -3,7 +3,7 @@
   the kernel or the engine reports      what is done                                              handler
   ---------------------------------     ------------------------------------------------------    -------------------
   bytes (on_read)                       the idle deadline restarts; then they are dropped if
-                                        S_DISCARD, decrypted if S_TLS, copied if S_READER, or     `data`
+                                        S_DISCARD, decrypted if S_TLS, copied if S_RECEIVER, or     `data`
   the peer's FIN (UV_EOF)               with TLS the engine decides first, a reader's user
                                         reads to the end first; afterwards socket_close,
                                         unless `allow_half_open`                                  `end`
@@ -35,7 +35,7 @@ cdef void events_received(socket_t* s, const char* data, size_t size) noexcept n
     elif s.flags & S_TLS:
         tls_received(s, data, size)
     elif not s.flags & S_DISCARD:
-        upcalls.reader_received(s, data, size)
+        receiver_received(s, data, size)
 
 
 cdef void events_ended(socket_t* s, int code) noexcept nogil:
@@ -54,11 +54,8 @@ cdef void events_eof(socket_t* s) noexcept nogil:
     s.flags |= S_EOF
     if s.flags & S_BROKEN:
         stream_close(s)
-    elif s.flags & S_READER and not s.flags & S_DISCARD:
-        upcalls.reader_ended(s)
-        if s.flags & S_ENDED:   # no answer can be written, so the end need not wait until the reader has read it
-            s.flags |= S_EOF_DELIVERED
-            events_eof_delivered(s)
+    elif s.flags & S_RECEIVER and not s.flags & S_DISCARD:
+        receiver_ended(s)
     elif not s.flags & S_DISCARD:
         events_emit_end(s)
     elif s.flags & S_CLOSING:
@@ -81,10 +78,10 @@ cdef void events_eof_delivered(socket_t* s) noexcept nogil:
 
 
 cdef void events_peer_ended(socket_t* s) noexcept nogil:
-    """`end` was emitted: unless half-open is allowed, send what is pending and close."""
+    """`end` was emitted: unless half-open is allowed, or a pipe goes on, send what is pending and close."""
     if s.flags & S_CLOSED:
         return
-    if s.flags & S_ENDED or not context_of(s).allow_half_open:
+    if s.flags & S_ENDED or not (context_of(s).allow_half_open or is_piped_into(s)):
         socket_close(s)
 
 
@@ -101,6 +98,8 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
         s.flags &= ~S_NEED_DRAIN
         loop_of(s).count.drains += 1
         emit_event(s, context_of(s).table.slots.drain)
+    if is_piped_into(s):
+        pipe_flushed(s)
 
 
 cdef void events_broken(socket_t* s) noexcept nogil:
@@ -147,7 +146,7 @@ cdef void events_leave_lists(socket_t* s) noexcept nogil:
 
 cdef void events_wake_waiters(socket_t* s) noexcept nogil:
     """Wake reads that wait, and `async with socket`."""
-    if s.flags & S_READER:
+    if s.flags & S_RECEIVER:
         upcalls.reader_closed(s)
     if s.flags & S_CLOSE_WAITERS:
         upcalls.wrapper_closed(s)

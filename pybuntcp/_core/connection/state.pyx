@@ -15,7 +15,7 @@ Four machines run side by side in one word. A flag is never cleared unless its l
 
   input     reading --the peer's FIN--> EOF
                +--shutdown(True), or close() that waits for the peer--> DISCARD: read, and dropped --its FIN--> EOF
-            Not read for now, and why (each is cleared again): PAUSED, HANDLER_TASK, INPUT_DEFERRED, its reader is full.
+            Not read for now, and why (each is cleared again): PAUSED, HANDLER_TASK, INPUT_DEFERRED, its receiver is full.
 
   tls       none, or TLS: HANDSHAKE --done (cleared)--> established --nothing more to send--> CLOSE_NOTIFY_SENT
                                                           | ^
@@ -25,7 +25,7 @@ Beside the machines:
   owed      an event that waits: NEED_DRAIN, TIMEOUT_DEFERRED, EOF_DELIVERED, CLOSE_DEFERRED
   waiters   somebody awaits: DRAIN_WAITERS, CLOSE_WAITERS
   lists     the loop's list that the socket is in: HANDLER_FLUSH, TURN_FLUSH, IN_DEFERRED
-  kind      READER, UNREF, COUNTED, SHARED
+  kind      RECEIVER, UNREF, COUNTED, SHARED
 
 What else decides, beside this word:
   error                     the code that `close` will get; the first one counts. With BROKEN, UV_EPROTO: TLS could not
@@ -40,6 +40,7 @@ What else decides, beside this word:
   context.connector         the outgoing connection that is not open before its handshake is done
   tls_t                     undelivered, handshake_pending: the engine has an event to report. buffered: ciphertext waits
   reader_t.state            whether a SocketReader wants more
+  pipe_t.target, .sources   where its bytes go instead of `data`; which sockets' bytes come to it
   loop.tasks                the async handlers that run; HANDLER_TASK says that there is one
   loop.dead                 no handler is called any more
 
@@ -110,7 +111,7 @@ cdef enum:
     S_IN_DEFERRED = 1 << 27         # loop.deferred_input: see S_INPUT_DEFERRED. Cleared: a turn has looked at it
 
     # kind
-    S_READER = 1 << 28              # bytes go to a SocketReader, not to `data`: reader_of. Cleared: the connection is gone
+    S_RECEIVER = 1 << 28            # bytes go to a SocketReader or are piped, not to `data`: reader_of, pipe_link. Cleared: no more
     S_UNREF = 1 << 29               # it does not keep `run` going: unref. Cleared: ref
     S_COUNTED = 1 << 30             # it is among the open sockets of `stats`. Cleared: the connection is upgraded
     S_SHARED = 1U << 31             # an upgrade has both of its sockets on the connection. Cleared, of the TLS one: upgrade_begin
@@ -227,17 +228,29 @@ cdef inline bint is_input_over(socket_t* s) noexcept nogil:
 
 cdef inline bint receives_directly(socket_t* s) noexcept nogil:
     """What is read goes to `data` as it is."""
-    return s.flags & (S_DISCARD | S_READER | S_TLS) == 0
+    return s.flags & (S_DISCARD | S_RECEIVER | S_TLS) == 0
 
 
 cdef inline bint is_read_for_handlers(socket_t* s) noexcept nogil:
     """Bytes go to handlers, so an async handler that runs stops the reading."""
-    return s.flags & (S_DISCARD | S_READER | S_CLOSED) == 0
+    return s.flags & (S_DISCARD | S_RECEIVER | S_CLOSED) == 0
+
+
+cdef inline bint is_piped(socket_t* s) noexcept nogil:
+    """Its bytes go to another socket."""
+    return s.pipe != NULL and s.pipe.target != NULL
+
+
+cdef inline bint is_piped_into(socket_t* s) noexcept nogil:
+    """Another socket's bytes come to it."""
+    return s.pipe != NULL and s.pipe.sources != NULL
 
 
 cdef inline bint is_left_unread(socket_t* s) noexcept nogil:
     """The peer's end may never be seen: that depends on a user who may have left."""
-    return s.flags & (S_READER | S_PAUSED | S_HANDLER_TASK) != 0
+    if is_piped(s):
+        return s.flags & S_PAUSED != 0
+    return s.flags & (S_RECEIVER | S_PAUSED | S_HANDLER_TASK) != 0
 
 
 # ---------------------------------------------------------------------------- tls
@@ -320,8 +333,14 @@ cdef const char* state_fault_of_input(socket_t* s) noexcept nogil:
 
 
 cdef const char* state_fault_of_objects(socket_t* s) noexcept nogil:
-    if s.flags & (S_READER | S_DRAIN_WAITERS | S_CLOSE_WAITERS) and s.wrapper == NULL:
-        return "a reader or somebody who waits, and no Socket"
+    if s.flags & (S_DRAIN_WAITERS | S_CLOSE_WAITERS) and s.wrapper == NULL:
+        return "somebody who waits, and no Socket"
+    if s.flags & S_RECEIVER and s.wrapper == NULL and not is_piped(s):
+        return "a reader, and no Socket"
+    if is_piped(s) and not s.flags & S_RECEIVER:
+        return "piped, and not S_RECEIVER"
+    if s.flags & S_CLOSED and (is_piped(s) or is_piped_into(s)):
+        return "S_CLOSED, and piped or piped into"
     if s.flags & S_HANDLER_TASK and s.wrapper == NULL and not loop_of(s).dead:
         return "S_HANDLER_TASK, and no Socket"
     if s.flags & S_TIMEOUT_DEFERRED and s.deadlines == NULL:

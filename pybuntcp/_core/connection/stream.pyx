@@ -35,6 +35,7 @@ cdef struct socket_t:
     chunk_t* send_queue     # owned: what the kernel has refused, in order; see send_queue
     chunk_t* gather         # owned: accepted bytes that the kernel has not been offered yet; see output
     deadlines_t* deadlines  # owned; made when first needed
+    pipe_t* pipe            # owned: the sockets that it is piped to, and from; made when first needed
     uint64_t bytes_read
     uint64_t accepted       # bytes taken from the user; minus the pending ones: bytes written
     unsigned int flags
@@ -76,8 +77,8 @@ cdef void stream_read(socket_t* self) noexcept nogil:
     if not self.flags & S_DISCARD:
         if self.flags & S_CLOSING:
             return
-        if self.flags & S_READER:
-            upcalls.reader_resume(self)
+        if self.flags & S_RECEIVER:
+            receiver_read(self)
             return
         if self.flags & S_HANDLER_TASK:
             return
@@ -141,6 +142,8 @@ cdef void stream_close(socket_t* self) noexcept nogil:
         descriptor_release(stream_fd(self))
     uv.uv_close(<uv.uv_handle_t*>self, on_closed)
     loop_wakeup(loop)
+    if self.pipe != NULL:
+        pipe_closed(self)
     state_check(self)
 
 
@@ -186,4 +189,5 @@ cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:
 cdef void stream_free(socket_t* self) noexcept nogil:
     output_free(self)
     free(self.deadlines)
+    free(self.pipe)
     free(self)

@@ -198,8 +198,8 @@ cdef bint tls_may_deliver(socket_t* s) noexcept nogil:
         return True
     if not wants_data(s):
         return False
-    if s.flags & S_READER:
-        return upcalls.reader_capacity(s) != 0
+    if s.flags & S_RECEIVER:
+        return receiver_has_space(s)
     return not s.flags & S_HANDLER_TASK
 
 
@@ -215,8 +215,8 @@ cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
     loop_of(s).count.bytes_read += size
     if s.flags & S_DISCARD or s.flags & S_CLOSED:
         return
-    if s.flags & S_READER:
-        upcalls.reader_received(s, data, size)
+    if s.flags & S_RECEIVER:
+        receiver_received(s, data, size)
     else:
         emit_data(s, data, size)
 

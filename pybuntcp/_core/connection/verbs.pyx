@@ -94,6 +94,8 @@ cdef int socket_end(socket_t* s, const char* data=NULL, size_t size=0) noexcept 
         return -2
     s.flags |= S_ENDED | S_FIN_WAIT
     s.flags &= ~S_NEED_DRAIN
+    if s.pipe != NULL:
+        pipe_release_sources(s)
     if not output_corked(s):
         output_flush(s)         # gathered by a sink: it does not wait for a turn that may never run
     if output_pending(s) == 0:
@@ -111,8 +113,11 @@ cdef int socket_close(socket_t* s) noexcept nogil:
         return 0                # the write failed, and had nothing left to wait for
     s.flags |= S_ENDED | S_CLOSING
     stream_pause_reading(s)
-    if s.flags & S_READER:
-        upcalls.reader_stop(s)
+    socket_drop_receiver(s)
+    if s.pipe != NULL:
+        pipe_release_sources(s)
+        if s.flags & S_CLOSED:
+            return 0            # its target has failed, and was piped into it
     deadlines_drop_user(s)
     if output_pending(s) == 0 or s.flags & S_BROKEN:
         closing_linger(s)
@@ -124,6 +129,8 @@ cdef int socket_close(socket_t* s) noexcept nogil:
 cdef int socket_terminate(socket_t* s) noexcept nogil:
     if s.flags & S_CLOSED:
         return -1
+    if s.pipe != NULL:
+        pipe_reset_others(s)
     closing_with_reset(s)
     stream_close(s)
     return 0
@@ -137,6 +144,8 @@ cdef int socket_shutdown(socket_t* s, bint half_close=False) noexcept nogil:
     output_flush(s)
     s.flags |= S_ENDED
     s.flags &= ~S_NEED_DRAIN
+    if s.pipe != NULL:
+        pipe_release_sources(s)
     deadlines_begin_ending(s)
     if output_pending(s) == 0:
         closing_send_fin(s)
@@ -148,8 +157,10 @@ cdef int socket_shutdown_read(socket_t* s) noexcept nogil:
     if is_closing(s):
         return -1
     s.flags |= S_DISCARD
-    if s.flags & S_READER:
-        upcalls.reader_stop(s)
+    if s.flags & S_RECEIVER:
+        socket_drop_receiver(s)
+        if s.flags & S_CLOSED:
+            return 0
         stream_stop(s)          # restarted below: input goes to the slab from now on
     if s.flags & S_FIN_SENT:
         socket_close(s)
@@ -157,6 +168,13 @@ cdef int socket_shutdown_read(socket_t* s) noexcept nogil:
     s.flags &= ~S_PAUSED
     stream_read(s)
     return 0
+
+
+cdef void socket_drop_receiver(socket_t* s) noexcept nogil:
+    """Its user wants no more input: to a target that is the source's end, and to a reader its own."""
+    pipe_leave(s)
+    if s.flags & S_RECEIVER:
+        upcalls.reader_stop(s)
 
 
 cdef int socket_pause(socket_t* s) noexcept nogil:

@@ -2,7 +2,7 @@
 
 Owns `reader_t`: the bytes that arrived and were not read yet, in one chunk (see chunk) of at most `limit` bytes. The
 loop reads no more than there is space for, and stops when there is none. From the call of `Socket.reader` on all input
-goes to the reader (`S_READER`). A socket without one pays nothing: the flag is tested together with others.
+goes to the reader (`S_RECEIVER`). A socket without one pays nothing: the flag is tested together with others.
 
 The peer's end: `end` is called when a read has returned the end, not when the FIN arrives, so that the user reads
 everything first (S_EOF_DELIVERED, see events).
@@ -18,10 +18,6 @@ from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp
 
 from pybuntcp._c cimport uv
-
-
-cdef enum:
-    READ_MIN = 16640    # a full TLS record: read whole, even if the reader has less space
 
 
 cdef enum reader_state_t:
@@ -154,6 +150,8 @@ cdef SocketReader reader_of(Socket socket, object limit):
     cdef size_t maximum = bytes_option("limit", limit, 1)
     cdef SocketReader self
     cdef socket_t* s = NULL
+    if socket.s != NULL and is_piped(socket.s):
+        raise piping_refusal()
     if socket.own_reader is not None:
         return <SocketReader>socket.own_reader
     self = SocketReader.__new__(SocketReader)
@@ -171,14 +169,14 @@ cdef SocketReader reader_of(Socket socket, object limit):
         self.c.state = READER_ENDED if is_input_over(s) else READER_FLOWING
     socket.own_reader = self
     if not reader_has_ended(&self.c):
-        s.flags = (s.flags | S_READER) & ~S_PAUSED
+        s.flags = (s.flags | S_RECEIVER) & ~S_PAUSED
         stream_stop(s)
         stream_read(s)
     return self
 
 
 cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:
-    """The reader of a socket that has S_READER."""
+    """The reader of a socket that has S_RECEIVER."""
     return (<Socket>s.wrapper).snapshot.reader
 
 
@@ -258,8 +256,10 @@ cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept n
 
 
 cdef void reader_ended(socket_t* s) noexcept nogil:
-    """The peer's FIN."""
+    """The peer's FIN. If the socket is piped, its target gets it, and no read does."""
     reader_note_end(reader_at(s))
+    if is_piped(s):
+        reader_at(s).state = READER_END_DELIVERED
     if reader_at(s).minimum != 0:
         socket_call_with_gil(s, reader_wake_soon)
 
@@ -282,7 +282,7 @@ cdef void reader_detach(socket_t* s) noexcept:
     reader_note_end(&self.c)
     reader_wake_soon(s)
     inline_future_clear(self.future)    # it refers to the asyncio loop, which would be kept alive
-    s.flags &= ~S_READER
+    s.flags &= ~S_RECEIVER
 
 
 cdef void reader_wake_soon(socket_t* s) noexcept:
@@ -308,6 +308,8 @@ cdef int reader_enter(SocketReader self) except -1:
     if self.loop is not None and not loop_check(self.loop.c):
         self.c.held = NULL
         reader_note_end(&self.c)
+    if self.socket.s != NULL and is_piped(self.socket.s):
+        raise piping_refusal()
     if self.c.minimum != 0:
         raise RuntimeError("a read of this socket waits already: one at a time")
     return 0
@@ -379,17 +381,21 @@ cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
 
 cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
     """`end` is still to be called, when a read has returned the end."""
-    return s.flags & S_EOF and s.flags & S_READER and not s.flags & S_CLOSED
+    return s.flags & S_EOF and s.flags & S_RECEIVER and not s.flags & S_CLOSED
 
 
 cdef int reader_eof_delivered(SocketReader self) except -1:
     """The user has read the end: when the turn ends, `end` is called; until then an answer can be written."""
     cdef socket_t* s = self.socket.s
     if self.c.state != READER_END_DELIVERED and s != NULL and reader_owes_end(s):
-        self.c.state = READER_END_DELIVERED
-        s.flags |= S_EOF_DELIVERED
-        output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
+        reader_note_end_delivered(s, &self.c)
     return 0
+
+
+cdef void reader_note_end_delivered(socket_t* s, reader_t* self) noexcept nogil:
+    self.state = READER_END_DELIVERED
+    s.flags |= S_EOF_DELIVERED
+    output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
 
 
 cdef object reader_incomplete(SocketReader self, object expected):

@@ -168,6 +168,31 @@ cdef class Socket:
         if wrapper_is_open(self):
             socket_resume(self.s)
 
+    def pipe(self, target, *, end=True):
+        """Write every byte that arrives here to `target`, in the core: in order, without a Python object or the GIL.
+
+        From now on `data` is not called; the other handlers are. While `target` holds bytes that its
+        kernel does not take, this socket is not read. When the peer ends, `end` is called and then
+        `target.end()`, unless `end=False`; so also at close(). If either is reset or fails, the other
+        is reset: its `close` gets ConnectionAbortedError. A paused socket is resumed, and what its
+        `reader()` holds goes first. `socket.pipe(socket)` is an echo; `a.pipe(b); b.pipe(a)` a proxy,
+        in which a side stays open after its peer's end for what the other still sends.
+
+        Errors: TypeError: `target` is no Socket; BrokenPipeError, or the error of `target`: it takes
+        no more bytes; RuntimeError: piped already, a read of the reader waits, or `target` belongs to
+        another thread; ValueError: it belongs to another loop.
+        Source: Node's `readable.pipe(writable)`. Bun: has none for TCP sockets.
+        """
+        piping_start(self, target, bool(end))
+
+    def unpipe(self):
+        """Undo `pipe`: both sockets stay open, and what was read is with the target. Does nothing if not piped.
+
+        Later bytes go to `data`, or to the reader. Without either the socket is paused, so that nothing is lost.
+        """
+        if wrapper_is_open(self):
+            socket_unpipe(self.s)
+
     def ref(self):
         """Make this socket keep `run()` going (the default)."""
         if wrapper_is_open(self):

@@ -69,6 +69,8 @@ cdef int upgrade_check(Socket self) except -1:
         raise RuntimeError("upgrade_tls: the connection is not established")
     if self.s.flags & S_TLS:
         raise RuntimeError("upgrade_tls: the connection is secured by TLS already")
+    if is_piped(self.s) or is_piped_into(self.s):
+        raise RuntimeError("upgrade_tls: the socket is piped, or piped into: call unpipe() first")
     return 0
 
 
@@ -114,7 +116,7 @@ cdef int upgrade_take_over(socket_t* s, Socket self) except -1:
     cdef socket_t* raw = self.s
     cdef reader_t* reader
     cdef context_t* own
-    if raw.flags & S_READER:
+    if raw.flags & S_RECEIVER:
         reader = reader_at(raw)
         tls_buffer_input(s, chunk_bytes(reader.held) if reader.held != NULL else NULL, chunk_length(reader.held))
         if reader.held != NULL:
