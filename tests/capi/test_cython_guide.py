@@ -1,7 +1,8 @@
 """docs/cython.md is true: its files build and serve, its programs print what it says, its tables are the declarations.
 
-Owns three builds of what the page shows, each with the page's own backend: `echo` with setuptools, `echo_cmake`, and
-`parts`, which is echo with all further pieces of the page and with a probe of what is refused.
+Owns three builds of what the page shows, each with the page's own backend: `echo` with setuptools, by the page's own
+commands, in a virtual environment that has nothing but pybuntcp; `echo_cmake`; and `parts`, which is echo with all
+further pieces of the page and with a probe of what is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import importlib.util
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -33,6 +35,9 @@ DECLARED, SEAM, _ = SHIPPED.partition(
     "# ---------------------------------------------------------------------------- the seam"
 )
 GIVEN = (resources.files("pybuntcp") / "__init__.pxd").read_text()
+
+COMMANDS = re.search(r"Ctrl-C ends it\.\n\n((?:    .*\n)+)", PAGE)[1].splitlines()
+*BUILDING, SERVING, TALKING = [command.strip() for command in COMMANDS]
 
 PROBE = '''
 
@@ -82,9 +87,28 @@ def build(make, package, prepare=lambda folder: None):
     return target, scratch / package
 
 
-@pytest.fixture(scope="session", params=["echo", "echo_cmake"])
-def package(request, tmp_path_factory):
-    return build(tmp_path_factory.mktemp, request.param)
+@pytest.fixture(scope="session")
+def by_the_page(tmp_path_factory):
+    """The page's files, built and installed by what the page says to type: the command that serves, the folder."""
+    bare = packages.Bare(tmp_path_factory.mktemp("bare"))
+    folder = tmp_path_factory.mktemp("typed") / "echo"
+    lay_out(folder, "echo")
+    for line in BUILDING:
+        bare.run(line, folder)
+    return [bare.python, *shlex.split(SERVING)[1:]], folder
+
+
+@pytest.fixture(scope="session")
+def by_cmake(tmp_path_factory):
+    target, _ = build(tmp_path_factory.mktemp, "echo_cmake")
+    (target / "serve.py").write_text(FILES["echo/serve.py"])
+    return [sys.executable, "serve.py"], target
+
+
+@pytest.fixture(params=["by_the_page", "by_cmake"])
+def server(request):
+    """The command that serves, and the folder where it is typed."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -128,13 +152,9 @@ def test_the_readme_shows_the_same_server():
 
 
 @contextlib.contextmanager
-def serving(target):
+def serving(command, folder):
     """The page's program, running; its port."""
-    script = target / "serve.py"
-    script.write_text(FILES["echo/serve.py"])
-    program = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=target, text=True
-    )
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, text=True)
     with program:
         try:
             assert select.select([program.stdout], [], [], TIMEOUT)[0], "the program says nothing"
@@ -146,8 +166,13 @@ def serving(target):
             program.kill()
 
 
-def test_the_server_of_the_page_sends_back_what_it_gets_until_ctrl_c(package):
-    with serving(package[0]) as (program, port):
+def test_the_page_says_how_to_serve_and_to_talk():
+    assert len(BUILDING) == 2
+    assert (SERVING, TALKING) == ("python serve.py", "nc 127.0.0.1 PORT")
+
+
+def test_the_server_of_the_page_sends_back_what_it_gets_until_ctrl_c(server):
+    with serving(*server) as (program, port):
         for text in (b"hello\n", pattern(30_000)):
             with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client:
                 client.sendall(text)
@@ -159,9 +184,8 @@ def test_the_server_of_the_page_sends_back_what_it_gets_until_ctrl_c(package):
         assert said.endswith("KeyboardInterrupt\n")
 
 
-@pytest.mark.parametrize("package", ["echo"], indirect=True)
-def test_the_generated_c_includes_no_header_but_python_s_and_libc_s(package):
-    includes = set(re.findall(r'#\s*include\s*["<]([^">]+)', (package[1] / "echo.c").read_text()))
+def test_the_generated_c_includes_no_header_but_python_s_and_libc_s(by_the_page):
+    includes = set(re.findall(r'#\s*include\s*["<]([^">]+)', (by_the_page[1] / "echo.c").read_text()))
     assert "Python.h" in includes
     assert [name for name in includes if re.search("uv|ssl|bun", name)] == []
 

@@ -1,18 +1,22 @@
 """Other people's Cython: packages built against the pybuntcp that these tests import.
 
-Owns: the building, by the package's own backend, in a copy, into a folder of the caller's. What a backend needs and
-the environment lacks is a skip that says so. Knows no package.
+Owns: the building, by the package's own backend, in a copy, into a folder of the caller's; and `Bare`, in which a
+reader's commands are run. What a backend needs and the environment lacks is a skip that says so; so is what pip cannot
+fetch. Knows no package.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import version
+import venv
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
@@ -88,3 +92,36 @@ def install_in_place(folder: Path, target: Path, *options: str, declarations: Pa
         check=False,
     )
     assert done.returncode == 0, f"{folder.name} does not build:\n{done.stdout}\n{done.stderr}"
+
+
+class Bare:
+    """A virtual environment of a reader, who has installed pybuntcp and nothing else: pip is there, and this pybuntcp."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=True, symlinks=True)
+        self.bin = folder / "bin"
+        self.python = str(self.bin / "python")
+        ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
+        site = Path(subprocess.run([self.python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
+        own = site / "pybuntcp"
+        shutil.copytree(DECLARATIONS / "pybuntcp", own, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        for module in ("pybuntcp._core", "pybuntcp._tls"):
+            shutil.copy(str(importlib.import_module(module).__file__), own)
+        record = f"pybuntcp-{version('pybuntcp')}.dist-info"
+        shutil.copytree(Path(str(distribution("pybuntcp").locate_file(record))), site / record)
+
+    def run(self, line: str, folder: Path) -> None:
+        """A line of a shell, in a folder. What pip cannot fetch is a skip."""
+        environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH")}
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=folder,
+            env={"CFLAGS": "-O1", "PIP_RETRIES": "0", **environment, "PATH": f"{self.bin}:{environment['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+        if done.returncode and (lacking := re.search("No matching distribution found for (.*)", done.stderr)):
+            pytest.skip(f"pip cannot fetch {lacking[1]}")
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
