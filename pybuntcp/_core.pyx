@@ -19,6 +19,7 @@ include "_core/base/upcalls.pyx"            # the table by which a lower layer c
 
 # loop: one libuv loop, and who turns it
 include "_core/loop/timers.pyx"             # one timing wheel for all deadlines
+include "_core/loop/calls.pyx"              # what users have called later, in the order of its time
 include "_core/loop/lookups.pyx"            # the threads that ask the system's resolver
 include "_core/loop/loop.pyx"               # the loop's memory and handles
 include "_core/loop/gil.pyx"                # when its thread holds the GIL
@@ -55,6 +56,7 @@ include "_core/connection/capi.pyx"         # what else the C API has
 # objects: what Python sees of a connection
 include "_core/objects/adapters.pyx"        # from a slot to a Python handler
 include "_core/objects/exceptions.pyx"      # what a handler raised
+include "_core/objects/callbacks.pyx"       # functions of users that belong to no socket
 include "_core/objects/handlers.pyx"        # Handlers: what users give, compiled to a table
 include "_core/objects/tasks.pyx"           # async handlers
 include "_core/objects/wrapper.pyx"         # when a Socket is made, and what outlives the connection
@@ -66,6 +68,7 @@ include "_core/objects/array_buffer_sink.pyx"   # ArrayBufferSink
 include "_core/objects/sink.pyx"            # SocketSink
 include "_core/objects/reader.pyx"          # SocketReader
 include "_core/objects/piping.pyx"          # Socket.pipe
+include "_core/objects/later.pyx"           # call_later, every, call_soon
 include "_core/objects/exiting.pyx"         # `async with socket`; handlers that still run
 
 # endpoints: what makes connections

@@ -12,6 +12,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core
+from .checks import seconds
 from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
 from .tls.reader import read_tls, read_upgrade
@@ -185,25 +186,43 @@ def tls_engine_info() -> dict[str, Any]:
 
 
 @overload
-def run(main: None = None, /, *, debug: bool | None = None) -> None: ...
+def run(main: None = None, /, *, debug: bool | None = None, timeout: float | None = None) -> None: ...
 @overload
-def run(main: Coroutine[Any, Any, Result], /, *, debug: bool | None = None) -> Result: ...
-def run(main: Any = None, /, *, debug: bool | None = None) -> Any:
+def run(main: Coroutine[Any, Any, Result], /, *, debug: bool | None = None, timeout: float | None = None) -> Result: ...
+def run(main: Any = None, /, *, debug: bool | None = None, timeout: float | None = None) -> Any:
     """Turn this thread's loop until no referenced handle is left; or run a coroutine.
 
-    Listeners, sockets and connection attempts are referenced unless `unref()` was called.
+    Listeners, sockets, connection attempts, timers and callables of `threadsafe` are referenced unless `unref()` was
+    called.
     Ctrl-C raises KeyboardInterrupt here, also while the loop is idle; a KeyboardInterrupt or
     SystemExit that a handler raises is raised here, too. `run` may be called again afterwards.
 
     main: a coroutine, which runs as under `asyncio.run`, on a loop of `new_event_loop`; its
     result is returned. debug: asyncio's debug mode.
 
-    Errors: RuntimeError inside a handler, or where an asyncio loop runs.
+    timeout: seconds; None = no limit. Without `main`: serve for that long all that is open, referenced or not; a handler that
+    runs then is not cut short. 0 serves what is ready, once, and does not wait. It returns earlier when nothing is open any
+    more. With `main`: a coroutine that takes longer is cancelled, and TimeoutError is raised, as by `asyncio.wait_for`.
+
+    Errors: RuntimeError inside a handler, or where an asyncio loop runs; TypeError, ValueError naming `timeout`.
     Source: the lifetime of a Bun process; `asyncio.run`.
     """
+    limit = None if timeout is None else run_seconds(main, timeout)
     if main is None:
-        return _core.run_loop()
+        return _core.run_loop() if limit is None else _core.run_loop(limit)
     if _core.is_running():
         main.close()
         raise RuntimeError("run() was called inside a handler: this thread's loop is running")
-    return run_coroutine(main, debug)
+    return run_coroutine(main, debug, limit)
+
+
+def run_seconds(main: Any, timeout: Any) -> float:
+    """The checked `timeout`. If it is wrong, the coroutine that nobody will await is closed."""
+    try:
+        if isinstance(timeout, bool):
+            raise TypeError("timeout must be a number of seconds or None, not 'bool'")
+        return seconds("timeout", timeout)
+    except BaseException:
+        if isinstance(main, Coroutine):
+            main.close()
+        raise

@@ -12,13 +12,17 @@ from typing import Any
 from . import _core
 
 
-def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
-    """Run `main` to its end on a new native loop, which is closed afterwards. Returns its result."""
+def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None, limit: float | None) -> Any:
+    """Run `main` to its end on a new native loop, which is closed afterwards. Returns its result. limit: in seconds."""
     import asyncio
 
     if asyncio._get_running_loop() is not None:
         main.close()
         raise RuntimeError("run() cannot be called while an asyncio loop runs in this thread")
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    if limit is not None:
+        main = run_bounded(main, limit)
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=_core.new_event_loop) as runner:
             try:
@@ -32,8 +36,6 @@ def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> An
     """As `asyncio.run` of Python 3.10, which cannot be given a loop."""
     import asyncio
 
-    if not asyncio.iscoroutine(main):
-        raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = _core.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -49,6 +51,18 @@ def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> An
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+async def run_bounded(main: Coroutine[Any, Any, Any], timeout: float) -> Any:
+    """Await `main` for at most `timeout` seconds. TimeoutError: it took longer, and was cancelled."""
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(main, timeout)
+    except asyncio.TimeoutError as error:  # before Python 3.11 another class than the built-in one
+        if isinstance(error, TimeoutError):
+            raise
+        raise TimeoutError(*error.args) from error
 
 
 def cancel_tasks(loop: Any) -> None:

@@ -10,11 +10,11 @@ from pybuntcp._c cimport uv
 libuv_version = uv.uv_version_string().decode()
 
 
-def run_loop():
-    """Turn this thread's loop until no referenced handle is left."""
+def run_loop(double seconds=-1):
+    """Turn this thread's loop until no referenced handle is left, or for that many seconds."""
     if host_running() is not None:
         raise RuntimeError("run(): an asyncio loop runs in this thread, and turns what is opened in it")
-    loop_run(current_loop())
+    loop_run(current_loop(), seconds)
 
 
 def is_running():

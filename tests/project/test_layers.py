@@ -141,6 +141,7 @@ FAMILIES = {
     "on": "callbacks of libuv, OpenSSL and the wheel, wherever they are needed",
     "py": "adapters",
     "is": "predicates",
+    "call": "adapters, and the public functions that asyncio's names were taken for: call_later, call_soon",
     "loop": "the noun of the folder loop/",
     "socket": "the C API's own prefix: what it publishes is in verbs, capi and wrapper",
     "tls": "what a TLS connection needs, layer by layer: the files tls* and _tls",

@@ -28,7 +28,7 @@ INSIDE_A_TURN = 3.0  # seconds more until a host that does not even call its tim
 FIRST_BEAT, LAST_BEAT = 0.001, 0.05  # seconds between two looks in `run`, each twice the one before
 SELDOM = 0.25  # seconds between two looks in `run_until` and `wait`
 ROUNDS = 3  # of the host, after which a handle that was closing is closed
-MUST_BE_ZERO = ("open_sockets", "open_listeners", "connecting")
+MUST_BE_ZERO = ("open_sockets", "open_listeners", "connecting", "armed_timers")
 
 
 def _never() -> bool:

@@ -215,7 +215,7 @@ cdef void deadlines_check_acked(socket_t* s) noexcept nogil:
 cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
     cdef deadlines_t* self = <deadlines_t*>alarm
     cdef socket_t* s = <socket_t*>alarm.owner
-    cdef uint64_t now = uv.uv_now(&loop_of(s).uv)
+    cdef uint64_t now = clock_of(loop_of(s))
     if (self.linger_ms != 0 or self.idle_ms != 0 and is_awaiting_acks(s)) and not s.flags & S_BROKEN:
         deadlines_check_acked(s)
     if self.linger_ms != 0 and now >= self.progress_at + self.linger_ms + 1:

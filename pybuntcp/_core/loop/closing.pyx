@@ -29,6 +29,7 @@ cdef void loop_abandon(loop_t* self) noexcept:
     if not self.dead:
         self.dead = True
         self.turn_flush.count = 0
+        timers_abandon(self)
         upcalls.abandon_rest(self)
         uv.uv_walk(&self.uv, on_abandon, self)
 

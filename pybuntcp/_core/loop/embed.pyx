@@ -101,6 +101,7 @@ cdef int embed_attach(Loop self, object host) except -1:
     embedding.loop = self
     self.c.embedded = True
     self.c.asleep = True
+    wheel_stop(self.c)          # the loop is empty; and a timer that is set already would not wake the asyncio loop
     loop_ref(self.c)            # otherwise uv_run would do nothing while every socket is unreferenced
     return 0
 
@@ -243,6 +244,6 @@ cdef int embed_reraise(Loop self) except -1:
     if host is None:
         return loop_raise_failure(self)     # in a forked child the loop was detached
     raiser = Reraiser.__new__(Reraiser)
-    raiser.failure, self.failure = self.failure, None
+    raiser.failure = loop_take_failure(self)
     host.call_soon(raiser)
     return 0

@@ -37,7 +37,7 @@ cdef struct loop_t:
     uv.uv_poll_t interrupt          # polls wakeup[0]
     uv.uv_poll_t writable           # polls writable_watch
     uv.uv_poll_t asyncio_fds        # of a native loop: polls asyncio's own selector; see selector
-    uv.uv_timer_t asyncio_timeout   # of a native loop: how long asyncio wants to wait
+    uv.uv_timer_t limit             # how long asyncio wants to wait, or `run` may take
     # which sockets can be written to again: see connection/send_queue
     int writable_watch              # an epoll instance, or a kqueue, of the sockets that the kernel takes no more from
     bint writable_watch_active      # libuv polls it
@@ -54,13 +54,15 @@ cdef struct loop_t:
     PyObject* slab_owner            # owned: the Slab
     char* slab                      # its memory; NULL: a new slab must be made before the next read
     # its state
-    size_t references               # referenced sockets, listeners and connectors: they keep `run` going
+    size_t references               # what is open and referenced: it keeps `run` going
+    size_t calls                    # armed timers of users, and open callables of `threadsafe`
     int handling                    # > 0 while a handler runs
     bint running                    # uv_run is on the stack
     bint embedded                   # a foreign asyncio loop turns it; see embed
     bint asleep                     # embedded, and only a ready descriptor or a timer makes the asyncio loop turn it
     bint asyncio_fds_ready          # of a native loop: asyncio's selector has ready descriptors
     bint has_replaced               # Loop.replaced is not empty: released when the turn ends
+    bint failed                     # Loop.failure is set, and `run` has not raised it yet
     bint dead                       # closed, or inherited over a fork: no handler is called any more
     bint orphaned                   # another thread was turning it when this process forked; see after_fork
     bint closing                    # loop_close is at work
@@ -83,7 +85,8 @@ cdef struct loop_t:
     connector_t* connectors         # all that are in progress
     connector_t* posted             # their outcome is known and will be reported by the next turn
     mailbox_t lookups               # answers to this loop's lookups of names
-    wheel_t wheel
+    wheel_t wheel                   # of the sockets
+    timers_t timers                 # those of users
     stats_t count
 
 
@@ -135,7 +138,8 @@ cdef Loop loop_new():
     c.slab_owner = <PyObject*>slab
     c.slab = slab.memory
     Py_INCREF(slab)
-    wheel_init(&c.wheel, uv.uv_now(&c.uv))
+    wheel_init(&c.wheel, clock_of(c))
+    wheel_init(&c.timers.wheel, clock_of(c))
     loop_init_handles(c)
     _loops.add(self)
     return self
@@ -176,6 +180,8 @@ cdef void loop_init_handles(loop_t* self) noexcept:
     uv.uv_idle_init(&self.uv, &self.next_turn)
     uv.uv_timer_init(&self.uv, &self.alarm)
     uv.uv_unref(<uv.uv_handle_t*>&self.alarm)
+    uv.uv_timer_init(&self.uv, &self.limit)
+    uv.uv_unref(<uv.uv_handle_t*>&self.limit)
     mailbox_init(&self.lookups, &self.uv)
     self.wakeup[0] = self.wakeup[1] = -1
     if net.pbt_pipe(self.wakeup) == 0:
@@ -190,9 +196,9 @@ cdef inline bint loop_owns(loop_t* self, const void* handle) noexcept nogil:
 
 
 cdef inline bint loop_is_empty(loop_t* self) noexcept nogil:
-    """True if no socket, listener or connection attempt exists."""
+    """True if nothing is open: no socket, listener, connection attempt, timer or callable of `threadsafe`."""
     return (self.count.open_sockets == 0 and self.count.open_listeners == 0
-            and self.count.connecting == 0)
+            and self.count.connecting == 0 and self.calls == 0)
 
 
 # ---------------------------------------------------------------------------- lists of sockets

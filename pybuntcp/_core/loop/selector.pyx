@@ -110,8 +110,6 @@ cdef int selector_watch(loop_t* c, int fd) except -1:
         raise error_from_code(rc, "epoll_ctl")
     uv.uv_poll_start(&c.asyncio_fds, uv.UV_READABLE, on_asyncio_fds_ready)
     uv.uv_unref(<uv.uv_handle_t*>&c.asyncio_fds)
-    uv.uv_timer_init(&c.uv, &c.asyncio_timeout)
-    uv.uv_unref(<uv.uv_handle_t*>&c.asyncio_timeout)
     loop_ref(c)
     return 0
 
@@ -127,13 +125,13 @@ cdef int selector_turn(Selector self, double seconds) except -1:
             seconds = selector_watch_signals(self, seconds)
             if seconds < 1e9:
                 uv.uv_update_time(&c.uv)
-                uv.uv_timer_start(&c.asyncio_timeout, on_limit, <uint64_t>ceil(seconds * 1e3), 0)
+                uv.uv_timer_start(&c.limit, on_limit, <uint64_t>ceil(seconds * 1e3), 0)
         c.running = True
         uv.uv_run(&c.uv, uv.UV_RUN_ONCE if seconds > 0 else uv.UV_RUN_NOWAIT)
         gil_take(c)
         loop_turned_by_host(self.loop)
     finally:
-        uv.uv_timer_stop(&c.asyncio_timeout)
+        uv.uv_timer_stop(&c.limit)
     return loop_raise_failure(self.loop)
 
 
@@ -160,7 +158,3 @@ cdef double selector_watch_signals(Selector self, double seconds) except -1:
 
 cdef void on_asyncio_fds_ready(uv.uv_poll_t* handle, int status, int events) noexcept nogil:
     loop_of(handle).asyncio_fds_ready = True
-
-
-cdef void on_limit(uv.uv_timer_t* handle) noexcept nogil:
-    pass

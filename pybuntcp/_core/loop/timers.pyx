@@ -6,6 +6,9 @@ first differs from now, and moves down as the wheel turns. So arming and disarmi
 nothing, and 100,000 alarms are one libuv timer.
 Promises that no alarm fires before its time: deadlines are rounded up, the clock down. An alarm that fires is no longer
 armed when its `fire` is called, so `fire` may arm it again.
+A loop has two wheels: one for the deadlines of its sockets, and one for timers that are called in the order of their
+time, to the nanosecond (see calls). One libuv timer serves both.
+Owns also the clock, which `pybuntcp.testing` can turn ahead.
 Does not know what the deadlines are for.
 """
 from libc.stdint cimport UINT64_MAX, uint64_t
@@ -34,7 +37,7 @@ cdef struct alarm_t:
 
 cdef struct wheel_t:
     uint64_t now        # every alarm up to this time has fired
-    uint64_t due        # when the libuv timer expires; UINT64_MAX: it is stopped
+    uint64_t due        # of the sockets' wheel: when the libuv timer expires; UINT64_MAX: it is stopped
     uint64_t used[7]    # one bit for each slot of a level: clear if the slot is empty
     alarm_t* slot[7][64]
 
@@ -45,14 +48,28 @@ cdef void wheel_init(wheel_t* self, uint64_t now) noexcept:
     self.due = UINT64_MAX
 
 
-cdef inline uint64_t deadline_after(double seconds) noexcept nogil:
-    """The first millisecond that is not earlier than `seconds` (at most 30 years) from now."""
-    cdef double milliseconds = uv.uv_hrtime() / 1e6 + min(seconds, 1e9) * 1e3
-    return <uint64_t>milliseconds + 1
+# How far tests have turned the clock ahead, in nanoseconds. Written with the GIL held.
+cdef uint64_t _clock_turned = 0
+
+
+cdef inline uint64_t clock_nanoseconds() noexcept nogil:
+    return uv.uv_hrtime() + _clock_turned
 
 
 cdef inline uint64_t clock_now() noexcept nogil:
-    return uv.uv_hrtime() // 1000000
+    """Milliseconds, rounded down."""
+    return clock_nanoseconds() // 1000000
+
+
+cdef inline uint64_t clock_of(loop_t* loop) noexcept nogil:
+    """The same as libuv's turn knows it: the time at which its callbacks began, without a call to the kernel."""
+    return uv.uv_now(&loop.uv) + _clock_turned // 1000000
+
+
+cdef inline uint64_t deadline_after(double seconds) noexcept nogil:
+    """The first millisecond that is not earlier than `seconds` (at most 30 years) from now."""
+    cdef double milliseconds = clock_nanoseconds() / 1e6 + min(seconds, 1e9) * 1e3
+    return <uint64_t>milliseconds + 1
 
 
 cdef void alarm_arm(loop_t* loop, alarm_t* self, uint64_t when) noexcept nogil:
@@ -113,9 +130,8 @@ cdef bint wheel_next(wheel_t* self, int* level, int* slot, uint64_t* when) noexc
     return False
 
 
-cdef void wheel_turn(loop_t* loop, uint64_t until) noexcept nogil:
+cdef void wheel_turn(loop_t* loop, wheel_t* self, uint64_t until) noexcept nogil:
     """Fire every alarm that is due up to `until`."""
-    cdef wheel_t* self = &loop.wheel
     cdef uint64_t when = 0
     cdef int level = 0
     cdef int slot = 0
@@ -127,18 +143,18 @@ cdef void wheel_turn(loop_t* loop, uint64_t until) noexcept nogil:
         self.now = max(self.now, when)
         if taken != NULL:
             taken.link = &taken
-            wheel_fire(loop, &taken)
+            wheel_fire(loop, self, &taken)
     self.now = max(self.now, until)
 
 
-cdef void wheel_fire(loop_t* loop, alarm_t** head) noexcept nogil:
+cdef void wheel_fire(loop_t* loop, wheel_t* self, alarm_t** head) noexcept nogil:
     """Fire the alarms of a slot that was reached; those that are not due yet move to a finer level."""
     cdef alarm_t* alarm
     while head[0] != NULL:
         alarm = head[0]
         alarm_unlink(alarm)
-        if alarm.when > loop.wheel.now:
-            wheel_place(&loop.wheel, alarm)
+        if alarm.when > self.now:
+            wheel_place(self, alarm)
             continue
         loop.count.armed_timers -= 1
         alarm.fire(alarm)
@@ -150,14 +166,22 @@ cdef void on_alarm(uv.uv_timer_t* handle) noexcept nogil:
     cdef int level = 0
     cdef int slot = 0
     loop.wheel.due = UINT64_MAX
-    wheel_turn(loop, uv.uv_now(&loop.uv))
+    wheel_turn(loop, &loop.wheel, clock_of(loop))
+    timers_call(loop)
     if wheel_next(&loop.wheel, &level, &slot, &when):
         wheel_wake(loop, when)
+    timers_wake(loop)
+
+
+cdef void wheel_stop(loop_t* loop) noexcept nogil:
+    """Stop the libuv timer, which may be set for an alarm that was disarmed meanwhile. No alarm is armed."""
+    loop.wheel.due = UINT64_MAX
+    uv.uv_timer_stop(&loop.alarm)
 
 
 cdef void wheel_wake(loop_t* loop, uint64_t when) noexcept nogil:
     """Set the libuv timer to `when`, unless it expires earlier. libuv counts from the loop's cached time."""
-    cdef uint64_t now = uv.uv_now(&loop.uv)
+    cdef uint64_t now = clock_of(loop)
     if when >= loop.wheel.due:
         return
     loop.wheel.due = when

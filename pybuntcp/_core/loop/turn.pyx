@@ -124,10 +124,12 @@ cdef inline void handler_leave(loop_t* self) noexcept nogil:
     self.handling -= 1
 
 
-cdef int loop_run(Loop self) except -1:
-    """Turn until no referenced handle is left, or an exception of a handler stops the loop."""
+cdef int loop_run(Loop self, double seconds) except -1:
+    """Turn until no referenced handle is left, or an exception of a handler stops the loop.
+
+    seconds: turn that long, or until nothing is open, referenced or not; negative: without a limit.
+    """
     cdef loop_t* c = self.c
-    cdef bint stopped = False
     if c.running:
         raise RuntimeError("run() was called inside a handler: this thread's loop is running")
     cdef object previous = signals_watch(c)
@@ -136,26 +138,59 @@ cdef int loop_run(Loop self) except -1:
         PyErr_CheckSignals()
         c.running = True
         c.handshakes_served_at = 0          # the time before `run` is no time for which a handshake had to wait
-        uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
-        while c.turn_flush.count != 0 and not stopped:
-            # The last closing callbacks and timers wrote something. To send it may start work that needs more turns.
-            # If it stops the loop, one more uv_run clears libuv's stop flag.
-            loop_end_turn(c)
-            stopped = self.failure is not None
-            if stopped:
-                uv.uv_stop(&c.uv)
-            uv.uv_run(&c.uv, uv.UV_RUN_DEFAULT)
+        if seconds < 0:
+            loop_turn_to_the_end(c)
+        else:
+            loop_turn_until(c, timer_after(seconds))
         gil_take(c)
         loop_release_held(c)
         loop_unwatch_writable(c)
         c.running = False
         PyErr_CheckSignals()
     except BaseException:
-        self.failure = None
+        loop_take_failure(self)
         raise
     finally:
         signals_unwatch(previous)
     return loop_raise_failure(self)
+
+
+cdef void loop_turn_to_the_end(loop_t* self) noexcept nogil:
+    """Turn until no referenced handle is left, or the loop is stopped."""
+    cdef bint stopped = False
+    uv.uv_run(&self.uv, uv.UV_RUN_DEFAULT)
+    while self.turn_flush.count != 0 and not stopped:
+        # The last closing callbacks and timers wrote something. To send it may start work that needs more turns.
+        # If it stops the loop, one more uv_run clears libuv's stop flag.
+        loop_end_turn(self)
+        stopped = self.failed
+        if stopped:
+            uv.uv_stop(&self.uv)
+        uv.uv_run(&self.uv, uv.UV_RUN_DEFAULT)
+
+
+cdef void loop_turn_until(loop_t* self, uint64_t until) noexcept nogil:
+    """Turn once, and then on until this time, until nothing is open, or the loop is stopped. References do not count."""
+    cdef uint64_t now = clock_nanoseconds()
+    cdef bint waits
+    loop_ref(self)              # otherwise uv_run would do nothing while all is unreferenced
+    while True:
+        waits = now < until and not loop_is_empty(self)
+        if waits:
+            uv.uv_update_time(&self.uv)
+            uv.uv_timer_start(&self.limit, on_limit, (until - now) // 1000000 + 1, 0)
+        uv.uv_run(&self.uv, uv.UV_RUN_ONCE if waits else uv.UV_RUN_NOWAIT)
+        now = clock_nanoseconds()
+        if self.failed or now >= until or (loop_is_empty(self) and not loop_has_work(self)):
+            break
+    uv.uv_timer_stop(&self.limit)
+    loop_unref(self)
+    loop_end_turn(self)
+
+
+cdef void on_limit(uv.uv_timer_t* handle) noexcept nogil:
+    """The wait is over; those that turn the loop look at the time."""
+    pass
 
 
 cdef void loop_turned_by_host(Loop self) noexcept:
@@ -176,13 +211,21 @@ cdef void loop_fail(loop_t* self, object error) noexcept:
         return
     if owner.failure is None:
         owner.failure = error
+        self.failed = True
     uv.uv_stop(&self.uv)
     loop_wakeup(self)
 
 
 cdef int loop_raise_failure(Loop self) except -1:
     """Raise the exception that has stopped the loop, if there is one."""
-    failure, self.failure = self.failure, None
+    failure = loop_take_failure(self)
     if failure is not None:
         raise failure
     return 0
+
+
+cdef object loop_take_failure(Loop self):
+    """The exception that has stopped the loop, or None. From now on the loop is not stopped."""
+    failure, self.failure = self.failure, None
+    self.c.failed = False
+    return failure

@@ -1,0 +1,62 @@
+"""callbacks: functions that users give us to be called by a loop, and that belong to no socket.
+
+Owns the checks of such a function, and its call: in the context that was current when it was given, as asyncio does it.
+Promises that no exception leaves this file: it takes the road of a handler's (see loop/failures).
+Refused are `async def` functions: no socket waits for their end, and nobody would be told of their exception. A plain
+function may start a task.
+"""
+from functools import partial
+
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+
+cdef enum:
+    CO_COROUTINE = 0x80         # of `code.co_flags`
+
+
+cdef int callback_check(object callback) except -1:
+    """TypeError: it cannot be called, or it is async."""
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {type(callback).__name__!r}")
+    if callback_is_async(callback):
+        raise TypeError(f"callback must be a plain function, not an async one: {callback!r}. It may start a task")
+    return 0
+
+
+cdef bint callback_is_async(object callback) except -1:
+    while isinstance(callback, partial):
+        callback = callback.func
+    code = getattr(callback, "__code__", None)
+    if code is None:
+        code = getattr(getattr(type(callback), "__call__", None), "__code__", None)
+    return code is not None and (<int>code.co_flags & CO_COROUTINE) != 0
+
+
+cdef double callback_seconds(object seconds) except -1:
+    """A number of seconds, or TypeError or ValueError."""
+    cdef double number
+    if isinstance(seconds, (bool, str, bytes, bytearray)):
+        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
+    try:
+        number = seconds
+    except TypeError:
+        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}") from None
+    except OverflowError:
+        number = float("inf") if seconds > 0 else -1.0
+    if not number >= 0:
+        raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
+    return number
+
+
+cdef void callback_run(Loop loop, str name, object vars, object callback, tuple args) noexcept:
+    """Call it. name: of the function that it was given to. It may be freed meanwhile by the code that it runs, so the caller has references."""
+    try:
+        PyContext_Enter(vars)
+        try:
+            result = callback(*args)
+        finally:
+            PyContext_Exit(vars)
+        if result is not None and is_coroutine(result):
+            result.close()
+            raise TypeError(f"callback must be a plain function, not an async one: {callback!r} returned a coroutine")
+    except BaseException as error:
+        failure_of_callback(loop, name, callback, error)
