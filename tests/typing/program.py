@@ -17,7 +17,7 @@ from typing import Any, Literal
 from typing_extensions import assert_type
 
 import pybuntcp
-from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketHandler, SocketReader, TLSOptions
+from pybuntcp import Connecting, Handlers, Listener, ReadyState, Socket, SocketHandler, SocketReader, Timer, TLSOptions
 from pybuntcp.typed import HandlersLike
 
 
@@ -310,3 +310,21 @@ assert_type(pybuntcp.new_event_loop(), asyncio.AbstractEventLoop)
 assert_type(pybuntcp.run(answer(), debug=True), int)
 pybuntcp.run()
 pybuntcp.run(answer)  # type: ignore[call-overload]
+
+# --- one's own loop --------------------------------------------------------------------------------------
+
+
+def late(name: str, times: int) -> None: ...
+
+
+timer = pybuntcp.call_later(1.5, late, "a name", 3)
+assert_type(timer, Timer)
+assert_type(timer.when, float)
+assert_type(timer.active, bool)
+assert_type(pybuntcp.every(1, print), Timer)
+assert_type(pybuntcp.call_soon(late, "a name", 3), Timer)
+timer.cancel()
+pybuntcp.call_later(1, late, "a name")  # type: ignore[arg-type]
+pybuntcp.call_later("1", late, "a name", 3)  # type: ignore[arg-type]
+pybuntcp.run(timeout=0.5)
+assert_type(pybuntcp.run(answer(), timeout=1), int)
