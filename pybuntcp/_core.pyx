@@ -74,8 +74,10 @@ include "_core/objects/exiting.pyx"         # `async with socket`; handlers that
 # endpoints: what makes connections
 include "_core/endpoints/resolve.pyx"       # names to addresses
 include "_core/endpoints/options.pyx"       # from options to a socket context
+include "_core/endpoints/acceptors.pyx"     # the listening descriptors of a listener
 include "_core/endpoints/listener.pyx"      # Listener
 include "_core/endpoints/accept.pyx"        # connections that wait at it
+include "_core/endpoints/bind.pyx"          # descriptors that listen
 include "_core/endpoints/listen.pyx"        # listen
 include "_core/endpoints/exiting.pyx"       # `async with listener`
 include "_core/endpoints/connector.pyx"     # one outgoing connection

@@ -32,7 +32,7 @@ def listen(
     *,
     socket: HandlersLike | None = None,
     handlers: HandlersLike | None = None,
-    hostname: str | None = None,
+    hostname: str | list[str] | tuple[str, ...] | None = None,
     port: int | None = None,
     unix: str | PathLike[str] | None = None,
     fd: int | None = None,
@@ -56,7 +56,8 @@ def listen(
     """Listen for stream connections; all of them share one set of handlers.
 
     socket, or handlers, which is the same: the handlers, see `Handlers`; required. Where: `hostname` with `port` (0 picks a free one, which
-    `listener.port` returns; "::" takes IPv4 too unless `ipv6_only`), a `unix` path (a leading NUL makes
+    `listener.port` returns; "::" takes IPv4 too unless `ipv6_only`; a list of names and addresses is taken, and a
+    name with several addresses, as `localhost`, listens on all of them), a `unix` path (a leading NUL makes
     it abstract), or `fd`, a listening descriptor, which the listener adopts: it closes it, and child programs do not
     inherit it.
 
@@ -159,7 +160,7 @@ def connect(
         local_address=local_address,
         local_port=local_port,
     )
-    options.tls = read_tls(tls, False, options.hostname)
+    options.tls = read_tls(tls, False, hostname)
     return _core.connect_on(None if socket is None else _core.compile_handlers(socket), options)
 
 

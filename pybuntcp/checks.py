@@ -16,7 +16,10 @@ FOREVER = math.inf
 
 
 def integer(option: str, value: Any, minimum: int, maximum: int) -> int:
+    """A whole number in a range. A bool is none: it is a slip for another option."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{option} must be an integer, not {type(value).__name__!r}") from None
@@ -43,7 +46,7 @@ def seconds(option: str, value: Any) -> float:
     """Seconds as a float; None means for ever."""
     if value is None:
         return FOREVER
-    if isinstance(value, (str, bytes)):
+    if isinstance(value, (str, bytes, bool)):
         raise TypeError(f"{option} must be a number of seconds or None, not {type(value).__name__!r}")
     try:
         number = float(value)
@@ -66,8 +69,6 @@ def keep_alive_seconds(value: Any) -> int | None:
     """Seconds idle before the first probe, rounded up because the kernel counts whole ones."""
     if value is None:
         return None
-    if isinstance(value, bool):
-        raise TypeError("keep_alive must be a number of seconds or None, not 'bool'")
     number = seconds("keep_alive", value)
     if not 0 < number <= 32767:
         raise ValueError(f"keep_alive must be more than 0 and at most 32767 seconds, not {value!r}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Endpoint:
     """Where to listen or connect: exactly one of hostname and port, unix, fd."""
 
-    hostname: str | None
+    hostname: str | list[str] | tuple[str, ...] | None
     port: int | None
     unix: str | PathLike[str] | None
     fd: int | None
@@ -39,12 +39,15 @@ class Endpoint:
         if (self.hostname is None) != (self.port is None):
             raise self.wrong_port()
         if self.hostname is not None:
-            self.host = resolver_name("hostname", self.hostname)
+            self.check_hostname()
             self.port = integer("port", self.port, 0, 65535)
         elif self.unix is not None:
             self.unix = unix_path(self.unix)
         else:
             self.fd = integer("fd", self.fd, -1, 2**31 - 1)
+
+    def check_hostname(self) -> None:
+        self.host = resolver_name("hostname", self.hostname)
 
     def given(self) -> list[str]:
         return [name for name in ("hostname", "unix", "fd") if getattr(self, name) is not None]
@@ -58,11 +61,6 @@ class Endpoint:
         if self.port is None:
             return TypeError("port is required with hostname")
         return TypeError(f"port goes with hostname, not with {self.given()[0]}")
-
-    @property
-    def address(self) -> str | PathLike[str] | None:
-        """What an error names."""
-        return self.unix if self.unix is not None else self.hostname
 
 
 class SocketOptions(Endpoint):
@@ -92,6 +90,7 @@ class SocketOptions(Endpoint):
 
 
 class ListenOptions(SocketOptions):
+    hosts: list[tuple[str, bytes]]  # of `hostname`: each as given, and as the resolver takes it
     exclusive: bool
     reuse_port: bool
     ipv6_only: bool
@@ -110,6 +109,15 @@ class ListenOptions(SocketOptions):
         if self.max_connections is not None:
             self.max_connections = integer("max_connections", self.max_connections, 1, 2**63 - 1)
         boolean("unlink", self.unlink)
+
+    def check_hostname(self) -> None:
+        """One name, or a list or tuple of names; `hostname` is a copy of what was given."""
+        names = self.hostname if isinstance(self.hostname, (list, tuple)) else [self.hostname]
+        if not names:
+            raise ValueError("hostname must not be an empty list")
+        self.hosts = [(str(name), resolver_name("hostname", name)) for name in names]
+        if isinstance(self.hostname, list):
+            self.hostname = list(self.hostname)
 
 
 class ConnectOptions(SocketOptions):

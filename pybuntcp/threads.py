@@ -50,8 +50,8 @@ class ListenerThreads:
         return self._workers[0].listener.port or 0
 
     @property
-    def hostname(self) -> str | None:
-        """As given."""
+    def hostname(self) -> str | Any | None:
+        """As given: one name, or a list or tuple of them."""
         return self._workers[0].listener.hostname
 
     @property
@@ -77,6 +77,8 @@ class ListenerThreads:
         Ctrl-C here, or a handler's KeyboardInterrupt or SystemExit in any thread, stops them all, open sockets
         included, and is raised when they have ended. In a forked child, which has none of them: True, at once.
         """
+        if isinstance(timeout, bool):
+            raise TypeError("timeout must be a number of seconds or None, not 'bool'")
         if os.getpid() != self._process:
             return True
         try:

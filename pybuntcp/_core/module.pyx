@@ -69,9 +69,16 @@ cdef void on_list_unclosed(uv.uv_handle_t* handle, void* found) noexcept with gi
     if loop_owns(loop_of(handle), handle) or uv.uv_is_closing(handle):
         return
     if handle.type != uv.UV_TCP:
-        (<list>found).append(<object>(<listener_t*>handle).wrapper)
+        list_unclosed_listener((<acceptor_t*>handle).listener, <acceptor_t*>handle, <list>found)
     elif (<socket_t*>handle).flags & S_OPENED:
         (<list>found).append(wrapper_of(<socket_t*>handle))
+
+
+cdef int list_unclosed_listener(listener_t* listener, acceptor_t* acceptor, list found) except -1:
+    """Append the Listener, for the first of its descriptors alone."""
+    if acceptor == listener.acceptors.each:
+        found.append(<object>listener.wrapper)
+    return 0
 
 
 # ---------------------------------------------------------------------------- the table of upcalls
@@ -81,7 +88,7 @@ cdef void on_handle_abandoned(void* abandoned) noexcept nogil:
     if handle.type == uv.UV_TCP:
         stream_close(<socket_t*>handle)
     else:
-        listener_abandon(<listener_t*>handle)
+        listener_abandon((<acceptor_t*>handle).listener)
 
 
 cdef void on_abandon_rest(loop_t* loop) noexcept nogil:

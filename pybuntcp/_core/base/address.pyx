@@ -94,6 +94,32 @@ cdef bint address_is(const address_t* self, const address_t* other) noexcept nog
             and memcmp(&self.name.v6.sin6_addr, &other.name.v6.sin6_addr, sizeof(net.in6_addr)) == 0)
 
 
+cdef bint address_is_any(const address_t* self) noexcept nogil:
+    """True for 0.0.0.0 and ::, which stand for all addresses of their family."""
+    cdef net.in6_addr zero
+    if self.name.any.sa_family == net.AF_INET:
+        return self.name.v4.sin_addr.s_addr == 0
+    memset(&zero, 0, sizeof(zero))
+    return memcmp(&self.name.v6.sin6_addr, &zero, sizeof(zero)) == 0
+
+
+cdef bint address_covers(const address_t* self, const address_t* other, bint dual) noexcept nogil:
+    """True if a listener at `self` gets all connections to the IP address `other`. dual: :: takes IPv4, too."""
+    if address_is(self, other):
+        return True
+    if not address_is_any(self):
+        return False
+    return self.name.any.sa_family == other.name.any.sa_family or dual and self.name.any.sa_family == net.AF_INET6
+
+
+cdef void address_set_port(address_t* self, int port) noexcept nogil:
+    """Of an IP address."""
+    if self.name.any.sa_family == net.AF_INET:
+        self.name.v4.sin_port = net.htons(port)
+    else:
+        self.name.v6.sin6_port = net.htons(port)
+
+
 cdef bint address_literal(const address_t* self, char* text, size_t capacity) noexcept nogil:
     """Write the IP literal, with its zone, so that one can connect to it. False: this is no IP address."""
     cdef size_t end

@@ -80,6 +80,8 @@ cdef int slice_narrow(slice_t* self, object offset, object length) except -1:
 
 cdef size_t number_between(str name, object value, size_t minimum, size_t maximum) except? 0:
     """An integer argument of a method. TypeError and ValueError name it."""
+    if value is True or value is False:
+        raise TypeError(f"{name} must be an integer, not 'bool'")
     try:
         number = operator.index(value)      # once only: `__index__` may be the caller's code
     except TypeError:
@@ -87,6 +89,20 @@ cdef size_t number_between(str name, object value, size_t minimum, size_t maximu
     if not minimum <= number <= maximum:
         raise ValueError(f"{name} must be in {minimum}..{maximum}, not {number}")
     return number
+
+
+cdef ssize_t number_signed(str name, object value) except? -1:
+    """An integer argument that may be negative. TypeError names it."""
+    if value is True or value is False:
+        raise TypeError(f"{name} must be an integer, not 'bool'")
+    return value
+
+
+cdef double number_of_seconds(str name, object value) except? -1:
+    """An argument that is a number of seconds. TypeError names it."""
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__!r}")
+    return value
 
 
 cdef inline void slice_release(slice_t* self) noexcept:

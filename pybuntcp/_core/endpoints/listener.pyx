@@ -1,7 +1,7 @@
-"""listener: a listening socket's life, and `Listener`.
+"""listener: a listener's life, and `Listener`.
 
-Owns `listener_t`, which has the poll handle, the descriptor, the counts and the socket context, and `Listener`, its
-Python object, which owns its memory.
+Owns `listener_t`, which has the counts, the socket context and the listening descriptors (see acceptors), and
+`Listener`, its Python object, which owns its memory.
 A `Listener` holds a reference to itself while it listens or one of its sockets is open (`held`). When neither is the
 case any more, it releases the context, and with it the handlers, so that handlers that refer to their listener do not
 keep it alive for ever.
@@ -18,15 +18,14 @@ from pybuntcp._c cimport net, uv
 
 
 cdef struct listener_t:
-    uv.uv_poll_t poll           # first: a pointer to it is a pointer to the listener
+    loop_t* loop
+    acceptors_t acceptors       # its listening descriptors
     alarm_t back_off            # fires when accepting is tried again
     PyObject* wrapper           # the Listener: owned while `held`, else borrowed
     context_t* context          # NULL: released
-    int fd                      # -1: the poll handle is closed
     bint held
     bint adopted                # made from `fd=`: other processes may listen on the same socket
     bint open                   # listening
-    bint lost                   # other code closed the descriptor: its number may belong to another file by now
     bint unreferenced
     bint awaited                # `_close_waiters` is not empty
     uint64_t connections        # open sockets
@@ -37,8 +36,8 @@ cdef struct listener_t:
 
 cdef void listener_watch(listener_t* self) noexcept nogil:
     if self.open:
-        uv.uv_poll_start(&self.poll, uv.UV_READABLE | uv.UV_DISCONNECT, on_acceptable)
-        loop_wakeup(loop_of(self))
+        acceptors_watch(&self.acceptors)
+        loop_wakeup(self.loop)
 
 
 cdef void listener_socket_closed(listener_t* self) noexcept nogil:
@@ -53,8 +52,8 @@ cdef void listener_socket_closed(listener_t* self) noexcept nogil:
 
 cdef void listener_wake_closed(listener_t* self) noexcept nogil:
     self.awaited = False
-    if not loop_of(self).dead:
-        gil_take(loop_of(self))
+    if not self.loop.dead:
+        gil_take(self.loop)
         (<listener_fn><void*>listener_call_close_waiters)(self)
 
 
@@ -75,9 +74,9 @@ cdef void listener_incref(listener_t* self) noexcept:
 
 cdef void listener_decref_if_idle(listener_t* self) noexcept nogil:
     """Drop the listener's reference to itself, if it does not listen and no socket is open."""
-    if self.held and self.connections == 0 and self.fd < 0:
+    if self.held and self.connections == 0 and self.acceptors.handles == 0:
         self.held = False
-        gil_take(loop_of(self))
+        gil_take(self.loop)
         (<listener_fn><void*>listener_release)(self)
 
 
@@ -87,65 +86,49 @@ cdef void listener_release(listener_t* self) noexcept:
     """Release the context, and with it the handlers; then the reference."""
     cdef Listener wrapper = <Listener>self.wrapper
     wrapper._data = <object>self.context.data
-    context_release(loop_of(self), self.context)
+    context_release(self.loop, self.context)
     self.context = NULL
     Py_DECREF(wrapper)
 
 
-cdef int listener_start(listener_t* self, loop_t* loop, int fd) noexcept:
-    """Begin to accept. Adopts the descriptor on success."""
-    cdef int rc = uv.uv_poll_init(&loop.uv, &self.poll, fd)
-    if rc < 0:
-        return rc
-    uv.uv_unref(<uv.uv_handle_t*>self)
-    loop_ref(loop)
+cdef int listener_start(listener_t* self, list fds) except -1:
+    """Begin to accept. Adopts the descriptors on success, and empties the list."""
+    cdef int rc
+    acceptors_make(&self.acceptors, self, fds)
     listener_incref(self)
+    rc = acceptors_start(&self.acceptors, self.loop)
+    if rc < 0:
+        acceptors_close_handles(&self.acceptors)
+        listener_decref_if_idle(self)       # nothing else does it if no handle was made
+        raise error_from_code(rc, "listen", listener_place(<Listener>self.wrapper), (<Listener>self.wrapper).port)
+    loop_ref(self.loop)
     self.back_off.fire = on_back_off_over
     self.back_off.owner = self
-    descriptor_track(fd, descriptors_fork_stamp())
-    self.fd = fd
+    for fd in fds:
+        descriptor_track(fd, descriptors_fork_stamp())
+    fds.clear()
     self.open = True
-    loop.count.open_listeners += 1
+    self.loop.count.open_listeners += 1
     listener_watch(self)
     return 0
 
 
 cdef void listener_stop(listener_t* self) noexcept nogil:
     """Stop listening. Open sockets stay open."""
-    cdef loop_t* loop
     if not self.open:
         return
-    loop = loop_of(self)
     self.open = False
-    alarm_disarm(loop, &self.back_off)
+    alarm_disarm(self.loop, &self.back_off)
     if not self.unreferenced:
-        loop_unref(loop)
-    loop.count.open_listeners -= 1
-    uv.uv_close(<uv.uv_handle_t*>self, on_listener_closed)
-    if self.lost:
-        descriptor_release_shared(self.fd)
-    else:
-        listener_close_fd(self)
-    loop_wakeup(loop)
-
-
-cdef void listener_close_fd(listener_t* self) noexcept nogil:
-    if self.adopted:
-        descriptor_release_shared(self.fd)
-    else:
-        descriptor_release(self.fd)
-    net.close(self.fd)
-
-
-cdef void on_listener_closed(uv.uv_handle_t* handle) noexcept nogil:
-    cdef listener_t* self = <listener_t*>handle
-    self.fd = -1
-    listener_decref_if_idle(self)
+        loop_unref(self.loop)
+    self.loop.count.open_listeners -= 1
+    acceptors_close(&self.acceptors, self.adopted)
+    loop_wakeup(self.loop)
 
 
 cdef void listener_abandon(listener_t* self) noexcept nogil:
     """The loop dies: stop, and remove the socket's file if this process made it."""
-    gil_take(loop_of(self))
+    gil_take(self.loop)
     (<listener_fn><void*>listener_unlink)(self)
     listener_stop(self)
 
@@ -165,6 +148,13 @@ cdef bint listener_is_open(Listener self) noexcept:
     return self.c.open and not self._loop.c.dead
 
 
+cdef str listener_place(Listener self):
+    """What an error names: the path, or the host names in one line."""
+    if self.path is not None:
+        return self.path
+    return self.hostname if isinstance(self.hostname, str) else ", ".join(self.hostname)
+
+
 cdef object listener_tls(Listener self, object tls):
     if not self.secured:
         raise ValueError("tls: this listener was made without; a plain one cannot become a secured one")
@@ -181,7 +171,7 @@ cdef int listener_reload(Listener self, Handlers handlers, object config) except
         return 0
     if handlers is not None:
         handlers_check_ext(handlers, context)
-        context_install(loop_of(self.c), context, &handlers.table)
+        context_install(self.c.loop, context, &handlers.table)
     if config is not None:
         context_set_tls(context, config)
     return 0
@@ -198,8 +188,8 @@ cdef class Listener:
     that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
     once and waits for 1.5 s at most.
 
-    Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply),
-    kept after stop; `fd` (-1 after stop); `data`, what new sockets start with; `connections`, the sockets
+    Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply), `addresses`, the IP
+    literals it is bound to, kept after stop; `fd` (-1 after stop), and `fds` if it has several; `data`, what new sockets start with; `connections`, the sockets
     open now.
 
     Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
@@ -207,6 +197,7 @@ cdef class Listener:
     cdef listener_t* c
     cdef readonly object hostname
     cdef readonly object port
+    cdef readonly tuple addresses   # () for a unix socket
     cdef object path            # the property `unix`, which is a macro of some compilers
     cdef object _unix_file      # key of the socket's file: see base/unix_files
     cdef object _data           # the property `data` after the context was released
@@ -220,7 +211,8 @@ cdef class Listener:
     def __dealloc__(self):
         if self.c != NULL:
             if self.c.context != NULL:
-                context_release(loop_of(self.c), self.c.context)
+                context_release(self.c.loop, self.c.context)
+            acceptors_free(&self.c.acceptors)
             free(self.c)
 
     @property
@@ -230,15 +222,22 @@ cdef class Listener:
 
     @property
     def fd(self):
-        """The descriptor, which the listener owns; -1 after `stop`."""
-        return self.c.fd if listener_is_open(self) else -1
+        """The descriptor, which the listener owns, or the first of several; -1 after `stop`."""
+        return self.c.acceptors.each[0].fd if listener_is_open(self) else -1
+
+    @property
+    def fds(self):
+        """All of its descriptors, one for each of `addresses`; empty after `stop`."""
+        if not listener_is_open(self):
+            return ()
+        return tuple([self.c.acceptors.each[i].fd for i in range(self.c.acceptors.count)])
 
     @property
     def data(self):
         """The first value of `socket.data` of every socket that is accepted from now on."""
         if self.c.context == NULL:
             return self._data
-        loop_check(loop_of(self.c))
+        loop_check(self.c.loop)
         return <object>self.c.context.data
 
     @data.setter
@@ -247,7 +246,7 @@ cdef class Listener:
         if self.c.context == NULL:
             self._data = value
             return
-        loop_check(loop_of(self.c))
+        loop_check(self.c.loop)
         old = self.c.context.data
         Py_INCREF(value)
         self.c.context.data = <PyObject*>value
@@ -261,25 +260,25 @@ cdef class Listener:
     def stop(self, close_active_connections=False):
         """Stop accepting. close_active_connections: also close the open sockets (as `Socket.close`). Idempotent."""
         cdef bint everything = bool(close_active_connections)
-        if not loop_check(loop_of(self.c)):
+        if not loop_check(self.c.loop):
             return
         if self.c.open:
             unix_unlink(self._unix_file)
             listener_stop(self.c)
         if everything and self.c.connections != 0:
-            uv.uv_walk(&loop_of(self.c).uv, on_close_accepted, self.c)
+            uv.uv_walk(&self.c.loop.uv, on_close_accepted, self.c)
 
     def ref(self):
         """Let this listener keep `run()` going (the default)."""
-        if loop_check(loop_of(self.c)) and self.c.open and self.c.unreferenced:
+        if loop_check(self.c.loop) and self.c.open and self.c.unreferenced:
             self.c.unreferenced = False
-            loop_ref(loop_of(self.c))
+            loop_ref(self.c.loop)
 
     def unref(self):
         """Let `run()` return though this listener is open."""
-        if loop_check(loop_of(self.c)) and self.c.open and not self.c.unreferenced:
+        if loop_check(self.c.loop) and self.c.open and not self.c.unreferenced:
             self.c.unreferenced = True
-            loop_unref(loop_of(self.c))
+            loop_unref(self.c.loop)
 
     def reload(self, socket=None, *, handlers=None, tls=None):
         """Replace the handlers of every socket of this listener, open ones too, between two events.
@@ -293,7 +292,7 @@ cdef class Listener:
         socket = handlers_either(socket, handlers)
         if socket is not None or tls is None:
             table = handlers_compile(socket)
-        if not loop_check(loop_of(self.c)):
+        if not loop_check(self.c.loop):
             return
         if table is not None:
             table = handlers_bind(table, self._loop)
@@ -312,7 +311,7 @@ cdef class Listener:
 
         Errors: RuntimeError in another asyncio loop than the one in which it was opened.
         """
-        cdef double seconds = float("inf") if timeout is None else timeout
+        cdef double seconds = float("inf") if timeout is None else number_of_seconds("timeout", timeout)
         if self.connections == 0 or not seconds > 0:
             return self.connections
         waiter = waiter_new(self._loop)
@@ -341,7 +340,7 @@ cdef class Listener:
         await _exit_listener(self, any(exception))
 
     def __repr__(self):
-        where = repr(self.path) if self.path is not None else f"{self.hostname} port {self.port}"
+        where = repr(self.path) if self.path is not None else f"{listener_place(self)} port {self.port}"
         return f"<pybuntcp.Listener {where}{'' if listener_is_open(self) else ' stopped'}>"
 
 
@@ -354,13 +353,12 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
     wrapper.c.wrapper = <PyObject*>wrapper
     wrapper._loop = loop
     wrapper._close_waiters = []
-    # uv_poll_init sets this, but `loop_of` needs it before.
-    (<uv.uv_handle_t*>wrapper.c).loop = &loop.c.uv
-    wrapper.c.fd = -1
+    wrapper.c.loop = loop.c
     wrapper.c.context = context
     context.references += 1
     context.server = wrapper.c
     wrapper.hostname = hostname
+    wrapper.addresses = ()
     wrapper.path = unix
     wrapper.secured = context.tls != NULL
     return wrapper

@@ -91,17 +91,20 @@ cdef void names_add(names_t* self, const net.addrinfo* answer) noexcept nogil:
     self.count += 1
 
 
-cdef int resolve_now(address_t* name, bytes host, int port) except -1:
-    """The first address of a name. Waits for the resolver in this thread, without the GIL."""
+cdef int names_resolve(names_t* self, bytes host, int port) except -1:
+    """All addresses of a name. Waits for the resolver in this thread, without the GIL."""
     cdef lookup_t lookup
+    cdef bint taken
     cdef int rc = lookup_fill(&lookup, host, len(host), port)
+    self.each, self.count = NULL, 0
     if rc == 0:
         with nogil:
             lookup_run(&lookup)
         rc = lookup.status
     if rc < 0:
         raise error_from_code(rc, "getaddrinfo", host.decode(), port)
-    name.size = lookup.answer.ai_addrlen
-    memcpy(&name.name, lookup.answer.ai_addr, name.size)
+    taken = names_from_answer(self, lookup.answer)
     resolver.freeaddrinfo(lookup.answer)
+    if not taken:
+        raise MemoryError()
     return 0

@@ -60,7 +60,7 @@ cdef class SocketReader:
 
     async def read(self, n=-1):
         """1..n bytes, as soon as there are any; n < 0: all until the end. b"" at the end."""
-        cdef ssize_t maximum = n
+        cdef ssize_t maximum = number_signed("n", n)
         cdef size_t minimum = SIZE_MAX if maximum < 0 else 1
         reader_enter(self)
         if maximum == 0:
@@ -72,7 +72,7 @@ cdef class SocketReader:
 
     async def readexactly(self, n):
         """n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before."""
-        cdef ssize_t wanted = n
+        cdef ssize_t wanted = number_signed("n", n)
         if wanted < 0:
             raise ValueError(f"n must not be negative, not {n!r}")
         reader_enter(self)

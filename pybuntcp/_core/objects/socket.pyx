@@ -207,10 +207,10 @@ cdef class Socket:
         """Call the `timeout` handler `seconds` (float) from now, then close; 0 clears.
 
         It is called once, never early. If the handler calls this again, the socket stays open.
-        Errors: ValueError for negative or NaN.
+        Errors: TypeError; ValueError for negative or NaN.
         Bun: whole seconds on a 4 s clock, up to 4 s early, and does not close.
         """
-        cdef double wait = seconds
+        cdef double wait = number_of_seconds("seconds", seconds)
         if not wait >= 0:
             raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
         if not wrapper_is_open(self):
@@ -424,7 +424,10 @@ cdef class Socket:
         The kernel counts in seconds: the delay is rounded up. False when closed or not TCP.
         """
         cdef bint on = bool(enable)
-        cdef double delay = initial_delay
+        cdef double delay
+        if isinstance(initial_delay, bool):
+            raise TypeError("initial_delay must be a number of milliseconds, not 'bool'")
+        delay = initial_delay
         if not 0 <= delay <= KEEP_ALIVE_MAX:
             raise ValueError(f"initial_delay must be 0..{KEEP_ALIVE_MAX} milliseconds, not {initial_delay!r}")
         return wrapper_is_open(self) and socket_set_keep_alive(self.s, on, <unsigned int>ceil(delay)) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import GAUGES, descriptors
+from support import GAUGES, Recorder, accepted, descriptors
 from support.handlers import QUIET
 
 import pybuntcp
@@ -11,16 +11,16 @@ import pybuntcp
 TCP = {"hostname": "127.0.0.1", "port": 0}
 NAN = float("nan")
 
-WRONG_SECONDS = (-1, -0.001, NAN, "1", b"1", [])
+WRONG_SECONDS = (-1, -0.001, NAN, "1", b"1", [], True, False)
 WRONG_FLAGS = ("no", b"", 2.5, [], {})
 
 WRONG_COMMON = {
-    "hostname": (5, b"127.0.0.1", "", "127.0.0.1\0", ["127.0.0.1"]),
-    "port": (-1, 65536, 2**70, "80", b"80", 1.5, NAN, {}, None),
+    "hostname": (5, b"127.0.0.1", "", "127.0.0.1\0", True),
+    "port": (-1, 65536, 2**70, "80", b"80", 1.0, 1.5, NAN, {}, None, True),
     "allow_half_open": WRONG_FLAGS,
     "no_delay": WRONG_FLAGS,
     "keep_alive": WRONG_SECONDS,
-    "high_water_mark": (-1, 1.5, "65536", NAN, None),
+    "high_water_mark": (-1, 1.5, "65536", NAN, None, True),
     "idle_timeout": WRONG_SECONDS,
     "linger_timeout": WRONG_SECONDS,
     "handshake_timeout": WRONG_SECONDS,
@@ -31,15 +31,16 @@ WRONG_LISTEN = {
     "reuse_port": WRONG_FLAGS,
     "ipv6_only": WRONG_FLAGS,
     "pause_on_connect": WRONG_FLAGS,
-    "backlog": (-1, 1.5, "512", None),
-    "max_connections": (0, -1, 1.5, "5"),
+    "backlog": (-1, 1.5, "512", None, True),
+    "max_connections": (0, -1, 1.5, "5", True),
     "unlink": WRONG_FLAGS,
 }
 WRONG_CONNECT = {
     **WRONG_COMMON,
+    "hostname": (*WRONG_COMMON["hostname"], ["127.0.0.1"]),
     "timeout": WRONG_SECONDS,
     "local_address": (5, b"127.0.0.1", "not an address", "127.0.0.1\0"),
-    "local_port": (-1, 65536, "80", 1.5, None),
+    "local_port": (-1, 65536, "80", 1.5, None, True),
 }
 
 
@@ -74,7 +75,7 @@ def test_a_wrong_unix_path_is_refused_by_name(call, value):
     refused(call, "unix", {"unix": value})
 
 
-@pytest.mark.parametrize("value", ["5", 1.5, b"5", 2**40])
+@pytest.mark.parametrize("value", ["5", 1.5, b"5", 2**40, True])
 @pytest.mark.parametrize("call", [pybuntcp.listen, pybuntcp.connect])
 def test_a_wrong_descriptor_number_is_refused_by_name(call, value):
     refused(call, "fd", {"fd": value})
@@ -141,6 +142,29 @@ def test_socket_and_handlers_are_one_option_and_both_are_a_type_error(call):
     error = refused(call, "handlers", {**TCP, "handlers": QUIET})
     assert isinstance(error, TypeError)
     assert "socket" in str(error)
+
+
+VERBS = {
+    "offset": lambda socket: socket.write(b"xy", offset=False),
+    "length": lambda socket: socket.end(b"xy", length=True),
+    "seconds": lambda socket: socket.timeout(True),
+    "initial_delay": lambda socket: socket.set_keep_alive(True, True),
+    "limit": lambda socket: socket.reader(limit=True),
+    "high_water_mark": lambda socket: socket.sink(high_water_mark=True),
+    "limit of a sink": lambda socket: socket.sink(limit=True),
+    "n": lambda socket: socket.reader().read(True).send(None),
+    "n of readexactly": lambda socket: socket.reader().readexactly(True).send(None),
+    "high_water_mark of a buffer": lambda socket: pybuntcp.ArrayBufferSink().start(high_water_mark=True),
+    "timeout": lambda socket: socket.listener.wait_closed(True).send(None),
+    "count": lambda socket: pybuntcp.listen_threads(True, socket=QUIET, **TCP),
+}
+
+
+@pytest.mark.parametrize("what", VERBS)
+def test_a_bool_is_neither_a_number_nor_seconds_and_is_refused_by_name(loop, tcp, what):
+    socket, _peer = accepted(loop, tcp, Recorder())
+    with pytest.raises(TypeError, match=rf"\b{what.split()[0]}\b.*'bool'"):
+        VERBS[what](socket)
 
 
 def test_integers_are_whatever_has_index(loop):
