@@ -124,7 +124,8 @@ first_of([print])  # type: ignore[arg-type]
 
 listener = pybuntcp.listen(socket=Game(), hostname="127.0.0.1", port=0, idle_timeout=30, max_connections=100)
 assert_type(listener, Listener)
-assert_type(listener.hostname, str | None)
+assert_type(listener.hostname, str | Any | None)
+assert_type(listener.addresses, tuple[str, ...])
 assert_type(listener.port, int | None)
 assert_type(listener.unix, str | None)
 assert_type(listener.fd, int)

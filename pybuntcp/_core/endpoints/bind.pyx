@@ -16,8 +16,6 @@ Does not know unix sockets' files (see listen).
 """
 cimport cython
 
-from libc.string cimport memcpy
-
 from pybuntcp._c cimport net
 
 

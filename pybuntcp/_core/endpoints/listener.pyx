@@ -14,7 +14,7 @@ from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport uv
 
 
 cdef struct listener_t:
@@ -189,8 +189,8 @@ cdef class Listener:
     once and waits for 1.5 s at most.
 
     Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply), `addresses`, the IP
-    literals it is bound to, kept after stop; `fd` (-1 after stop), and `fds` if it has several; `data`, what new sockets start with; `connections`, the sockets
-    open now.
+    literals it is bound to, kept after stop; `fd` (-1 after stop), and `fds` if it has several; `data`, what new
+    sockets start with; `connections`, the sockets open now.
 
     Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
     """
