@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("support")
 
 import support  # noqa: E402
 from support import axis  # noqa: E402
+from support.slots import HANDLERS  # noqa: E402
 from support.summary import pytest_terminal_summary  # noqa: E402, F401
 
 _failed = pytest.StashKey[bool]()
@@ -46,8 +47,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Some pairs are left out. Tests that share what a session builds go to one process, when there are several."""
-    axis.leave_out(config, items)
+    """Tests that share what a session builds go to one process, when there are several."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             folder = item.path.relative_to(os.path.dirname(__file__)).parts[0]
@@ -74,13 +74,10 @@ def _interruptible():
 
 
 def pytest_generate_tests(metafunc):
-    if "loop_name" in metafunc.fixturenames:
-        metafunc.parametrize("loop_name", axis.loops_of(metafunc.definition, axis.chosen(metafunc.config)))
-    names = axis.chosen_transports(metafunc.config)
-    if "transport" in metafunc.fixturenames:
-        metafunc.parametrize("transport", axis.transports_of(metafunc.definition, names), indirect=True)
-    if "over_tcp" in metafunc.fixturenames:
-        metafunc.parametrize("over_tcp", axis.transports_of(metafunc.definition, names, ("tcp", "tls")), indirect=True)
+    handlers = (
+        list(HANDLERS) if "handlers" in metafunc.fixturenames and "contract" in metafunc.definition.path.parts else ()
+    )
+    axis.parametrize(metafunc, handlers)
 
 
 @pytest.fixture(scope="session", autouse=True)

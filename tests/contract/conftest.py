@@ -10,14 +10,8 @@ from support.resolver import hanging_resolver, program_that_hangs  # noqa: F401
 from support.slots import HANDLERS, built, outside, with_slots  # noqa: F401
 
 
-def pytest_generate_tests(metafunc):
-    if "handlers" in metafunc.fixturenames:
-        metafunc.parametrize("handlers", list(HANDLERS), indirect=True)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    axis.leave_out_slots(config, items)
     with_slots(config, [item for item in items if axis.has_slots(item)])
 
 

@@ -34,7 +34,6 @@ from .coroutines import gauges, nothing_open
 from .kernel import TIMEOUT
 from .leaks import end_everything
 from .loops import LoopHung
-from .marks import needs_uvloop
 from .recorder import Recorder
 from .transports import Transport
 
@@ -43,10 +42,8 @@ FOREIGN = ("asyncio", "uvloop")  # a loop of ours is a guest in them
 
 
 def hosts(*kinds: str) -> pytest.MarkDecorator:
-    """The test is a function of `host`, each of these kinds."""
-    return pytest.mark.parametrize(
-        "host", [pytest.param(kind, marks=[needs_uvloop] if kind == "uvloop" else []) for kind in kinds]
-    )
+    """The test is a function of `host`, each of these kinds that the run has (`axis`)."""
+    return pytest.mark.hosts(*kinds)
 
 
 each_host = hosts(*KINDS)

@@ -7,15 +7,21 @@ PYBUNTCP_TEST_LOOPS.
 
 Tests of the contract and of units run over every transport; others over plain ones. A test that
 means plain ones alone says why, with `plain`. Which there are in this run is `--transports tcp,tls`,
-or PYBUNTCP_TEST_TRANSPORTS. A run that names neither leaves out what `LEFT_OUT` says: the standalone
-loop has every transport, asyncio and the native loop tcp, uvloop TLS; and slots (`slots.HANDLERS`) have the standalone
-loop over tcp. `--product` leaves out nothing.
+or PYBUNTCP_TEST_TRANSPORTS.
+
+Tests inside asyncio have the axis `host` instead of `loop`, with the kinds of loop that they are marked with (`hosts`).
+Which there are in this run is `--hosts native`, or PYBUNTCP_TEST_HOSTS; a test for none of them runs on its first.
+
+A run that does not choose has each loop and each transport, and not each loop with each transport: the standalone loop has
+every transport, asyncio and the native loop tcp, uvloop TLS (`COMPANION`), and unix sockets the last of a test's hosts.
+Slots (`slots.HANDLERS`) have the standalone loop over tcp. `--product` has everything with everything.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -26,13 +32,14 @@ from .transports import TRANSPORTS
 
 LOOPS: dict[str, type[Loop]] = {loop.name: loop for loop in (StandaloneLoop, AsyncioLoop, UvloopLoop, NativeLoop)}
 
-LEFT_OUT = {(loop, "unix") for loop in LOOPS if loop != "standalone"}
-LEFT_OUT |= {("asyncio", "tls"), ("uvloop", "tcp"), ("native", "tls")}
+COMPANION = {"asyncio": "tcp", "uvloop": "tls", "native": "tcp"}  # the transport of a loop that has one
+HOSTS = tuple(COMPANION)
 
 MARKERS = (
     "every_loop: runs on the standalone loop and in asyncio loops, as the tests of the contract do",
     "standalone(reason): runs on the standalone loop alone",
     "plain(reason): does not run over TLS",
+    "hosts(*kinds): runs in these kinds of asyncio loops, given to it as `host`",
 )
 
 every_loop = pytest.mark.every_loop
@@ -45,7 +52,7 @@ calls_run = pytest.mark.standalone("it calls pybuntcp.run() itself, which an asy
 
 
 def add_options(parser: pytest.Parser) -> None:
-    for what, table in (("loops", LOOPS), ("transports", TRANSPORTS)):
+    for what, table in (("loops", LOOPS), ("transports", TRANSPORTS), ("hosts", HOSTS)):
         variable = f"PYBUNTCP_TEST_{what.upper()}"
         parser.addoption(
             f"--{what}",
@@ -65,7 +72,12 @@ def chosen_transports(config: pytest.Config) -> list[str]:
     return _chosen(config, "transport", TRANSPORTS)
 
 
-def _chosen(config: pytest.Config, what: str, table: dict[str, Any]) -> list[str]:
+def chosen_hosts(config: pytest.Config) -> list[str]:
+    """The kinds of asyncio loops of this run."""
+    return _chosen(config, "host", HOSTS)
+
+
+def _chosen(config: pytest.Config, what: str, table: Iterable[str]) -> list[str]:
     names = [name.strip() for name in config.getoption(f"--{what}s").split(",")]
     if unknown := [name for name in names if name not in table]:
         raise pytest.UsageError(f"--{what}s: no such {what}: {', '.join(unknown)}; there are {', '.join(table)}")
@@ -89,46 +101,68 @@ def transports_of(definition: Any, names: list[str], among: Sequence[str] = tupl
     return here or [_parameter(among[0], f"over {' or '.join(among)} alone")]
 
 
-def leave_out(config: pytest.Config, items: list[Any]) -> None:
-    """Take those tests out of the run that `LEFT_OUT` names; pytest counts them as deselected."""
-    if config.getoption("--product") or {*chosen(config)} < {*LOOPS} or {*chosen_transports(config)} < {*TRANSPORTS}:
-        return
-    left_out = [item for item in items if _pair(item) in LEFT_OUT]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if _pair(item) not in LEFT_OUT]
+def hosts_of(definition: Any, names: list[str]) -> list[Any]:
+    """As `loops_of`, of the kinds of asyncio loops that a test is marked with."""
+    kinds = definition.get_closest_marker("hosts").args
+    return [_parameter(kind, LOOPS[kind].missing()) for kind in kinds if kind in names] or [_parameter(kinds[0], "")]
 
 
-def leave_out_slots(config: pytest.Config, items: list[Any]) -> None:
-    """Take tests with slots off every loop but the standalone one, and off every transport but tcp, unless `--product`."""
+# ---------------------------------------------------------------- which with which
+
+
+def parametrize(metafunc: pytest.Metafunc, handlers: Sequence[str] = ()) -> None:
+    """Give a test its loops or hosts, its transports and its kinds of handlers, with each other as far as a run has them."""
+    definition, config, wanted = metafunc.definition, metafunc.config, metafunc.fixturenames
+    among, columns = chosen_transports(config), {}
+    if "loop_name" in wanted:
+        columns["loop_name"] = loops_of(definition, chosen(config))
+    if "host" in wanted and definition.get_closest_marker("hosts"):
+        columns["host"] = hosts_of(definition, chosen_hosts(config))
+    if "transport" in wanted:
+        columns["transport"] = transports_of(definition, among)
+    if "over_tcp" in wanted:
+        columns["over_tcp"] = transports_of(definition, among, ("tcp", "tls"))
+    if handlers:
+        columns["handlers"] = [_parameter(name) for name in handlers]
+    if columns:
+        rows = [row for row in itertools.product(*columns.values()) if _is_had(columns, row, config)]
+        indirect = [name for name in columns if name not in ("loop_name", "host")]
+        metafunc.parametrize(list(columns), [_joined(row) for row in rows], indirect=indirect)
+
+
+def _is_had(columns: dict[str, list[Any]], row: tuple[Any, ...], config: pytest.Config) -> bool:
     if config.getoption("--product"):
-        return
-    left_out = [item for item in items if has_slots(item) and not _is_plainest(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        gone = set(left_out)
-        items[:] = [item for item in items if item not in gone]
+        return True
+    cell = {name: parameter.values[0] for name, parameter in zip(columns, row, strict=True)}
+    way = "transport" if "transport" in columns else "over_tcp"
+    loop, transport = cell.get("loop_name", "standalone"), cell.get(way, "tcp")
+    if cell.get("handlers") == "slots" and (loop, transport) != ("standalone", "tcp"):
+        return False
+    if way not in columns or {*chosen_transports(config)} < {*TRANSPORTS}:
+        return True
+    among = [parameter.values[0] for parameter in columns[way]]
+    if "host" in cell:
+        return transport in host_transports(cell["host"], [kind.values[0] for kind in columns["host"]], among)
+    return {*chosen(config)} < {*LOOPS} or COMPANION.get(loop, transport) == transport
+
+
+def host_transports(host: str, hosts: Sequence[str], among: Sequence[str]) -> set[str]:
+    """Those of a host: its companion, or the first there is; and the last host has what is nobody's."""
+    own = {kind: COMPANION[kind] if COMPANION[kind] in among else among[0] for kind in hosts}
+    return {own[host]} | ({*among} - {*own.values()} if host == hosts[-1] else set())
+
+
+def _joined(row: tuple[Any, ...]) -> Any:
+    """One parameter of several."""
+    values = [parameter.values[0] for parameter in row]
+    marks = [mark for parameter in row for mark in parameter.marks]
+    return pytest.param(*values, marks=marks, id="-".join(values))
 
 
 def has_slots(item: Any) -> bool:
     """Whether the `handlers` of this test are slots."""
-    return _parameters(item).get("handlers") == "slots"
+    return hasattr(item, "callspec") and item.callspec.params.get("handlers") == "slots"
 
 
-def _is_plainest(item: Any) -> bool:
-    """The standalone loop, tcp."""
-    parameters = _parameters(item)
-    loop, transports = parameters.get("loop_name"), {parameters.get(name) for name in ("transport", "over_tcp")}
-    return loop in (None, "standalone") and transports <= {None, "tcp"}
-
-
-def _pair(item: Any) -> tuple[Any, Any]:
-    parameters = _parameters(item)
-    return parameters.get("loop_name"), parameters.get("transport")
-
-
-def _parameters(item: Any) -> dict[str, Any]:
-    return item.callspec.params if hasattr(item, "callspec") else {}
-
-
-def _parameter(name: str, missing: str) -> Any:
+def _parameter(name: str, missing: str = "") -> Any:
     return pytest.param(name, marks=pytest.mark.skip(missing) if missing else ())

@@ -81,11 +81,14 @@ def install(
 
 def install_in_place(folder: Path, target: Path, *options: str, declarations: Path = DECLARATIONS) -> None:
     """Build what lies in `folder`, there, and install it into `target`; `options`: more of pip's."""
-    skip_unless_buildable(backend_of(folder), 'language = "c++"' in (folder / "pyproject.toml").read_text())
+    backend = backend_of(folder)
+    skip_unless_buildable(backend, 'language = "c++"' in (folder / "pyproject.toml").read_text())
+    if backend == "scikit_build_core.build":
+        options = ("--config-settings=cmake.build-type=Debug", *options)
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "install", *PIP_OPTIONS, *options, "--target", str(target), str(folder)],
-        env={"CFLAGS": "-O1", **environment, "PYTHONPATH": str(declarations)},  # half of setuptools' time
+        env={"CFLAGS": "-O0 -g0", **environment, "PYTHONPATH": str(declarations)},  # most of the time is the compiler's
         capture_output=True,
         text=True,
         timeout=BUILD_SECONDS,

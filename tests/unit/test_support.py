@@ -330,24 +330,53 @@ def test_a_pattern_shows_every_lost_or_moved_byte():
     assert len(words) == 25_000
 
 
+def rows_of(*axes, names, handlers=(), product=False):
+    """What a test with these fixtures is run with, in a run that chooses nothing."""
+    given = []
+    options = {"--product": product, "--loops": ",".join(LOOPS), "--transports": ",".join(TRANSPORTS)}
+    options["--hosts"] = ",".join(axis.HOSTS)
+    metafunc = SimpleNamespace(
+        definition=names,
+        fixturenames=axes,
+        config=SimpleNamespace(getoption=options.__getitem__),
+        parametrize=lambda columns, rows, indirect: given.extend(row.values for row in rows),
+    )
+    axis.parametrize(metafunc, handlers)
+    return set(given)
+
+
+def marked(*kinds, folder="contract"):
+    """A test of this folder with the mark `hosts`."""
+    marks = {"hosts": pytest.mark.hosts(*kinds).mark}
+    return SimpleNamespace(get_closest_marker=marks.get, path=Path("tests", folder, "test_some.py"))
+
+
+def test_each_loop_and_each_transport_has_a_run_and_all_pairs_have_one_when_asked():
+    some = rows_of("loop_name", "transport", names=marked())
+    assert some == {
+        *(("standalone", way) for way in TRANSPORTS),
+        ("asyncio", "tcp"),
+        ("native", "tcp"),
+        ("uvloop", "tls"),
+    }
+    every = rows_of("loop_name", "transport", names=marked(), product=True)
+    assert len(every) == len(LOOPS) * len(TRANSPORTS)
+
+
+@pytest.mark.parametrize("kinds", [("asyncio", "uvloop", "native"), ("asyncio", "uvloop"), ("native",), ("uvloop",)])
+@pytest.mark.parametrize("folder", ["contract", "examples"], ids=["with TLS", "without"])
+def test_each_host_of_a_test_has_a_transport_and_each_transport_a_host(kinds, folder):
+    rows = rows_of("host", "transport", names=marked(*kinds, folder=folder))
+    ways = {name for name in TRANSPORTS if folder == "contract" or name != "tls"}
+    assert ({host for host, _ in rows}, {way for _, way in rows}) == ({*kinds}, ways)
+    assert len(rows) == max(len(kinds), len(ways)) or len(rows) == len(kinds) + 1
+
+
 def test_slots_run_on_the_standalone_loop_over_tcp_and_everywhere_when_asked():
-    def left(product):
-        items = [item(handlers, loop, way) for handlers in HANDLERS for loop in LOOPS for way in TRANSPORTS]
-        config = SimpleNamespace(
-            getoption=lambda name: product, hook=SimpleNamespace(pytest_deselected=lambda items: None)
-        )
-        axis.leave_out_slots(config, items)
-        return [tuple(each.callspec.params.values()) for each in items if each.callspec.params["handlers"] == "slots"]
+    def with_slots(product):
+        axes = ("loop_name", "transport", "handlers")
+        rows = rows_of(*axes, names=marked(), handlers=list(HANDLERS), product=product)
+        return {row for row in rows if row[-1] == "slots"}
 
-    def item(handlers, loop, way):
-        return Item(SimpleNamespace(params={"handlers": handlers, "loop_name": loop, "transport": way}))
-
-    assert left(product=False) == [("slots", "standalone", "tcp")]
-    assert len(left(product=True)) == len(LOOPS) * len(TRANSPORTS)
-
-
-class Item:
-    """A collected test, as far as the axes look at it."""
-
-    def __init__(self, callspec):
-        self.callspec = callspec
+    assert with_slots(product=False) == {("standalone", "tcp", "slots")}
+    assert len(with_slots(product=True)) == len(LOOPS) * len(TRANSPORTS)

@@ -10,14 +10,14 @@ import weakref
 import pytest
 from support import GAUGES, TIMEOUT, Recorder, descriptors
 from support.addresses import black_hole, port_of
-from support.asyncio_loops import close_host, each_host, new_host, open_host, run_in, run_on
+from support.asyncio_loops import close_host, each_host, hosts, new_host, open_host, run_in, run_on
 from support.coroutines import connection, dialled_by, unclosed, until
 from support.handlers import QUIET
 from support.threads import in_a_thread_of_its_own, in_thread
 
 import pybuntcp
 
-DROPPED = pytest.mark.parametrize("host", ["asyncio", "native"])  # an unclosed uvloop is never given back
+DROPPED = hosts("asyncio", "native")  # an unclosed uvloop is never given back
 
 # ---------------------------------------------------------------- closed under open sockets
 
