@@ -32,6 +32,7 @@ asyncio_loops       coroutines on each kind of asyncio loop, bounded
 coroutines          what a coroutine awaits: events, peers, the kernel; pairs made there
 async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
+piping              connections that are piped, seen from their peers
 tls                 certificates, which engine it is, two ends of ours
 tls_peer            a peer of TLS driven by hand, record by record
 tls_records         records of TLS made by hand
