@@ -104,6 +104,11 @@ cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int millisecon
 # The `Socket`, made at the first call. The caller has the GIL.
 cdef object socket_object(socket_t* s)
 
+# What arrives at `s` is written to `target`, in the core; if `end` is not 0, the target ends with it. -1 also if `s` is
+# piped already, or its SocketReader waits, or if `target` takes no writes or is of another loop. See docs/piping.md.
+cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil
+cdef int socket_unpipe(socket_t* s) noexcept nogil
+
 
 # ---------------------------------------------------------------------------- the seam to _tls
 

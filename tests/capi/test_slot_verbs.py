@@ -56,6 +56,22 @@ def finish(loop, handle):
     loop.run()
 
 
+# ---------------------------------------------------------------- two sockets
+
+
+def test_a_pipe_is_made_once_and_undone_once(loop, tcp):
+    source, sender = accepted(loop, tcp, Slots())
+    target, receiver = accepted(loop, tcp, Slots())
+    assert [source.unpipe(), source.pipe(target), source.pipe(target)] == [-1, 0, -1]
+    sender.send(b"through")
+    assert loop.wait(receiver.recv_exactly(7)) == b"through"
+    assert [source.unpipe(), source.unpipe()] == [0, -1]
+    target.end()
+    assert source.pipe(target) == -1
+    finish(loop, source)
+    finish(loop, target)
+
+
 # ---------------------------------------------------------------- alive
 
 

@@ -44,9 +44,9 @@ CLIENTS = """
 """
 
 
-def served(outside, connections, messages, probe=lambda: None):
+def served(outside, connections, messages, probe=lambda: None, piped=False):
     """The echo after it served so many, and what `stats()` gained meanwhile. `probe` runs inside slots."""
-    echo = outside.silent.Echo(last=connections)
+    echo = outside.silent.Echo(last=connections, piped=piped)
     listener = pybuntcp.listen(hostname="127.0.0.1", port=0, socket=echo.handlers())
     echo.on_last, echo.on_probe = listener.stop, probe
     with Program(CLIENTS, listener.port, connections, messages) as clients:
@@ -55,7 +55,7 @@ def served(outside, connections, messages, probe=lambda: None):
         after = pybuntcp.stats()
         clients.finish()
     assert echo.counts["errors"] == 0
-    assert echo.counts["received"] == connections * messages * 100 + min(messages, 2)
+    assert echo.counts["received"] == 0 if piped else connections * messages * 100 + min(messages, 2)
     assert (echo.counts["opens"], echo.counts["ends"], echo.counts["closes"]) == (connections,) * 3
     return echo, {name: after[name] - before[name] for name in after}
 
@@ -69,6 +69,13 @@ def test_the_gil_is_taken_once_however_many_connections_and_messages(outside, co
     echo, gained = served(outside, connections, messages)
     assert gained["turns"] > 1
     assert gained["reads"] >= connections
+    assert gained["gil_takes"] == 1
+    assert echo.counts["held"] == 0
+
+
+def test_a_pipe_calls_no_slot_for_bytes_and_takes_no_gil(outside):
+    echo, gained = served(outside, 20, 50, piped=True)
+    assert gained["bytes_piped"] == gained["bytes_read"] == 20 * 50 * 100 + 2
     assert gained["gil_takes"] == 1
     assert echo.counts["held"] == 0
 

@@ -123,6 +123,17 @@ def test_100_mib_are_uploaded_unchanged(proxy, upstream, tcp, blob_digest):
     assert client.recv_until_eof().result() == blob_digest.encode()
 
 
+def test_both_ways_at_once_while_both_ends_read_slowly(proxy, upstream, tcp, blob_digest):
+    """Each end sends in its peer's thread and reads in another, through small buffers."""
+    client, server = tcp.peer(proxy, rcvbuf=16384), upstream.accept()
+    with ThreadPoolExecutor(2) as threads:
+        reading = [threads.submit(digest_until_eof, peer.sock, 16384) for peer in (client, server)]
+        sending = [peer.call(send_blob, peer) for peer in (client, server)]
+        assert [digest.result(50) for digest in reading] == [blob_digest] * 2
+    for each in sending:
+        each.result()
+
+
 def test_100_mib_are_downloaded_unchanged_by_quick_and_slow_readers(tmp_path, blob_digest):
     with (tmp_path / "blob").open("wb") as file:
         file.writelines(blob())

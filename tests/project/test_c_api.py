@@ -72,6 +72,8 @@ LINES = """
     cdef int socket_set_no_delay(socket_t* s, bint enable) noexcept nogil
     cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int milliseconds) noexcept nogil
     cdef object socket_object(socket_t* s)
+    cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil
+    cdef int socket_unpipe(socket_t* s) noexcept nogil
 """
 
 

@@ -168,6 +168,12 @@ class SlotSocket:
     def resume(self) -> None:
         self._verbs.resume()
 
+    def pipe(self, target: SlotSocket, *, end: bool = True) -> None:
+        self._verbs.pipe(target._verbs, end)
+
+    def unpipe(self) -> None:
+        self._verbs.unpipe()
+
     def ref(self) -> None:
         self._verbs.ref()
 

@@ -53,7 +53,7 @@ cdef pipe_t* pipe_of(socket_t* s) noexcept nogil:
 
 # ---------------------------------------------------------------------------- verbs
 
-cdef int socket_pipe(socket_t* s, socket_t* target, int ends) noexcept nogil:
+cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil:
     """What arrives at `s` from now on is written to `target`. If it has ended already, so does `target`.
 
     -1: `s` is closed, or piped, or its reader waits; `target` takes no writes, or is of another loop. -2: no memory.
@@ -64,7 +64,7 @@ cdef int socket_pipe(socket_t* s, socket_t* target, int ends) noexcept nogil:
         return -1
     if pipe_of(s) == NULL or pipe_of(target) == NULL:
         return -2
-    pipe_link(s, target, ends != 0)
+    pipe_link(s, target, end != 0)
     if s.pipe.over_reader:
         upcalls.reader_hand_over(s)         # calls pipe_write; if that breaks the target, `s` is reset
     if is_piped(s) and is_input_over(s):

@@ -174,12 +174,8 @@ cdef object handlers_either(object socket, object handlers):
 
 
 cdef Handlers handlers_empty():
-    """The empty table of `connect(socket=None)`."""
-    return Handlers.__new__(Handlers, {"data": _ignore})
-
-
-def _ignore(socket, chunk):
-    """The `data` of a connection without handlers: drops bytes, until a SocketReader is made."""
+    """The empty table of `connect(socket=None)`: bytes are dropped, until a SocketReader is made or it is piped."""
+    return Handlers.__new__(Handlers, _uninitialised)
 
 
 cdef dict handlers_collect(object source, dict handlers):

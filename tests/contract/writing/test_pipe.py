@@ -15,8 +15,8 @@ RECORD = 16384  # bytes of a TLS record: a source delivers it whole
 # ---------------------------------------------------------------- bytes
 
 
-def test_x4_every_byte_is_written_to_the_target_once_and_in_order(loop, transport):
-    pair = piped(loop, transport)
+def test_x4_every_byte_is_written_to_the_target_once_and_in_order(loop, transport, handlers):
+    pair = piped(loop, transport, handlers)
     pair.sender.send(MUCH)
     pair.sender.shutdown()
     assert loop.wait(pair.receiver.recv_until_eof()) == MUCH
@@ -47,9 +47,9 @@ def test_x4_two_that_are_piped_into_each_other_are_a_proxy(loop, transport):
     assert [each.close_error for each in (pair.at_source, pair.at_target)] == [None, None]
 
 
-def test_x4_many_sockets_can_be_piped_into_one(loop, transport):
-    pair = piped(loop, transport, end=False)
-    others = [accepted(loop, transport, Recorder()) for _ in range(3)]
+def test_x4_many_sockets_can_be_piped_into_one(loop, transport, handlers):
+    pair = piped(loop, transport, handlers, end=False)
+    others = [accepted(loop, transport, handlers()) for _ in range(3)]
     senders = [pair.sender] + [peer for _, peer in others]
     for socket, _ in others:
         socket.pipe(pair.target, end=False)
@@ -77,8 +77,8 @@ def test_x4_bytes_that_data_was_given_before_are_not_piped(loop, transport):
     assert loop.wait(pair.receiver.recv_exactly(6)) == b"second"
 
 
-def test_x4_a_paused_socket_is_resumed_and_can_be_paused_again(loop, transport):
-    pair = apart(loop, transport, source={"pause_on_connect": True})
+def test_x4_a_paused_socket_is_resumed_and_can_be_paused_again(loop, transport, handlers):
+    pair = apart(loop, transport, handlers, source={"pause_on_connect": True})
     send_and_wait(pair.source, pair.sender, b"waits")
     loop.settle()
     assert pair.source.bytes_read == 0
@@ -121,8 +121,8 @@ def test_x4_the_users_own_short_write_gets_its_drain(loop, transport):
 # ---------------------------------------------------------------- the end
 
 
-def test_x4_the_end_of_the_source_is_the_end_of_the_target(loop, transport):
-    pair = piped(loop, transport)
+def test_x4_the_end_of_the_source_is_the_end_of_the_target(loop, transport, handlers):
+    pair = piped(loop, transport, handlers)
     pair.sender.send(b"last words")
     pair.sender.shutdown()
     assert loop.wait(pair.receiver.recv_until_eof()) == b"last words"
@@ -143,8 +143,8 @@ def test_x4_without_end_the_target_goes_on(loop, transport):
     assert loop.wait(pair.receiver.recv_until_eof()) == b"all of it"
 
 
-def test_x4_a_side_of_a_proxy_still_gets_what_the_other_sends_after_its_own_end(loop, transport):
-    pair = proxied(loop, transport)
+def test_x4_a_side_of_a_proxy_still_gets_what_the_other_sends_after_its_own_end(loop, transport, handlers):
+    pair = proxied(loop, transport, handlers)
     pair.sender.send(b"question")
     pair.sender.shutdown()
     assert loop.wait(pair.receiver.recv_until_eof()) == b"question"
@@ -257,8 +257,8 @@ def test_x4_a_timeout_of_one_resets_the_other(loop, over_tcp, which):
 # ---------------------------------------------------------------- unpipe
 
 
-def test_x4_unpipe_leaves_both_open_and_bytes_go_to_data_again(loop, transport):
-    pair = piped(loop, transport)
+def test_x4_unpipe_leaves_both_open_and_bytes_go_to_data_again(loop, transport, handlers):
+    pair = piped(loop, transport, handlers)
     pair.sender.send(b"there")
     assert loop.wait(pair.receiver.recv_exactly(5)) == b"there"
     pair.source.unpipe()
@@ -272,8 +272,8 @@ def test_x4_unpipe_leaves_both_open_and_bytes_go_to_data_again(loop, transport):
     assert pair.target.ready_state == pybuntcp.ReadyState.ESTABLISHED
 
 
-def test_x4_unpipe_in_the_middle_of_a_stream_loses_nothing(loop, transport):
-    pair = piped(loop, transport, rcvbuf=4096)
+def test_x4_unpipe_in_the_middle_of_a_stream_loses_nothing(loop, transport, handlers):
+    pair = piped(loop, transport, handlers, rcvbuf=4096)
     pair.sender.send(MUCH)
     settle_until(loop, lambda: pair.target.pending, "bytes that the kernel does not take")
     pair.source.unpipe()

@@ -24,6 +24,7 @@ from pybuntcp cimport (
     socket_object,
     socket_pause,
     socket_pending,
+    socket_pipe,
     socket_ref,
     socket_remote_address,
     socket_remote_port,
@@ -36,6 +37,7 @@ from pybuntcp cimport (
     socket_terminate,
     socket_timeout,
     socket_uncork,
+    socket_unpipe,
     socket_unref,
     socket_user,
     socket_write,
@@ -164,6 +166,12 @@ cdef class Handle:
 
     def resume(self):
         return socket_resume(alive(self))
+
+    def pipe(self, Handle target, end=True):
+        return socket_pipe(alive(self), alive(target), bool(end))
+
+    def unpipe(self):
+        return socket_unpipe(alive(self))
 
     def ref(self):
         return socket_ref(alive(self))

@@ -15,6 +15,7 @@ from pybuntcp cimport (
     slots_t,
     socket_ext,
     socket_pause,
+    socket_pipe,
     socket_resume,
     socket_t,
     socket_user,
@@ -53,6 +54,7 @@ cdef struct counts_t:
 
 cdef struct echo_t:
     counts_t count
+    bint piped                  # a pipe is the echo, and `data` is not called
     long last                   # after so many closes `on_last` is called; 0: never
     void* owner
 
@@ -65,6 +67,8 @@ cdef counts_t* counts_of(socket_t* s) noexcept nogil:
 
 cdef void echo_open(socket_t* s) noexcept nogil:
     counts_of(s).opens += 1
+    if (<echo_t*>socket_user(s)).piped:
+        counts_of(s).errors += socket_pipe(s, s, 1) != 0
 
 
 cdef void echo_data(socket_t* s, const char* at, size_t size) noexcept nogil:
@@ -134,7 +138,8 @@ cdef class Echo:
     cdef public object on_last          # called once, when `last` connections have closed
     cdef public object on_probe         # called for every message that begins with "?"
 
-    def __cinit__(self, long last=0):
+    def __cinit__(self, long last=0, bint piped=False):
+        self.c.piped = piped
         self.c.last = last
         self.c.owner = <void*>self
 
