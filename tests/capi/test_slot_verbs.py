@@ -68,8 +68,8 @@ def test_a_pipe_is_made_once_and_undone_once(loop, tcp):
     assert [source.unpipe(), source.unpipe()] == [0, -1]
     target.end()
     assert source.pipe(target) == -1
+    target.terminate()
     finish(loop, source)
-    finish(loop, target)
 
 
 # ---------------------------------------------------------------- alive
