@@ -117,8 +117,8 @@ ctypedef void (*acceptor_code_fn)(acceptor_t*, int) noexcept nogil
 cdef void accept_report_lost(acceptor_t* acceptor, int code) noexcept:
     cdef listener_t* self = acceptor.listener
     cdef Listener wrapper = <Listener>self.wrapper
-    where = wrapper.path if wrapper.path is not None else wrapper.hostname
+    where = wrapper.path if wrapper.path is not None else wrapper._hostname
     if self.acceptors.count > 1:
-        where = wrapper.addresses[acceptor - self.acceptors.each]
-    error = error_from_code(-code, "accept", where, wrapper.port)
+        where = wrapper._addresses[acceptor - self.acceptors.each]
+    error = error_from_code(-code, "accept", where, wrapper._port)
     failure_report(wrapper._loop, "A listener has ended: its socket was shut down elsewhere", error, wrapper)

@@ -93,11 +93,11 @@ cdef int listen_note_names(Listener wrapper, list fds) except -1:
     for fd in fds:
         address_of_fd(&name, fd, False)
         addresses.append(address_host(&name))
-    wrapper.port = address_port(&name)
-    if wrapper.port is not None:
-        wrapper.addresses = tuple(addresses)
-    if wrapper.c.adopted and wrapper.port is None:
+    wrapper._port = address_port(&name)
+    if wrapper._port is not None:
+        wrapper._addresses = tuple(addresses)
+    if wrapper.c.adopted and wrapper._port is None:
         wrapper.path = addresses[0]
     elif wrapper.c.adopted:
-        wrapper.hostname = addresses[0]
+        wrapper._hostname = addresses[0]
     return 0

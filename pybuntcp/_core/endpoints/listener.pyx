@@ -152,7 +152,7 @@ cdef str listener_place(Listener self):
     """What an error names: the path, or the host names in one line."""
     if self.path is not None:
         return self.path
-    return self.hostname if isinstance(self.hostname, str) else ", ".join(self.hostname)
+    return self._hostname if isinstance(self._hostname, str) else ", ".join(self._hostname)
 
 
 cdef object listener_tls(Listener self, object tls):
@@ -195,9 +195,9 @@ cdef class Listener:
     Source: Bun's `TCPSocketListener` / `UnixSocketListener`.
     """
     cdef listener_t* c
-    cdef readonly object hostname
-    cdef readonly object port
-    cdef readonly tuple addresses   # () for a unix socket
+    cdef object _hostname
+    cdef object _port
+    cdef tuple _addresses
     cdef object path            # the property `unix`, which is a macro of some compilers
     cdef object _unix_file      # key of the socket's file: see base/unix_files
     cdef object _data           # the property `data` after the context was released
@@ -214,6 +214,21 @@ cdef class Listener:
                 context_release(self.c.loop, self.c.context)
             acceptors_free(&self.c.acceptors)
             free(self.c)
+
+    @property
+    def hostname(self):
+        """As it was given, a name or a list of them; of an adopted descriptor, its address. None for a unix socket."""
+        return self._hostname
+
+    @property
+    def port(self):
+        """The port that is listened on, also if 0 was given; None for a unix socket."""
+        return self._port
+
+    @property
+    def addresses(self):
+        """The IP addresses that are listened on, a tuple of str; () for a unix socket."""
+        return self._addresses
 
     @property
     def unix(self):
@@ -340,7 +355,7 @@ cdef class Listener:
         await _exit_listener(self, any(exception))
 
     def __repr__(self):
-        where = repr(self.path) if self.path is not None else f"{listener_place(self)} port {self.port}"
+        where = repr(self.path) if self.path is not None else f"{listener_place(self)} port {self._port}"
         return f"<pybuntcp.Listener {where}{'' if listener_is_open(self) else ' stopped'}>"
 
 
@@ -357,8 +372,8 @@ cdef Listener listener_new(Loop loop, context_t* context, object hostname, objec
     wrapper.c.context = context
     context.references += 1
     context.server = wrapper.c
-    wrapper.hostname = hostname
-    wrapper.addresses = ()
+    wrapper._hostname = hostname
+    wrapper._addresses = ()
     wrapper.path = unix
     wrapper.secured = context.tls != NULL
     return wrapper

@@ -46,7 +46,7 @@ cdef class SocketReader:
     socket closes. Until then there is time to write an answer: at once, or until an `async def`
     handler returns.
     """
-    cdef readonly Socket socket
+    cdef Socket _socket
     cdef Loop loop              # None: the connection was gone when this was made
     cdef reader_t c
     cdef InlineFuture future    # what the waiting read awaits
@@ -115,12 +115,17 @@ cdef class SocketReader:
         return reader_has_ended(&self.c) and self.c.held == NULL
 
     @property
+    def socket(self):
+        """The `Socket` that is read."""
+        return self._socket
+
+    @property
     def limit(self):
         """Bytes that are held at most, unless a read needs more."""
         return self.c.limit
 
     def __repr__(self):
-        return f"<pybuntcp.SocketReader of {self.socket!r}, {chunk_length(self.c.held)} bytes held>"
+        return f"<pybuntcp.SocketReader of {self._socket!r}, {chunk_length(self.c.held)} bytes held>"
 
 
 @cython.final
@@ -155,7 +160,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
     if socket.own_reader is not None:
         return <SocketReader>socket.own_reader
     self = SocketReader.__new__(SocketReader)
-    self.socket = socket
+    self._socket = socket
     self.c.limit = maximum
     self.c.state = READER_ENDED
     if wrapper_is_open(socket):
@@ -308,7 +313,7 @@ cdef int reader_enter(SocketReader self) except -1:
     if self.loop is not None and not loop_check(self.loop.c):
         self.c.held = NULL
         reader_note_end(&self.c)
-    if self.socket.s != NULL and is_piped(self.socket.s):
+    if self._socket.s != NULL and is_piped(self._socket.s):
         raise piping_refusal()
     if self.c.minimum != 0:
         raise RuntimeError("a read of this socket waits already: one at a time")
@@ -328,8 +333,8 @@ async def _reader_wait(SocketReader self, size_t minimum):
 
 cdef int reader_resume_reading(SocketReader self) except -1:
     """A read waits: read the socket, if that had stopped for want of space."""
-    if self.c.state == READER_FULL and self.socket.s != NULL:
-        stream_read(self.socket.s)
+    if self.c.state == READER_FULL and self._socket.s != NULL:
+        stream_read(self._socket.s)
     return 0
 
 
@@ -339,8 +344,8 @@ cdef int reader_wait_done(SocketReader self) except -1:
     self.c.minimum = 0
     if self.c.state == READER_FLOWING and reader_capacity_left(&self.c) == 0:
         self.c.state = READER_FULL
-        if self.socket.s != NULL and not self.loop.c.dead:
-            stream_pause_reading(self.socket.s)
+        if self._socket.s != NULL and not self.loop.c.dead:
+            stream_pause_reading(self._socket.s)
     return 0
 
 
@@ -375,7 +380,7 @@ cdef int reader_free_chunk(SocketReader self) except -1:
 cdef int reader_check_end(SocketReader self, size_t minimum) except -1:
     """Raise the connection's error, if it came before `minimum` bytes had."""
     if self.c.code != 0 and chunk_length(self.c.held) < minimum:
-        raise wrapper_error(self.socket, self.c.code, "read")
+        raise wrapper_error(self._socket, self.c.code, "read")
     return 0
 
 
@@ -386,7 +391,7 @@ cdef inline bint reader_owes_end(socket_t* s) noexcept nogil:
 
 cdef int reader_eof_delivered(SocketReader self) except -1:
     """The user has read the end: when the turn ends, `end` is called; until then an answer can be written."""
-    cdef socket_t* s = self.socket.s
+    cdef socket_t* s = self._socket.s
     if self.c.state != READER_END_DELIVERED and s != NULL and reader_owes_end(s):
         reader_note_end_delivered(s, &self.c)
     return 0

@@ -30,7 +30,7 @@ cdef class SocketSink:
 
     Source: Bun's `ArrayBufferSink` in stream mode, joined to its `Socket`.
     """
-    cdef readonly Socket socket
+    cdef Socket _socket
     cdef size_t mark
     cdef size_t maximum     # SIZE_MAX: no limit
     cdef bint ended
@@ -55,7 +55,7 @@ cdef class SocketSink:
     def flush(self):
         """Send now what has come together."""
         sink_check_open(self, "flush")
-        self.socket.flush()
+        self._socket.flush()
 
     async def drain(self):
         """Wait until everything written to the socket, so far and meanwhile, is with the kernel.
@@ -66,7 +66,7 @@ cdef class SocketSink:
         cdef Waiter waiter
         if not sink_begin_drain(self):
             return
-        waiter = waiter_new(<Loop>loop_of(self.socket.s).owner)
+        waiter = waiter_new(<Loop>loop_of(self._socket.s).owner)
         sink_wait(self, waiter)
         try:
             await waiter
@@ -75,7 +75,7 @@ cdef class SocketSink:
         if waiter.error is not None:
             raise waiter.error
         if not waiter.done:
-            raise sink_error(self.socket)       # its loop is closed, and calls no waiter any more
+            raise sink_error(self._socket)       # its loop is closed, and calls no waiter any more
 
     def add_drain_callback(self, callback, /):
         """Call `callback(error)` once, from the loop, when `drain` would return or raise.
@@ -103,18 +103,23 @@ cdef class SocketSink:
 
     def close(self):
         """Close the socket as `Socket.close` does: what is pending is sent before."""
-        self.socket.close()
+        self._socket.close()
         self.ended = True
+
+    @property
+    def socket(self):
+        """The `Socket` that is written to."""
+        return self._socket
 
     @property
     def pending(self):
         """Bytes that the socket has accepted and are not yet with the kernel."""
-        return self.socket.pending
+        return self._socket.pending
 
     @property
     def full(self):
         """Are `high_water_mark` bytes unsent? Then it is time to wait for a drain."""
-        return self.socket.pending >= self.mark
+        return self._socket.pending >= self.mark
 
     @property
     def high_water_mark(self):
@@ -127,14 +132,14 @@ cdef class SocketSink:
         return None if self.maximum == SIZE_MAX else self.maximum
 
     def __repr__(self):
-        return f"<pybuntcp.SocketSink of {self.socket!r}, {self.socket.pending} bytes pending>"
+        return f"<pybuntcp.SocketSink of {self._socket!r}, {self._socket.pending} bytes pending>"
 
 
 cdef SocketSink sink_new(Socket socket, object mark, object limit):
     cdef SocketSink self = SocketSink.__new__(SocketSink)
     self.mark = bytes_option("high_water_mark", mark, 0)
     self.maximum = SIZE_MAX if limit is None else bytes_option("limit", limit, 1)
-    self.socket = socket
+    self._socket = socket
     self.ended = False
     return self
 
@@ -156,9 +161,9 @@ cdef object sink_error(Socket socket):
 cdef ssize_t sink_write(SocketSink self, const char* data, size_t size) except -1:
     cdef ssize_t taken
     sink_check_open(self, "write")
-    if not wrapper_is_open(self.socket) or not may_write(self.socket.s):
-        raise sink_error(self.socket)
-    taken = output_coalesce(self.socket.s, data, size, self.mark, self.maximum)
+    if not wrapper_is_open(self._socket) or not may_write(self._socket.s):
+        raise sink_error(self._socket)
+    taken = output_coalesce(self._socket.s, data, size, self.mark, self.maximum)
     if taken < 0:
         raise sink_refusal(self, <int>taken, size)
     return taken
@@ -175,21 +180,21 @@ cdef ssize_t sink_write_buffer(SocketSink self, object data) except -1:
 
 cdef object sink_refusal(SocketSink self, int code, size_t size):
     """Why a write accepted nothing."""
-    if code == uv.UV_ENOMEM and not self.socket.s.flags & S_BROKEN:
+    if code == uv.UV_ENOMEM and not self._socket.s.flags & S_BROKEN:
         return MemoryError()
     if code != uv.UV_ENOBUFS:
-        return sink_error(self.socket)
+        return sink_error(self._socket)
     return BufferError(
-        f"{size} bytes more than the {self.socket.pending} unsent pass the limit of {self.maximum}"
+        f"{size} bytes more than the {self._socket.pending} unsent pass the limit of {self.maximum}"
     )
 
 
 cdef int sink_end(SocketSink self, const char* data, size_t size) except -1:
     sink_check_open(self, "end")
     sink_write(self, data, size)
-    output_flush(self.socket.s)
-    if socket_end(self.socket.s) < 0:
-        raise sink_error(self.socket)
+    output_flush(self._socket.s)
+    if socket_end(self._socket.s) < 0:
+        raise sink_error(self._socket)
     self.ended = True
     return 0
 
@@ -198,7 +203,7 @@ cdef int sink_end(SocketSink self, const char* data, size_t size) except -1:
 
 cdef bint sink_begin_drain(SocketSink self) except -1:
     """Is there anything to wait for? Raises if nothing will ever leave."""
-    cdef Socket socket = self.socket
+    cdef Socket socket = self._socket
     if socket is None:
         raise TypeError("sinks are made by socket.sink()")
     if not wrapper_is_open(socket) or not may_send(socket.s):
@@ -209,20 +214,20 @@ cdef bint sink_begin_drain(SocketSink self) except -1:
 cdef int sink_wait(SocketSink self, object callback) except -1:
     """Have `callback` called from the loop."""
     cdef list first = []
-    cdef socket_t* s = self.socket.s        # read here: making objects may run user code (finalizers)
+    cdef socket_t* s = self._socket.s        # read here: making objects may run user code (finalizers)
     if s == NULL:
-        raise sink_error(self.socket)
+        raise sink_error(self._socket)
     s.flags |= S_DRAIN_WAITERS
     output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
-    (<list>(<Loop>loop_of(s).owner).drain_waiters.setdefault(self.socket, first)).append(callback)
+    (<list>(<Loop>loop_of(s).owner).drain_waiters.setdefault(self._socket, first)).append(callback)
     return 0
 
 
 cdef int sink_remove_waiter(SocketSink self, object callback) except -1:
     """`callback` waits no more. If it was called already, nothing happens."""
     cdef list waiting = None
-    if self.socket.s != NULL:
-        waiting = (<Loop>loop_of(self.socket.s).owner).drain_waiters.get(self.socket)
+    if self._socket.s != NULL:
+        waiting = (<Loop>loop_of(self._socket.s).owner).drain_waiters.get(self._socket)
     for i, each in enumerate(waiting or ()):
         if each is callback:        # not ==, which may run user code
             del waiting[i]
