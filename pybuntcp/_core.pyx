@@ -78,6 +78,7 @@ include "_core/endpoints/acceptors.pyx"     # the listening descriptors of a lis
 include "_core/endpoints/listener.pyx"      # Listener
 include "_core/endpoints/accept.pyx"        # connections that wait at it
 include "_core/endpoints/bind.pyx"          # descriptors that listen
+include "_core/endpoints/claim.pyx"         # the same at a path; files that were left behind
 include "_core/endpoints/listen.pyx"        # listen
 include "_core/endpoints/exiting.pyx"       # `async with listener`
 include "_core/endpoints/connector.pyx"     # one outgoing connection

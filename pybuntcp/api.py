@@ -52,6 +52,8 @@ def listen(
     linger_timeout: float | None = 30.0,
     max_connections: int | None = None,
     unlink: bool = True,
+    mode: int | None = None,
+    owner: str | int | tuple[str | int | None, str | int | None] | None = None,
 ) -> _core.Listener:
     """Listen for stream connections; all of them share one set of handlers.
 
@@ -70,7 +72,10 @@ def listen(
     unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
     handshake_timeout: seconds; None = for ever. max_connections: accepting pauses at this number. unlink:
     remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
-    for a program that hands the socket over to another.
+    for a program that hands the socket over to another. A file that was left behind at that path, by a process that
+    was killed, is replaced. mode, owner: the permissions of the file, for example 0o660, and its owner: "user",
+    "user:group", ":group", a uid, or a pair of user and group; set before anybody can connect; None: as the system
+    makes it.
 
     Errors: TypeError or ValueError naming a wrong option, before any I/O; OSError with
     `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror` for a name.
@@ -98,6 +103,8 @@ def listen(
         linger_timeout=linger_timeout,
         max_connections=max_connections,
         unlink=unlink,
+        mode=mode,
+        owner=owner,
     )
     options.tls = read_tls(tls, True, None)
     return _core.listen_on(_core.compile_handlers(socket), options)

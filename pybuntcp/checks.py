@@ -1,6 +1,6 @@
 """checks: one value of an option, checked and brought into the shape that the core takes.
 
-Owns the checks that several options share: whole numbers in a range, booleans, text, seconds, paths of unix sockets.
+Owns the checks of values: whole numbers in a range, booleans, text, seconds, paths of unix sockets, owners of files.
 Promises a TypeError or ValueError that begins with the option's name. "For ever" becomes infinity.
 Knows no option by itself and imports nothing of this package, so every other module may use it.
 """
@@ -86,3 +86,41 @@ def unix_path(value: Any) -> str:
     if "\0" in value and not value.startswith("\0"):
         raise ValueError("unix: a path must not contain a NUL character")
     return value
+
+
+# ---------------------------------------------------------------------------- owners of files
+
+NO_ID = -1  # to chown(2): leave it as it is
+
+
+def owner_ids(value: Any) -> tuple[int, int]:
+    """A user and a group as chown(2) takes them, of "user", "user:group", ":group", a uid, or a pair of them."""
+    if isinstance(value, str):
+        user, colon, group = value.partition(":")
+        if (not user and not group) or (colon and not group):
+            raise ValueError(f'owner must be "user", "user:group" or ":group", not {value!r}')
+        pair: tuple[Any, Any] = (user or None, group or None)
+    elif isinstance(value, (tuple, list)):
+        if len(value) != 2 or value[0] is value[1] is None:
+            raise ValueError(f"owner must be a pair of a user and a group, not {value!r}")
+        pair = (value[0], value[1])
+    else:
+        pair = (value, None)
+    return one_id("user", pair[0]), one_id("group", pair[1])
+
+
+def one_id(kind: str, value: Any) -> int:
+    """A number, or the number of a name that the system knows; None: NO_ID."""
+    if value is None:
+        return NO_ID
+    if not isinstance(value, str):
+        return integer("owner", value, 0, 2**32 - 2)
+    import grp
+    import pwd
+
+    try:
+        return pwd.getpwnam(value).pw_uid if kind == "user" else grp.getgrnam(value).gr_gid
+    except KeyError:
+        if value.isascii() and value.isdigit():
+            return integer("owner", int(value), 0, 2**32 - 2)
+        raise ValueError(f"owner: there is no {kind} {value!r}") from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .checks import boolean, integer, keep_alive_seconds, positive_seconds, seconds, unix_path
+from .checks import boolean, integer, keep_alive_seconds, owner_ids, positive_seconds, seconds, unix_path
 from .names import ip_literal, resolver_name
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class ListenOptions(SocketOptions):
     backlog: int
     max_connections: int | None
     unlink: bool
+    mode: int | None
+    owner: Any  # in the end a uid and a gid, of which one may be -1: unchanged
 
     def check(self) -> None:
         boolean("exclusive", self.exclusive)
@@ -109,6 +111,16 @@ class ListenOptions(SocketOptions):
         if self.max_connections is not None:
             self.max_connections = integer("max_connections", self.max_connections, 1, 2**63 - 1)
         boolean("unlink", self.unlink)
+        self.check_permissions()
+
+    def check_permissions(self) -> None:
+        for name in ("mode", "owner"):
+            if getattr(self, name) is not None and (not isinstance(self.unix, str) or self.unix.startswith("\0")):
+                raise TypeError(f"{name} goes with the path of a unix socket")
+        if self.mode is not None:
+            self.mode = integer("mode", self.mode, 0, 0o777)
+        if self.owner is not None:
+            self.owner = owner_ids(self.owner)
 
     def check_hostname(self) -> None:
         """One name, or a list or tuple of names; `hostname` is a copy of what was given."""

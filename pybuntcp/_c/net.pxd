@@ -271,6 +271,7 @@ cdef extern from * nogil:
         IF_NAMESIZE
         EAGAIN, EINTR, ECONNABORTED, EINVAL
         ENODEV, ENOTSOCK, EPROTO, EBADF, EOPNOTSUPP, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
+        ECONNREFUSED
 
     cdef struct sockaddr:
         unsigned short sa_family

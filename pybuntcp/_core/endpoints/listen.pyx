@@ -1,13 +1,11 @@
 """listen: from the options of `listen` to a `Listener` that accepts.
 
-Owns the order of it: addresses, descriptors (see bind), the file of a unix socket, the poll handles; and how a
+Owns the order of it: descriptors (see bind, and claim for unix sockets), their names, the poll handles; and how a
 descriptor of `fd=` is checked.
 Promises that a `listen` that fails leaves no file, no descriptor and no handle behind, and that a descriptor of `fd=`
 is left open and unchanged if it is refused.
 Does not know what is done with a connection (see accept, listener).
 """
-import os
-
 from libc.stdint cimport UINT64_MAX
 
 from pybuntcp._c cimport net, uv
@@ -27,7 +25,7 @@ def listen_on(Handlers handlers, options):
         if adopted:
             listen_adopt(options.fd, options)
         elif options.unix is not None:
-            listen_bind_unix(wrapper, fds, options)
+            claim_path(wrapper, fds, options)
         else:
             bind_and_listen(fds, bind_names(options), options)
         listen_note_names(wrapper, fds)
@@ -44,34 +42,6 @@ def listen_on(Handlers handlers, options):
         raise
     finally:
         context_release(loop.c, context)
-
-
-cdef int listen_bind_unix(Listener wrapper, list fds, options) except -1:
-    """Append a descriptor that listens at a path, or at an abstract name."""
-    cdef address_t name
-    cdef unsigned long stamp
-    cdef int fd
-    listen_unix_name(&name, options.unix, "listen")
-    stamp = descriptors_fork_stamp()
-    fd = net.pbt_socket(net.AF_UNIX)
-    if fd < 0:
-        raise error_from_code(-net.errno, "listen", options.unix)
-    descriptor_track(fd, stamp)
-    fds.append(fd)
-    if net.bind(fd, &name.name.any, name.size) != 0:
-        raise error_from_code(-net.errno, "listen", options.unix)
-    if options.unlink and not options.unix.startswith("\0"):
-        wrapper._unix_file = unix_note(os.fsencode(options.unix), fd)
-    if net.listen(fd, options.backlog) != 0:
-        raise error_from_code(-net.errno, "listen", options.unix)
-    return 0
-
-
-cdef int listen_unix_name(address_t* name, str path, str syscall) except -1:
-    try:
-        return address_from_path(name, os.fsencode(path))
-    except ValueError:
-        raise error_from_code(uv.UV_ENAMETOOLONG, syscall, path) from None
 
 
 cdef int listen_adopt(int fd, options) except -1:

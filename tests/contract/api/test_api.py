@@ -39,6 +39,8 @@ LISTEN = {
     "backlog": 512,
     "max_connections": None,
     "unlink": True,
+    "mode": None,
+    "owner": None,
 }
 CONNECT = {**COMMON, "timeout": None, "local_address": None, "local_port": 0}
 

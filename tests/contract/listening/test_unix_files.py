@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket as stdlib
@@ -247,25 +246,3 @@ def test_l3_a_file_that_has_only_the_number_of_ours_is_not_removed(folder):
         other.bind(path)
         first.stop()
         assert os.listdir(folder) == ["socket"]
-
-
-@pytest.mark.parametrize("kind", ["file", "stale socket", "live socket", "directory", "dangling link"])
-def test_l3_a_path_that_exists_is_eaddrinuse_and_left_alone(folder, kind):
-    path = f"{folder}/taken"
-    with contextlib.ExitStack() as stack:
-        if kind == "file":
-            stack.enter_context(open(path, "w")).write("precious")
-        elif kind == "directory":
-            os.mkdir(path)
-        elif kind == "dangling link":
-            os.symlink(f"{folder}/nowhere", path)
-        else:
-            sock = stack.enter_context(stdlib.socket(stdlib.AF_UNIX))
-            sock.bind(path)
-            if kind == "stale socket":
-                sock.close()
-        before = os.lstat(path)
-        error = refusal(unix=path)
-        assert error_fields(error) == (errno.EADDRINUSE, "EADDRINUSE", "listen", path, None)
-        assert os.path.samestat(os.lstat(path), before)
-        assert os.listdir(folder) == ["taken"]
