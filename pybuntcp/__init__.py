@@ -31,12 +31,14 @@ from ._core import (
     Socket,
     SocketReader,
     SocketSink,
+    ThreadsafeCallback,
     Timer,
     call_later,
     call_soon,
     every,
     libuv_version,
     stats,
+    threadsafe,
 )
 from .api import connect, listen, new_event_loop, run, tls_engine_info
 from .threads import ListenerThreads, listen_threads
@@ -59,6 +61,7 @@ __all__ = [
     "SocketReader",
     "SocketSink",
     "TLSOptions",
+    "ThreadsafeCallback",
     "Timer",
     "__version__",
     "call_later",
@@ -71,6 +74,7 @@ __all__ = [
     "new_event_loop",
     "run",
     "stats",
+    "threadsafe",
     "tls_engine_info",
 ]
 

@@ -21,6 +21,7 @@ include "_core/base/upcalls.pyx"            # the table by which a lower layer c
 include "_core/loop/timers.pyx"             # one timing wheel for all deadlines
 include "_core/loop/calls.pyx"              # what users have called later, in the order of its time
 include "_core/loop/lookups.pyx"            # the threads that ask the system's resolver
+include "_core/loop/posts.pyx"              # calls into a loop from any thread
 include "_core/loop/loop.pyx"               # the loop's memory and handles
 include "_core/loop/gil.pyx"                # when its thread holds the GIL
 include "_core/loop/turn.pyx"               # one turn of it
@@ -69,6 +70,7 @@ include "_core/objects/sink.pyx"            # SocketSink
 include "_core/objects/reader.pyx"          # SocketReader
 include "_core/objects/piping.pyx"          # Socket.pipe
 include "_core/objects/later.pyx"           # call_later, every, call_soon
+include "_core/objects/threadsafe.pyx"      # functions that any thread may call
 include "_core/objects/exiting.pyx"         # `async with socket`; handlers that still run
 
 # endpoints: what makes connections

@@ -138,6 +138,7 @@ cdef extern from "uv.h" nogil:
     int uv_async_init(uv_loop_t*, uv_async_t*, uv_async_cb)
     int uv_async_send(uv_async_t*)
     int uv_mutex_init(uv_mutex_t*)
+    void uv_mutex_destroy(uv_mutex_t*)
     void uv_mutex_lock(uv_mutex_t*)
     void uv_mutex_unlock(uv_mutex_t*)
     int uv_cond_init(uv_cond_t*)

@@ -327,5 +327,9 @@ assert_type(pybuntcp.call_soon(late, "a name", 3), Timer)
 timer.cancel()
 pybuntcp.call_later(1, late, "a name")  # type: ignore[arg-type]
 pybuntcp.call_later("1", late, "a name", 3)  # type: ignore[arg-type]
+late_safe = pybuntcp.threadsafe(late)
+assert_type(late_safe("a name", 3), None)
+late_safe("a name")  # type: ignore[call-arg]
+late_safe.close()
 pybuntcp.run(timeout=0.5)
 assert_type(pybuntcp.run(answer(), timeout=1), int)

@@ -30,6 +30,7 @@ cdef void loop_abandon(loop_t* self) noexcept:
         self.dead = True
         self.turn_flush.count = 0
         timers_abandon(self)
+        port_close(self)
         upcalls.abandon_rest(self)
         uv.uv_walk(&self.uv, on_abandon, self)
 

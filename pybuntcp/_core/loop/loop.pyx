@@ -34,6 +34,7 @@ cdef struct loop_t:
     uv.uv_check_t polled            # runs after the poll's callbacks, before the closing callbacks
     uv.uv_idle_t next_turn          # active while a turn was requested: libuv then polls without waiting
     uv.uv_timer_t alarm             # the only timer of the wheel
+    uv.uv_async_t posted_to         # wakes it for what other threads have posted; see posts
     uv.uv_poll_t interrupt          # polls wakeup[0]
     uv.uv_poll_t writable           # polls writable_watch
     uv.uv_poll_t asyncio_fds        # of a native loop: polls asyncio's own selector; see selector
@@ -84,6 +85,7 @@ cdef struct loop_t:
     size_t spares
     connector_t* connectors         # all that are in progress
     connector_t* posted             # their outcome is known and will be reported by the next turn
+    port_t* port                    # counted; what other threads post; NULL: the loop has ended
     mailbox_t lookups               # answers to this loop's lookups of names
     wheel_t wheel                   # of the sockets
     timers_t timers                 # those of users
@@ -183,6 +185,7 @@ cdef void loop_init_handles(loop_t* self) noexcept:
     uv.uv_timer_init(&self.uv, &self.limit)
     uv.uv_unref(<uv.uv_handle_t*>&self.limit)
     mailbox_init(&self.lookups, &self.uv)
+    self.port = port_new(self)
     self.wakeup[0] = self.wakeup[1] = -1
     if net.pbt_pipe(self.wakeup) == 0:
         uv.uv_poll_init(&self.uv, &self.interrupt, self.wakeup[0])
