@@ -7,11 +7,8 @@ Promises that what was posted before `close` runs, and that a call never blocks:
 cimport cython
 from contextvars import copy_context
 
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdlib cimport calloc, free
-
-from pybuntcp._c cimport uv
 
 
 cdef struct py_post_t:
