@@ -41,6 +41,7 @@ from ._core import (
     threadsafe,
 )
 from .api import connect, listen, new_event_loop, run, tls_engine_info
+from .short_writes import ShortWriteWarning
 from .threads import ListenerThreads, listen_threads
 from .typed import SocketHandler
 
@@ -56,6 +57,7 @@ __all__ = [
     "Listener",
     "ListenerThreads",
     "ReadyState",
+    "ShortWriteWarning",
     "Socket",
     "SocketHandler",
     "SocketReader",

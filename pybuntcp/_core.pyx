@@ -61,6 +61,7 @@ include "_core/objects/callbacks.pyx"       # functions of users that belong to 
 include "_core/objects/handlers.pyx"        # Handlers: what users give, compiled to a table
 include "_core/objects/tasks.pyx"           # async handlers
 include "_core/objects/wrapper.pyx"         # when a Socket is made, and what outlives the connection
+include "_core/objects/short_writes.pyx"    # a short write that nobody noticed
 include "_core/objects/socket.pyx"          # Socket
 include "_core/objects/tls.pyx"             # what a Socket knows of its TLS connection
 include "_core/objects/starttls.pyx"        # Socket.upgrade_tls

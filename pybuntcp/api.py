@@ -2,7 +2,8 @@
 
 Owns the signatures and their documentation. This is the one place that joins the options of a call (options), which
 are checked there, with what `tls=` leads to (tls); the core does the work. It also gives the core the two functions by
-which `Listener.reload` and `Socket.upgrade_tls` read `tls=`, so that no extension imports a module of the facade.
+which `Listener.reload` and `Socket.upgrade_tls` read `tls=`, and the one that judges short writes, so that no extension
+imports a module of the facade.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from . import _core
 from .checks import seconds
 from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
+from .short_writes import ShortWriteWarning, is_unnoticed, show_by_default
 from .tls.reader import read_tls, read_upgrade
 from .typed import HandlersLike
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:  # what a program does not use, it does not import
 Result = TypeVar("Result")
 
 _core.set_tls_readers(read_tls, read_upgrade)
+_core.set_short_writes(is_unnoticed, ShortWriteWarning)
+show_by_default()
 
 
 def listen(

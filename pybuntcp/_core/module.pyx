@@ -27,8 +27,8 @@ def stats():
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
-    `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `drains`, `turns`, `gil_takes`,
-    `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
+    `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
+    `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
     """
     cdef loop_t* loop = current_loop_peek().c
     cdef size_t pending = 0

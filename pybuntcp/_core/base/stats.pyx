@@ -23,6 +23,7 @@ cdef struct stats_t:
     uint64_t reads
     uint64_t writes
     uint64_t short_writes
+    uint64_t short_writes_unnoticed
     uint64_t drains
     uint64_t turns
     uint64_t gil_takes

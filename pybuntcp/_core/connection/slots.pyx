@@ -33,6 +33,7 @@ cdef tuple _EVENT_NAMES = ("open", "data", "drain", "end", "close", "error", "ti
 cdef struct handlers_t:
     slots_t slots           # C functions: a Cython user's own, or adapters
     int binary_type
+    bint short_write_told   # a ShortWriteWarning was given
     PyObject* callable[9]   # owned; indexed by event: the functions that adapters call
     PyObject* owner         # owned: a Cython user's object; keeps alive what `slots.user` points into
 

@@ -279,6 +279,11 @@ cdef Handlers handlers_bind(Handlers self, Loop loop):
     return bound
 
 
+cdef object handlers_unbound(object handler):
+    """The handler as it was given."""
+    return (<BoundHandler>handler).handler if isinstance(handler, BoundHandler) else handler
+
+
 cdef BoundHandler handlers_bind_one(object vars, object handler):
     cdef BoundHandler self = BoundHandler.__new__(BoundHandler)
     self.vars, self.handler = vars, handler

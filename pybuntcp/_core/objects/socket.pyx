@@ -60,7 +60,8 @@ cdef class Socket:
 
         data: str (as UTF-8) or any C-contiguous buffer; offset, length: in bytes, default the
         rest. Nothing of the buffer is referenced afterwards. A short count means that
-        `high_water_mark` bytes are unsent: continue at `drain`. What a handler writes leaves in one
+        `high_water_mark` bytes are unsent: continue at `drain`. A program without that handler that drops a short count
+        gets a `ShortWriteWarning`. What a handler writes leaves in one
         system call when the handler returns.
 
         Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
@@ -76,6 +77,8 @@ cdef class Socket:
                 slice_narrow(&piece, offset, length)
             if self.s != NULL:      # the arguments' own code may have ended the connection
                 taken = socket_write(self.s, piece.at, piece.size)
+                if taken != <ssize_t>piece.size:
+                    short_write_check(self, taken, piece.size)
         finally:
             slice_release(&piece)
         return taken
