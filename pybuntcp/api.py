@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what a program does not use, it does not import
 Result = TypeVar("Result")
 
 _core.set_tls_readers(read_tls, read_upgrade)
-_core.set_short_writes(is_unnoticed, ShortWriteWarning)
+_core.short_write_register(is_unnoticed, ShortWriteWarning)
 show_by_default()
 
 

@@ -76,7 +76,9 @@ def read_fate(code: CodeType, at: int) -> int:
     following = after(instructions, at, opmap)
     if instructions[at] == opmap.get("PRECALL"):  # of Python 3.11; specialised, it does the work of the CALL behind it
         following = after(instructions, following, opmap)
-    elif instructions[at] == opmap.get("SEND"):  # `await`, since Python 3.11: it jumps when what is awaited has its value
+    elif instructions[at] == opmap.get(
+        "SEND"
+    ):  # `await`, since Python 3.11: it jumps when what is awaited has its value
         following = after(instructions, following + 2 * instructions[at + 1] - 2, opmap)
     if following >= len(instructions):
         return USED
@@ -98,5 +100,7 @@ def code_of(handler: Any) -> CodeType | None:
         code = getattr(handler, "__code__", None)
         if isinstance(code, CodeType):
             return code
-        handler = getattr(handler, "__func__", None) or getattr(handler, "func", None) or getattr(handler, "__call__", None)
+        handler = (
+            getattr(handler, "__func__", None) or getattr(handler, "func", None) or getattr(handler, "__call__", None)
+        )
     return None

@@ -13,7 +13,7 @@ cdef object _is_unnoticed = None        # set by the facade: (handlers) -> bool
 cdef object _ShortWriteWarning = None
 
 
-def set_short_writes(is_unnoticed, category, /):
+def short_write_register(is_unnoticed, category, /):
     """Called by the facade when it is imported."""
     global _is_unnoticed, _ShortWriteWarning
     _is_unnoticed, _ShortWriteWarning = is_unnoticed, category
