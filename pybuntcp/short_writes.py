@@ -100,7 +100,5 @@ def code_of(handler: Any) -> CodeType | None:
         code = getattr(handler, "__code__", None)
         if isinstance(code, CodeType):
             return code
-        handler = (
-            getattr(handler, "__func__", None) or getattr(handler, "func", None) or getattr(handler, "__call__", None)
-        )
+        handler = getattr(handler, "__func__", None) or getattr(handler, "func", None) or type(handler).__call__
     return None

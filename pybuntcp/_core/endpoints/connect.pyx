@@ -138,7 +138,7 @@ cdef int connecting_handler_raised(Connecting self, object error) except -1:
 cdef int connecting_report(Connecting self) except -1:
     """Nobody has seen the error."""
     message = "Connection failed, and nobody asked"
-    address, port = self.options.address, self.options.port
+    address, port = self.options.hostname or self.options.unix, self.options.port
     extra = {"remote_address": address, "remote_port": port}
     if self.error_raised:
         message = f"Unhandled exception in a handler ('connect_error', peer {error_place(address, port)})"
