@@ -6,21 +6,10 @@ When a `Socket` is made, and what it answers after close: see wrapper. What the 
 Promises that after close no verb raises: they return -1, False or None.
 """
 cimport cython
-from enum import IntEnum
 from types import GenericAlias
 
 from libc.math cimport ceil
 from libc.stdlib cimport free
-
-
-class ReadyState(IntEnum):
-    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
-
-    SHUTDOWN = -2
-    DETACHED = -1
-    CLOSED = 0
-    ESTABLISHED = 1
-    OTHER = 2
 
 
 @cython.final

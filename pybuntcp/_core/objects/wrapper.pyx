@@ -4,12 +4,24 @@ A `Socket` is made when a Python handler, or another Python object, first needs 
 The connection owns a reference until `close` was emitted (`wrapper_detach`); after that the `Socket` lives as long as
 the user refers to it, and answers from its snapshot.
 
-Owns `snapshot_t`, what stays readable of a connection that is gone; when a `Socket` is made; `reload` of one socket;
+Owns `ReadyState`; `snapshot_t`, what stays readable of a connection that is gone; when a `Socket` is made; `reload` of one socket;
 and the waiters for a socket to be closed (`async with`). Does not know verbs: see socket.
 """
+from enum import IntEnum
+
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
+
+
+class ReadyState(IntEnum):
+    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
+
+    SHUTDOWN = -2
+    DETACHED = -1
+    CLOSED = 0
+    ESTABLISHED = 1
+    OTHER = 2
 
 
 cdef struct snapshot_t:
