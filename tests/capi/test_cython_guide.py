@@ -20,7 +20,7 @@ import threading
 from importlib import resources
 
 import pytest
-from support import TIMEOUT, packages, pattern, unread_bytes, wait_for
+from support import TIMEOUT, echoes, packages, pattern, unread_bytes, wait_for
 from support.documents import DOCS, blocks_of, run
 
 import pybuntcp
@@ -173,12 +173,11 @@ def test_the_page_says_how_to_serve_and_to_talk():
 
 def test_the_server_of_the_page_sends_back_what_it_gets_until_ctrl_c(server):
     with serving(*server) as (program, port):
-        for text in (b"hello\n", pattern(30_000)):
-            with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client, client.makefile("rb") as replies:
+            for text in (b"hello\n", b"again\n"):
                 client.sendall(text)
-                client.shutdown(socket.SHUT_WR)
-                with client.makefile("rb") as replies:
-                    assert replies.read() == text
+                assert replies.readline() == text
+        assert echoes.exchange(port)[1] == echoes.SENT
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=TIMEOUT)
         assert said.endswith("KeyboardInterrupt\n")

@@ -17,22 +17,18 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TIMEOUT, pattern, raw, unread_bytes, wait_for
+from support import TIMEOUT, raw
 from support.documents import DOCS, blocks_of
+from support.echoes import BUFFER, HOST, SENT, exchange
 
 import pybuntcp
 
 ROOT = DOCS.parent
-HOST = "127.0.0.1"
-SENT = pattern(10_240_000)
-BUFFER = 65536  # of the kernel, on both sides: what is on its way and read by nobody is less than SENT
-
 
 # --- the rules -------------------------------------------------------------------------------------------
 
@@ -107,39 +103,7 @@ def is_write(value: ast.expr, socket: str, chunk: str) -> bool:
     return writes and any(isinstance(node, ast.Name) and node.id == chunk for node in ast.walk(value))
 
 
-# --- the client ------------------------------------------------------------------------------------------
-
-
-def exchange(port: int) -> tuple[bool, bytes]:
-    """Send, read nothing until nothing moves any more, then read all: whether the sender had to wait, and what came."""
-    with socket.socket() as client:
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            client.setsockopt(socket.SOL_SOCKET, option, BUFFER)
-        client.settimeout(TIMEOUT)
-        client.connect((HOST, port))
-        sender = threading.Thread(target=send_all, args=(client,), daemon=True)
-        sender.start()
-        wait_until_nothing_moves(client)
-        waits = sender.is_alive()
-        received = bytearray()
-        while chunk := client.recv(1 << 18):
-            received += chunk
-        sender.join(TIMEOUT)
-    return waits, bytes(received)
-
-
-def send_all(client: socket.socket) -> None:
-    client.sendall(SENT)
-    client.shutdown(socket.SHUT_WR)
-
-
-def wait_until_nothing_moves(client: socket.socket) -> None:
-    """Bytes have come back, and for a while no more do."""
-    wait_for(lambda: unread_bytes(client), "the first bytes to come back")
-    seen = None
-    while seen != (now := unread_bytes(client)):
-        seen = now
-        select.select([], [], [], 0.1)
+# --- serving ---------------------------------------------------------------------------------------------
 
 
 def serve(handlers: Any) -> tuple[bool, bytes]:
