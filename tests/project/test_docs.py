@@ -119,6 +119,13 @@ def test_the_table_of_contents_names_every_page_once() -> None:
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
+def test_every_page_is_found_from_the_readme_and_the_first_walk() -> None:
+    walk = (DOCS / "tour.md").read_text()
+    assert "docs/tour.md" in LINK.findall((ROOT / "README.md").read_text())
+    linked = {link.split("#")[0] for link in LINK.findall(walk)}
+    assert sorted({page.relative_to(DOCS).as_posix() for page in PAGES} - linked) == ["tour.md"]
+
+
 def test_the_tables_of_the_architecture_are_those_of_the_sources() -> None:
     assert source_tables().current(ARCHITECTURE) == ARCHITECTURE, "run `make docs`"
 
