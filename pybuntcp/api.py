@@ -52,6 +52,7 @@ def listen(
     keep_alive: float | None = None,
     high_water_mark: int = 65536,
     idle_timeout: float | None = None,
+    read_timeout: float | None = None,
     handshake_timeout: float | None = 10.0,
     linger_timeout: float | None = 30.0,
     max_connections: int | None = None,
@@ -74,7 +75,7 @@ def listen(
     backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
     idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
     unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
-    handshake_timeout: seconds; None = for ever. max_connections: accepting pauses at this number. unlink:
+    handshake_timeout, and read_timeout, in which nothing is received: seconds; None = for ever. max_connections: accepting pauses at this number. unlink:
     remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
     for a program that hands the socket over to another. A file that was left behind at that path, by a process that
     was killed, is replaced. mode, owner: the permissions of the file, for example 0o660, and its owner: "user",
@@ -103,6 +104,7 @@ def listen(
         keep_alive=keep_alive,
         high_water_mark=high_water_mark,
         idle_timeout=idle_timeout,
+        read_timeout=read_timeout,
         handshake_timeout=handshake_timeout,
         linger_timeout=linger_timeout,
         max_connections=max_connections,
@@ -130,6 +132,7 @@ def connect(
     high_water_mark: int = 65536,
     timeout: float | None = None,
     idle_timeout: float | None = None,
+    read_timeout: float | None = None,
     handshake_timeout: float | None = 10.0,
     linger_timeout: float | None = 30.0,
     local_address: str | None = None,
@@ -166,6 +169,7 @@ def connect(
         high_water_mark=high_water_mark,
         timeout=timeout,
         idle_timeout=idle_timeout,
+        read_timeout=read_timeout,
         handshake_timeout=handshake_timeout,
         linger_timeout=linger_timeout,
         local_address=local_address,

@@ -71,6 +71,7 @@ class SocketOptions(Endpoint):
     keep_alive: float | None
     high_water_mark: int
     idle_timeout: float | None
+    read_timeout: float | None
     handshake_timeout: float | None
     linger_timeout: float | None
     allow_half_open: bool
@@ -80,6 +81,7 @@ class SocketOptions(Endpoint):
     def check(self) -> None:
         super().check()
         self.idle_timeout = positive_seconds("idle_timeout", self.idle_timeout)
+        self.read_timeout = positive_seconds("read_timeout", self.read_timeout)
         boolean("no_delay", self.no_delay)
         self.keep_alive = keep_alive_seconds(self.keep_alive)
         self.high_water_mark = integer("high_water_mark", self.high_water_mark, 0, 2**62)

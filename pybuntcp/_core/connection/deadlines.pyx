@@ -1,10 +1,11 @@
 """deadlines: the deadlines of one socket, on one alarm of the wheel.
 
-Owns `deadlines_t`: `timeout(seconds)`, the listener's `idle_timeout`, the handshake's timeout, and the linger time
+Owns `deadlines_t`: `timeout(seconds)`, `idle_timeout` and `read_timeout`, the handshake's timeout, and the linger time
 after `end` and `close`. Made once, when a socket first needs a deadline; re-arming allocates nothing.
 
-Every byte restarts the idle time. A restart only notes the time; the alarm stays where it is, and when it fires too
-early it is set again for the time that is left.
+Every byte restarts the idle time, and every byte that arrives the read time. A restart only notes the time; the alarm
+stays where it is, and when it fires too early it is set again for the time that is left. The read time is that of a
+peer that is listened to: it does not run while the socket is not read, and starts anew when it is (`stream_start`).
 
 While our side ends, progress is also what the peer takes from the kernel, not only what the kernel takes from us: a
 slow reader may need minutes for what one `end` handed to the kernel. The kernel has no event for that. So when the
@@ -27,14 +28,22 @@ cdef enum:
     ACK_POLLS = 8
 
 
+cdef enum deadline_t:    # what has expired, as the error of `close` says
+    DEADLINE_NONE, DEADLINE_TIMEOUT, DEADLINE_IDLE, DEADLINE_READ, DEADLINE_LINGER
+
 cdef struct deadlines_t:
     alarm_t alarm               # first: the wheel's pointer is a deadlines_t*
     uint64_t timeout_at         # the loop's milliseconds; 0 = not set
     uint64_t handshake_at       # when the handshake must be done
     uint64_t linger_ms          # milliseconds; 0 = not lingering
     uint64_t progress_at        # when the peer, or the kernel, last took something
-    uint64_t idle_ms            # milliseconds; 0 = no limit
+    double idle_timeout         # seconds, as set; infinity = no limit
+    double read_timeout
+    uint64_t idle_ms            # milliseconds; 0 = no limit, or it does not run now
+    uint64_t read_ms
     uint64_t active_at          # when a byte last moved
+    uint64_t received_at        # when a byte last arrived
+    deadline_t expired          # which one it was that `timeout` was emitted for, or the linger time
     uint64_t acked_checked_at   # when the unacknowledged bytes were last counted
     int unacked                 # how many they were then
     unsigned int ending_before  # S_FIN_WAIT and S_CLOSING as they were when `timeout` was emitted
@@ -48,16 +57,20 @@ cdef deadlines_t* deadlines_of(socket_t* s) noexcept nogil:
         if s.deadlines != NULL:
             s.deadlines.alarm.fire = on_deadline_fired
             s.deadlines.alarm.owner = s
-            s.deadlines.idle_ms = deadlines_idle_ms(s) if s.flags & S_OPENED else 0
-            s.deadlines.active_at = clock_now()
+            s.deadlines.idle_timeout = context_of(s).idle_timeout
+            s.deadlines.read_timeout = context_of(s).read_timeout
+            deadlines_restart(s)
             deadlines_begin_ending(s)
     return s.deadlines
 
 
-cdef uint64_t deadlines_idle_ms(socket_t* s) noexcept nogil:
-    """`idle_timeout` in milliseconds; 0 = no limit."""
-    cdef double idle = context_of(s).idle_timeout
-    return 0 if isinf(idle) else milliseconds_up(idle)
+cdef void deadlines_restart(socket_t* s) noexcept nogil:
+    """The idle time and the read time start anew. They run from `open` until the user is done with the socket."""
+    cdef deadlines_t* self = s.deadlines
+    cdef bint run = s.flags & S_OPENED and not is_closing(s)
+    self.idle_ms = milliseconds_up(self.idle_timeout) if run and not isinf(self.idle_timeout) else 0
+    self.read_ms = milliseconds_up(self.read_timeout) if run and not isinf(self.read_timeout) else 0
+    self.active_at = self.received_at = clock_now()
 
 
 cdef inline uint64_t milliseconds_up(double seconds) noexcept nogil:
@@ -79,6 +92,8 @@ cdef uint64_t deadlines_next(socket_t* s) noexcept nogil:
         due = min(due, self.active_at + self.idle_ms + 1)
     if self.idle_ms != 0 and is_awaiting_acks(s):
         due = min(due, self.acked_checked_at + self.idle_ms // ACK_POLLS + 1)
+    if self.read_ms != 0 and stream_is_read(s):
+        due = min(due, self.received_at + self.read_ms + 1)
     return due
 
 
@@ -96,8 +111,8 @@ cdef void deadlines_arm(socket_t* s) noexcept nogil:
 
 cdef void deadlines_touch(socket_t* s) noexcept nogil:
     """A byte arrived. The caller has checked that the socket has deadlines."""
-    if s.deadlines.idle_ms != 0:
-        s.deadlines.active_at = clock_now()
+    if s.deadlines.idle_ms + s.deadlines.read_ms != 0:
+        s.deadlines.active_at = s.deadlines.received_at = clock_now()
 
 
 cdef void deadlines_sent(socket_t* s) noexcept nogil:
@@ -130,10 +145,50 @@ cdef bint deadlines_set_timeout(socket_t* s, double seconds) noexcept nogil:
 
 
 cdef void deadlines_start_idle(socket_t* s) noexcept nogil:
-    if not isinf(context_of(s).idle_timeout) and deadlines_of(s) != NULL:
-        s.deadlines.idle_ms = deadlines_idle_ms(s)
-        s.deadlines.active_at = clock_now()
+    """`open` is about to be called."""
+    if s.deadlines == NULL and isinf(context_of(s).idle_timeout) and isinf(context_of(s).read_timeout):
+        return
+    if deadlines_of(s) != NULL:
+        deadlines_restart(s)
         deadlines_arm(s)
+
+
+cdef void deadlines_start_read(socket_t* s) noexcept nogil:
+    """The socket is read from now on. The caller has checked that it has deadlines."""
+    if s.deadlines.read_ms != 0:
+        s.deadlines.received_at = clock_now()
+        deadlines_arm(s)
+
+
+cdef double deadlines_setting(socket_t* s, deadline_t which) noexcept nogil:
+    """`idle_timeout` or `read_timeout`, in seconds; infinity = no limit."""
+    if s.deadlines != NULL:
+        return s.deadlines.read_timeout if which == DEADLINE_READ else s.deadlines.idle_timeout
+    return context_of(s).read_timeout if which == DEADLINE_READ else context_of(s).idle_timeout
+
+
+cdef bint deadlines_set(socket_t* s, deadline_t which, double seconds) noexcept nogil:
+    """Set one of them and start it anew; the other one goes on. False: no memory."""
+    cdef uint64_t active_at
+    if is_closing(s) or s.deadlines == NULL and isinf(seconds) and isinf(deadlines_setting(s, which)):
+        return True
+    if deadlines_of(s) == NULL:
+        return False
+    s.deadlines.rearmed = True
+    if s.flags & S_TIMEOUT_DEFERRED:
+        deadlines_clear_deferred(s)
+    if which == DEADLINE_READ:
+        active_at = s.deadlines.active_at
+        s.deadlines.read_timeout = seconds
+        deadlines_restart(s)
+        s.deadlines.active_at = active_at
+    else:
+        active_at = s.deadlines.received_at
+        s.deadlines.idle_timeout = seconds
+        deadlines_restart(s)
+        s.deadlines.received_at = active_at
+    deadlines_arm(s)
+    return True
 
 
 cdef void deadlines_start_handshake(socket_t* s) noexcept nogil:
@@ -183,7 +238,7 @@ cdef void deadlines_drop_user(socket_t* s) noexcept nogil:
     """The socket closes: `timeout` is not emitted any more, and only the linger time may cut it short."""
     s.flags &= ~S_TIMEOUT_DEFERRED
     if s.deadlines != NULL:
-        s.deadlines.timeout_at = s.deadlines.idle_ms = 0
+        s.deadlines.timeout_at = s.deadlines.idle_ms = s.deadlines.read_ms = 0
         deadlines_arm(s)
 
 
@@ -227,9 +282,11 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
         if is_close_lingering(s):
             closing_check_acked(s)
         else:
-            timeout_expired(s)
+            timeout_expired(s, DEADLINE_TIMEOUT)
     elif self.idle_ms != 0 and now >= self.active_at + self.idle_ms + 1:
-        timeout_expired(s)
+        timeout_expired(s, DEADLINE_IDLE)
+    elif self.read_ms != 0 and now >= self.received_at + self.read_ms + 1 and stream_is_read(s):
+        timeout_expired(s, DEADLINE_READ)
     if not s.flags & S_CLOSED:
         deadlines_arm(s)
     state_check(s)
@@ -237,14 +294,17 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
 
 cdef void linger_expired(socket_t* s) noexcept nogil:
     """The peer took nothing for the linger time, and did not end: reset."""
+    if s.error == 0:
+        s.deadlines.expired = DEADLINE_LINGER
     socket_fail(s, uv.UV_ETIMEDOUT)
     closing_with_reset(s)
     stream_close(s)
 
 
-cdef void timeout_expired(socket_t* s) noexcept nogil:
+cdef void timeout_expired(socket_t* s, deadline_t which) noexcept nogil:
     """`timeout`, then close, unless the handler asked for more time or closes by itself."""
     cdef socket_fn slot = context_of(s).table.slots.timeout
+    s.deadlines.expired = which
     if s.flags & S_HANDLER_TASK and slot != NULL:
         timeout_defer(s)
         return
@@ -254,16 +314,17 @@ cdef void timeout_expired(socket_t* s) noexcept nogil:
     if not s.flags & S_HANDLER_TASK or slot == NULL:
         timeout_after_handler(s)
     else:
-        s.deadlines.active_at = clock_now()
+        s.deadlines.active_at = s.deadlines.received_at = clock_now()
 
 
 cdef void timeout_after_handler(socket_t* s) noexcept nogil:
     if s.deadlines.rearmed:
-        s.deadlines.active_at = clock_now()
+        s.deadlines.active_at = s.deadlines.received_at = clock_now()
+        s.deadlines.expired = DEADLINE_NONE
         return
     socket_fail(s, uv.UV_ETIMEDOUT)
     if s.flags & S_CLOSED or ending_verbs(s) != s.deadlines.ending_before:
-        s.deadlines.idle_ms = 0       # emitted once; the linger time bounds the rest
+        s.deadlines.idle_ms = s.deadlines.read_ms = 0   # emitted once; the linger time bounds the rest
         return
     if output_pending(s) != 0:
         closing_with_reset(s)    # bytes are lost: to the peer it must not look like an orderly end
@@ -278,7 +339,7 @@ cdef void timeout_defer(socket_t* s) noexcept nogil:
     The handler may wait for the very peer that is overdue, so the linger time bounds this.
     """
     s.flags |= S_TIMEOUT_DEFERRED
-    s.deadlines.idle_ms = 0
+    s.deadlines.idle_ms = s.deadlines.read_ms = 0
     if s.deadlines.linger_ms == 0:
         deadlines_start_linger(s)
 
@@ -286,8 +347,7 @@ cdef void timeout_defer(socket_t* s) noexcept nogil:
 cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
     """`timeout` is no longer deferred: the idle time runs again."""
     s.flags &= ~S_TIMEOUT_DEFERRED
-    s.deadlines.idle_ms = deadlines_idle_ms(s)
-    s.deadlines.active_at = clock_now()
+    deadlines_restart(s)
     if not is_ending(s) and not s.flags & S_BROKEN:
         s.deadlines.linger_ms = 0
 
@@ -295,6 +355,6 @@ cdef void deadlines_clear_deferred(socket_t* s) noexcept nogil:
 cdef void deadlines_resume(socket_t* s) noexcept nogil:
     """The async handler has ended in time: emit the deferred `timeout` now."""
     deadlines_clear_deferred(s)
-    timeout_expired(s)
+    timeout_expired(s, s.deadlines.expired)
     if not s.flags & S_CLOSED:
         deadlines_arm(s)

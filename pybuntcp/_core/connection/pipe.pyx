@@ -146,8 +146,7 @@ cdef size_t pipe_capacity(socket_t* s) noexcept nogil:
 cdef void pipe_read(socket_t* s) noexcept nogil:
     """As `stream_read`, for a source."""
     if pipe_has_space(s):
-        uv.uv_read_start(<uv.uv_stream_t*>s, on_pipe_alloc, on_pipe_read)
-        loop_wakeup(loop_of(s))
+        stream_start(s, on_pipe_alloc, on_pipe_read)
 
 
 cdef void on_pipe_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:

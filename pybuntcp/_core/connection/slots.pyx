@@ -44,6 +44,7 @@ cdef struct context_t:
     PyObject* data              # owned: the default of `socket.data`
     uint64_t high_water_mark
     double idle_timeout         # seconds; infinity = no limit
+    double read_timeout
     double linger_timeout
     size_t own_size             # bytes of ours behind every socket, for its `tls_t*`; 0: plain sockets
     size_t ext_size             # bytes of the user's behind every socket; `reload` does not change it
@@ -86,7 +87,7 @@ cdef context_t* context_new() except NULL:
     if self == NULL:
         raise MemoryError()
     self.references = 1
-    self.idle_timeout = self.linger_timeout = self.handshake_timeout = float("inf")
+    self.idle_timeout = self.read_timeout = self.linger_timeout = self.handshake_timeout = float("inf")
     return self
 
 

@@ -82,7 +82,15 @@ cdef void stream_read(socket_t* self) noexcept nogil:
             return
         if self.flags & S_HANDLER_TASK:
             return
-    uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
+    stream_start(self, on_alloc, on_read)
+
+
+cdef void stream_start(socket_t* self, uv.uv_alloc_cb alloc, uv.uv_read_cb read) noexcept nogil:
+    """Start reading, or continue with other callbacks."""
+    cdef bint resumes = self.deadlines != NULL and not stream_is_read(self)
+    uv.uv_read_start(<uv.uv_stream_t*>self, alloc, read)
+    if resumes:
+        deadlines_start_read(self)
     loop_wakeup(loop_of(self))
 
 
@@ -96,8 +104,7 @@ cdef void stream_read_tls(socket_t* self) noexcept nogil:
     if self.flags & S_INPUT_DEFERRED:
         stream_queue_deferred(self)
     elif not self.flags & S_EOF:
-        uv.uv_read_start(<uv.uv_stream_t*>self, on_alloc, on_read)
-        loop_wakeup(loop_of(self))
+        stream_start(self, on_alloc, on_read)
 
 
 cdef void stream_queue_deferred(socket_t* self) noexcept nogil:
@@ -115,6 +122,10 @@ cdef inline void stream_pause_reading(socket_t* self) noexcept nogil:
     """The user wants no more for now. A handshake, or a write that waits for input, continues all the same."""
     if not is_tls_blocked(self):
         stream_stop(self)
+
+
+cdef inline bint stream_is_read(socket_t* self) noexcept nogil:
+    return uv.uv_is_active(<uv.uv_handle_t*>self) != 0
 
 
 cdef inline void stream_stop(socket_t* self) noexcept nogil:

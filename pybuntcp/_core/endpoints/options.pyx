@@ -35,6 +35,7 @@ cdef context_t* options_context(Handlers handlers, options) except NULL:
     context.ext_size = handlers.table.slots.ext_size
     context.high_water_mark = options.high_water_mark
     context.idle_timeout = options.idle_timeout
+    context.read_timeout = options.read_timeout
     context.linger_timeout = options.linger_timeout
     context.allow_half_open = options.allow_half_open
     context.handshake_timeout = options.handshake_timeout

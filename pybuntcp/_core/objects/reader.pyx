@@ -227,8 +227,7 @@ cdef void reader_read(socket_t* s) noexcept nogil:
     """As `stream_read`, for a socket that has a reader."""
     cdef reader_t* self = reader_at(s)
     if reader_has_space(self):
-        uv.uv_read_start(<uv.uv_stream_t*>s, on_reader_alloc, on_read)
-        loop_wakeup(loop_of(s))
+        stream_start(s, on_reader_alloc, on_read)
 
 
 cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:

@@ -211,6 +211,24 @@ cdef class Socket:
             raise MemoryError()
 
     @property
+    def idle_timeout(self):
+        """Seconds without a byte in either direction, then `timeout` is called; None: for ever. Setting it starts anew."""
+        return wrapper_timeout(self, DEADLINE_IDLE)
+
+    @idle_timeout.setter
+    def idle_timeout(self, seconds):
+        wrapper_set_timeout(self, DEADLINE_IDLE, seconds)
+
+    @property
+    def read_timeout(self):
+        """As `idle_timeout`, without a byte received while the socket is read: the time stops while it is paused."""
+        return wrapper_timeout(self, DEADLINE_READ)
+
+    @read_timeout.setter
+    def read_timeout(self, seconds):
+        wrapper_set_timeout(self, DEADLINE_READ, seconds)
+
+    @property
     def ready_state(self):
         """`ReadyState`: ESTABLISHED (open both ways), SHUTDOWN (our side ended), CLOSED, DETACHED, or OTHER."""
         return ReadyState(wrapper_state(self))
@@ -254,44 +272,32 @@ cdef class Socket:
     @property
     def remote_address(self):
         """The peer's IP literal ("fe80::1%eth0" with a zone), or a unix socket's path ("" when it has none)."""
-        cdef address_t name
-        wrapper_address(self, True, &name)
-        return address_host(&name)
+        return wrapper_host(self, True)
 
     @property
     def remote_port(self):
         """The peer's port; None on unix sockets."""
-        cdef address_t name
-        wrapper_address(self, True, &name)
-        return address_port(&name)
+        return wrapper_port(self, True)
 
     @property
     def remote_family(self):
         """"IPv4", "IPv6" or "unix"."""
-        cdef address_t name
-        wrapper_address(self, True, &name)
-        return address_family(&name)
+        return wrapper_family(self, True)
 
     @property
     def local_address(self):
         """Our IP literal, or a unix socket's path ("" when it has none)."""
-        cdef address_t name
-        wrapper_address(self, False, &name)
-        return address_host(&name)
+        return wrapper_host(self, False)
 
     @property
     def local_port(self):
         """Our port; None on unix sockets."""
-        cdef address_t name
-        wrapper_address(self, False, &name)
-        return address_port(&name)
+        return wrapper_port(self, False)
 
     @property
     def local_family(self):
         """"IPv4", "IPv6" or "unix"."""
-        cdef address_t name
-        wrapper_address(self, False, &name)
-        return address_family(&name)
+        return wrapper_family(self, False)
 
     def fileno(self):
         """The descriptor, which the socket still owns; -1 if there is none."""

@@ -96,6 +96,8 @@ cdef socket_t* upgrade_new(socket_t* raw, Handlers handlers, object data, object
     context_install(loop, context, &bound.table)
     context.ext_size = bound.table.slots.ext_size
     context.pause_on_connect = bound.opens_paused
+    context.idle_timeout = deadlines_setting(raw, DEADLINE_IDLE)
+    context.read_timeout = deadlines_setting(raw, DEADLINE_READ)
     context_set_tls(context, config)
     Py_CLEAR(context.data)
     Py_INCREF(data)

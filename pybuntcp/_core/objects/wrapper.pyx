@@ -10,8 +10,21 @@ and the waiters for a socket to be closed (`async with`). Does not know verbs: s
 from enum import IntEnum
 
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.math cimport isinf
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
+
+from pybuntcp._c cimport uv
+
+
+class ReadyState(IntEnum):
+    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
+
+    SHUTDOWN = -2
+    DETACHED = -1
+    CLOSED = 0
+    ESTABLISHED = 1
+    OTHER = 2
 
 
 class ReadyState(IntEnum):
@@ -32,6 +45,7 @@ cdef struct snapshot_t:
     uint64_t bytes_read
     uint64_t bytes_written
     int error
+    deadline_t expired  # which deadline ended it
     reader_t* reader    # borrowed: of the Socket's SocketReader, if it has one
 
 
@@ -104,6 +118,7 @@ cdef void wrapper_detach(socket_t* s) noexcept:
         wrapper.snapshot.bytes_read = s.bytes_read
         wrapper.snapshot.bytes_written = s.accepted
         wrapper.snapshot.error = s.error
+        wrapper.snapshot.expired = wrapper_expired(wrapper)
         wrapper.snapshot.detached = not s.flags & S_OPENED
     wrapper.s = NULL
     s.wrapper = NULL
@@ -169,6 +184,24 @@ cdef int wrapper_address(Socket self, bint peer, address_t* name) except -1:
     return 0
 
 
+cdef object wrapper_host(Socket self, bint peer):
+    cdef address_t name
+    wrapper_address(self, peer, &name)
+    return address_host(&name)
+
+
+cdef object wrapper_port(Socket self, bint peer):
+    cdef address_t name
+    wrapper_address(self, peer, &name)
+    return address_port(&name)
+
+
+cdef object wrapper_family(Socket self, bint peer):
+    cdef address_t name
+    wrapper_address(self, peer, &name)
+    return address_family(&name)
+
+
 cdef int wrapper_reload(socket_t* s, Handlers handlers) except -1:
     """New handlers: an accepted socket gets a context of its own; an outgoing one has its own already."""
     cdef context_t* shared = context_of(s)
@@ -196,12 +229,47 @@ cdef object wrapper_close_error(socket_t* s, int code):
 
 cdef object wrapper_error(Socket self, int code, str syscall):
     """The exception for a code, with the peer's address; with TLS the engine's own, if it has one."""
-    cdef address_t name
     error = None if self.tls_connection is None else tls_error(self.tls_connection, code)
     if error is not None:
         return error
-    wrapper_address(self, True, &name)
-    return error_from_code(code, syscall, address_host(&name), address_port(&name))
+    error = error_from_code(code, syscall, wrapper_host(self, True), wrapper_port(self, True))
+    if code == uv.UV_ETIMEDOUT and wrapper_expired(self) != DEADLINE_NONE:
+        error.strerror = f"{error.strerror}: {_DEADLINES[<int>wrapper_expired(self)]}"
+        error.args = (error.errno, error.strerror)
+    return error
+
+
+cdef tuple _DEADLINES = (None, "timeout()", "idle_timeout", "read_timeout", "linger_timeout")     # by deadline_t
+
+
+cdef deadline_t wrapper_expired(Socket self) noexcept:
+    """Which deadline has ended the connection."""
+    if self.s == NULL:
+        return wrapper_snapshot(self).expired
+    return self.s.deadlines.expired if self.s.deadlines != NULL else DEADLINE_NONE
+
+
+# ---------------------------------------------------------------------------- idle_timeout, read_timeout
+
+cdef object wrapper_timeout(Socket self, deadline_t which):
+    """Seconds; None: for ever, or the connection is gone."""
+    cdef double seconds
+    if not wrapper_is_open(self):
+        return None
+    seconds = deadlines_setting(self.s, which)
+    return None if isinf(seconds) else seconds
+
+
+cdef int wrapper_set_timeout(Socket self, deadline_t which, object value) except -1:
+    cdef str name = _DEADLINES[<int>which]
+    cdef double seconds = float("inf") if value is None else number_of_seconds(name, value)
+    if not seconds >= 0:
+        raise ValueError(f"{name} must not be negative or NaN, not {value!r}")
+    if seconds == 0:
+        raise ValueError(f"{name} must be more than 0 seconds, or None for ever")
+    if wrapper_is_open(self) and not deadlines_set(self.s, which, seconds):
+        raise MemoryError()
+    return 0
 
 
 cdef object socket_object(socket_t* s):

@@ -27,6 +27,7 @@ COMMON = {
     "keep_alive": None,
     "high_water_mark": 65536,
     "idle_timeout": None,
+    "read_timeout": None,
     "handshake_timeout": 10.0,
     "linger_timeout": 30.0,
 }

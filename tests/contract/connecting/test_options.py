@@ -22,6 +22,7 @@ WRONG_COMMON = {
     "keep_alive": WRONG_SECONDS,
     "high_water_mark": (-1, 1.5, "65536", NAN, None, True),
     "idle_timeout": WRONG_SECONDS,
+    "read_timeout": (0, *WRONG_SECONDS),
     "linger_timeout": WRONG_SECONDS,
     "handshake_timeout": WRONG_SECONDS,
 }
