@@ -4,8 +4,9 @@ A `Socket` is made when a Python handler, or another Python object, first needs 
 The connection owns a reference until `close` was emitted (`wrapper_detach`); after that the `Socket` lives as long as
 the user refers to it, and answers from its snapshot.
 
-Owns `ReadyState`; `snapshot_t`, what stays readable of a connection that is gone; when a `Socket` is made; `reload` of one socket;
-and the waiters for a socket to be closed (`async with`). Does not know verbs: see socket.
+Owns `ReadyState`; `snapshot_t`, what stays readable of a connection that is gone; when a `Socket` is made; `reload` of
+one socket; the times that may be set on one; and the waiters for a socket to be closed (`async with`).
+Does not know verbs: see socket.
 """
 from enum import IntEnum
 
@@ -15,16 +16,6 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
 
 from pybuntcp._c cimport uv
-
-
-class ReadyState(IntEnum):
-    """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
-
-    SHUTDOWN = -2
-    DETACHED = -1
-    CLOSED = 0
-    ESTABLISHED = 1
-    OTHER = 2
 
 
 class ReadyState(IntEnum):
