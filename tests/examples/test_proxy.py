@@ -125,7 +125,7 @@ def test_100_mib_are_uploaded_unchanged(proxy, upstream, tcp, blob_digest):
 
 def test_both_ways_at_once_while_both_ends_read_slowly(proxy, upstream, tcp, blob_digest):
     """Each end sends in its peer's thread and reads in another, through small buffers."""
-    client, server = tcp.peer(proxy, rcvbuf=16384), upstream.accept()
+    client, server = tcp.peer(proxy, rcvbuf=65536), upstream.accept()
     with ThreadPoolExecutor(2) as threads:
         reading = [threads.submit(digest_until_eof, peer.sock, 16384) for peer in (client, server)]
         sending = [peer.call(send_blob, peer) for peer in (client, server)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .kernel import shrink_send_buffer
 from .pairs import accepted
 from .peers import Peer
 from .recorder import Recorder
@@ -23,13 +24,21 @@ class Piped(NamedTuple):
 
 
 def apart(
-    loop: Any, transport: Any, make: Any = Recorder, *, source: dict[str, Any] | None = None, **options: Any
+    loop: Any,
+    transport: Any,
+    make: Any = Recorder,
+    *,
+    source: dict[str, Any] | None = None,
+    small: bool = False,
+    **options: Any,
 ) -> Piped:
-    """Two connections that know nothing of each other. `source`: options of the first one alone, `options` of both."""
+    """Two connections that know nothing of each other. `source`: options of the first one alone, `options` of both.
+    `small`: the kernel keeps little of what is on its way to the receiver."""
     at_source, at_target = make(label="source"), make(label="target")
-    rcvbuf = options.pop("rcvbuf", None)
     first, sender = accepted(loop, transport, at_source, **{**options, **(source or {})})
-    second, receiver = accepted(loop, transport, at_target, rcvbuf=rcvbuf, **options)
+    second, receiver = accepted(loop, transport, at_target, rcvbuf=65536 if small else None, **options)
+    if small:
+        shrink_send_buffer(second)
     return Piped(first, sender, second, receiver, at_source, at_target)
 
 

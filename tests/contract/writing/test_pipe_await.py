@@ -14,7 +14,7 @@ from support.tls import CLIENT_TLS, SERVER_TLS
 
 import pybuntcp
 
-MUCH = pattern(3 << 20)
+MUCH = pattern(1 << 20)
 LOCAL = {"hostname": "127.0.0.1", "port": 0}
 
 

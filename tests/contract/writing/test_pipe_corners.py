@@ -7,7 +7,16 @@ import socket as stdlib_socket
 import ssl
 
 import pytest
-from support import Recorder, TlsTransport, accepted, finish_and_wait, metronome, pattern, send_and_wait
+from support import (
+    Recorder,
+    TlsTransport,
+    accepted,
+    finish_and_wait,
+    metronome,
+    pattern,
+    send_and_wait,
+    shrink_send_buffer,
+)
 from support.piping import apart, piped, proxied
 from support.slots import settle_until
 from support.threads import in_thread
@@ -15,7 +24,7 @@ from support.threads import in_thread
 import pybuntcp
 
 standalone = pytest.mark.standalone("what is refused does not depend on who turns the loop")
-MUCH = pattern(3 << 20)
+MUCH = pattern(1 << 20)
 
 
 def end_both(loop, pair):
@@ -217,7 +226,7 @@ def test_x4_bytes_that_a_cork_has_gathered_go_first_and_do_not_stop_the_pipe(loo
 
 @standalone
 def test_x4_a_sink_of_the_target_keeps_its_order_and_its_drain(loop, tcp):
-    pair = piped(loop, tcp, rcvbuf=4096)
+    pair = piped(loop, tcp, small=True)
     sink = pair.target.sink()
     sink.write(b"a" * 300_000)
     pair.sender.send(MUCH)
@@ -311,7 +320,8 @@ def test_x4_a_tls_connection_that_is_cut_is_no_end_but_resets_the_target(loop, t
 def test_x4_tls_on_one_side_alone(loop, tls, tcp, secured, mark):
     first, second = (tls, tcp) if secured == "source" else (tcp, tls)
     source, sender = accepted(loop, first, Recorder(), high_water_mark=mark)
-    target, receiver = accepted(loop, second, Recorder(), high_water_mark=mark, rcvbuf=16384)
+    target, receiver = accepted(loop, second, Recorder(), high_water_mark=mark, rcvbuf=65536)
+    shrink_send_buffer(target)
     source.pipe(target)
     target.pipe(source)
     for sends, receives in ((sender, receiver), (receiver, sender)):
