@@ -58,6 +58,9 @@ include "_core/connection/capi.pyx"         # what else the C API has
 include "_core/objects/adapters.pyx"        # from a slot to a Python handler
 include "_core/objects/exceptions.pyx"      # what a handler raised
 include "_core/objects/callbacks.pyx"       # functions of users that belong to no socket
+include "_core/objects/near_names.pyx"      # handlers that are misspelt
+include "_core/objects/arity.pyx"           # handlers that cannot be called
+include "_core/objects/slow_handlers.pyx"   # handlers that keep the loop waiting
 include "_core/objects/handlers.pyx"        # Handlers: what users give, compiled to a table
 include "_core/objects/tasks.pyx"           # async handlers
 include "_core/objects/wrapper.pyx"         # when a Socket is made, and what outlives the connection

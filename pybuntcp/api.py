@@ -55,6 +55,7 @@ def listen(
     read_timeout: float | None = None,
     handshake_timeout: float | None = 10.0,
     linger_timeout: float | None = 30.0,
+    slow_handler: float | None = None,
     max_connections: int | None = None,
     unlink: bool = True,
     mode: int | None = None,
@@ -75,7 +76,9 @@ def listen(
     backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
     idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
     unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
-    handshake_timeout, and read_timeout, in which nothing is received: seconds; None = for ever. max_connections: accepting pauses at this number. unlink:
+    handshake_timeout, and read_timeout, in which nothing is received: seconds; None = for ever. slow_handler: seconds;
+    a handler that takes longer is logged, by the logger "pybuntcp"; None = not measured. max_connections: accepting
+    pauses at this number. unlink:
     remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
     for a program that hands the socket over to another. A file that was left behind at that path, by a process that
     was killed, is replaced. mode, owner: the permissions of the file, for example 0o660, and its owner: "user",
@@ -107,6 +110,7 @@ def listen(
         read_timeout=read_timeout,
         handshake_timeout=handshake_timeout,
         linger_timeout=linger_timeout,
+        slow_handler=slow_handler,
         max_connections=max_connections,
         unlink=unlink,
         mode=mode,
@@ -135,6 +139,7 @@ def connect(
     read_timeout: float | None = None,
     handshake_timeout: float | None = 10.0,
     linger_timeout: float | None = 30.0,
+    slow_handler: float | None = None,
     local_address: str | None = None,
     local_port: int = 0,
 ) -> _core.Connecting:
@@ -172,6 +177,7 @@ def connect(
         read_timeout=read_timeout,
         handshake_timeout=handshake_timeout,
         linger_timeout=linger_timeout,
+        slow_handler=slow_handler,
         local_address=local_address,
         local_port=local_port,
     )

@@ -74,6 +74,7 @@ class SocketOptions(Endpoint):
     read_timeout: float | None
     handshake_timeout: float | None
     linger_timeout: float | None
+    slow_handler: float | None
     allow_half_open: bool
     pause_on_connect: bool
     tls: Config | None = None  # None: no TLS
@@ -87,6 +88,7 @@ class SocketOptions(Endpoint):
         self.high_water_mark = integer("high_water_mark", self.high_water_mark, 0, 2**62)
         self.handshake_timeout = seconds("handshake_timeout", self.handshake_timeout)
         self.linger_timeout = seconds("linger_timeout", self.linger_timeout)
+        self.slow_handler = positive_seconds("slow_handler", self.slow_handler)
         boolean("allow_half_open", self.allow_half_open)
         boolean("pause_on_connect", self.pause_on_connect)
 

@@ -46,6 +46,7 @@ cdef struct context_t:
     double idle_timeout         # seconds; infinity = no limit
     double read_timeout
     double linger_timeout
+    double slow_handler         # seconds from which on a handler is slow; for `reload`
     size_t own_size             # bytes of ours behind every socket, for its `tls_t*`; 0: plain sockets
     size_t ext_size             # bytes of the user's behind every socket; `reload` does not change it
     PyObject* host              # owned: the name passed to connect(), a str or None; NULL: accepted
@@ -88,6 +89,7 @@ cdef context_t* context_new() except NULL:
         raise MemoryError()
     self.references = 1
     self.idle_timeout = self.read_timeout = self.linger_timeout = self.handshake_timeout = float("inf")
+    self.slow_handler = float("inf")
     return self
 
 

@@ -172,7 +172,7 @@ def connect_on(handlers, options):
     """`connect`, with options that were checked (pybuntcp/options.py, ConnectOptions)."""
     cdef Loop loop = current_loop()
     cdef Handlers table = handlers_empty() if handlers is None else handlers
-    cdef context_t* context = options_context(handlers_bind(table, loop), options)
+    cdef context_t* context = options_context(handlers_bind(table, loop, options.slow_handler), options)
     cdef Connecting wrapper = Connecting.__new__(Connecting)
     cdef object host = options.hostname
     cdef connector_t* self

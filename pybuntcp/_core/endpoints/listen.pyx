@@ -14,7 +14,7 @@ from pybuntcp._c cimport net, uv
 def listen_on(Handlers handlers, options):
     """`listen`, with options that were checked (pybuntcp/options.py, ListenOptions)."""
     cdef Loop loop = current_loop()
-    cdef context_t* context = options_context(handlers_bind(handlers, loop), options)
+    cdef context_t* context = options_context(handlers_bind(handlers, loop, options.slow_handler), options)
     cdef Listener wrapper = None
     cdef bint adopted = options.fd is not None
     cdef list fds = [options.fd] if adopted else []

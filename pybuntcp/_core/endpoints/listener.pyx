@@ -11,6 +11,7 @@ Does not know how connections are accepted (see accept), nor how the descriptor 
 cimport cython
 
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -164,6 +165,11 @@ cdef object listener_tls(Listener self, object tls):
     return config
 
 
+cdef double listener_slow_handler(listener_t* self) noexcept:
+    """The option, which a reload keeps."""
+    return INFINITY if self.context == NULL else self.context.slow_handler
+
+
 cdef int listener_reload(Listener self, Handlers handlers, object config) except -1:
     """Replace the handlers and the TLS configuration; None keeps what there is."""
     cdef context_t* context = self.c.context
@@ -310,7 +316,7 @@ cdef class Listener:
         if not loop_check(self.c.loop):
             return
         if table is not None:
-            table = handlers_bind(table, self._loop)
+            table = handlers_bind(table, self._loop, listener_slow_handler(self.c))
         listener_reload(self, table, None if tls is None else listener_tls(self, tls))
 
     def stats(self):

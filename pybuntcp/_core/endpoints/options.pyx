@@ -37,6 +37,7 @@ cdef context_t* options_context(Handlers handlers, options) except NULL:
     context.idle_timeout = options.idle_timeout
     context.read_timeout = options.read_timeout
     context.linger_timeout = options.linger_timeout
+    context.slow_handler = options.slow_handler
     context.allow_half_open = options.allow_half_open
     context.handshake_timeout = options.handshake_timeout
     if options.tls is not None:

@@ -2,17 +2,19 @@
 
 Owns `Handlers`, a compiled table as Python sees it; the rules for what may be in one, with the names in the errors;
 `handlers_from_slots`, which compiles a Cython user's own functions; and `handlers_bind`, which adds the context
-variables that were set when the handlers were passed.
+variables that were set when the handlers were passed, and the clock of `slow_handler=` (see slow_handlers).
 
 Promises that a table is complete or refused: callables, C functions of an ABI that we know, at least one of `data` and
 `drain`. Calls none of the handlers.
 """
 cimport cython
-import difflib
-import inspect
+import sys
 from contextvars import copy_context
+from functools import partial
+from types import MethodType
 
 from cpython.ref cimport PyObject
+from libc.math cimport isinf
 from libc.string cimport memcpy
 
 
@@ -194,10 +196,20 @@ cdef dict handlers_collect(object source, dict handlers):
     elif hasattr(source, "keys") and hasattr(source, "__getitem__"):
         found = handlers_of_mapping(source)
     else:
-        found = {name: getattr(source, name, None) for name in (*_EVENT_NAMES, "binary_type")}
+        found = handlers_of_object(source)
     for name in _EVENT_NAMES:
-        handlers_check_one(name, found.get(name))
+        handlers_check_one(name, found.get(name), source)
     found["binary_type"] = binary_type_check(found.get("binary_type"))
+    return found
+
+
+cdef dict handlers_of_object(object source):
+    """The attributes of a class, an instance or a module that are handlers."""
+    cdef dict found = {name: getattr(source, name, None) for name in (*_EVENT_NAMES, "binary_type")}
+    for name, value in found.items():
+        if value is not None and near_is_import(source, name, value):
+            found[name] = None
+    near_check(source, found)
     return found
 
 
@@ -210,24 +222,38 @@ cdef dict handlers_of_mapping(object source):
 
 
 cdef str handlers_suggest(str key, tuple known):
-    snake = "".join(["_" + c.lower() if c.isupper() else c for c in key]).lstrip("_")
-    if snake.startswith("on_"):
-        snake = snake[3:]
-    close = difflib.get_close_matches(snake, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    meant = near_miss(key)
+    if meant is None:
+        import difflib
+
+        snake = near_snake(key)
+        close = difflib.get_close_matches(snake[3:] if snake.startswith("on_") else snake, known, 1)
+        if not close:
+            return f"; known are {', '.join(known)}"
+        meant = close[0]
+    return f"; did you mean {meant!r}?"
 
 
-cdef int handlers_check_one(str name, object handler) except -1:
+cdef int handlers_check_one(str name, object handler, object source) except -1:
     if handler is None:
         return 0
     if not callable(handler):
         raise TypeError(f"handler {name!r} must be callable, not {type(handler).__name__!r}")
-    return 0
+    return arity_check(name, handler, source)
 
 
 cdef bint is_async(object handler) except -1:
-    """Also an object whose `__call__` is an async function."""
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
+    """A coroutine function, a method or a partial of one, or an object whose `__call__` is one."""
+    while isinstance(handler, (MethodType, partial)):
+        handler = handler.__func__ if isinstance(handler, MethodType) else handler.func
+    inspect = sys.modules.get("inspect")    # who has marked a function with inspect.markcoroutinefunction has imported it
+    if inspect is not None and inspect.iscoroutinefunction(handler):
+        return True
+    flags = getattr(getattr(handler, "__code__", None), "co_flags", None)
+    if flags is None:
+        call = getattr(type(handler), "__call__", None)
+        flags = getattr(getattr(call, "__code__", None), "co_flags", 0)
+    return flags & 0x80                     # inspect.CO_COROUTINE
 
 
 cdef str binary_type_check(object value):
@@ -254,19 +280,20 @@ cdef class BoundHandler:
         return repr(self.handler)
 
 
-cdef Handlers handlers_bind(Handlers self, Loop loop):
-    """The handlers as a loop installs them: bound to the present context variables, if there are any.
+cdef Handlers handlers_bind(Handlers self, Loop loop, double slow_handler):
+    """The handlers as a loop installs them: measured, and bound to the present context variables, if that is wanted.
 
-    TypeError: one of them is async, and no asyncio loop turns this loop.
+    slow_handler: the option, in seconds; infinity: not given. TypeError: one of the handlers is async, and no asyncio
+    loop turns this loop.
     """
     cdef Handlers bound
     cdef int event
-    if host_of(loop) is None:
-        if self.async_name is not None:
-            raise TypeError(f"handler {self.async_name!r} is an async function: that needs a running asyncio loop")
-        return self
-    vars = copy_context()
-    if not len(vars):
+    host = host_of(loop)
+    if host is None and self.async_name is not None:
+        raise TypeError(f"handler {self.async_name!r} is an async function: that needs a running asyncio loop")
+    vars = None if host is None else copy_context()
+    slow_handler = slow_limit(host, slow_handler)
+    if not vars and isinf(slow_handler):
         return self
     bound = Handlers.__new__(Handlers, _uninitialised)
     bound.table = self.table
@@ -274,14 +301,18 @@ cdef Handlers handlers_bind(Handlers self, Loop loop):
     bound.owner, bound.async_name, bound.opens_paused = self.owner, self.async_name, self.opens_paused
     for event, name in enumerate(_EVENT_NAMES):
         if self.table.callable[event] != NULL:
-            bound.found[name] = handlers_bind_one(vars, <object>self.table.callable[event])
+            handler = <object>self.table.callable[event]
+            handler = handler if isinf(slow_handler) else slow_handler_of(handler, name, slow_handler)
+            bound.found[name] = handlers_bind_one(vars, handler) if vars else handler
             bound.table.callable[event] = <PyObject*>bound.found[name]
     return bound
 
 
 cdef object handlers_unbound(object handler):
     """The handler as it was given."""
-    return (<BoundHandler>handler).handler if isinstance(handler, BoundHandler) else handler
+    if isinstance(handler, BoundHandler):
+        handler = (<BoundHandler>handler).handler
+    return (<SlowHandler>handler).handler if isinstance(handler, SlowHandler) else handler
 
 
 cdef BoundHandler handlers_bind_one(object vars, object handler):

@@ -87,7 +87,7 @@ cdef int upgrade_recheck(socket_t* s, Socket self) except -1:
 cdef socket_t* upgrade_new(socket_t* raw, Handlers handlers, object data, object config) except NULL:
     """A socket with a context of its own, on a duplicate of the descriptor."""
     cdef loop_t* loop = loop_of(raw)
-    cdef Handlers bound = handlers_bind(handlers, <Loop>loop.owner)
+    cdef Handlers bound = handlers_bind(handlers, <Loop>loop.owner, context_of(raw).slow_handler)
     cdef context_t* context = context_copy(context_of(raw))
     cdef socket_t* s = NULL
     cdef unsigned long stamp = descriptors_fork_stamp()

@@ -197,7 +197,7 @@ cdef int wrapper_reload(socket_t* s, Handlers handlers) except -1:
     """New handlers: an accepted socket gets a context of its own; an outgoing one has its own already."""
     cdef context_t* shared = context_of(s)
     cdef context_t* own
-    handlers = handlers_bind(handlers, <Loop>loop_of(s).owner)
+    handlers = handlers_bind(handlers, <Loop>loop_of(s).owner, shared.slow_handler)
     handlers_check_ext(handlers, shared)
     if shared.references == 1:
         context_install(loop_of(s), shared, &handlers.table)

@@ -30,6 +30,7 @@ COMMON = {
     "read_timeout": None,
     "handshake_timeout": 10.0,
     "linger_timeout": 30.0,
+    "slow_handler": None,
 }
 LISTEN = {
     **COMMON,
