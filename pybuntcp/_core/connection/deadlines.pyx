@@ -273,6 +273,8 @@ cdef void on_deadline_fired(alarm_t* alarm) noexcept nogil:
     cdef uint64_t now = clock_of(loop_of(s))
     if (self.linger_ms != 0 or self.idle_ms != 0 and is_awaiting_acks(s)) and not s.flags & S_BROKEN:
         deadlines_check_acked(s)
+    if self.linger_ms != 0 and pipe_waits_for_target(s):
+        self.progress_at = clock_now()      # its peer may want to end, and is not read
     if self.linger_ms != 0 and now >= self.progress_at + self.linger_ms + 1:
         linger_expired(s)
     elif self.handshake_at != 0 and now >= self.handshake_at:

@@ -128,6 +128,11 @@ cdef bint pipe_has_space(socket_t* s) noexcept nogil:
     return not is_tls_blocked(target) or output_unsent(target) < pipe_mark(target)
 
 
+cdef bint pipe_waits_for_target(socket_t* s) noexcept nogil:
+    """Is it not read because its target is full?"""
+    return is_piped(s) and may_send(s) and not pipe_has_space(s)
+
+
 cdef inline uint64_t pipe_mark(socket_t* target) noexcept nogil:
     cdef uint64_t mark = context_of(target).high_water_mark
     return mark if mark != 0 else PIPE_READ_MIN

@@ -250,6 +250,24 @@ def test_x4_a_side_that_has_been_ended_is_not_cut_while_it_sends(loop, tcp):
 
 
 @standalone
+def test_x4_a_side_that_has_been_ended_is_not_cut_while_the_other_takes_nothing(loop, tcp):
+    """The client has ended and does not read for three times `linger_timeout`; the answer is there in the end."""
+    client, reader = accepted(loop, tcp, Recorder(), rcvbuf=65536, linger_timeout=0.1)
+    upstream, writer = accepted(loop, tcp, Recorder(), linger_timeout=0.1)
+    shrink_send_buffer(client)
+    client.pipe(upstream)
+    upstream.pipe(client)
+    reader.shutdown()
+    assert loop.wait(writer.recv_until_eof()) == b""
+    writer.send(MUCH * 2)
+    writer.shutdown()
+    with metronome(loop, tcp, 0.06, 5, lambda: None) as over:
+        loop.run_until(over)
+    assert loop.wait(reader.recv_until_eof()) == MUCH * 2
+    loop.run()
+
+
+@standalone
 def test_x4_a_side_that_has_been_ended_and_is_silent_is_reset_after_the_linger_time(loop, tcp):
     pair = proxied(loop, tcp, linger_timeout=0.05)
     pair.sender.shutdown()
