@@ -58,7 +58,7 @@ pyright: $(VENV)/.dev  ## what pyright says of the typed programs; pip and npm f
 	$(VENV)/bin/pyright --project tests/typing/pyrightconfig.json --pythonpath $(PY)
 
 asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (address,undefined | thread)
-	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=32 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python $(PYTEST) $(ARGS)
 
 matrix:     ## the tests on every interpreter at hand, from the source distribution

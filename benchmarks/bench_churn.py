@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.peers import OURS
+from harness.names import OURS
 from harness.questions import Goal, Medians, Question, Row
 
 CHURN = Row("churn", "connect + echo + close, 50 at a time", mode="churn", among="churn")

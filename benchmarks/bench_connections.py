@@ -6,7 +6,7 @@ Part of the growth is the kernel's and the cache's and nobody escapes it: the li
 from __future__ import annotations
 
 from bench_echo import ECHO_50
-from harness.peers import LIMIT, OURS
+from harness.names import LIMIT, OURS
 from harness.questions import Goal, Medians, Question, Row
 
 

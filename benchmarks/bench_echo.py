@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import LIMIT, OURS, SLOTS
+from harness.names import LIMIT, OURS, SLOTS
 from harness.questions import Goal, Medians, Question, Row
 
 ECHO_50 = Row("echo-50", "echo, 100 B, 50 connections")

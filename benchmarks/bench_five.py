@@ -5,7 +5,7 @@ With one in flight the reading dominates; with fifty a server that makes one sys
 
 from __future__ import annotations
 
-from harness.peers import OURS, SINK
+from harness.names import OURS, SINK
 from harness.questions import Goal, Medians, Question, Row
 
 SINGLE = Row("five-1", "five 20-byte writes a message, 50 connections, 1 in flight", mode="five")

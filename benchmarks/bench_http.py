@@ -6,7 +6,7 @@ HTTP (nginx, bun-http, node-http, and pybuntcp-http, the example of this project
 
 from __future__ import annotations
 
-from harness.peers import HTTP_EXAMPLE, OURS, SPEAK_HTTP
+from harness.names import HTTP_EXAMPLE, OURS, SPEAK_HTTP
 from harness.questions import Question, Row
 
 BESIDE = ((OURS, "uvloop"), (OURS, "bun"), *((HTTP_EXAMPLE, peer) for peer in SPEAK_HTTP))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import OURS, SLOTS
+from harness.names import OURS, SLOTS
 from harness.questions import Goal, Medians, Question, Row
 
 ACCEPTED = Row("idle", "memory of an idle connection, just accepted", mode="idle", base=500, connections=5000)

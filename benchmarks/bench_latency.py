@@ -5,7 +5,7 @@ Messages are due whatever has come back, and latency counts from then: a server 
 
 from __future__ import annotations
 
-from harness.peers import LIMIT
+from harness.names import LIMIT
 from harness.questions import Question, Row
 
 

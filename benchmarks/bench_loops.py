@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import ASYNC, EMBEDDED, EVENT_LOOPS, OURS, PROTOCOL, READER, STREAMS
+from harness.names import ASYNC, EMBEDDED, EVENT_LOOPS, OURS, PROTOCOL, READER, STREAMS
 from harness.questions import Goal, Medians, Question, Row
 
 BESIDE_PROTOCOLS = (

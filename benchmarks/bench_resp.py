@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import REDIS, REDIS_SLOTS
+from harness.names import REDIS, REDIS_SLOTS
 from harness.questions import Goal, Medians, Question, Row
 
 

@@ -5,7 +5,7 @@ Server and load share all cores here, so only CPU a message counts, and how the 
 
 from __future__ import annotations
 
-from harness.peers import LIMIT, SLOTS
+from harness.names import LIMIT, SLOTS
 from harness.questions import Goal, Medians, Question, Row
 
 ONE, TWO = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import OURS
+from harness.names import OURS
 from harness.questions import Goal, Medians, Question, Row
 
 CALM = Row("tls-calm", "TLS, 2,000 messages/s on 50 connections", "fixed", tls="1.3", rate=2000, against=OURS)

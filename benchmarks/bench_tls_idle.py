@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.peers import OURS
+from harness.names import OURS
 from harness.questions import Goal, Medians, Question, Row
 
 

@@ -19,7 +19,8 @@ from bench_five import PIPELINED
 from harness import machine
 from harness.build import CannotBuildError, compile_program
 from harness.measure import measure
-from harness.peers import OURS, Peer, all_peers
+from harness.names import OURS
+from harness.peers import Peer, all_peers
 from harness.questions import Plan, Row
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -33,6 +33,7 @@ import bench_latency
 import bench_layers
 import bench_loops
 import bench_pipelining
+import bench_proxy
 import bench_resp
 import bench_sizes
 import bench_threads
@@ -46,7 +47,8 @@ from harness.build import HERE, CannotBuildError, compile_program
 from harness.foreign_loads import missing_generator
 from harness.markdown import PageError, fill
 from harness.measure import measure
-from harness.peers import LEFT_OUT_WHEN_QUICK, Peer, all_peers
+from harness.names import LEFT_OUT_WHEN_QUICK
+from harness.peers import Peer, all_peers
 from harness.plots import can_draw, draw
 from harness.questions import Plan, Question, Row
 from harness.report import Result, print_report
@@ -69,6 +71,7 @@ QUESTIONS = {
         bench_idle.QUESTION,
         bench_resp.QUESTION,
         bench_http.QUESTION,
+        bench_proxy.QUESTION,
         bench_threads.QUESTION,
         bench_loops.QUESTION,
         bench_tls_echo.QUESTION,

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import report
-from harness.peers import OUR_OWN, OURS
+from harness.names import OUR_OWN, OURS
 from harness.questions import Goal
 from harness.report import Result
 

@@ -7,7 +7,9 @@ It does not know: what is asked and why (questions.py), how a load speaks TLS (t
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads, read_wakeups
 from harness.build import compile_program
@@ -45,7 +47,10 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
     """One sample, or the reason why there is none under `error`."""
     cores = plan.cores.all if row.threads else plan.cores.server
     try:
-        with Server(peer.name, peer.start_command(row.server_mode, row.threads), cores) as server:
+        with (
+            upstream_of(row, plan) as upstream,
+            Server(peer.name, peer.start_command(row.server_mode, row.threads, upstream), cores) as server,
+        ):
             if row.mode == "resp":
                 return measure_requests(row, server, plan)
             if row.mode == "http":
@@ -58,6 +63,17 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
                 return (measure_fixed if row.mode == "fixed" else measure_cpu)(row, server, load, plan)
     except (MeasurementError, OSError) as error:
         return {"error": str(error)}
+
+
+@contextlib.contextmanager
+def upstream_of(row: Row, plan: Plan) -> Iterator[int]:
+    """The port of what is behind a proxy, on the load's core; 0 = nothing is."""
+    if row.server_mode != "proxy":
+        yield 0
+        return
+    command = [str(compile_program("servers/c_epoll.c")), "--mode", row.mode, "--host", "127.0.0.1", "--port", "0"]
+    with Server("the server behind it", command, plan.cores.load) as upstream:
+        yield upstream.port
 
 
 def measure_cpu(row: Row, server: Server, load: Load, plan: Plan) -> Sample:

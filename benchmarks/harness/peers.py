@@ -11,72 +11,47 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from harness.build import BUILD, HERE, CannotBuildError, compile_extension, compile_program, install_package
+from harness.build import HERE, CannotBuildError, compile_extension, compile_program, install_package
 from harness.machine import first_line
-
-LIMIT = "c-epoll"
-OURS = "pybuntcp"
-SINK = "pybuntcp-sink"
-SLOTS = "pybuntcp-slots"
-FALLBACK = "pybuntcp-fallback"  # the engine for a Python whose OpenSSL cannot be borrowed
-REDIS = "redis-server"
-REDIS_SLOTS = "pybuntcp-redis-slots"
-REDIS_PYTHON = "pybuntcp-redis"
-HTTP_EXAMPLE = "pybuntcp-http"
-SPEAK_HTTP = ("nginx", "bun-http", "node-http")  # all of it, as the example does
-EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names them; `native` is ours
-EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
-READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
-ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
-PROTOCOL = {"native": "asyncio-native", "uvloop": "uvloop", "asyncio": "asyncio"}
-STREAMS = {loop: f"{PROTOCOL[loop]}-streams" for loop in EVENT_LOOPS}
-OUR_OWN = frozenset(
-    {
-        OURS,
-        SINK,
-        SLOTS,
-        FALLBACK,
-        REDIS_SLOTS,
-        REDIS_PYTHON,
-        HTTP_EXAMPLE,
-        *EMBEDDED.values(),
-        *READER.values(),
-        *ASYNC.values(),
-    }
+from harness.names import (
+    ANY_MODE,
+    ASKED,
+    ASYNC,
+    AWAITS,
+    CHURN,
+    EMBEDDED,
+    EVENT_LOOPS,
+    FALLBACK,
+    FIVE_ONLY,
+    HTTP,
+    HTTP_EXAMPLE,
+    LAYERS,
+    LIMIT,
+    LOOPS,
+    MANY,
+    OURS,
+    PIPE,
+    PROTOCOL,
+    PROXY,
+    READER,
+    REDIS,
+    REDIS_PYTHON,
+    REDIS_SLOTS,
+    RELAY,
+    RESP,
+    SERIES,
+    SINK,
+    SLOTS,
+    STREAMS,
+    THREADS,
+    TLS,
+    TLS_FOLDER,
 )
-ANY_MODE = frozenset({"echo", "five"})
-THREADS = frozenset({"threads"})
-LOOPS = frozenset({"loops"})  # a handler or a Protocol on an asyncio event loop
-AWAITS = frozenset({"awaits"})  # the same with `await`
-RESP = frozenset({"resp"})
-HTTP = frozenset({"http"})
-SERIES = frozenset({"series"})  # who is asked the rows of a curve: one of each kind
-LAYERS = frozenset({"layers"})  # who is a layer of ours, or the limit below
-STREAM = frozenset({"upload", "download"})
-CHURN = frozenset({"churn"})  # who closes when the client has ended
-MANY = ANY_MODE | STREAM | HTTP | {"fanout"}  # what a server of everybody's can
-FIVE_ONLY = frozenset({"five"})
-TLS = frozenset({"tls", "tls-fifty"})
-TLS_FOLDER = BUILD / "tls"  # the certificate; see tls.py
-LEFT_OUT_WHEN_QUICK = frozenset(
-    {
-        "asyncio-buffered",
-        "uvloop-buffered",
-        "asyncio-streams",
-        "uvloop-streams",
-        "gevent",
-        "aiofastnet",
-        "node",
-        "c-libuv",
-        FALLBACK,
-    }
-    | {READER[loop] for loop in ("uvloop", "asyncio")}
-    | set(ASYNC.values())
-)  # variations of others that are asked
+
 SAYS_OPENSSL = "import ssl; print(ssl.OPENSSL_VERSION)"
 SAYS_ENGINE = "import pybuntcp; i = pybuntcp.tls_engine_info(); print(i['openssl'] + ', engine ' + i['engine'], i['reason'] or '')"
-ASKED = {"tls-fifty": "fifty"} | {mode: mode for mode in MANY | RESP}  # as a server is told
 FORCE_FALLBACK = ("env", "PYBUNTCP_TLS_ENGINE=stdlib")
 
 
@@ -93,7 +68,8 @@ class Peer:
     modes: frozenset[str] = ANY_MODE
     openssl: tuple[str, ...] = ()  # a command that says which library it does TLS with
 
-    def start_command(self, mode: str, threads: int = 0) -> list[str]:
+    def start_command(self, mode: str, threads: int = 0, upstream: int = 0) -> list[str]:
+        behind = ["--upstream", str(upstream)] if upstream else []
         several = ["--threads", str(threads)] if threads else []
         secured = ["--tls", str(TLS_FOLDER)] if mode in TLS else []
         return [
@@ -105,14 +81,10 @@ class Peer:
             "--port",
             "0",
             *self.options,
+            *behind,
             *several,
             *secured,
         ]
-
-
-def is_limit(name: str) -> bool:
-    """Bare C: what the others are measured by."""
-    return name.startswith("c-")
 
 
 def server(file: str) -> str:
@@ -255,6 +227,64 @@ def http_peers(python: str, version: str) -> list[Peer]:
         ),
         replace(bun, command=(*bun.command[:-1], server("bun_http.ts"))) if bun.command else bun,
         node_peer("node-http", "Node's http server", "node_http.mjs", HTTP),
+    ]
+
+
+def stream_module() -> tuple[str, str | None]:
+    """The file of nginx's module for TCP ("" if it is compiled in), or why there is none."""
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        return "", "no nginx"
+    given = subprocess.run([nginx, "-V"], capture_output=True, text=True, timeout=30, check=False).stderr.split()
+    if "--with-stream" in given:
+        return "", None
+    folder = next((word.partition("=")[2] for word in given if word.startswith("--modules-path=")), "")
+    file = Path(folder, "ngx_stream_module.so")
+    return str(file), None if folder and file.exists() else "nginx has no stream module (libnginx-mod-stream)"
+
+
+def proxy_peers(python: str, version: str) -> list[Peer]:
+    """TCP proxies: ours by `pipe` and by handlers, Protocols on two loops, and two that are made for it."""
+    module, no_nginx = stream_module()
+    haproxy, nginx = first_line("haproxy", "-v"), first_line("sh", "-c", "nginx -v 2>&1")
+    foreign = (python, server("foreign_proxies.py"), "--program")
+    loops = {"uvloop": ("uvloop", "uvloop.__version__"), "asyncio": ("platform", "platform.python_version()")}
+
+    def own(name: str, what: str, *options: str) -> Peer:
+        return python_peer(name, what, "pybuntcp_proxy.py", python, "pybuntcp", version, options, PROXY)
+
+    return [
+        own(PIPE, "a proxy by socket.pipe"),
+        own(RELAY, "the same by Python handlers", "--handlers"),
+        *(
+            python_peer(
+                f"{loop}-proxy",
+                f"a proxy of two Protocols, event loop {loop}",
+                "protocol_proxy.py",
+                python,
+                *loops[loop],
+                ("--loop", loop),
+                PROXY,
+            )
+            for loop in loops
+        ),
+        Peer(
+            "haproxy",
+            "HAProxy, mode tcp, one thread",
+            (*foreign, "haproxy"),
+            haproxy,
+            None if haproxy else "no haproxy",
+            modes=PROXY,
+        ),
+        Peer(
+            "nginx-stream",
+            "nginx's stream proxy, one process",
+            (*foreign, "nginx"),
+            nginx,
+            no_nginx,
+            ("--module", module) if module else (),
+            PROXY,
+        ),
     ]
 
 
@@ -419,4 +449,5 @@ def all_peers(python: str) -> list[Peer]:
         node_peer("node", "Node's net and tls", "node_echo.mjs", MANY | CHURN | TLS | SERIES),
         *redis_peers(python, ours),
         *http_peers(python, ours),
+        *proxy_peers(python, ours),
     ]

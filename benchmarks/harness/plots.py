@@ -17,7 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.markdown import computer, source
-from harness.peers import LIMIT, OUR_OWN, OURS, is_limit
+from harness.names import LIMIT, OUR_OWN, OURS, is_limit
 from harness.questions import Question
 from harness.report import Result, ratios, values
 

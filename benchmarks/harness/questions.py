@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.machine import Cores
-from harness.peers import ASKED, LIMIT
+from harness.names import ASKED, LIMIT
 
 Sample = dict[str, Any]
 Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> median
@@ -19,7 +19,7 @@ Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> med
 @dataclass(frozen=True)
 class Row:
     """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
-    `upload` and `download` are the load's `echo` with a reply of another length; `handshake` is of the load that speaks TLS; `http` is asked by wrk."""
+    `upload` and `download` are the load's `echo` with a reply of another length, and what the server behind a proxy does; `handshake` is of the load that speaks TLS; `http` is asked by wrk."""
 
     key: str
     title: str

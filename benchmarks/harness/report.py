@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.peers import LIMIT, OUR_OWN, OURS, REDIS_SLOTS, SPEAK_HTTP, is_limit
+from harness.names import LIMIT, OUR_OWN, OURS, PIPE, REDIS_SLOTS, SPEAK_HTTP, is_limit
 from harness.questions import Goal, Medians
 
 Result = dict[str, Any]
@@ -313,7 +313,7 @@ def in_percent(share: float) -> str:
 
 def compared(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """(ours, theirs): the first of ours with everybody's, and who is set beside whom."""
-    own = next((peer for peer in (OURS, REDIS_SLOTS) if peer in row["samples"]), OURS)
+    own = next((peer for peer in (OURS, REDIS_SLOTS, PIPE) if peer in row["samples"]), OURS)
     pairs = [(own, peer) for peer in row["samples"] if peer not in OUR_OWN and peer not in SPEAK_HTTP]
     yield from dict.fromkeys([*pairs, *map(tuple, row.get("beside", ()))])
 

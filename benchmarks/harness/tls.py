@@ -14,7 +14,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from harness.build import BUILD, CannotBuildError, compile_program, run
-from harness.peers import TLS, TLS_FOLDER, Peer
+from harness.names import TLS, TLS_FOLDER
+from harness.peers import Peer
 from harness.processes import MeasurementError, Server
 
 if TYPE_CHECKING:

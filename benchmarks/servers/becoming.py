@@ -12,12 +12,17 @@ import time
 
 
 def parse(description: str, mode: str) -> argparse.Namespace:
+    """What such a peer was told."""
+    return make_parser(description, mode).parse_args()
+
+
+def make_parser(description: str, mode: str) -> argparse.ArgumentParser:
     """The command line of such a peer: one mode, a port that the system picks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--mode", choices=[mode], required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, choices=[0], required=True)
-    return parser.parse_args()
+    return parser
 
 
 def free_port(host: str) -> int:

@@ -9,10 +9,10 @@
 # network.
 #
 #   PYBUNTCP_INSTALL=no tests/peers/install.sh      installs nothing, and says what is missing
-#   tests/peers/install.sh --list                   the names of the programs, bun's not among them
+#   tests/peers/install.sh --list                   the names of the programs; bun's, and nginx's module, are not among them
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 0
 
-packages="redis-server redis-tools nginx-light haproxy wrk openssl valgrind nodejs"
+packages="redis-server redis-tools nginx-light libnginx-mod-stream haproxy wrk openssl valgrind nodejs"
 bun_version=$(sed -n 's/.*"bun": "\(.*\)".*/\1/p' tests/peers/package.json)
 log=$(mktemp) || exit 0
 trap 'rm -f "$log"' EXIT
@@ -26,15 +26,17 @@ program_of() {
   esac
 }
 if [[ ${1:-} == --list ]]; then
-  for name in $packages; do program_of "$name"; done
+  for name in ${packages/libnginx-mod-stream/}; do program_of "$name"; done
   exit
 fi
 bun_is_there() {
   [[ -n ${BUN+set} || $(bun --version 2>/dev/null) == "$bun_version" ]] ||
     grep -qs "\"version\": \"$bun_version\"" build/peers/node_modules/bun/package.json
 }
+stream_is_there() { [[ -e ${NGINX_MODULES:-/usr/lib/nginx/modules}/ngx_stream_module.so ]]; }
 is_there() {    # servers lie in the sbin beside a bin
   if [[ $1 == bun ]]; then bun_is_there; return; fi
+  if [[ $1 == libnginx-mod-stream ]]; then stream_is_there; return; fi
   PATH=$PATH:$(sed 's,/bin\(:\|$\),/sbin\1,g' <<<"$PATH") command -v "$(program_of "$1")" >/dev/null
 }
 absent() { local name; for name; do is_there "$name" || echo "$name"; done; }

@@ -29,7 +29,8 @@ from harness.build import CannotBuildError, compile_program  # noqa: E402
 from harness.foreign_loads import missing_generator  # noqa: E402
 from harness.machine import Cores  # noqa: E402
 from harness.measure import load_command, measure  # noqa: E402
-from harness.peers import LEFT_OUT_WHEN_QUICK, OUR_OWN, all_peers  # noqa: E402
+from harness.names import LEFT_OUT_WHEN_QUICK, OUR_OWN  # noqa: E402
+from harness.peers import all_peers  # noqa: E402
 from harness.processes import Load, Server  # noqa: E402
 from harness.questions import Plan, Row  # noqa: E402
 

@@ -15,7 +15,7 @@ import pytest
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 TOOLS = ("bash", "cat", "chmod", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "timeout")
 PROGRAMS = ("redis-server", "redis-benchmark", "nginx", "haproxy", "wrk", "openssl", "valgrind", "node")
-PACKAGES = "redis-server, redis-tools, nginx-light, haproxy, wrk, openssl, valgrind, nodejs"
+PACKAGES = "redis-server, redis-tools, nginx-light, libnginx-mod-stream, haproxy, wrk, openssl, valgrind, nodejs"
 
 if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
     pytest.skip(f"the script needs {', '.join(missing)}", allow_module_level=True)
@@ -25,6 +25,7 @@ for word; do
   case $word in
     redis-tools) program=redis-benchmark ;; nginx-light) program=nginx ;; nodejs) program=node ;; *) program=$word ;;
   esac
+  case $program in libnginx-mod-stream) : >"$NGINX_MODULES/ngx_stream_module.so" ;; esac
   case $program in redis-server|redis-benchmark|nginx|haproxy|wrk|openssl|valgrind|node)
     printf '#!/bin/sh\\n' >"$BIN/$program"; chmod +x "$BIN/$program" ;;
   esac
@@ -53,7 +54,9 @@ class Machine:
         self.add("id", "echo 0")
 
     def add(self, name: str, script: str = "", folder: Path | None = None) -> None:
-        """A program that logs how it is called, and does what the script says."""
+        """A program that logs how it is called, and does what the script says; nginx with its module."""
+        if name == "nginx":
+            (self.bin / "ngx_stream_module.so").touch()
         path = (folder or self.bin) / name
         path.write_text(f'#!{shutil.which("bash")}\necho "{name} $*" >>"{self.log}"\nBIN={self.bin}\n{script}\n')
         path.chmod(0o755)
@@ -62,7 +65,7 @@ class Machine:
         """What the script prints: one line."""
         done = subprocess.run(
             [self.checkout / "tests" / "peers" / "install.sh"],
-            env={"PATH": str(self.bin), **environment},
+            env={"PATH": str(self.bin), "NGINX_MODULES": str(self.bin), **environment},
             capture_output=True,
             text=True,
             timeout=30,
