@@ -86,6 +86,7 @@ include "_core/endpoints/accept.pyx"        # connections that wait at it
 include "_core/endpoints/bind.pyx"          # descriptors that listen
 include "_core/endpoints/claim.pyx"         # the same at a path; files that were left behind
 include "_core/endpoints/listen.pyx"        # listen
+include "_core/endpoints/roster.pyx"         # its open sockets
 include "_core/endpoints/exiting.pyx"       # `async with listener`
 include "_core/endpoints/connector.pyx"     # one outgoing connection
 include "_core/endpoints/happy_eyeballs.pyx"    # its addresses, tried

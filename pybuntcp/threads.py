@@ -60,8 +60,11 @@ class ListenerThreads:
         return sum(worker.listener.connections for worker in self._workers)
 
     def stats(self) -> list[dict[str, int]]:
-        """`Listener.stats()` of each."""
-        return [worker.listener.stats() for worker in self._workers]
+        """Of each thread, whole: `Listener.loop_stats()` and `Listener.stats()` in one.
+
+        Its loop has one open socket more than the listener has connections: over it the thread is stopped.
+        """
+        return [{**worker.listener.loop_stats(), **worker.listener.stats()} for worker in self._workers]
 
     def stop(self, close_active_connections: bool = False) -> None:
         """As `Listener.stop`, in every thread, soon. Each ends when its last socket has closed. Idempotent.

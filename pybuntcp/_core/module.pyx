@@ -29,19 +29,12 @@ def stats():
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
     `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
+
+    Errors: RuntimeError in a thread, other than the main one, that has no loop: `Listener.loop_stats` asks for that of
+    another thread.
     """
-    cdef loop_t* loop = current_loop_peek().c
-    cdef size_t pending = 0
-    cdef dict found
-    uv.uv_walk(&loop.uv, on_count_pending, &pending)
-    found = loop.count
-    found["pending_bytes"] = pending
-    return found
-
-
-cdef void on_count_pending(uv.uv_handle_t* handle, void* total) noexcept nogil:
-    if handle.type == uv.UV_TCP and not uv.uv_is_closing(handle):
-        (<size_t*>total)[0] += output_unsent(<socket_t*>handle)
+    current_must_exist()
+    return roster_stats(current_loop_peek().c)
 
 
 def either(socket, handlers):

@@ -64,7 +64,7 @@ def test_asyncio_imported_by_a_thread_while_others_use_us_is_found_whole(host):
                 return trace
 
         def look():
-            looks.append(pybuntcp.stats()["open_sockets"])
+            looks.append(pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"data": print}).stop())
 
         looks = []
         sys.settrace(trace)

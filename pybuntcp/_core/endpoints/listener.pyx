@@ -10,6 +10,7 @@ Does not know how connections are accepted (see accept), nor how the descriptor 
 """
 cimport cython
 
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
@@ -318,6 +319,25 @@ cdef class Listener:
         if table is not None:
             table = handlers_bind(table, self._loop, listener_slow_handler(self.c))
         listener_reload(self, table, None if tls is None else listener_tls(self, tls))
+
+    def sockets(self):
+        """An iterator over the open sockets, oldest first: `open` was called for them, and they are not closing.
+
+        They may close while it goes on, and are left out then; one that opens after this call is not among them. A
+        socket in a TLS handshake is not open, though `connections` counts it. Takes as long as the loop has sockets.
+        Errors: RuntimeError in another thread.
+        """
+        return roster_of(self)
+
+    def loop_stats(self):
+        """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
+
+        Another thread gets the counts one by one, as they are at that moment, and no `pending_bytes`, which only the
+        loop's own thread can add up.
+        """
+        if self.c.loop.thread != PyThread_get_thread_ident() or self.c.loop.closed:
+            return self.c.loop.count
+        return roster_stats(self.c.loop)
 
     def stats(self):
         """The listener's counters: `{"accepted", "connections", "accept_errors"}`."""

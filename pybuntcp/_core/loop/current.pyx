@@ -20,6 +20,8 @@ Does not know how a loop is closed (see closing), nor what a forked child does (
 cimport cython
 import threading
 
+from cpython.pythread cimport PyThread_get_thread_ident
+
 
 @cython.final
 @cython.no_gc
@@ -54,6 +56,22 @@ cdef Loop current_loop_peek():
     cdef ThreadLoops here = thread_loops()
     cdef Loop loop = thread_loops_for(here, host_running())
     return thread_loops_for(here, None) if loop is None else loop
+
+
+cdef int current_must_exist() except -1:
+    """RuntimeError if this thread has had no loop, is not the main one, and runs no asyncio loop.
+
+    The main thread's loop may be asked before anything was opened in it: it is where a program's own code runs.
+    """
+    cdef ThreadLoops here = getattr(_local, "loops", None)
+    if here is not None and here.loops or host_running() is not None:
+        return 0
+    if PyThread_get_thread_ident() == threading.main_thread().ident:
+        return 0
+    raise RuntimeError(
+        f"stats(): thread {threading.current_thread().name!r} has no loop: nothing was opened in it; "
+        "listener.loop_stats() returns the stats of a listener's loop, in any thread"
+    )
 
 
 cdef ThreadLoops thread_loops():
