@@ -15,7 +15,7 @@ from support.programs import PATIENCE, run_program
 # ---------------------------------------------------------------- the import itself
 
 # Each takes milliseconds, and is imported by who uses it: dataclasses with TLS, asyncio by the program itself.
-NOT_IMPORTED = ("asyncio", "dataclasses", "ipaddress", "logging", "pathlib", "ssl")
+NOT_IMPORTED = ("asyncio", "dataclasses", "difflib", "inspect", "ipaddress", "logging", "pathlib", "ssl")
 
 
 def test_importing_pybuntcp_imports_nothing_that_a_program_may_not_need():
