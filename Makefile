@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo peers test lint format docs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo peers test lint format docs stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 
 docs:       ## rewrite what docs/architecture.md says of each source file, from its first sentence
 	$(PYTHON) docs/source_tables.py
+
+stubs: $(VENV)/.dev    ## write the docstrings of the built extension into its stub, where editors look
+	$(PY) docs/stub_docstrings.py
+	$(VENV)/bin/ruff format --quiet pybuntcp/_core.pyi
 
 types: $(VENV)/.dev    ## mypy, and the stubs against the built extension
 	$(VENV)/bin/mypy

@@ -29,7 +29,7 @@ cdef class Socket:
     """
     cdef socket_t* s            # borrowed; NULL once the connection is gone
     cdef snapshot_t* snapshot   # owned
-    cdef public object data
+    cdef object _data
     cdef object own_reader      # its SocketReader; None: none was made
     cdef object tls_connection  # the engine's object; None: no TLS
     cdef object __weakref__
@@ -261,6 +261,15 @@ cdef class Socket:
         return reader_chunks(self)
 
     # ------------------------------------------------------------------ identity
+
+    @property
+    def data(self):
+        """Yours: whatever belongs to this connection. At first what `data=` of `listen` or `connect` was."""
+        return self._data
+
+    @data.setter
+    def data(self, value):
+        self._data = value
 
     @property
     def listener(self):

@@ -52,7 +52,7 @@ cdef object wrapper_of(socket_t* s):
     if s.flags & S_TLS:
         wrapper.tls_connection = <object>tls_of(s).wrapper
     if context_of(s).data != NULL:
-        wrapper.data = <object>context_of(s).data
+        wrapper._data = <object>context_of(s).data
     Py_INCREF(wrapper)
     s.wrapper = <PyObject*>wrapper
     return wrapper
@@ -86,7 +86,7 @@ cdef Socket wrapper_of_failure(object data):
     if wrapper.snapshot == NULL:
         raise MemoryError()
     wrapper.snapshot.detached = True
-    wrapper.data = data
+    wrapper._data = data
     return wrapper
 
 
