@@ -298,7 +298,7 @@ def test_x4_a_socket_can_be_piped_from_one_target_to_another(loop, transport):
 # ---------------------------------------------------------------- what it costs
 
 
-def test_x4_no_gil_is_taken_and_the_counters_count(loop, transport):
+def test_x4_the_gauge_and_the_counter_count(loop, transport):
     pair = piped(loop, transport)
     before = pybuntcp.stats()
     assert before["pipes"] == 1
@@ -309,3 +309,19 @@ def test_x4_no_gil_is_taken_and_the_counters_count(loop, transport):
     assert after["bytes_piped"] - before["bytes_piped"] == len(MUCH)
     pair.source.unpipe()
     assert pybuntcp.stats()["pipes"] == 0
+
+
+@pytest.mark.standalone("a loop inside asyncio keeps the GIL")
+@pytest.mark.plain("the engine of the standard library takes it")
+def test_x4_the_gil_is_not_taken_however_many_bytes_move(loop, transport):
+    pair = piped(loop, transport, small=True)
+    pair.sender.send(MUCH)
+    pair.sender.shutdown()
+    received = pair.receiver.recv_until_eof()
+    pair.receiver.shutdown()
+    before = pybuntcp.stats()
+    loop.run()
+    after = pybuntcp.stats()
+    assert received.result() == MUCH
+    assert after["turns"] - before["turns"] > 30
+    assert after["gil_takes"] - before["gil_takes"] < 10  # for `end` and `close` of both, and the end of `run`
