@@ -235,7 +235,7 @@ def test_p2_an_interpreter_that_exits_with_everything_open_says_nothing():
             say("open")
             raise SystemExit(0)
 
-        listener = pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"open": opened, "data": print})
+        listener = pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"open": opened, "drain": print, "data": print})
         say(listener.port)
         pybuntcp.connect(hostname="127.0.0.1", port=listener.port, socket={"data": print})
         pybuntcp.run()
