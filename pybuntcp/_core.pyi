@@ -519,7 +519,7 @@ class Listener:
         """
     def stats(self) -> dict[str, int]:
         """The listener's counters: `{"accepted", "connections", "accept_errors"}`."""
-    def loop_stats(self) -> dict[str, int]:
+    def loop_stats(self) -> dict[str, float]:
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
         Another thread gets the counts one by one, as they are at that moment, and no `pending_bytes`, which only the
@@ -718,7 +718,12 @@ async def end_handlers() -> None:
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """A stock asyncio loop that waits in our loop, which serves our sockets at the same time."""
 
-def stats() -> dict[str, int]:
+def note_asyncio() -> None: ...
+def is_open() -> bool: ...
+def turn(seconds: float) -> int: ...
+def turn_clock(seconds: float) -> None: ...
+def turned() -> float: ...
+def stats() -> dict[str, float]:
     """The counters of this thread's loop, as a dict of int. Inside asyncio: of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.

@@ -23,6 +23,7 @@ def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None, limit: flo
         raise ValueError(f"a coroutine was expected, got {main!r}")
     if limit is not None:
         main = run_bounded(main, limit)
+    _core.note_asyncio()
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=_core.new_event_loop) as runner:
             try:

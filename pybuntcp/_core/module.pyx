@@ -4,6 +4,8 @@ Owns `run_loop`, `is_running`, `stats`, `either` and `compile_handlers`; the lis
 table of upcalls, which is filled here because this file alone may name all layers (see base/upcalls).
 Does not check options: the facade has done that.
 """
+from cpython.pythread cimport PyThread_get_thread_ident
+
 from pybuntcp._c cimport uv
 
 
@@ -17,24 +19,69 @@ def run_loop(double seconds=-1):
     loop_run(current_loop(), seconds)
 
 
+def note_asyncio():
+    """`run(main)` begins: what is open in the thread's own loop is not served meanwhile."""
+    cdef Loop own = thread_loops_find(thread_loops(), None)
+    if own is not None:
+        loop_warn_unturned(own)
+
+
 def is_running():
     """True if this thread is inside `run()`, in a handler."""
     return host_running() is None and current_loop().c.running
 
 
 def stats():
-    """The counters of this thread's loop, as a dict of int. Inside asyncio: of the sockets opened there.
+    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
     `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
+    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. While
+    a turn runs, nothing else is served. It includes the callbacks of users' timers, and no wait.
 
     Errors: RuntimeError in a thread, other than the main one, that has no loop: `Listener.loop_stats` asks for that of
     another thread.
     """
     current_must_exist()
     return roster_stats(current_loop_peek().c)
+
+
+def turn_clock(seconds):
+    """For `pybuntcp.testing`: turn the clock ahead. The loops of this thread look at once what is due."""
+    cdef Loop loop
+    clock_turn(min(callback_seconds(seconds), 1e9))
+    for each in list(_loops):
+        loop = <Loop>each
+        if loop.c.thread == PyThread_get_thread_ident() and not loop.c.dead:
+            wheel_restart(loop.c)
+
+
+def clock_turned():
+    """How far the clock is ahead, in seconds."""
+    return _clock_turned / 1e9
+
+
+def is_open():
+    """For `pybuntcp.testing`: True if this thread's loop has anything that could call a handler."""
+    return not loop_is_empty(current_loop_peek().c)
+
+
+def turn(double seconds):
+    """For `pybuntcp.testing`: make one turn, which waits for at most `seconds`.
+
+    Returns the descriptor that is readable while something is ready for the next turn, or -1 if it has work already.
+    """
+    if host_running() is not None:
+        raise RuntimeError("an asyncio loop runs in this thread, and turns what is opened in it: await there")
+    cdef Loop loop = current_loop()
+    cdef bint busy
+    loop_run(loop, seconds, True)
+    loop_ref(loop.c)            # otherwise libuv would say that a loop in which all is unreferenced has work
+    busy = loop_has_work(loop.c)
+    loop_unref(loop.c)
+    return -1 if busy else uv.uv_backend_fd(&loop.c.uv)
 
 
 def either(socket, handlers):

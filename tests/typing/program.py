@@ -215,7 +215,7 @@ def identity(socket: Socket[Player]) -> None:
 # --- the rest --------------------------------------------------------------------------------------------
 
 pybuntcp.run()
-assert_type(pybuntcp.stats(), dict[str, int])
+assert_type(pybuntcp.stats(), dict[str, float])
 assert_type(pybuntcp.libuv_version, str)
 assert_type(pybuntcp.__version__, str)
 

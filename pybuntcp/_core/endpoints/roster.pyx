@@ -69,6 +69,7 @@ cdef dict roster_stats(loop_t* loop):
     uv.uv_walk(&loop.uv, on_count_pending, &pending)
     found = loop.count
     found["pending_bytes"] = pending
+    found["longest_turn"] = loop.longest_turn / 1e3
     return found
 
 

@@ -37,6 +37,7 @@ cdef struct timers_t:
     alarm_t* due        # likewise, in the order of their time
     size_t armed
     uint64_t armed_ever
+    uint64_t took       # milliseconds that this turn's calls have taken; see loop_note_turn
 
 
 cdef uint64_t timer_after(double seconds) noexcept nogil:
@@ -115,6 +116,7 @@ cdef void timers_call(loop_t* loop) noexcept nogil:
     timers_sort(self)
     while self.due != NULL and (<timer_t*>self.due).at <= now and not loop.failed:
         timer_call(<timer_t*>self.due)
+    self.took = (clock_nanoseconds() - now) // 1000000
 
 
 cdef void timer_call(timer_t* self) noexcept nogil:

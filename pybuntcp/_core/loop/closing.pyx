@@ -62,6 +62,24 @@ cdef int loop_close_with_host(Loop owner) except -1:
     return 0
 
 
+cdef int loop_warn_forgotten(Loop owner, str what_to_do) except -1:
+    """A ResourceWarning, once, if something referenced is open in a thread's own loop, and nobody has ever turned that."""
+    cdef loop_t* c = owner.c
+    cdef list unclosed = []
+    if c.count.turns != 0 or c.references == 0 or c.embedded or c.dead or c.warned or c.process != net.getpid():
+        return 0
+    c.warned = True
+    upcalls.list_unclosed(c, unclosed)
+    first = f"{unclosed[0]!r} is" if unclosed else "timers or callables of threadsafe() are"
+    others = f", with {len(unclosed) - 1} more" if len(unclosed) > 1 else ""
+    text = f"{first} open{others}, and nothing turns the loop: {what_to_do}"
+    try:
+        warnings.warn(text, ResourceWarning, source=unclosed[0] if unclosed else None)
+    except ResourceWarning as error:
+        report_unraisable(error, owner)
+    return 0
+
+
 cdef int loop_close(Loop owner) except -1:
     """Close all handles and free everything except `loop_t` itself. Does nothing while the loop is being turned."""
     cdef loop_t* self = owner.c
@@ -96,5 +114,10 @@ cdef int loop_close(Loop owner) except -1:
 
 
 def _close_at_exit():
-    """At exit: close the main thread's loops, which also removes the files of their unix sockets."""
+    """At exit: close the main thread's loops, which also removes the files of their unix sockets.
+
+    A thread that ends with something open warns nobody: it may have been meant to serve for a while.
+    """
+    for loop in thread_loops().loops:
+        loop_warn_forgotten(<Loop>loop, "call pybuntcp.run()")
     _local.loops = None

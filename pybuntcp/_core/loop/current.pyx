@@ -46,9 +46,17 @@ cdef Loop current_loop():
     if loop is None:
         loop = thread_loops_for(here, None)
         if loop.c.running or not loop_is_empty(loop.c):
+            loop_warn_unturned(loop)
             loop = thread_loops_add(here)
         embed_attach(loop, host)
     return loop
+
+
+cdef int loop_warn_unturned(Loop loop) except -1:
+    """An asyncio loop runs, and does not turn this loop of the thread's own, in which something is open."""
+    return loop_warn_forgotten(
+        loop, "it was opened before the asyncio loop ran, which does not turn it. Open it in a coroutine, or call pybuntcp.run()"
+    )
 
 
 cdef Loop current_loop_peek():

@@ -102,6 +102,7 @@ cdef int embed_attach(Loop self, object host) except -1:
     self.c.embedded = True
     self.c.asleep = True
     wheel_stop(self.c)          # the loop is empty; and a timer that is set already would not wake the asyncio loop
+    wakeup_fd_lend(self.c)
     loop_ref(self.c)            # otherwise uv_run would do nothing while every socket is unreferenced
     return 0
 
@@ -116,6 +117,8 @@ cdef int embed_detach(Loop self, bint notify_host) except -1:
     self.host = embedding.loop = None
     self.c.asleep = self.c.embedded = False
     loop_unref(self.c)
+    if notify_host:
+        wakeup_fd_give_back(self.c)
     timer, embedding.timer = embedding.timer, None
     if notify_host and host is not None and not host.is_closed():
         try:

@@ -64,6 +64,7 @@ cdef struct loop_t:
     bint asyncio_fds_ready          # of a native loop: asyncio's selector has ready descriptors
     bint has_replaced               # Loop.replaced is not empty: released when the turn ends
     bint failed                     # Loop.failure is set, and `run` has not raised it yet
+    bint warned                     # loop_warn_forgotten has warned
     bint dead                       # closed, or inherited over a fork: no handler is called any more
     bint orphaned                   # another thread was turning it when this process forked; see after_fork
     bint closing                    # loop_close is at work
@@ -89,6 +90,8 @@ cdef struct loop_t:
     mailbox_t lookups               # answers to this loop's lookups of names
     wheel_t wheel                   # of the sockets
     timers_t timers                 # those of users
+    uint64_t turn_began             # when this turn's poll returned, in milliseconds of libuv's; 0: no turn began
+    uint64_t longest_turn           # in milliseconds
     stats_t count
 
 

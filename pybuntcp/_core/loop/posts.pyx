@@ -109,6 +109,20 @@ cdef bint port_put(port_t* self, post_t* post, bint* closed, bint closes) noexce
     return taken
 
 
+cdef bint port_close_now(port_t* self, bint* closed, unsigned long here) noexcept nogil:
+    """here: the thread. In the loop's thread, with nothing in the queue: set `closed`. False: a post has to do it, behind the others."""
+    cdef bint now
+    if port_is_inherited(self):
+        return False
+    uv.uv_mutex_lock(&self.lock)
+    now = (self.loop != NULL and self.count == 0 and not closed[0]
+           and self.loop.thread == here)
+    if now:
+        closed[0] = True
+    uv.uv_mutex_unlock(&self.lock)
+    return now
+
+
 cdef post_t* port_take(port_t* self) noexcept nogil:
     """The first post; NULL: there is none."""
     cdef post_t* post

@@ -41,17 +41,33 @@ cdef bint signals_may_watch() except -1:
 
 
 cdef object signals_watch(loop_t* self):
-    """Make this loop's pipe Python's wakeup descriptor. Returns the previous one; None: signals are not watched."""
+    """Make this loop's pipe Python's wakeup descriptor. Returns what `signals_unwatch` needs."""
     if self.wakeup[1] < 0 or not signals_may_watch():
         return None
-    return signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+    previous = signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+    return previous, wakeup_fd_owner(previous)
 
 
-cdef int signals_unwatch(object previous) except -1:
-    """previous: what `signals_watch` returned."""
-    if previous is not None:
-        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+cdef int signals_unwatch(object watched) except -1:
+    """Give back the descriptor that `signals_watch` found, unless a loop of ours has closed it meanwhile."""
+    if watched is None:
+        return 0
+    previous, owner = watched
+    if owner is not None and not (<Loop>owner).c.wakeup_taken:
+        previous = -1
+    if not wakeup_fd_set(previous):
+        signal.set_wakeup_fd(-1)
     return 0
+
+
+cdef object wakeup_fd_owner(int fd):
+    """The loop of ours whose pipe this is, or None."""
+    cdef Loop loop
+    for each in list(_loops) if fd != -1 else ():
+        loop = <Loop>each
+        if not loop.c.closed and loop.c.wakeup[1] == fd:
+            return loop
+    return None
 
 
 cdef int wakeup_fd_take(loop_t* self) except -2:
@@ -72,6 +88,30 @@ cdef int wakeup_fd_take(loop_t* self) except -2:
     return previous
 
 
+cdef int wakeup_fd_lend(loop_t* self) except -1:
+    """For a loop that is attached to an asyncio loop: make its pipe the wakeup descriptor, unless another one is in use.
+
+    Otherwise the stock asyncio loop sleeps on after a handler that `signal.signal` has installed, and does not see what that
+    has done.
+    """
+    cdef int previous
+    if self.wakeup[1] >= 0 and not self.wakeup_taken and signals_may_watch():
+        previous = signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+        self.wakeup_taken = previous == -1 or not wakeup_fd_set(previous)
+    return 0
+
+
+cdef int wakeup_fd_give_back(loop_t* self) except -1:
+    """The asyncio loop does not turn this one any more."""
+    cdef int current
+    if self.wakeup_taken and signals_may_watch():
+        self.wakeup_taken = False
+        current = signal.set_wakeup_fd(-1)
+        if current != self.wakeup[1] and current != -1:
+            wakeup_fd_set(current)
+    return 0
+
+
 cdef bint wakeup_fd_set(int fd) except -1:
     """False: Python refuses it, because it was closed, for example."""
     try:
@@ -86,6 +126,7 @@ cdef void wakeup_fd_restore(loop_t* self) noexcept:
     cdef int current
     if not self.wakeup_taken:
         return
+    self.wakeup_taken = False
     if not signals_may_watch():
         # Only the main thread can change Python's descriptor. So the pipe stays open.
         self.wakeup[0] = self.wakeup[1] = -1

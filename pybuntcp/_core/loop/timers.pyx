@@ -56,6 +56,12 @@ cdef inline uint64_t clock_nanoseconds() noexcept nogil:
     return uv.uv_hrtime() + _clock_turned
 
 
+cdef void clock_turn(double seconds) noexcept:
+    """Turn the clock ahead, for every loop of this process. The caller restarts the wheels."""
+    global _clock_turned
+    _clock_turned += <uint64_t>(seconds * 1e9)
+
+
 cdef inline uint64_t clock_now() noexcept nogil:
     """Milliseconds, rounded down."""
     return clock_nanoseconds() // 1000000
@@ -171,6 +177,13 @@ cdef void on_alarm(uv.uv_timer_t* handle) noexcept nogil:
     if wheel_next(&loop.wheel, &level, &slot, &when):
         wheel_wake(loop, when)
     timers_wake(loop)
+
+
+cdef void wheel_restart(loop_t* loop) noexcept nogil:
+    """The clock was turned: look at once what is due by now."""
+    if loop.wheel.due != UINT64_MAX:
+        loop.wheel.due = UINT64_MAX
+        wheel_wake(loop, 0)
 
 
 cdef void wheel_stop(loop_t* loop) noexcept nogil:

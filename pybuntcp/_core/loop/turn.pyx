@@ -29,6 +29,8 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     self.count.turns += 1
     self.last_read = NULL
+    if self.turn_began != 0:
+        loop_note_turn(self)
     if self.has_replaced:
         gil_take(self)
         (<loop_fn><void*>loop_release_held)(self)
@@ -36,7 +38,20 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     gil_release(self)
 
 
+cdef inline void loop_note_turn(loop_t* self) noexcept nogil:
+    """The last turn is over: note how long it took.
+
+    libuv reads the clock after each poll, and again after the closing callbacks. This uses what it has read, so a turn costs
+    no call to the kernel, and the time is known to the millisecond. Users' timers come after that, and take their own time.
+    """
+    cdef uint64_t took = uv.uv_now(&self.uv) - self.turn_began + self.timers.took
+    self.turn_began = self.timers.took = 0
+    if took > self.longest_turn:
+        self.longest_turn = took
+
+
 cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:
+    loop_of(handle).turn_began = uv.uv_now(&loop_of(handle).uv)
     if loop_of(handle).deferred_input.count != 0:
         upcalls.deferred_input(loop_of(handle))
     loop_end_turn(loop_of(handle))
@@ -124,10 +139,10 @@ cdef inline void handler_leave(loop_t* self) noexcept nogil:
     self.handling -= 1
 
 
-cdef int loop_run(Loop self, double seconds) except -1:
+cdef int loop_run(Loop self, double seconds, bint once=False) except -1:
     """Turn until no referenced handle is left, or an exception of a handler stops the loop.
 
-    seconds: turn that long, or until nothing is open, referenced or not; negative: without a limit.
+    seconds: turn that long, or until nothing is open, referenced or not; negative: without a limit. once: make one turn only.
     """
     cdef loop_t* c = self.c
     if c.running:
@@ -141,11 +156,9 @@ cdef int loop_run(Loop self, double seconds) except -1:
         if seconds < 0:
             loop_turn_to_the_end(c)
         else:
-            loop_turn_until(c, timer_after(seconds))
+            loop_turn_until(c, timer_after(seconds), once)
         gil_take(c)
-        loop_release_held(c)
-        loop_unwatch_writable(c)
-        c.running = False
+        loop_turned_to_the_end(self)
         PyErr_CheckSignals()
     except BaseException:
         loop_take_failure(self)
@@ -153,6 +166,14 @@ cdef int loop_run(Loop self, double seconds) except -1:
     finally:
         signals_unwatch(previous)
     return loop_raise_failure(self)
+
+
+cdef void loop_turned_to_the_end(Loop self) noexcept:
+    loop_release_held(self.c)
+    loop_unwatch_writable(self.c)
+    if self.c.turn_began != 0:
+        loop_note_turn(self.c)
+    self.c.running = False
 
 
 cdef void loop_turn_to_the_end(loop_t* self) noexcept nogil:
@@ -169,7 +190,7 @@ cdef void loop_turn_to_the_end(loop_t* self) noexcept nogil:
         uv.uv_run(&self.uv, uv.UV_RUN_DEFAULT)
 
 
-cdef void loop_turn_until(loop_t* self, uint64_t until) noexcept nogil:
+cdef void loop_turn_until(loop_t* self, uint64_t until, bint once) noexcept nogil:
     """Turn once, and then on until this time, until nothing is open, or the loop is stopped. References do not count."""
     cdef uint64_t now = clock_nanoseconds()
     cdef bint waits
@@ -180,8 +201,10 @@ cdef void loop_turn_until(loop_t* self, uint64_t until) noexcept nogil:
             uv.uv_update_time(&self.uv)
             uv.uv_timer_start(&self.limit, on_limit, (until - now) // 1000000 + 1, 0)
         uv.uv_run(&self.uv, uv.UV_RUN_ONCE if waits else uv.UV_RUN_NOWAIT)
+        if self.turn_began != 0:
+            loop_note_turn(self)
         now = clock_nanoseconds()
-        if self.failed or now >= until or (loop_is_empty(self) and not loop_has_work(self)):
+        if once or self.failed or now >= until or (loop_is_empty(self) and not loop_has_work(self)):
             break
     uv.uv_timer_stop(&self.limit)
     loop_unref(self)
@@ -196,6 +219,8 @@ cdef void on_limit(uv.uv_timer_t* handle) noexcept nogil:
 cdef void loop_turned_by_host(Loop self) noexcept:
     """An asyncio loop has turned this loop: uv_run has returned, and it is not known when the next turn will be."""
     self.c.running = False
+    if self.c.turn_began != 0:
+        loop_note_turn(self.c)
     if self.c.has_replaced:
         loop_release_held(self.c)
     if self.failure is not None:

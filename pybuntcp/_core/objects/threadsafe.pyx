@@ -7,6 +7,7 @@ Promises that what was posted before `close` runs, and that a call never blocks:
 cimport cython
 from contextvars import copy_context
 
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdlib cimport calloc, free
 
@@ -125,7 +126,10 @@ cdef int posting_refuse(ThreadsafeCallback self) except -1:
 
 
 cdef int posting_close(ThreadsafeCallback self) except -1:
-    cdef py_post_t* made = <py_post_t*>calloc(1, sizeof(py_post_t))
+    cdef py_post_t* made
+    if port_close_now(self.port, &self.closed, PyThread_get_thread_ident()):
+        return posting_end(self, self.loop.c)
+    made = <py_post_t*>calloc(1, sizeof(py_post_t))
     if made == NULL:
         raise MemoryError()
     made.post.run, made.post.drop = py_posted, py_post_dropped
@@ -137,10 +141,22 @@ cdef int posting_close(ThreadsafeCallback self) except -1:
     return 0
 
 
+cdef int posting_end(ThreadsafeCallback self, loop_t* loop) except -1:
+    """In the loop's thread: it is closed, and all its calls were carried out."""
+    self.ended = True
+    port_closed(loop, self.unreferenced)
+    self.callback = self.vars = None
+    return 0
+
+
 cdef void posting_forget(ThreadsafeCallback self) noexcept:
     """Nobody refers to it any more, in whatever thread this is. No call of it waits: that would refer to it."""
     cdef py_post_t* made
-    if self.ended or port_is_inherited(self.port) or self.port.loop == NULL:
+    cdef loop_t* loop = self.port.loop
+    if self.ended or port_is_inherited(self.port) or loop == NULL:
+        return
+    if port_close_now(self.port, &self.closed, PyThread_get_thread_ident()):
+        port_closed(loop, self.unreferenced)
         return
     made = <py_post_t*>calloc(1, sizeof(py_post_t))
     if made == NULL:
@@ -178,9 +194,7 @@ cdef void call_posted(loop_t* loop, post_t* post) noexcept:
     if target is None:
         port_closed(loop, unreferenced)
     elif args is None:
-        target.ended = True
-        port_closed(loop, target.unreferenced)
-        target.callback = target.vars = None
+        posting_end(target, loop)
     else:
         callback_run(<Loop>loop.owner, "threadsafe", target.vars, target.callback, args)
 
