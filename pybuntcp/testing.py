@@ -136,7 +136,7 @@ class Clock:
 
     def time(self) -> float:
         """`time.monotonic()`, plus all that was advanced."""
-        return time.monotonic() + _core.clock_turned()
+        return time.monotonic() + _core.turned()
 
 
 clock = Clock()

@@ -58,7 +58,7 @@ def turn_clock(seconds):
             wheel_restart(loop.c)
 
 
-def clock_turned():
+def turned():
     """How far the clock is ahead, in seconds."""
     return _clock_turned / 1e9
 
