@@ -25,6 +25,8 @@ cdef enum:      # socket_state
 cdef extern from *:
     """
     struct __pyx_t_8pybuntcp_5_core_socket_t;   /* Cython does not declare what has no members */
+    struct __pyx_t_8pybuntcp_5_core_loop_timer_t;
+    struct __pyx_t_8pybuntcp_5_core_loop_poster_t;
     """
 
 cdef struct socket_t            # one connection; opaque
@@ -108,6 +110,27 @@ cdef object socket_object(socket_t* s)
 # piped already, or its SocketReader waits, or if `target` takes no writes or is of another loop. See docs/piping.md.
 cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil
 cdef int socket_unpipe(socket_t* s) noexcept nogil
+
+
+# ---------------------------------------------------------------------------- a loop's own calls
+
+cdef struct loop_timer_t        # a timer without a socket; opaque
+cdef struct loop_poster_t       # a way into a loop for other threads; opaque
+
+ctypedef void (*loop_call)(void* user) noexcept nogil
+
+# In this thread's loop, or the running asyncio loop, like listen(). The caller has the GIL, owns what is made, and gives it
+# back with the function that frees it; `user` is borrowed. A timer belongs to the thread of its loop. It calls once for each
+# start; its function may start it again, or free it. `loop_post` and `loop_poster_free` may be called by any thread.
+cdef loop_timer_t* loop_timer_new(loop_call call, void* user) except NULL
+cdef int loop_timer_start(loop_timer_t* timer, double seconds) noexcept nogil     # never early; moves one that runs
+cdef int loop_timer_stop(loop_timer_t* timer) noexcept nogil                       # -1: it does not run
+cdef int loop_timer_ref(loop_timer_t* timer) noexcept nogil
+cdef int loop_timer_unref(loop_timer_t* timer) noexcept nogil
+cdef void loop_timer_free(loop_timer_t* timer) noexcept nogil
+cdef loop_poster_t* loop_poster_new() except NULL                           # keeps run() going until it is freed
+cdef int loop_post(loop_poster_t* poster, loop_call call, void* user) noexcept nogil   # -1: refused, -2: no memory
+cdef void loop_poster_free(loop_poster_t* poster) noexcept nogil              # what was posted before is carried out
 
 
 # ---------------------------------------------------------------------------- the seam to _tls

@@ -34,6 +34,7 @@ include "_core/loop/embed.pyx"              # being turned by any other asyncio 
 include "_core/loop/nested.pyx"             # an asyncio loop that is run inside a handler
 include "_core/loop/awaiting.pyx"           # coroutines that wait for something of a loop
 include "_core/loop/current.pyx"            # the loops of a thread
+include "_core/loop/loop_api.pyx"           # what C code has a loop call
 include "_core/loop/closing.pyx"            # how a loop ends
 include "_core/loop/after_fork.pyx"         # loops that a forked child inherits
 

@@ -74,6 +74,16 @@ LINES = """
     cdef object socket_object(socket_t* s)
     cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil
     cdef int socket_unpipe(socket_t* s) noexcept nogil
+    ctypedef void (*loop_call)(void* user) noexcept nogil
+    cdef loop_timer_t* loop_timer_new(loop_call call, void* user) except NULL
+    cdef int loop_timer_start(loop_timer_t* timer, double seconds) noexcept nogil
+    cdef int loop_timer_stop(loop_timer_t* timer) noexcept nogil
+    cdef int loop_timer_ref(loop_timer_t* timer) noexcept nogil
+    cdef int loop_timer_unref(loop_timer_t* timer) noexcept nogil
+    cdef void loop_timer_free(loop_timer_t* timer) noexcept nogil
+    cdef loop_poster_t* loop_poster_new() except NULL
+    cdef int loop_post(loop_poster_t* poster, loop_call call, void* user) noexcept nogil
+    cdef void loop_poster_free(loop_poster_t* poster) noexcept nogil
 """
 
 
