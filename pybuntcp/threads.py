@@ -59,7 +59,7 @@ class ListenerThreads:
         """Sockets open now, of all threads."""
         return sum(worker.listener.connections for worker in self._workers)
 
-    def stats(self) -> list[dict[str, int]]:
+    def stats(self) -> list[dict[str, float]]:
         """Of each thread, whole: `Listener.loop_stats()` and `Listener.stats()` in one.
 
         Its loop has one open socket more than the listener has connections: over it the thread is stopped.

@@ -7,11 +7,10 @@ import contextvars
 import gc
 import os
 import signal
-import threading
 import weakref
 
 import pytest
-from support import Recorder, accepted, calls_run, data_segments_received
+from support import Recorder, accepted, calls_run, data_segments_received, spin
 from support.asyncio_loops import each_host, new_host, run_of
 from support.threads import in_thread
 
@@ -237,13 +236,12 @@ def test_x1_a_forked_child_calls_no_timer_of_its_parent(loop):
 @calls_run
 def test_x1_a_signals_handler_may_cancel_a_timer_that_is_due(loop):
     called = []
-    timer = call_later(0.01, called.append, "cancelled")
     before = signal.signal(signal.SIGUSR1, lambda *_: timer.cancel())
     try:
-        killer = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGUSR1))
-        killer.start()
+        call_later(0.001, os.kill, os.getpid(), signal.SIGUSR1)
+        timer = call_later(0.001, called.append, "cancelled")
+        spin(0.003)  # both are due in one turn
         pybuntcp.run()
-        killer.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert called == []
