@@ -718,18 +718,33 @@ async def end_handlers() -> None:
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """A stock asyncio loop that waits in our loop, which serves our sockets at the same time."""
 
-def note_asyncio() -> None: ...
-def is_open() -> bool: ...
-def turn(seconds: float) -> int: ...
-def turn_clock(seconds: float) -> None: ...
-def turned() -> float: ...
+def note_asyncio() -> None:
+    """`run(main)` begins: what is open in the thread's own loop is not served meanwhile."""
+
+def is_open() -> bool:
+    """For `pybuntcp.testing`: True if this thread's loop has anything that could call a handler."""
+
+def turn(seconds: float) -> int:
+    """For `pybuntcp.testing`: make one turn, which waits for at most `seconds`.
+
+    Returns the descriptor that is readable while something is ready for the next turn, or -1 if it has work already.
+    """
+
+def turn_clock(seconds: float) -> None:
+    """For `pybuntcp.testing`: turn the clock ahead. The loops of this thread look at once what is due."""
+
+def turned() -> float:
+    """How far the clock is ahead, in seconds."""
+
 def stats() -> dict[str, float]:
-    """The counters of this thread's loop, as a dict of int. Inside asyncio: of the sockets opened there.
+    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
     `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
+    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. While
+    a turn runs, nothing else is served. It includes the callbacks of users' timers, and no wait.
 
     Errors: RuntimeError in a thread, other than the main one, that has no loop: `Listener.loop_stats` asks for that of
     another thread.
