@@ -8,6 +8,7 @@ transports a test runs on is `support.axis`.
 from __future__ import annotations
 
 import faulthandler
+import functools
 import gc
 import os
 import signal
@@ -50,9 +51,15 @@ def pytest_collection_modifyitems(config, items):
     """Tests that share what a session builds go to one process, when there are several."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            folder = item.path.relative_to(os.path.dirname(__file__)).parts[0]
+            folder = _folder_of(item.path)
             if folder in ("capi", "examples"):
                 item.add_marker(pytest.mark.xdist_group(folder if folder == "capi" else item.path.stem))
+
+
+@functools.cache
+def _folder_of(path):
+    """The folder of tests/ that a file is in."""
+    return path.relative_to(os.path.dirname(__file__)).parts[0]
 
 
 def pytest_collection():

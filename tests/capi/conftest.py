@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from support.slots import built, outside, with_slots  # noqa: F401 - used by name
 
-HERE = Path(__file__).parent
+HERE = str(Path(__file__).parent) + os.sep
 
 
 def pytest_collection_modifyitems(config, items):
-    with_slots(config, [item for item in items if HERE in item.path.parents])
+    with_slots(config, [item for item in items if str(item.path).startswith(HERE)])
 
 
 @pytest.fixture(autouse=True)
