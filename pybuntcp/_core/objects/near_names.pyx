@@ -36,11 +36,6 @@ cdef dict _FORMS = {
     "connection_error": "connect_error", "connection_failed": "connect_error", "connect_failed": "connect_error",
 }
 
-cdef dict _FORMS_AFTER_ON = {   # too common without `on_`
-    "message": "data", "connect": "open", "connected": "open", "connection": "open", "disconnect": "close",
-    "disconnected": "close", "exception": "error", "eof": "end", "writable": "drain",
-}
-
 
 cdef int near_check(object source, dict found) except -1:
     """TypeError: the source has a function whose name is nearly a handler's, and not that handler."""
@@ -95,10 +90,15 @@ cdef bint near_is_function(object value, bint bound, object module) except -1:
         return value in ("bytes", "bytearray", "memoryview")
     if not isinstance(value, FunctionType):
         return False
-    if module is not None and value.__module__ != module.__name__:
+    if module is not None and near_is_of_another(value, module):
         return False
     code = value.__code__
     return code.co_flags & 0x04 or code.co_argcount > bound     # 0x04: *args
+
+
+cdef bint near_is_of_another(object function, object module) except -1:
+    """Has the module imported it? One that was made by hand, and is not imported by its name, has what was put into it."""
+    return function.__module__ != module.__name__ and sys.modules.get(module.__name__) is module
 
 
 cdef int near_refuse(str name) except -1:
@@ -110,15 +110,12 @@ cdef int near_refuse(str name) except -1:
 cdef object near_miss(str name):
     """The name that was probably meant, or None."""
     cdef str plain = near_snake(name)
-    cdef bint after_on = plain.startswith("on_")
-    if after_on:
+    if plain.startswith("on_"):
         plain = plain[3:]
     if plain in _EVENT_NAMES or plain == "binary_type":
         return plain
     if plain in _FORMS:
         return _FORMS[plain]
-    if after_on and plain in _FORMS_AFTER_ON:
-        return _FORMS_AFTER_ON[plain]
     if plain in _ORDINARY:
         return None
     for known in (*_EVENT_NAMES, "binary_type"):

@@ -21,7 +21,6 @@ def given_as(form, names, functions=None):
         return type("Given", (), functions)
     module = types.ModuleType("given")
     for name, function in functions.items():
-        function.__module__ = "given"
         setattr(module, name, function)
     return module
 
@@ -33,7 +32,6 @@ NEAR = {
     "adta": "data",
     "recv": "data",
     "data_received": "data",
-    "on_message": "data",
     "opened": "open",
     "onOpen": "open",
     "connection_made": "open",
@@ -62,6 +60,8 @@ HELPERS = [
     "_closed",
     "clone",
     "on_login",
+    "on_message",
+    "on_connect",
     "read",
 ]
 
