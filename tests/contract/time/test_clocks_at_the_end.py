@@ -12,6 +12,8 @@ import time
 import pytest
 from support import LATE, accepted, finish_and_wait, linux_only, metronome, reset_and_wait
 
+from pybuntcp.testing import clock as turned
+
 LINGER = 0.3  # seconds
 ETERNITY = 1000
 
@@ -139,20 +141,23 @@ def test_w5_no_verb_on_a_closing_socket_keeps_it_open_once_the_peer_has_everythi
 def test_t1_no_timeout_is_called_after_close(loop, over_tcp, armed, handlers):
     """Nor does it cut short what the linger time guards."""
     recorder = handlers()
-    idle = {"idle_timeout": LINGER / 2} if armed == "idle" else {}
-    called = time.monotonic()
-    socket, _peer = accepted(loop, over_tcp, recorder, linger_timeout=LINGER, **idle)
+    idle = {"idle_timeout": ETERNITY / 2} if armed == "idle" else {}
+    socket, _peer = accepted(loop, over_tcp, recorder, linger_timeout=ETERNITY, **idle)
     while socket.write(PAYLOAD) > 0:
         pass
     if armed == "before":
         socket.timeout(0.02)
-    called = time.monotonic()
+    called = turned.time()
     socket.close()
     if armed == "after":
         socket.timeout(0.02)
+    turned.advance(ETERNITY / 2 + 1)  # past the others, and not past the linger time
+    loop.settle()
+    assert recorder.names() == ["open"]
+    turned.advance(ETERNITY)  
     loop.run()
     assert recorder.names() == ["open", "close"]
-    assert time.monotonic() - called >= LINGER
+    assert turned.time() - called >= ETERNITY
 
 
 # ---------------------------------------------------------------- a timeout was told
@@ -177,6 +182,8 @@ def test_t1_a_timeout_handler_that_ends_our_side_does_not_keep_the_socket_open(
         pass
     if not idle:
         socket.timeout(0.02)
+    loop.run_until(lambda: recorder.count("timeout"))
+    turned.advance(LINGER)  # what is left to wait for
     loop.run()
     assert recorder.names() == ["open", "timeout", "close"]
     assert type(recorder.close_error) is TimeoutError
