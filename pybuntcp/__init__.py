@@ -16,8 +16,8 @@
     listen(socket=Echo(), hostname="127.0.0.1", port=7000)
     run()
 
-This page lists the public names; each is documented where it is defined. `TLSOptions` is imported when it is first
-asked for: a program without TLS needs none of what it imports.
+This page lists the public names; each is documented where it is defined. `TLSOptions` and the module `testing` are
+imported when they are first asked for: most programs need none of what they import.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ from .threads import ListenerThreads, listen_threads
 from .typed import SocketHandler
 
 if TYPE_CHECKING:
+    from . import testing as testing
     from .tls.options import TLSOptions
 
 __version__ = "0.1.0"
@@ -84,6 +85,10 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one
 
     def __getattr__(name: str) -> Any:
+        if name == "testing":
+            from importlib import import_module
+
+            return import_module(".testing", __name__)
         if name != "TLSOptions":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from .tls.options import TLSOptions

@@ -38,6 +38,16 @@ def test_the_options_of_tls_are_a_dataclass_that_is_imported_when_it_is_asked_fo
     assert run_program(source) == [[False, True, True, True]]
 
 
+def test_the_module_testing_is_imported_when_it_is_asked_for():
+    source = """
+        seen = "pybuntcp.testing" in sys.modules
+        found = pybuntcp.testing
+        from pybuntcp import testing
+        say([seen, found is testing, found is sys.modules["pybuntcp.testing"]])
+    """
+    assert run_program(source) == [[False, True, True]]
+
+
 def test_a_name_that_pybuntcp_does_not_have_is_an_attribute_error_as_elsewhere():
     import pybuntcp
 
