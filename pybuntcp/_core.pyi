@@ -522,8 +522,8 @@ class Listener:
     def loop_stats(self) -> dict[str, float]:
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
-        Another thread gets the counts one by one, as they are at that moment, and no `pending_bytes`, which only the
-        loop's own thread can add up.
+        Another thread gets the counts one by one, as they are at that moment; and as `pending_bytes` what the kernel has
+        refused, without what was written behind it since, which only the loop's own thread can add up.
         """
     async def wait_closed(self, timeout: float | None = None) -> int:
         """Wait until no socket of the listener is open, for at most `timeout` seconds. Returns how many are left.

@@ -48,6 +48,7 @@ cdef int send_queue_push(socket_t* self, chunk_t* chunk) noexcept nogil:
         link = &link[0].next
     link[0] = chunk
     chunk.next = NULL
+    loop_of(self).refused_bytes += chunk_length(chunk)
     return 0
 
 
@@ -61,6 +62,7 @@ cdef void send_queue_unwatch(socket_t* self) noexcept nogil:
 cdef void send_queue_drop(socket_t* self) noexcept nogil:
     """Drop everything unsent."""
     cdef chunk_t* chunk
+    loop_of(self).refused_bytes -= send_queue_size(self.send_queue)
     self.accepted -= tls_dropped(self) if self.flags & S_TLS else output_queued(self)
     while self.send_queue != NULL:
         chunk = self.send_queue
@@ -100,6 +102,7 @@ cdef void send_queue_send(socket_t* self) noexcept nogil:
         output_fail(self, <int>sent)
         return
     chunk.start += sent
+    loop.refused_bytes -= sent
     output_note_sent(self, sent)
     if not self.flags & S_TLS:
         loop.count.bytes_written += sent

@@ -332,11 +332,11 @@ cdef class Listener:
     def loop_stats(self):
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
-        Another thread gets the counts one by one, as they are at that moment, and no `pending_bytes`, which only the
-        loop's own thread can add up.
+        Another thread gets the counts one by one, as they are at that moment; and as `pending_bytes` what the kernel has
+        refused, without what was written behind it since, which only the loop's own thread can add up.
         """
         if self.c.loop.thread != PyThread_get_thread_ident() or self.c.loop.closed:
-            return self.c.loop.count
+            return roster_stats_seen(self.c.loop)
         return roster_stats(self.c.loop)
 
     def stats(self):

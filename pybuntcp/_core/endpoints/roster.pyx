@@ -65,10 +65,16 @@ cdef void on_roster_walk(uv.uv_handle_t* handle, void* walk) noexcept with gil:
 cdef dict roster_stats(loop_t* loop):
     """The counters of a loop of this thread."""
     cdef size_t pending = 0
-    cdef dict found
+    cdef dict found = roster_stats_seen(loop)
     uv.uv_walk(&loop.uv, on_count_pending, &pending)
-    found = loop.count
     found["pending_bytes"] = pending
+    return found
+
+
+cdef dict roster_stats_seen(loop_t* loop):
+    """The same as another thread sees them, which must not look at sockets."""
+    cdef dict found = loop.count
+    found["pending_bytes"] = loop.refused_bytes
     found["longest_turn"] = loop.longest_turn / 1e3
     return found
 

@@ -71,8 +71,7 @@ cdef int current_must_exist() except -1:
 
     The main thread's loop may be asked before anything was opened in it: it is where a program's own code runs.
     """
-    cdef ThreadLoops here = getattr(_local, "loops", None)
-    if here is not None and here.loops or host_running() is not None:
+    if getattr(_local, "had_loop", False) or host_running() is not None:
         return 0
     if PyThread_get_thread_ident() == threading.main_thread().ident:
         return 0

@@ -183,10 +183,32 @@ def test_loop_stats_are_the_stats_of_the_listeners_loop_in_any_thread(loop, tcp)
     listener, _ = crowd(loop, tcp, 2)
     here, there = listener.loop_stats(), in_a_thread(listener.loop_stats)
     assert here.keys() == pybuntcp.stats().keys()
-    assert there.keys() == here.keys() - {"pending_bytes"}
-    assert all(type(count) is int for count in there.values())
+    assert there.keys() == here.keys()
+    assert all(type(count) is int for name, count in there.items() if name != "longest_turn")
     assert here["accepted"] >= there["open_listeners"] == 1
     assert there["open_sockets"] == here["open_sockets"]
+
+
+def test_another_thread_sees_how_many_bytes_the_kernel_has_refused(loop, tcp):
+    listener, recorder = crowd(loop, tcp, 2, drain=lambda socket: None)
+    socket, other = recorder.sockets
+    assert 0 < socket.write(bytes(50_000_000)) < 50_000_000
+    assert in_a_thread(listener.loop_stats)["pending_bytes"] == socket.pending > 0
+    other.write(b"the kernel takes this")
+    assert in_a_thread(listener.loop_stats)["pending_bytes"] == socket.pending
+    socket.terminate()
+    loop.run_until(lambda: recorder.count("close"))
+    assert in_a_thread(listener.loop_stats)["pending_bytes"] == 0
+
+
+def test_a_thread_whose_loop_has_ended_has_stats_of_zeros():
+    def work():
+        loop = pybuntcp.new_event_loop()
+        loop.close()
+        return pybuntcp.stats()
+
+    stats = in_a_thread(work)
+    assert stats["open_sockets"] == stats["open_listeners"] == 0
 
 
 def test_loop_stats_of_a_loop_that_has_ended_are_its_last():

@@ -6,6 +6,7 @@ Owns `Ticker`, a timer that counts without the GIL and starts itself again, and 
 from libc.stdlib cimport malloc, free
 
 from pybuntcp cimport (
+    loop_call,
     loop_post,
     loop_poster_free,
     loop_poster_new,
@@ -37,12 +38,15 @@ cdef void on_tick(void* user) noexcept nogil:
         self.timer = NULL
 
 
+cdef loop_call tick = on_tick
+
+
 cdef class Ticker:
     cdef ticker_t c
 
     def __init__(self, double period, long limit, bint frees_itself=False):
         self.c.period, self.c.limit, self.c.frees_itself = period, limit, frees_itself
-        self.c.timer = loop_timer_new(on_tick, &self.c)
+        self.c.timer = loop_timer_new(tick, &self.c)
 
     def start(self, double seconds):
         return loop_timer_start(self.c.timer, seconds)
