@@ -30,6 +30,10 @@ class ShortWriteWarning(ResourceWarning):
 
 DROPPED, RETURNED, USED = range(3)  # what becomes of the value of a call
 REMEMBERED = 1024  # calls; a program has a few
+TURNING = (
+    "pybuntcp",
+    "asyncio",
+)  # packages that turn a loop: a frame of theirs means that a C function has called `write`
 WRAPPERS = 8  # of one handler, at most; more are not looked through
 
 _fates: dict[tuple[int, int], tuple[CodeType, int]] = {}  # by the id of the code, which is kept so that it stays
@@ -47,6 +51,8 @@ def show_by_default() -> None:
 def is_unnoticed(handlers: Iterable[Any]) -> bool:
     """Did whoever has called `write` drop the count? handlers: those of the socket. Called by the core, which has no frame."""
     frame: FrameType | None = sys._getframe(1)
+    if frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in TURNING:
+        return False
     while frame is not None:
         fate = fate_of(frame.f_code, frame.f_lasti)
         if fate != RETURNED:

@@ -5,7 +5,7 @@ or forgets `error`, would read of it when the first connection comes.
 The rule: when handlers are given, the parameters of each are counted, and a handler that cannot be called is refused by a
 TypeError that says what it is called with and, for a class or an instance, which form was probably meant.
 
-Owns `arity_check`. What cannot be told is taken: built-in functions, classes, what Cython has compiled. `inspect` is
+Owns `arity_check`. What cannot be told is taken: built-in functions, classes, the methods of a `cdef class`. `inspect` is
 imported only for a `functools.partial` with keywords.
 """
 from functools import partial
@@ -33,7 +33,7 @@ cdef int arity_check(str name, object handler, object source) except -1:
 
 cdef bint arity_fits(object handler, Py_ssize_t given) except -1:
     """Can it be called with so many arguments? True also if that is not known."""
-    if isinstance(handler, FunctionType):
+    if arity_is_function(handler):
         return arity_function_fits(handler, given)
     if isinstance(handler, MethodType):
         return arity_fits(handler.__func__, given + 1)
@@ -42,7 +42,14 @@ cdef bint arity_fits(object handler, Py_ssize_t given) except -1:
     if isinstance(handler, type):
         return True
     call = getattr(handler, "__call__", None)
-    return not isinstance(call, (FunctionType, MethodType)) or arity_fits(call, given)
+    return not isinstance(call, MethodType) or arity_fits(call, given)
+
+
+cdef bint arity_is_function(object value) except -1:
+    """Is it a function of Python, or one that Cython has compiled, whose parameters can be counted?"""
+    return isinstance(value, FunctionType) or (
+        type(value).__name__ == "cython_function_or_method" and code_of_function(value) is not None
+    )
 
 
 cdef bint arity_function_fits(object function, Py_ssize_t given) except -1:
@@ -72,7 +79,7 @@ cdef bint arity_binds(object handler, Py_ssize_t given) except -1:
 cdef str arity_text(object handler):
     """What it takes, for example `3 parameters (self, socket, chunk)`."""
     function = handler.__func__ if isinstance(handler, MethodType) else handler
-    if not isinstance(function, FunctionType):
+    if not arity_is_function(function):
         return "others"
     code = function.__code__
     count = code.co_argcount + code.co_kwonlyargcount

@@ -11,7 +11,7 @@ cimport cython
 import sys
 from contextvars import copy_context
 from functools import partial
-from types import MethodType
+from types import CodeType, MethodType
 
 from cpython.ref cimport PyObject
 from libc.math cimport isinf
@@ -242,6 +242,12 @@ cdef int handlers_check_one(str name, object handler, object source) except -1:
     return arity_check(name, handler, source)
 
 
+cdef object code_of_function(object function):
+    """The code of a function of Python or of Cython; None: it is something else."""
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
 cdef bint is_async(object handler) except -1:
     """A coroutine function, a method or a partial of one, or an object whose `__call__` is one."""
     while isinstance(handler, (MethodType, partial)):
@@ -249,11 +255,10 @@ cdef bint is_async(object handler) except -1:
     inspect = sys.modules.get("inspect")    # who has marked a function with inspect.markcoroutinefunction has imported it
     if inspect is not None and inspect.iscoroutinefunction(handler):
         return True
-    flags = getattr(getattr(handler, "__code__", None), "co_flags", None)
-    if flags is None:
-        call = getattr(type(handler), "__call__", None)
-        flags = getattr(getattr(call, "__code__", None), "co_flags", 0)
-    return flags & 0x80                     # inspect.CO_COROUTINE
+    code = code_of_function(handler)
+    if code is None:
+        code = code_of_function(getattr(type(handler), "__call__", None))
+    return code is not None and code.co_flags & 0x80        # inspect.CO_COROUTINE
 
 
 cdef str binary_type_check(object value):

@@ -15,8 +15,8 @@ are near a handler's (`date`, `clone`); any name whose handler is there, too (`o
 Owns that rule, `near_miss`, and which attributes of a module are imports and not handlers. Calls nothing of the user's.
 """
 import sys
-from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from functools import partial, partialmethod
+from types import MethodType, ModuleType
 
 
 cdef frozenset _ORDINARY = frozenset((
@@ -25,15 +25,14 @@ cdef frozenset _ORDINARY = frozenset((
 ))
 
 cdef dict _FORMS = {
-    "opened": "open", "opening": "open", "connection_made": "open",
+    "opened": "open", "connection_made": "open",
     "recv": "data", "receive": "data", "received": "data", "data_received": "data",
-    "drained": "drain", "draining": "drain", "resume_writing": "drain",
-    "ended": "end", "ending": "end", "eof_received": "end",
-    "closed": "close", "closing": "close", "connection_lost": "close",
-    "errored": "error",
+    "drained": "drain", "resume_writing": "drain",
+    "ended": "end", "eof_received": "end",
+    "closed": "close", "connection_lost": "close",
     "timed_out": "timeout", "time_out": "timeout", "timedout": "timeout", "timeouted": "timeout",
-    "handshaked": "handshake", "handshaken": "handshake", "handshake_done": "handshake", "hand_shake": "handshake",
-    "connection_error": "connect_error", "connection_failed": "connect_error", "connect_failed": "connect_error",
+    "handshaked": "handshake", "handshaken": "handshake", "hand_shake": "handshake",
+    "connection_error": "connect_error",
 }
 
 
@@ -42,10 +41,12 @@ cdef int near_check(object source, dict found) except -1:
     cdef dict own = {} if isinstance(source, type) else getattr(source, "__dict__", {})
     cdef dict inherited = {} if isinstance(source, ModuleType) else near_inherited(source)
     cdef bint bound = not isinstance(source, type)
+    # If its class has the handlers, what an instance itself has are the callbacks of its own users.
+    cdef bint looks_at_own = isinstance(source, ModuleType) or any([name in own for name in _EVENT_NAMES])
     for name, value in inherited.items():
         if name not in own and near_is_missed(name, found, source) and near_is_function(value, bound, None):
             near_refuse(name)
-    for name, value in own.items():
+    for name, value in own.items() if looks_at_own else ():
         if near_is_missed(name, found, source):
             if near_is_function(value, False, source if isinstance(source, ModuleType) else None):
                 near_refuse(name)
@@ -88,17 +89,26 @@ cdef bint near_is_function(object value, bint bound, object module) except -1:
         return module is None
     if isinstance(value, str):
         return value in ("bytes", "bytearray", "memoryview")
-    if not isinstance(value, FunctionType):
-        return False
+    if not arity_is_function(value):
+        return module is None and near_is_callable(value)
     if module is not None and near_is_of_another(value, module):
         return False
-    code = value.__code__
+    code = code_of_function(value)
     return code.co_flags & 0x04 or code.co_argcount > bound     # 0x04: *args
+
+
+cdef bint near_is_callable(object value) except -1:
+    """Can it be called? It is no class, and what it takes is not known: a built-in function, a cached one, a mock."""
+    return callable(value) and not isinstance(value, type) or isinstance(value, partialmethod)
 
 
 cdef bint near_is_of_another(object function, object module) except -1:
     """Has the module imported it? One that was made by hand, and is not imported by its name, has what was put into it."""
-    return function.__module__ != module.__name__ and sys.modules.get(module.__name__) is module
+    return function.__module__ != module.__name__ and near_is_imported(module)
+
+
+cdef bint near_is_imported(object module) except -1:
+    return sys.modules.get(module.__name__) is module
 
 
 cdef int near_refuse(str name) except -1:
@@ -112,6 +122,8 @@ cdef object near_miss(str name):
     cdef str plain = near_snake(name)
     if plain.startswith("on_"):
         plain = plain[3:]
+    elif plain[:2] == "on" and plain[2:] in _EVENT_NAMES:
+        return plain[2:]
     if plain in _EVENT_NAMES or plain == "binary_type":
         return plain
     if plain in _FORMS:

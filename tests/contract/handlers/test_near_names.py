@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import unittest.mock
 
 import pytest
 from support.handlers import ignore
@@ -34,6 +35,7 @@ NEAR = {
     "data_received": "data",
     "opened": "open",
     "onOpen": "open",
+    "onclose": "close",
     "connection_made": "open",
     "closed": "close",
     "on_close": "close",
@@ -62,6 +64,8 @@ HELPERS = [
     "on_login",
     "on_message",
     "on_connect",
+    "closing",
+    "connect_failed",
     "read",
 ]
 
@@ -82,6 +86,24 @@ def test_helpers_with_other_names_are_left_alone(form):
 def test_beside_the_handler_itself_any_name_is_a_helpers(form):
     both = {*NEAR, *NEAR.values()}
     assert "data" in repr(pybuntcp.Handlers(given_as(form, both)))
+
+
+@pytest.mark.parametrize("value", [print, functools.lru_cache(ignore), unittest.mock.Mock(), functools.partial(ignore)])
+def test_what_can_be_called_is_refused_as_a_function_is(value):
+    with pytest.raises(TypeError, match="'on_close'; did you mean 'close'"):
+        pybuntcp.Handlers(types.SimpleNamespace(data=ignore, on_close=value))
+    with pytest.raises(TypeError, match="'on_close'; did you mean 'close'"):
+        pybuntcp.Handlers(type("Given", (), {"data": staticmethod(ignore), "on_close": value}))
+
+
+def test_what_an_instance_keeps_for_its_own_users_is_left_alone():
+    class Given:
+        def __init__(self, on_close):
+            self.on_close = on_close
+
+        def data(self, socket, chunk): ...
+
+    assert repr(pybuntcp.Handlers(Given(ignore))) == "<pybuntcp.Handlers data>"
 
 
 def test_what_is_no_function_or_takes_nothing_is_left_alone():
