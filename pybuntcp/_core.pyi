@@ -472,7 +472,7 @@ class Listener:
     data: Any
     """The first value of `socket.data` of every socket that is accepted from now on."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen()
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen()
     @property
     def hostname(self) -> str | Any | None:  # a list or tuple, if listen() was given one
         """As it was given, a name or a list of them; of an adopted descriptor, its address. None for a unix socket."""
@@ -612,7 +612,7 @@ class Timer:
     Source: Bun's `Timer` (`ref`, `unref`), asyncio's `TimerHandle` (`cancel`, `when`).
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by call_later(), every() and call_soon()
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by call_later(), every() and call_soon()
     def cancel(self) -> None:
         """Never call it, or never again. May be called at any time, also by its own callback, and more than once."""
     def ref(self) -> None:
@@ -667,7 +667,7 @@ class ThreadsafeCallback(Generic[Unpack[_Args]]):
     """
 
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by threadsafe()
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by threadsafe()
     def __call__(self, *args: Unpack[_Args]) -> None: ...
     def close(self) -> None:
         """Take no more calls: they raise RuntimeError from now on. Those that were made before are carried out.

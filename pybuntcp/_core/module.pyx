@@ -99,7 +99,7 @@ def compile_handlers(source):
 cdef void list_unclosed(loop_t* loop, list found) noexcept:
     """Append the objects of all open sockets, listeners and connection attempts."""
     cdef connector_t* each = loop.connectors
-    uv.uv_walk(&loop.uv, on_list_unclosed, <void*>found)
+    roster_walk(loop, on_list_unclosed, <void*>found)
     while each != NULL:
         found.append(<object>each.wrapper)
         each = each.next

@@ -203,11 +203,9 @@ cdef void pipe_write(socket_t* target, const char* data, size_t size) noexcept n
 cdef void pipe_flushed(socket_t* target) noexcept nogil:
     """Everything that the target was given is with the kernel: read its sources on."""
     cdef socket_t* each = target.pipe.sources
-    cdef socket_t* following
     while each != NULL:
-        following = each.pipe.next
-        stream_read(each)
-        each = following
+        stream_read(each)       # may wake an asyncio loop, and so run a signal's handler, which may unpipe
+        each = each.pipe.next if each.pipe.target == target else target.pipe.sources
 
 
 # ---------------------------------------------------------------------------- ends and resets

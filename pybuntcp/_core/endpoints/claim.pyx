@@ -142,15 +142,19 @@ cdef object claim_lock(bytes path):
         fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return None
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except OSError as error:
-            if error.errno != net.EAGAIN or time.monotonic() > deadline:
-                os.close(fd)
-                return None
-        time.sleep(LOCK_RETRY_SECONDS)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fd
+            except OSError as error:
+                if error.errno != net.EAGAIN or time.monotonic() > deadline:
+                    os.close(fd)
+                    return None
+            time.sleep(LOCK_RETRY_SECONDS)
+    except BaseException:           # a signal's handler has raised
+        os.close(fd)
+        raise
 
 
 cdef int claim_unlock(int fd) except -1:

@@ -212,8 +212,9 @@ cdef class Listener:
     cdef Loop _loop             # keeps the loop's memory, to which `c` refers
     cdef bint secured           # made with `tls=`
 
-    def __init__(self):
-        raise TypeError("listeners are made by listen()")
+    def __cinit__(self, made=None):
+        if made is not _uninitialised:
+            raise TypeError("listeners are made by listen()")
 
     def __dealloc__(self):
         if self.c != NULL:
@@ -387,7 +388,7 @@ cdef class Listener:
 
 cdef Listener listener_new(Loop loop, context_t* context, object hostname, object unix):
     """A Listener that does not listen yet. It takes a reference to the context."""
-    cdef Listener wrapper = Listener.__new__(Listener)
+    cdef Listener wrapper = Listener.__new__(Listener, _uninitialised)
     wrapper.c = <listener_t*>calloc(1, sizeof(listener_t))
     if wrapper.c == NULL:
         raise MemoryError()

@@ -11,6 +11,10 @@ cimport cython
 
 from pybuntcp._c cimport uv
 
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
 
 cdef struct roster_t:
     listener_t* listener
@@ -44,9 +48,21 @@ cdef Roster roster_of(Listener listener):
     self.left = []
     if loop_check(listener.c.loop) and not listener.c.loop.dead and listener.c.connections != 0:
         walk.listener, walk.found = listener.c, <void*>self.left
-        uv.uv_walk(&listener.c.loop.uv, on_roster_walk, &walk)
+        roster_walk(listener.c.loop, on_roster_walk, &walk)
         self.left.reverse()
     return self
+
+
+cdef void roster_walk(loop_t* loop, uv.uv_walk_cb visit, void* argument) noexcept:
+    """As `uv_walk`, for what makes Python objects.
+
+    Meanwhile the collector is off, since finalizers that it runs may walk, too: libuv takes its queue apart for a walk, so
+    one inside another misses handles.
+    """
+    cdef bint collects = PyGC_Disable()
+    uv.uv_walk(&loop.uv, visit, argument)
+    if collects:
+        PyGC_Enable()
 
 
 cdef inline bint roster_has(socket_t* s) noexcept nogil:

@@ -70,7 +70,9 @@ cdef bint loop_after_fork(Loop self) except -1:
     embed_after_fork(self)
     embed_detach(self, False)
     loop_renew_after_fork(c)
+    c.closing = True            # finalizers run in here, and must not close it before all of its handles are closed
     loop_abandon(c)
+    c.closing = False
     if turning:
         uv.uv_stop(&c.uv)
     return turning

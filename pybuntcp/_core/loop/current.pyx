@@ -115,6 +115,8 @@ cdef Loop thread_loops_find(ThreadLoops self, object host):
         if loop.c.dead and (loop.c.running or loop.c.handling != 0):
             raise RuntimeError("this process was forked inside a handler: return from it first, "
                                "or start processes by multiprocessing's 'spawn' or 'forkserver'")
+        if loop.c.dead and loop.c.closing:
+            continue            # its end is not over yet
         if loop.c.dead:
             self.loops.remove(loop)
             loop_close(loop)

@@ -93,7 +93,10 @@ cdef loop_poster_t* loop_poster_new() except NULL:
 
 
 cdef int loop_post(loop_poster_t* self, loop_call call, void* user) noexcept nogil:
-    cdef c_post_t* post = <c_post_t*>calloc(1, sizeof(c_post_t))
+    cdef c_post_t* post
+    if call == NULL:
+        return -1
+    post = <c_post_t*>calloc(1, sizeof(c_post_t))
     if post == NULL:
         return -2
     post.post.run, post.post.drop = on_c_post, on_c_post_dropped

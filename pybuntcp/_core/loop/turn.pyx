@@ -204,8 +204,8 @@ cdef void loop_turn_until(loop_t* self, uint64_t until, bint once) noexcept nogi
         if self.turn_began != 0:
             loop_note_turn(self)
         now = clock_nanoseconds()
-        if once or self.failed or now >= until or (loop_is_empty(self) and not loop_has_work(self)):
-            break
+        if once or self.failed or self.dead or now >= until or (loop_is_empty(self) and not loop_has_work(self)):
+            break               # dead: a handler has forked, and this is the child
     uv.uv_timer_stop(&self.limit)
     loop_unref(self)
     loop_end_turn(self)

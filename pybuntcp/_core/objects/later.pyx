@@ -29,8 +29,9 @@ cdef class Timer:
     cdef object vars            # the context in which it is called
     cdef uint64_t period        # of `every`, in nanoseconds; 0: called once
 
-    def __init__(self):
-        raise TypeError("timers are made by call_later(), every() and call_soon()")
+    def __cinit__(self, made=None):
+        if made is not _uninitialised:
+            raise TypeError("timers are made by call_later(), every() and call_soon()")
 
     def cancel(self):
         """Never call it, or never again. May be called at any time, also by its own callback, and more than once."""
@@ -103,7 +104,7 @@ def call_soon(callback, *args):
 
 cdef Timer later_new(str name, double delay, double period, object callback, tuple args):
     callback_check(callback)
-    cdef Timer self = Timer.__new__(Timer)
+    cdef Timer self = Timer.__new__(Timer, _uninitialised)
     self.loop = current_loop()
     self.name, self.callback, self.args, self.vars = name, callback, args, copy_context()
     self.period = 0 if period == 0 else <uint64_t>max(min(period, 1e9) * 1e9, 1.0)

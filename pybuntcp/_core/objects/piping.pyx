@@ -50,6 +50,8 @@ cdef object piping_error(Socket target):
 cdef int piping_from_closed(Socket self, socket_t* target, bint end) except -1:
     """The source is gone: what its reader holds is all that comes; then its end, or its reset."""
     cdef SocketReader reader = <SocketReader>self.own_reader
+    if reader is not None and reader.loop is not None and not loop_check(reader.loop.c):
+        return 0
     if reader is not None and reader.c.held != NULL:
         pipe_write(target, chunk_bytes(reader.c.held), chunk_length(reader.c.held))
         reader_free_chunk(reader)

@@ -36,8 +36,9 @@ cdef class ThreadsafeCallback:
 
     __class_getitem__ = classmethod(GenericAlias)
 
-    def __init__(self):
-        raise TypeError("such callables are made by threadsafe()")
+    def __cinit__(self, made=None):
+        if made is not _uninitialised:
+            raise TypeError("such callables are made by threadsafe()")
 
     def __dealloc__(self):
         if self.port != NULL:
@@ -91,7 +92,7 @@ def threadsafe(callback):
     once it is closed or the loop has ended. Source: asyncio's `loop.call_soon_threadsafe`; Node-API's thread-safe functions.
     """
     callback_check(callback)
-    cdef ThreadsafeCallback self = ThreadsafeCallback.__new__(ThreadsafeCallback)
+    cdef ThreadsafeCallback self = ThreadsafeCallback.__new__(ThreadsafeCallback, _uninitialised)
     self.loop = current_loop()
     if self.loop.c.port == NULL:
         raise MemoryError()
@@ -138,6 +139,8 @@ cdef int posting_close(ThreadsafeCallback self) except -1:
     if not port_put(self.port, &made.post, &self.closed, True):
         Py_DECREF(self)
         free(made)
+        if self.port.loop == NULL:          # it has ended, and calls nothing any more
+            self.callback = self.vars = None
     return 0
 
 

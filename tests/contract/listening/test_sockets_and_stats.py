@@ -176,6 +176,28 @@ def test_a_forked_child_has_none_of_them():
     assert run_program(source) == [[0, 1]]
 
 
+def test_a_finalizer_that_stops_the_listener_while_sockets_are_enumerated_closes_them_all(loop, tcp):
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            listener.stop(True)
+
+    listener, recorder = crowd(loop, tcp, 30)
+    threshold = gc.get_threshold()
+    gc.collect()
+    try:
+        gc.set_threshold(5)
+        Cycle()
+        list(listener.sockets())
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    loop.run_until(lambda: recorder.count("close") == 30)
+    assert listener.connections == 0
+
+
 # ---------------------------------------------------------------- loop_stats(), stats()
 
 

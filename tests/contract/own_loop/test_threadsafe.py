@@ -244,7 +244,7 @@ def test_x2_after_the_end_of_its_loop_a_call_raises(host):
     assert type(in_thread(call)) is RuntimeError
     call.close()
     call.ref()
-    del call, owner
+    del owner
     gc.collect()
     assert gone() is None
 

@@ -193,3 +193,46 @@ def test_p1_fork_inside_a_handler():
         say(other.makefile("rb").read().decode())
     """)
     assert answer == ["before after"]
+
+
+# ---------------------------------------------------------------- a loop that is given up while it is turned, or looked at
+
+
+def test_p1_run_with_a_timeout_ends_in_a_child_that_a_callback_has_forked():
+    source = """
+        def fork():
+            child = os.fork()
+            if child:
+                leave.append(child)
+                call.close()
+
+        leave = []
+        call = pybuntcp.threadsafe(print)
+        pybuntcp.call_soon(fork)
+        pybuntcp.run(timeout=3600)
+        if not leave:
+            os._exit(7)
+        say(os.waitstatus_to_exitcode(os.waitpid(leave[0], 0)[1]))
+    """
+    assert run_program(source) == [7]
+
+
+@pytest.mark.parametrize("what", ["stats()", "call_later(1, print)"])
+def test_p1_a_finalizer_that_runs_while_a_child_gives_up_the_loop_may_use_one(what):
+    source = f"""
+        class Finalized:
+            def __del__(self):
+                if os.getpid() != parent:
+                    pybuntcp.{what}
+
+        parent = os.getpid()
+        listener = pybuntcp.listen(hostname="127.0.0.1", port=0, socket={{"data": print}})
+        timer = pybuntcp.call_later(3600, lambda held: None, Finalized())
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        timer.cancel()
+        listener.stop()
+    """
+    assert run_program(source) == [7]

@@ -17,11 +17,13 @@ from support import (
     send_and_wait,
     shrink_send_buffer,
 )
+from support.handlers import QUIET
 from support.piping import apart, piped, proxied
 from support.slots import settle_until
 from support.threads import in_thread
 
 import pybuntcp
+from pybuntcp import testing
 
 standalone = pytest.mark.standalone("what is refused does not depend on who turns the loop")
 MUCH = pattern(1 << 20)
@@ -87,6 +89,30 @@ def test_x4_a_socket_of_another_thread_is_refused_naming_both(loop, tcp):
         assert "'MainThread'" in str(error)
         assert "'another'" in str(error)
     end_both(loop, pair)
+
+
+@standalone
+def test_x4_a_closed_source_of_another_thread_keeps_what_its_reader_holds(loop, tcp):
+    def pipe_to_a_socket_of_this_thread():
+        ends = testing.pair(QUIET)
+        try:
+            source.pipe(ends[0])
+        finally:
+            for end in ends:
+                end.terminate()
+            pybuntcp.run()
+
+    source, peer = accepted(loop, tcp, Recorder())
+    reader = source.reader()
+    peer.send(b"held")
+    settle_until(loop, lambda: "4 bytes held" in repr(reader), "the bytes")
+    source.close()
+    peer.close()
+    loop.run()
+    error = in_thread(pipe_to_a_socket_of_this_thread)
+    assert isinstance(error, RuntimeError)
+    assert "'another'" in str(error)
+    assert "4 bytes held" in repr(reader)
 
 
 @standalone
