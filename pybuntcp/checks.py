@@ -52,6 +52,8 @@ def seconds(option: str, value: Any) -> float:
         number = float(value)
     except TypeError:
         raise TypeError(f"{option} must be a number of seconds or None, not {type(value).__name__!r}") from None
+    except OverflowError:  # an integer that no float is as large as
+        number = FOREVER if value > 0 else -1.0
     if not number >= 0:
         raise ValueError(f"{option} must not be negative or NaN, not {value!r}")
     return number

@@ -34,7 +34,8 @@ from harness.peers import all_peers  # noqa: E402
 from harness.processes import Load, Server  # noqa: E402
 from harness.questions import Plan, Row  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("benchmarks")  # they compile into one folder
+# they compile into one folder; the first one waits for its compiler
+pytestmark = [pytest.mark.xdist_group("benchmarks"), pytest.mark.timeout(180)]
 ROWS = {row.key: row for question in runner.QUESTIONS.values() for row in question.rows}
 SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads"}  # other words for who is asked
 SECONDS = 0.05

@@ -102,7 +102,10 @@ cdef double number_of_seconds(str name, object value) except? -1:
     """An argument that is a number of seconds. TypeError names it."""
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__!r}")
-    return value
+    try:
+        return value
+    except OverflowError:           # an integer that no float is as large as
+        return float("inf") if value > 0 else -1.0
 
 
 cdef inline void slice_release(slice_t* self) noexcept:

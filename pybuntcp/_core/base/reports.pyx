@@ -17,6 +17,9 @@ cdef extern from "Python.h":
     void PyErr_WriteUnraisable(PyObject*)
 
 
+cdef dict _RECORD = {"handler": None, "remote_address": None, "remote_port": None}     # of every record, for formats
+
+
 cdef object report_error(str message, object error, object where, dict extra):
     """Log the exception, or pass it to `sys.unraisablehook`, or both.
 
@@ -41,7 +44,7 @@ cdef bint report_log(str message, object error, dict extra) except -1:
     logger = report_logger()
     if logger is None or not logger.hasHandlers():
         return False
-    logger.error(message, exc_info=error, extra=extra)
+    logger.error(message, exc_info=error, extra={**_RECORD, **(extra or {})})
     return True
 
 

@@ -54,6 +54,14 @@ def test_h1_where_logging_is_configured_it_is_logged_with_the_handlers_name_and_
 
 
 @own_loop
+def test_h1_the_record_of_a_callback_has_the_same_attributes_and_no_peer(loop, caplog, own_hook):
+    pybuntcp.call_soon(raising(Boom("in a callback")))
+    loop.run()
+    (record,) = caplog.records
+    assert (record.handler, record.remote_address, record.remote_port) == ("call_soon", None, None)
+
+
+@own_loop
 def test_h1_a_hook_of_the_programs_own_is_told_as_well(loop, tcp, caplog):
     with unraisable() as hooked:
         serve_one(loop, tcp, broken())
