@@ -73,14 +73,13 @@ cdef BindName bind_name(const address_t* name, object label, bint optional):
 
 cdef list bind_uncovered(list names, bint dual):
     """Those that no other one covers. dual: "::" takes IPv4 connections, too."""
-    cdef size_t i
     return [names[i] for i in range(len(names)) if not bind_is_covered(names, i, dual)]
 
 
-cdef bint bind_is_covered(list names, size_t which, bint dual) except -1:
+cdef bint bind_is_covered(list names, Py_ssize_t which, bint dual) except -1:
     cdef BindName self = names[which]
     cdef BindName other
-    cdef size_t i
+    cdef Py_ssize_t i
     for i in range(len(names)):
         other = names[i]
         # Two that cover each other are the same: the first one is kept.

@@ -114,11 +114,12 @@ cdef bint claim_is_refused(const address_t* name, object found) except -1:
 
 cdef bint claim_is_bound(bytes path) except -1:
     """True if a socket that does not listen is bound to the path: its program may be about to listen."""
+    cdef list lines = []
     try:
         with open("/proc/net/unix", "rb") as table:
             lines = table.read().splitlines()[1:]
     except OSError:
-        return False
+        pass                # elsewhere there is no such table
     for line in lines:
         # its fields: Num, RefCount, Protocol, Flags, Type, St, Inode, Path
         fields = line.split(None, 7)

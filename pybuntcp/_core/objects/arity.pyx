@@ -61,7 +61,7 @@ cdef bint arity_function_fits(object function, Py_ssize_t given) except -1:
     if code.co_kwonlyargcount == 0:
         return True
     names = code.co_varnames[most:most + code.co_kwonlyargcount]
-    return all(name in (function.__kwdefaults__ or ()) for name in names)
+    return all([name in (function.__kwdefaults__ or ()) for name in names])
 
 
 cdef bint arity_binds(object handler, Py_ssize_t given) except -1:

@@ -73,7 +73,7 @@ cdef bint near_is_missed(object name, dict found, object source) except -1:
         return True
     if meant == "data" and found.get("open") is not None and is_async(found["open"]):
         return False            # an async `open` reads by itself, and calls its helpers what it likes
-    return not any(base.__name__ == "BaseProtocol" for base in type(source).__mro__)    # asyncio's: it is used there, too
+    return not any([base.__name__ == "BaseProtocol" for base in type(source).__mro__])    # asyncio's: it is used there, too
 
 
 cdef bint near_is_function(object value, bint bound, object module) except -1:
