@@ -315,13 +315,13 @@ def test_x4_the_gauge_and_the_counter_count(loop, transport):
 @pytest.mark.plain("the engine of the standard library takes it")
 def test_x4_the_gil_is_not_taken_however_many_bytes_move(loop, transport):
     pair = piped(loop, transport, small=True)
-    pair.sender.send(MUCH)
+    pair.sender.send(4 * MUCH)
     pair.sender.shutdown()
     received = pair.receiver.recv_until_eof()
     pair.receiver.shutdown()
     before = pybuntcp.stats()
     loop.run()
     after = pybuntcp.stats()
-    assert received.result() == MUCH
+    assert received.result() == 4 * MUCH
     assert after["turns"] - before["turns"] > 30
     assert after["gil_takes"] - before["gil_takes"] < 10  # for `end` and `close` of both, and the end of `run`
