@@ -61,7 +61,7 @@ cdef void timer_arm(timer_t* self, uint64_t at, bint soon) noexcept nogil:
     if not self.unreferenced:
         loop_ref(loop)
     if self.alarm.when <= loop.timers.wheel.now:
-        timer_link(&self.alarm, &loop.timers.reached)
+        alarm_link(&self.alarm, &loop.timers.reached)
     else:
         wheel_place(&loop.timers.wheel, &self.alarm)
     wheel_wake(loop, clock_of(loop) if soon else self.alarm.when + 1)
@@ -92,15 +92,7 @@ cdef void timer_set_referenced(timer_t* self, bint referenced) noexcept nogil:
 cdef void on_timer_reached(alarm_t* alarm) noexcept nogil:
     cdef loop_t* loop = (<timer_t*>alarm).loop
     loop.count.armed_timers += 1        # the wheel has counted it off
-    timer_link(alarm, &loop.timers.reached)
-
-
-cdef inline void timer_link(alarm_t* self, alarm_t** head) noexcept nogil:
-    self.next = head[0]
-    self.link = head
-    if self.next != NULL:
-        self.next.link = &self.next
-    head[0] = self
+    alarm_link(alarm, &loop.timers.reached)
 
 
 # ---------------------------------------------------------------------------- calling those that are due

@@ -55,10 +55,16 @@ cdef int loop_close_with_host(Loop owner) except -1:
     texts = [f"unclosed {each!r}" for each in unclosed]     # made before loop_close, after which each is closed
     loop_close(owner)
     for text, each in zip(texts, unclosed):
-        try:
-            warnings.warn(text, ResourceWarning, source=each)
-        except ResourceWarning as error:
-            report_error(text, error, each, None)
+        loop_warn(text, each, each)
+    return 0
+
+
+cdef int loop_warn(str text, object source, object where) except -1:
+    """A ResourceWarning, which is reported if a filter makes it an exception: nobody could catch that."""
+    try:
+        warnings.warn(text, ResourceWarning, source=source)
+    except ResourceWarning as error:
+        report_error(text, error, where, None)
     return 0
 
 
@@ -73,11 +79,7 @@ cdef int loop_warn_forgotten(Loop owner, str what_to_do) except -1:
     first = f"{unclosed[0]!r} is" if unclosed else "timers or callables of threadsafe() are"
     others = f", with {len(unclosed) - 1} more" if len(unclosed) > 1 else ""
     text = f"{first} open{others}, and nothing turns the loop: {what_to_do}"
-    try:
-        warnings.warn(text, ResourceWarning, source=unclosed[0] if unclosed else None)
-    except ResourceWarning as error:
-        report_unraisable(error, owner)
-    return 0
+    return loop_warn(text, unclosed[0] if unclosed else None, owner)
 
 
 cdef int loop_close(Loop owner) except -1:

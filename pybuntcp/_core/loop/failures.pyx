@@ -49,16 +49,15 @@ cdef void failure_of_callback(Loop loop, str name, object callback, object error
 
 cdef void failure_of_handler(Loop loop, str name, object handler, object error, object socket) noexcept:
     """The handler `name` of this socket has raised, and no `error` handler has taken it. It was counted already."""
+    place, extra = failure_place(name, socket)
+    failure_report(loop, f"Unhandled exception in a handler ({place})", error, socket, handler, extra)
+
+
+cdef tuple failure_place(str name, object socket):
+    """A handler of a socket, as a message names it, and the attributes of a log record for it."""
     address, port = failure_peer(socket)
     peer = error_place("unknown" if address is None else address or "of a unix socket", port)
-    failure_report(
-        loop,
-        f"Unhandled exception in a handler ({name!r}, peer {peer})",
-        error,
-        socket,
-        handler,
-        {"handler": name, "remote_address": address, "remote_port": port},
-    )
+    return f"{name!r}, peer {peer}", {"handler": name, "remote_address": address, "remote_port": port}
 
 
 cdef tuple failure_peer(object socket):

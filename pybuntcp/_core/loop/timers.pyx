@@ -95,6 +95,15 @@ cdef void alarm_disarm(loop_t* loop, alarm_t* self) noexcept nogil:
     loop.count.armed_timers -= 1
 
 
+cdef inline void alarm_link(alarm_t* self, alarm_t** head) noexcept nogil:
+    """Make it the first of a list."""
+    self.next = head[0]
+    self.link = head
+    if self.next != NULL:
+        self.next.link = &self.next
+    head[0] = self
+
+
 cdef inline void alarm_unlink(alarm_t* self) noexcept nogil:
     self.link[0] = self.next
     if self.next != NULL:
@@ -106,12 +115,7 @@ cdef void wheel_place(wheel_t* self, alarm_t* alarm) noexcept nogil:
     cdef uint64_t when = max(alarm.when, self.now + 1)
     cdef int level = (63 - __builtin_clzll((when ^ self.now) | (WHEEL_SLOTS - 1))) // WHEEL_BITS
     cdef int slot = (when >> (level * WHEEL_BITS)) & (WHEEL_SLOTS - 1)
-    cdef alarm_t** head = &self.slot[level][slot]
-    alarm.next = head[0]
-    alarm.link = head
-    if head[0] != NULL:
-        head[0].link = &alarm.next
-    head[0] = alarm
+    alarm_link(alarm, &self.slot[level][slot])
     self.used[level] |= <uint64_t>1 << slot
 
 

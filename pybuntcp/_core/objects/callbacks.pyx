@@ -5,43 +5,20 @@ Promises that no exception leaves this file: it takes the road of a handler's (s
 Refused are `async def` functions: no socket waits for their end, and nobody would be told of their exception. A plain
 function may start a task.
 """
-from functools import partial
-
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-
-cdef enum:
-    CO_COROUTINE = 0x80         # of `code.co_flags`
-
 
 cdef int callback_check(object callback) except -1:
     """TypeError: it cannot be called, or it is async."""
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {type(callback).__name__!r}")
-    if callback_is_async(callback):
+    if is_async(callback):
         raise TypeError(f"callback must be a plain function, not an async one: {callback!r}. It may start a task")
     return 0
 
 
-cdef bint callback_is_async(object callback) except -1:
-    while isinstance(callback, partial):
-        callback = callback.func
-    code = getattr(callback, "__code__", None)
-    if code is None:
-        code = getattr(getattr(type(callback), "__call__", None), "__code__", None)
-    return code is not None and (<int>code.co_flags & CO_COROUTINE) != 0
-
-
 cdef double callback_seconds(object seconds) except -1:
     """A number of seconds, or TypeError or ValueError."""
-    cdef double number
-    if isinstance(seconds, (bool, str, bytes, bytearray)):
-        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}")
-    try:
-        number = seconds
-    except TypeError:
-        raise TypeError(f"seconds must be a number, not {type(seconds).__name__!r}") from None
-    except OverflowError:
-        number = float("inf") if seconds > 0 else -1.0
+    cdef double number = number_of_seconds("seconds", seconds)
     if not number >= 0:
         raise ValueError(f"seconds must not be negative or NaN, not {seconds!r}")
     return number

@@ -15,7 +15,7 @@ are near a handler's (`date`, `clone`); any name whose handler is there, too (`o
 Owns that rule, `near_miss`, and which attributes of a module are imports and not handlers. Calls nothing of the user's.
 """
 import sys
-from functools import partial, partialmethod
+from functools import partialmethod
 from types import MethodType, ModuleType
 
 
@@ -85,8 +85,6 @@ cdef bint near_is_function(object value, bint bound, object module) except -1:
         value, bound = value.__func__, isinstance(value, classmethod)
     if isinstance(value, MethodType):
         value, bound = value.__func__, True
-    if isinstance(value, partial):
-        return module is None
     if isinstance(value, str):
         return value in ("bytes", "bytearray", "memoryview")
     if not arity_is_function(value):
@@ -104,11 +102,7 @@ cdef bint near_is_callable(object value) except -1:
 
 cdef bint near_is_of_another(object function, object module) except -1:
     """Has the module imported it? One that was made by hand, and is not imported by its name, has what was put into it."""
-    return function.__module__ != module.__name__ and near_is_imported(module)
-
-
-cdef bint near_is_imported(object module) except -1:
-    return sys.modules.get(module.__name__) is module
+    return function.__module__ != module.__name__ and sys.modules.get(module.__name__) is module
 
 
 cdef int near_refuse(str name) except -1:

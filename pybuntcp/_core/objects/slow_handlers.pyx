@@ -111,10 +111,8 @@ cdef int slow_look(SlowHandler self, object socket, uint64_t began) except -1:
 cdef int slow_log(str name, object socket, double seconds) except -1:
     import logging      # not before somebody asks for it
 
-    address, port = failure_peer(socket)
-    peer = error_place("unknown" if address is None else address or "of a unix socket", port)
+    place, extra = failure_place(name, socket)
     logging.getLogger("pybuntcp").warning(
-        f"Slow handler ({name!r}, peer {peer}): {seconds:.3f} seconds",
-        extra={"handler": name, "remote_address": address, "remote_port": port, "seconds": seconds},
+        f"Slow handler ({place}): {seconds:.3f} seconds", extra={**extra, "seconds": seconds}
     )
     return 0
