@@ -33,12 +33,28 @@ def raw_tcp(host: str, port: int = 0, backlog: int = 64) -> Iterator[socket.sock
 
 
 @contextlib.contextmanager
-def bound_not_listening(host: str = "127.0.0.1") -> Iterator[int]:
-    """A port that refuses connections and that nobody else is given meanwhile."""
+def bound_not_listening(host: str = "127.0.0.1", free_at: str | None = None) -> Iterator[int]:
+    """A port that refuses connections and that nobody else is given meanwhile; at `free_at` it was found to be free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((host, 0))
-        yield sock.getsockname()[1]
+    with contextlib.ExitStack() as refused:
+        for _ in range(50):
+            sock = refused.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.bind((host, 0))
+            if free_at is None or can_be_bound(free_at, port_of(sock)):
+                yield port_of(sock)
+                return
+    pytest.skip("no port was free at both addresses")
+
+
+def can_be_bound(host: str, port: int) -> bool:
+    """Whether nobody uses a port at an address, nor did a short time ago."""
+    try:
+        with raw_tcp(host, port):
+            return True
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
 
 
 @contextlib.contextmanager
@@ -55,13 +71,13 @@ def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket
         pytest.skip("the kernel answers SYNs to a full queue")
 
 
-def own_host() -> str:
+def own_host(number: int = 1) -> str:
     """An address of the loopback that no other process uses: a port that was freed there is not given to anybody else.
 
-    Elsewhere than on Linux the loopback has one address.
+    On Linux there is one for each `number`. Elsewhere the loopback has one address.
     """
     process = os.getpid()
-    return f"127.1.{process >> 8 & 255}.{process & 255}" if sys.platform == "linux" else "127.0.0.1"
+    return f"127.{number}.{process >> 8 & 255}.{process & 255}" if sys.platform == "linux" else "127.0.0.1"
 
 
 Opener = Callable[..., contextlib.AbstractContextManager[socket.socket]]

@@ -60,7 +60,7 @@ PROLOGUE = """
     import asyncio, contextlib, ctypes, threading
     from support import LOOPS, Recorder, TIMEOUT
     from support.handlers import QUIET, ignore
-    from support.addresses import port_of, raw_tcp
+    from support.addresses import bound_not_listening, port_of, raw_tcp
 
     begun, tell = os.pipe()
     wait, until = os.pipe()

@@ -7,7 +7,7 @@ import socket as stdlib
 
 import pytest
 from support import Recorder, descriptors, linux_only
-from support.addresses import bound_not_listening, needs_ipv6, raw_tcp
+from support.addresses import bound_not_listening, needs_ipv6, own_host, raw_tcp
 from support.endpoints import connect, finished
 
 
@@ -37,6 +37,8 @@ def test_c2_a_connection_to_itself_is_refused(loop, host, tls):
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 def test_c2_a_connection_to_itself_leaves_the_port_to_the_server(loop, host):
     """At once, and to one that knows nothing of SO_REUSEADDR."""
+    if host == "127.0.0.1":
+        host = own_host()
     port, _, _ = met_itself(loop, host)
     with stdlib.socket(stdlib.AF_INET6 if ":" in host else stdlib.AF_INET) as server:
         server.bind((host, port))
@@ -48,8 +50,9 @@ def test_c1_after_a_connection_to_itself_the_other_addresses_are_tried(program_t
         """
         loop = LOOPS["standalone"]()
         recorder = Recorder()
-        with raw_tcp("127.0.0.2") as server:
-            port = port_of(server)
+        with bound_not_listening("127.0.0.1", free_at="127.0.0.2") as port:
+            pass
+        with raw_tcp("127.0.0.2", port) as server:
             own = {"local_address": "127.0.0.1", "local_port": port}
             pybuntcp.connect(hostname="both.test", port=port, **own, socket=recorder.handlers)
             loop.run_until(lambda: recorder.names())
@@ -113,7 +116,7 @@ def test_a_local_address_takes_no_port_for_itself(program_in_a_network, host):
 
 
 def test_a_local_address_with_a_port_is_bound_to_that(loop):
-    with bound_not_listening() as port:
+    with bound_not_listening(host := own_host()) as port:
         pass
     with raw_tcp("127.0.0.1") as server:
         recorder = Recorder()
@@ -121,9 +124,9 @@ def test_a_local_address_with_a_port_is_bound_to_that(loop):
             recorder,
             hostname="127.0.0.1",
             port=server.getsockname()[1],
-            local_address="127.0.0.1",
+            local_address=host,
             local_port=port,
         )
         loop.run_until(lambda: recorder.sockets)
-        assert (recorder.socket.local_address, recorder.socket.local_port) == ("127.0.0.1", port)
+        assert (recorder.socket.local_address, recorder.socket.local_port) == (host, port)
         recorder.socket.terminate()

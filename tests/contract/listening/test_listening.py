@@ -101,7 +101,7 @@ def test_l1_the_unspecified_ipv6_address_serves_both_families(loop):
 
 @needs_ipv6
 def test_l1_ipv6_only_leaves_the_other_family_alone():
-    with bound_not_listening("127.0.0.1") as port:
+    with bound_not_listening("127.0.0.1", free_at="::1") as port:
         assert refusal(hostname="::", port=port).errno == errno.EADDRINUSE
         with quiet_listener(hostname="::", port=port, ipv6_only=True):
             stdlib.create_connection(("::1", port)).close()

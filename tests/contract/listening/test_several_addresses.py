@@ -7,7 +7,7 @@ import socket as stdlib
 
 import pytest
 from support import Recorder, linux_only, unreferenced
-from support.addresses import bound_not_listening, dialled, needs_ipv6, raw_tcp
+from support.addresses import bound_not_listening, dialled, needs_ipv6, own_host, raw_tcp
 from support.endpoints import quiet_listener, refusal
 from support.handlers import ECHO
 
@@ -67,11 +67,11 @@ def test_l1_a_name_listens_on_all_its_addresses(program_that_hangs):
     source = """
         with pybuntcp.listen(hostname="both.test", port=0, socket={"data": print}) as listener:
             say([listener.hostname, listener.addresses])
-        with raw_tcp("127.0.0.2") as taken:
+        with bound_not_listening("127.0.0.2", free_at="127.0.0.1") as port:
             try:
-                pybuntcp.listen(hostname="both.test", port=port_of(taken), socket={"data": print})
+                pybuntcp.listen(hostname="both.test", port=port, socket={"data": print})
             except OSError as error:
-                say([error.code, error.address, error.port == port_of(taken)])
+                say([error.code, error.address, error.port == port])
     """
     expected = [["both.test", TWO], ["EADDRINUSE", "127.0.0.2", True]]
     assert program_that_hangs(source).finish() == expected
@@ -114,10 +114,11 @@ def test_l1_with_ipv6_only_both_unspecified_addresses_are_bound():
 
 
 def test_l1_all_are_bound_or_none_and_the_error_names_the_address():
-    with bound_not_listening("127.0.0.2") as port:
-        error = refusal(hostname=TWO, port=port)
-        assert (error.errno, error.address, error.port) == (errno.EADDRINUSE, "127.0.0.2", port)
-        with raw_tcp("127.0.0.1", port):
+    hosts = [own_host(1), own_host(2)]
+    with bound_not_listening(hosts[1]) as port:
+        error = refusal(hostname=hosts, port=port)
+        assert (error.errno, error.address, error.port) == (errno.EADDRINUSE, hosts[1], port)
+        with raw_tcp(hosts[0], port):
             pass  # nothing of the attempt is left there
     error = refusal(hostname=["127.0.0.1", "192.0.2.1"], port=0)
     assert (error.errno, error.address) == (errno.EADDRNOTAVAIL, "192.0.2.1")
