@@ -325,7 +325,8 @@ cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
     """The end of the turn: send what sinks have coalesced, and wake drains.
 
     Called before libuv's close callbacks free a socket, so that every listed socket is alive. What a woken waiter
-    writes is sent when the next turn ends.
+    writes is sent when the next turn ends. That turn does not wait: the task of a waiter is ready in the asyncio loop, which
+    this turn may be about to wait for.
     """
     cdef socket_t* each
     cdef size_t count = loop.turn_flush.count
@@ -337,8 +338,10 @@ cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
             output_flush_and_notify(each)
         if output_has_drain_news(each):
             upcalls.drained(each)
+            loop_request_turn(loop)
         if each.flags & S_EOF_DELIVERED:
             events_eof_delivered(each)
+            loop_request_turn(loop)
         i += 1
     output_shift_turn_list(loop, count)
 

@@ -13,8 +13,9 @@ import warnings
 
 import pytest
 from support import TIMEOUT, Recorder, descriptors, run_loop
+from support.addresses import port_of, raw_tcp
 from support.asyncio_loops import close_host, new_host, on_loop, open_host, run_in, run_on
-from support.coroutines import LOCAL, async_answers, connection, unclosed, until
+from support.coroutines import LOCAL, async_answers, connection, turns, unclosed, until
 from support.handlers import Boom, echo
 from support.programs import run_program
 from support.threads import in_thread
@@ -258,6 +259,25 @@ def test_a_loop_runs_in_another_thread_than_made_it():
         assert run_in(loop, served) is True
     finally:
         close_host(loop)
+
+
+@pytest.mark.parametrize("host", ["native", "asyncio"])
+def test_a_drain_that_a_turn_reports_before_it_waits_wakes_its_task(host):
+    """Nothing else happens. In another thread than the main one no look at signals wakes the loop, either."""
+
+    async def main():
+        with raw_tcp("127.0.0.1") as server:
+            async with pybuntcp.connect(hostname="127.0.0.1", port=port_of(server)) as socket:
+                sink = socket.sink()
+                for _ in range(3):
+                    await turns()
+                    sink.write(b"x")
+                    await sink.drain()
+                pending = socket.pending
+                socket.terminate()
+        return pending
+
+    assert in_thread(lambda: run_on(host, main)) == 0
 
 
 def test_two_native_loops_run_in_two_threads_at_once():
