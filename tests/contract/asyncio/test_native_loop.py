@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import socket as stdlib
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from support import TIMEOUT, Recorder, descriptors, run_loop
 from support.addresses import port_of, raw_tcp
 from support.asyncio_loops import close_host, new_host, on_loop, open_host, run_in, run_on
 from support.coroutines import LOCAL, async_answers, connection, turns, unclosed, until
-from support.handlers import Boom, echo
+from support.handlers import Boom, echo, ignore
 from support.programs import run_program
 from support.threads import in_thread
 
@@ -278,6 +279,30 @@ def test_a_drain_that_a_turn_reports_before_it_waits_wakes_its_task(host):
         return pending
 
     assert in_thread(lambda: run_on(host, main)) == 0
+
+
+@pytest.mark.parametrize("host", ["native", "asyncio"])
+def test_an_end_that_a_turn_reports_before_it_waits_wakes_its_task(host):
+    """As above. The connection stays half open, so its closing wakes nobody."""
+
+    async def main():
+        ended = asyncio.get_running_loop().create_future()
+        handlers = {"data": ignore, "end": lambda socket: ended.set_result(socket.ready_state)}
+        with raw_tcp("127.0.0.1") as server:
+            socket = await pybuntcp.connect(
+                hostname="127.0.0.1", port=port_of(server), socket=handlers, allow_half_open=True
+            )
+            reader = socket.reader()
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"x")
+                peer.shutdown(stdlib.SHUT_WR)
+                received = await reader.read()
+                state = await ended
+                socket.terminate()
+        return received, state
+
+    assert in_thread(lambda: run_on(host, main)) == (b"x", pybuntcp.ReadyState.ESTABLISHED)
 
 
 def test_two_native_loops_run_in_two_threads_at_once():
