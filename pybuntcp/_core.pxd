@@ -39,6 +39,11 @@ ctypedef void (*close_slot)(socket_t*, int error) noexcept nogil
 ctypedef void (*timeout_slot)(socket_t*) noexcept nogil
 ctypedef void (*handshake_slot)(socket_t*, int success, long verify_result) noexcept nogil
 ctypedef void (*connect_error_slot)(socket_t*, int error) noexcept nogil
+ctypedef void (*broken_slot)(socket_t*, int error) noexcept nogil
+ctypedef char* (*alloc_slot)(socket_t*, size_t suggested, size_t* capacity) noexcept nogil
+
+cdef enum:      # slots_t.flags
+    SLOTS_OPEN_UNTIL_CLOSED = 1     # when both sides have ended, the connection stays open until a verb closes it
 
 cdef struct slots_t:
     # One C function for each event; NULL: the event is ignored. Make a table with `new_slots`.
@@ -55,6 +60,14 @@ cdef struct slots_t:
     timeout_slot timeout
     handshake_slot handshake
     connect_error_slot connect_error
+    broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read
+    alloc_slot alloc            # your memory for the next read, which `data` then gets; NULL: nothing is read now. With TLS
+                                # it is not asked, and `data` gets the loop's memory, as without this slot.
+    unsigned int flags          # SLOTS_*
+
+cdef struct socket_part_t:      # for socket_writev
+    const char* data
+    size_t size
 
 cdef inline slots_t new_slots() noexcept nogil:
     """An empty table, with the ABI and the size that your build knows."""
@@ -72,6 +85,9 @@ cdef object handlers_from_slots(const slots_t* slots, object handlers=*, object 
 
 # writing
 cdef Py_ssize_t socket_write(socket_t* s, const char* data, size_t size) noexcept nogil     # bytes accepted, or -1
+cdef int socket_write_all(socket_t* s, const char* data, size_t size) noexcept nogil        # accepts all, whatever is pending
+cdef int socket_writev(socket_t* s, const socket_part_t* parts, int count) noexcept nogil   # as one write_all of all of them
+cdef int socket_want_drain(socket_t* s, size_t low) noexcept nogil      # `drain`, once, when at most `low` bytes are pending
 cdef int socket_end(socket_t* s, const char* data=*, size_t size=*) noexcept nogil          # sends all of it, then FIN
 cdef int socket_flush(socket_t* s) noexcept nogil
 cdef int socket_cork(socket_t* s) noexcept nogil                                            # nests
@@ -82,6 +98,7 @@ cdef unsigned long long socket_bytes_read(socket_t* s) noexcept nogil
 
 # life
 cdef int socket_close(socket_t* s) noexcept nogil
+cdef int socket_close_now(socket_t* s) noexcept nogil                   # drops what is pending; no reset, no waiting
 cdef int socket_terminate(socket_t* s) noexcept nogil
 cdef int socket_shutdown(socket_t* s, bint half_close=*) noexcept nogil
 cdef int socket_pause(socket_t* s) noexcept nogil
@@ -105,6 +122,20 @@ cdef int socket_set_keep_alive(socket_t* s, bint enable, unsigned int millisecon
 
 # The `Socket`, made at the first call. The caller has the GIL.
 cdef object socket_object(socket_t* s)
+
+# In a slot: this thread holds the GIL from here until the loop waits again. It costs one hand-over a turn, where
+# `with gil` costs one a slot. Python code may be called by a function that is declared to hold the GIL.
+cdef void socket_take_gil(socket_t* s) noexcept nogil
+# In a slot that has the GIL: KeyboardInterrupt or SystemExit, for `run` to raise, or the asyncio loop.
+cdef void socket_interrupted(socket_t* s, object error) noexcept
+# In `data`, with the GIL: what has arrived as `bytes`. A large chunk takes the memory that it was read into along.
+cdef bytes socket_bytes(socket_t* s, const char* data, size_t size)
+
+# A connected stream socket becomes one of this thread's loop, like connect(fd=), but at once: `open` is not called, and
+# nothing is read before socket_resume. The descriptor belongs to the loop unless this raises. The caller has the GIL.
+cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
+# What was gathered in this thread's loop leaves now. No slot is called. The caller has the GIL.
+cdef int loop_flush() except -1
 
 # What arrives at `s` is written to `target`, in the core; if `end` is not 0, the target ends with it. -1 also if `s` is
 # piped already, or its SocketReader waits, or if `target` takes no writes or is of another loop. See docs/piping.md.

@@ -43,6 +43,7 @@ include "_core/connection/state.pyx"        # the states of a connection
 include "_core/connection/stream.pyx"       # open, read, close; where a socket is freed
 include "_core/connection/slots.pyx"        # the table of handlers, and the options that go with it
 include "_core/connection/output.pyx"       # write, gather, drain
+include "_core/connection/unbounded.pyx"    # writes that are never refused
 include "_core/connection/send_queue.pyx"   # what the kernel did not take at once
 include "_core/connection/deadlines.pyx"    # timeout, idle, linger
 include "_core/connection/tls_output.pyx"   # what goes out, encrypted
@@ -90,6 +91,7 @@ include "_core/endpoints/listen.pyx"        # listen
 include "_core/endpoints/roster.pyx"         # its open sockets
 include "_core/endpoints/exiting.pyx"       # `async with listener`
 include "_core/endpoints/connector.pyx"     # one outgoing connection
+include "_core/endpoints/adopt.pyx"         # a connected descriptor, at once
 include "_core/endpoints/happy_eyeballs.pyx"    # its addresses, tried
 include "_core/endpoints/connect.pyx"       # connect, Connecting
 

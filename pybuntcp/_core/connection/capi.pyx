@@ -21,6 +21,14 @@ cdef void* socket_user(socket_t* s) noexcept nogil:
     return context_of(s).table.slots.user
 
 
+cdef void socket_take_gil(socket_t* s) noexcept nogil:
+    gil_take(loop_of(s))
+
+
+cdef void socket_interrupted(socket_t* s, object error) noexcept:
+    loop_fail(loop_of(s), error)
+
+
 # ---------------------------------------------------------------------------- counters
 
 cdef size_t socket_pending(socket_t* s) noexcept nogil:

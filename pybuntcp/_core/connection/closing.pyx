@@ -18,7 +18,7 @@ cdef void closing_send_fin(socket_t* s) noexcept nogil:
         deadlines_linger_for_close_notify(s)
         return
     closing_shutdown_write(s)
-    if s.flags & S_EOF:
+    if s.flags & S_EOF and not stays_open(s):
         stream_close(s)
     elif s.flags & S_DISCARD:
         socket_close(s)

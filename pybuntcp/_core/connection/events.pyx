@@ -79,7 +79,7 @@ cdef void events_eof_delivered(socket_t* s) noexcept nogil:
 
 cdef void events_peer_ended(socket_t* s) noexcept nogil:
     """`end` was emitted: unless half-open is allowed, or a pipe goes on, send what is pending and close."""
-    if s.flags & S_CLOSED:
+    if s.flags & S_CLOSED or stays_open(s):
         return
     if s.flags & S_ENDED or not (context_of(s).allow_half_open or is_piped_into(s)):
         socket_close(s)

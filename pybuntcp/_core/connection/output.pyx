@@ -290,7 +290,7 @@ cdef void output_flush(socket_t* self) noexcept nogil:
 
 cdef inline void output_emptied(socket_t* self) noexcept nogil:
     """Nothing is pending. Waiters for that are woken from the loop, when the turn ends."""
-    if self.flags & S_DRAIN_WAITERS:
+    if self.flags & S_DRAIN_WAITERS or self.drain_at != 0:
         output_list_add(self, &loop_of(self).turn_flush, S_TURN_FLUSH)
 
 
@@ -338,6 +338,8 @@ cdef void output_flush_after_turn(loop_t* loop) noexcept nogil:
             output_flush_and_notify(each)
         if output_has_drain_news(each):
             upcalls.drained(each)
+            loop_request_turn(loop)
+        if unbounded_tell(each):
             loop_request_turn(loop)
         if each.flags & S_EOF_DELIVERED:
             events_eof_delivered(each)
@@ -391,7 +393,8 @@ cdef void output_fail(socket_t* self, int code) noexcept nogil:
         self.error = code
     self.flags |= S_BROKEN | S_BYTES_LOST
     output_drop_gathered(self)
-    if self.flags & S_DRAIN_WAITERS:
+    self.drain_at = context_of(self).table.slots.broken != NULL
+    if self.flags & S_DRAIN_WAITERS or self.drain_at != 0:
         output_list_add(self, &loop_of(self).turn_flush, S_TURN_FLUSH)
     events_broken(self)
 

@@ -108,6 +108,7 @@ cdef void send_queue_send(socket_t* self) noexcept nogil:
         loop.count.bytes_written += sent
     if chunk_length(chunk) == 0:
         send_queue_pop(self)
+    unbounded_tell(self)
 
 
 cdef void send_queue_pop(socket_t* self) noexcept nogil:

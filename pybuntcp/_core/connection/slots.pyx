@@ -168,6 +168,16 @@ cdef inline void emit_close(socket_t* s, int code) noexcept nogil:
     state_check(s)
 
 
+cdef inline void emit_broken(socket_t* s, int code) noexcept nogil:
+    cdef broken_slot slot = context_of(s).table.slots.broken
+    if slot == NULL or loop_of(s).dead:
+        return
+    handler_enter(loop_of(s))
+    slot(s, -code)
+    handler_leave(loop_of(s))
+    state_check(s)
+
+
 cdef inline void emit_handshake(socket_t* s, bint success, long verify_result) noexcept nogil:
     cdef handshake_slot slot = context_of(s).table.slots.handshake
     if slot == NULL or loop_of(s).dead:

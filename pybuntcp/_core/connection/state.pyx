@@ -206,7 +206,22 @@ cdef inline bint has_drain_waiters(socket_t* s) noexcept nogil:
 
 cdef inline bint needs_turn_end(socket_t* s) noexcept nogil:
     """Somebody waits for something that the end of a turn reports."""
-    return s.flags & (S_DRAIN_WAITERS | S_EOF_DELIVERED) != 0
+    return s.flags & (S_DRAIN_WAITERS | S_EOF_DELIVERED) != 0 or is_drain_due(s) or is_failure_owed(s)
+
+
+cdef inline bint is_drain_due(socket_t* s) noexcept nogil:
+    """The drain that socket_want_drain asked for."""
+    return s.drain_at != 0 and s.flags & (S_BROKEN | S_CLOSED) == 0 and output_unsent(s) < s.drain_at
+
+
+cdef inline bint is_failure_owed(socket_t* s) noexcept nogil:
+    """A write has failed, and `broken` was not called yet."""
+    return s.drain_at != 0 and s.flags & (S_BROKEN | S_CLOSING | S_CLOSED) == S_BROKEN
+
+
+cdef inline bint stays_open(socket_t* s) noexcept nogil:
+    """Only a verb closes it, even when both sides have ended."""
+    return context_of(s).table.slots.flags & SLOTS_OPEN_UNTIL_CLOSED != 0
 
 
 # ---------------------------------------------------------------------------- input
@@ -229,6 +244,11 @@ cdef inline bint is_input_over(socket_t* s) noexcept nogil:
 cdef inline bint receives_directly(socket_t* s) noexcept nogil:
     """What is read goes to `data` as it is."""
     return s.flags & (S_DISCARD | S_RECEIVER | S_TLS) == 0
+
+
+cdef inline bint reads_into_user_memory(socket_t* s) noexcept nogil:
+    """What is read goes to memory of its user's."""
+    return context_of(s).table.slots.alloc != NULL and receives_directly(s)
 
 
 cdef inline bint is_read_for_handlers(socket_t* s) noexcept nogil:

@@ -38,6 +38,7 @@ cdef struct socket_t:
     pipe_t* pipe            # owned: the sockets that it is piped to, and from; made when first needed
     uint64_t bytes_read
     uint64_t accepted       # bytes taken from the user; minus the pending ones: bytes written
+    size_t drain_at         # not 0: `drain` is owed once fewer bytes are pending; S_BROKEN: `broken` is (see unbounded)
     unsigned int flags
     short error             # the libuv code it will close with
     unsigned short corks    # `with socket.cork()` depth
@@ -173,8 +174,23 @@ cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer
     """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
     if not stream_may_read_more(<socket_t*>handle):
         return
+    if reads_into_user_memory(<socket_t*>handle):
+        stream_ask_for_memory(<socket_t*>handle, suggested, buffer)
+        return
     buffer.base = loop_slab(loop_of(handle))
     buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_TLS else READ_MAX
+
+
+cdef void stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    """Its user has memory of its own for what is read. libuv must be given none if the user closes the socket meanwhile."""
+    cdef size_t capacity = 0
+    cdef char* memory
+    handler_enter(loop_of(self))
+    memory = context_of(self).table.slots.alloc(self, suggested, &capacity)
+    handler_leave(loop_of(self))
+    if not self.flags & S_CLOSED:
+        buffer.base = memory
+        buffer.len = capacity
 
 
 cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:
@@ -185,10 +201,17 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
         loop.count.bytes_read += n
         loop.count.reads += 1
         events_received(self, buffer.base, n)
-    elif n < 0 and (n != uv.UV_ENOBUFS or loop.reads_in_a_row <= SLABS_PER_TURN):
+    elif n < 0 and not stream_had_no_memory(self, <int>n):
         stream_stop(self)
         events_ended(self, <int>n)
     state_check(self)
+
+
+cdef inline bint stream_had_no_memory(socket_t* self, int code) noexcept nogil:
+    """Nothing was read, since `on_alloc` gave no memory: this is no error of the connection's."""
+    if code != uv.UV_ENOBUFS:
+        return False
+    return loop_of(self).reads_in_a_row > SLABS_PER_TURN or self.flags & S_CLOSED or reads_into_user_memory(self)
 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:

@@ -8,6 +8,7 @@ when the descriptor is closed. (How FIN and the descriptor go: see closing.)
   close      takes no more, and only `close` is called from now on; sends what is pending, for as long as that. Where
              close(2) would lose bytes under way (see closing_would_reset), FIN goes out first,
              and input is dropped until the peer's FIN
+  close_now  drops what is pending and closes the descriptor; what the kernel has taken it still sends
   terminate  drops what is pending and resets
   shutdown   FIN after what is pending, and no deadline; shutdown(True): reads and drops the input
 
@@ -123,6 +124,13 @@ cdef int socket_close(socket_t* s) noexcept nogil:
         closing_linger(s)
     else:
         deadlines_start_linger(s)
+    return 0
+
+
+cdef int socket_close_now(socket_t* s) noexcept nogil:
+    if s.flags & S_CLOSED:
+        return -1
+    stream_close(s)
     return 0
 
 

@@ -131,6 +131,10 @@ cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
     return slab_give(<Slab>loop.slab_owner, size)
 
 
+cdef bytes socket_bytes(socket_t* s, const char* data, size_t size):
+    return data_bytes(loop_of(s), data, size)
+
+
 cdef object data_view(loop_t* loop, const char* data, size_t size):
     """The chunk as a memoryview, without a copy if it lies in the slab. TLS data is in a scratch buffer: copied."""
     if size < LEASE_MIN or not loop.slab <= data < loop.slab + SLAB_SIZE:

@@ -1,0 +1,43 @@
+"""adopt: a connected descriptor becomes a socket at once.
+
+The C API's way to give this thread's loop a connection that other code has made: no `Connecting`, no `open`, and nothing
+is read before its user says so. Owns also `loop_flush`. The Python way is connect(fd=): see connector.
+"""
+from cpython.ref cimport PyObject, Py_INCREF
+
+from pybuntcp._c cimport net
+
+
+cdef enum:      # as connect() has them
+    ADOPTED_HIGH_WATER_MARK = 65536
+    ADOPTED_LINGER_SECONDS = 30
+
+
+cdef socket_t* socket_from_fd(int fd, object handlers) except NULL:
+    """OSError: no connected stream socket, or no memory; then the descriptor is left to the caller, and open."""
+    cdef Loop loop = current_loop()
+    cdef context_t* context
+    cdef socket_t* s = NULL
+    cdef int rc = net.pbt_check_connected(fd)
+    if rc < 0:
+        raise error_from_code(rc, "connect", f"fd {fd}")
+    context = context_new()
+    table_copy(&context.table, &(<Handlers?>handlers).table)
+    Py_INCREF(None)
+    context.data = <PyObject*>None
+    context.ext_size = context.table.slots.ext_size
+    context.high_water_mark = ADOPTED_HIGH_WATER_MARK
+    context.linger_timeout = ADOPTED_LINGER_SECONDS
+    rc = socket_adopt(loop.c, context, fd, descriptors_fork_stamp(), &s)
+    context_release(loop.c, context)
+    if rc < 0:
+        raise error_from_code(rc, "connect", f"fd {fd}")
+    net.pbt_set_cloexec(fd)
+    s.flags |= S_OPENED | S_PAUSED
+    socket_count(s)
+    return s
+
+
+cdef int loop_flush() except -1:
+    unbounded_flush(current_loop().c)
+    return 0
