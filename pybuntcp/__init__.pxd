@@ -17,7 +17,6 @@ from pybuntcp._core cimport (
     handlers_from_slots,
     handshake_slot,
     loop_call,
-    loop_flush,
     loop_post,
     loop_poster_free,
     loop_poster_new,

@@ -61,8 +61,8 @@ cdef struct slots_t:
     handshake_slot handshake
     connect_error_slot connect_error
     broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read
-    alloc_slot alloc            # your memory for the next read, which `data` then gets; NULL: nothing is read now. With TLS
-                                # it is not asked, and `data` gets the loop's memory, as without this slot.
+    alloc_slot alloc            # your memory for the next read, which `data` then gets, and its capacity in bytes. NULL: the
+                                # loop's memory; and if the capacity is set to 0, nothing is read now. Not asked with TLS.
     unsigned int flags          # SLOTS_*
 
 cdef struct socket_part_t:      # for socket_writev
@@ -134,8 +134,6 @@ cdef bytes socket_bytes(socket_t* s, const char* data, size_t size)
 # A connected stream socket becomes one of this thread's loop, like connect(fd=), but at once: `open` is not called, and
 # nothing is read before socket_resume. The descriptor belongs to the loop unless this raises. The caller has the GIL.
 cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
-# What was gathered in this thread's loop leaves now. No slot is called. The caller has the GIL.
-cdef int loop_flush() except -1
 
 # What arrives at `s` is written to `target`, in the core; if `end` is not 0, the target ends with it. -1 also if `s` is
 # piped already, or its SocketReader waits, or if `target` takes no writes or is of another loop. See docs/piping.md.

@@ -140,6 +140,7 @@ cdef void on_abandon_rest(loop_t* loop) noexcept nogil:
 upcalls.handler_returned = output_flush_after_handler
 upcalls.turn_begins = connectors_emit_posted
 upcalls.turn_ends = output_flush_after_turn
+upcalls.turn_flushes = unbounded_flush
 upcalls.writable = send_queues_resume
 upcalls.deferred_input = tls_process_pending
 upcalls.abandon_handle = on_handle_abandoned

@@ -19,6 +19,7 @@ cdef struct upcalls_t:
     void (*handler_returned)(loop_t*) noexcept nogil                # flush what the handler wrote
     void (*turn_begins)(loop_t*) noexcept nogil                     # a turn begins that loop_request_turn asked for
     void (*turn_ends)(loop_t*) noexcept nogil                       # flush what sinks coalesced
+    void (*turn_flushes)(loop_t*) noexcept nogil                    # the same, and no handler is called
     void (*writable)(loop_t*) noexcept nogil                        # a blocked socket can be written to again
     void (*deferred_input)(loop_t*) noexcept nogil                  # a turn's callbacks have run, and TLS input waits
     void (*abandon_handle)(void*) noexcept nogil                    # the loop dies: close this uv_handle_t

@@ -174,23 +174,24 @@ cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer
     """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
     if not stream_may_read_more(<socket_t*>handle):
         return
-    if reads_into_user_memory(<socket_t*>handle):
-        stream_ask_for_memory(<socket_t*>handle, suggested, buffer)
+    if reads_into_user_memory(<socket_t*>handle) and stream_ask_for_memory(<socket_t*>handle, suggested, buffer):
         return
     buffer.base = loop_slab(loop_of(handle))
     buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_TLS else READ_MAX
 
 
-cdef void stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
-    """Its user has memory of its own for what is read. libuv must be given none if the user closes the socket meanwhile."""
-    cdef size_t capacity = 0
+cdef bint stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
+    """Ask its user for memory. False: the loop's is to be used. libuv gets none if the user closes the socket meanwhile."""
+    cdef size_t capacity = suggested
     cdef char* memory
     handler_enter(loop_of(self))
     memory = context_of(self).table.slots.alloc(self, suggested, &capacity)
     handler_leave(loop_of(self))
-    if not self.flags & S_CLOSED:
-        buffer.base = memory
-        buffer.len = capacity
+    if self.flags & S_CLOSED:
+        return True
+    buffer.base = memory
+    buffer.len = capacity
+    return memory != NULL or capacity == 0
 
 
 cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:

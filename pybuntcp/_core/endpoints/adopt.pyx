@@ -1,7 +1,7 @@
 """adopt: a connected descriptor becomes a socket at once.
 
 The C API's way to give this thread's loop a connection that other code has made: no `Connecting`, no `open`, and nothing
-is read before its user says so. Owns also `loop_flush`. The Python way is connect(fd=): see connector.
+is read before its user says so. The Python way is connect(fd=): see connector.
 """
 from cpython.ref cimport PyObject, Py_INCREF
 
@@ -36,8 +36,3 @@ cdef socket_t* socket_from_fd(int fd, object handlers) except NULL:
     s.flags |= S_OPENED | S_PAUSED
     socket_count(s)
     return s
-
-
-cdef int loop_flush() except -1:
-    unbounded_flush(current_loop().c)
-    return 0

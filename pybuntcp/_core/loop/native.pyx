@@ -1,7 +1,7 @@
 """native: asyncio loops that `new_event_loop` makes.
 
 A native asyncio loop is a stock `SelectorEventLoop` whose selector turns our loop (see selector).
-Owns `new_event_loop`, and the table that says which of our loops a native asyncio loop turns.
+Owns how one gets its selector, and the table that says which of our loops a native asyncio loop turns.
 """
 import weakref
 
@@ -9,17 +9,16 @@ import weakref
 cdef object _native_hosts = weakref.WeakKeyDictionary()      # asyncio loop -> weak reference to its Loop
 
 
-def new_event_loop():
-    """A stock asyncio loop that waits in our loop, which serves our sockets at the same time."""
-    selector = Selector()
-    try:
-        host = host_asyncio("SelectorEventLoop")(selector)
-    except BaseException:
-        selector.close()
-        raise
-    (<Selector>selector).loop.host = weakref.ref(host)
-    _native_hosts[host] = weakref.ref((<Selector>selector).loop)
-    return host
+def native_selector():
+    """A selector for a stock asyncio loop: it waits in a loop of ours, which serves our sockets at the same time."""
+    return Selector()
+
+
+def native_attach(host):
+    """The asyncio loop has taken such a selector: what is opened while it runs belongs to it."""
+    cdef Selector selector = host._selector
+    selector.loop.host = weakref.ref(host)
+    _native_hosts[host] = weakref.ref(selector.loop)
 
 
 cdef int native_loops_after_fork() except -1:

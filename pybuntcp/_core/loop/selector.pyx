@@ -65,6 +65,11 @@ cdef class Selector:
         selector_turn(self, wait)
         return self.asyncio_fds.select(0) if c.asyncio_fds_ready else []
 
+    def flush(self):
+        """Send what was written since the last turn. The asyncio loop stops, so there may be none for a long time."""
+        if not self.loop.c.dead and self.loop.c.turn_flush.count != 0:
+            upcalls.turn_flushes(self.loop.c)
+
     def close(self):
         """Close our loop, with a ResourceWarning for each socket that is open, and the stock selector."""
         loop_close_with_host(self.loop)

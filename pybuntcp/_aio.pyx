@@ -1,0 +1,29 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True, embedsignature=True, embedsignature.format=clinic, binding=True, always_allow_keywords=True
+# cython: freethreading_compatible=True
+"""_aio: asyncio's transports on pybuntcp's sockets. This page is its table of contents.
+
+It uses what any other Cython package can use: it cimports `pybuntcp`, and no part of `_core`. A connection is a `socket_t`
+of the C API; behind it lies a pointer to a `Stream`, which has the protocol and everything else that asyncio wants to know.
+
+    event of the core     slot             what it does                                                       see
+    connection accepted   on_open          makes protocol and transport, calls `connection_made`              serving
+    memory wanted         on_alloc         `get_buffer` of a BufferedProtocol                                 reading
+    bytes                 on_data          `data_received`, `buffer_updated`                                  reading
+    the peer's FIN        on_end           `eof_received`; closes, unless that wants it open                  reading
+    few bytes pending     on_drain         `resume_writing`; a close that waited goes on                      writing
+    a write failed        on_broken        `connection_lost` follows, with the error                          ending
+    closed by the core    on_close         the same: a reset, or a deadline                                   ending
+
+Where asyncio's documentation leaves something open, its selector loop's code of the same Python version was followed.
+"""
+include "_aio/seam.pyx"         # names of the C API, of CPython and of asyncio
+include "_aio/peer.pyx"         # the address of a peer
+include "_aio/host.pyx"         # what the connections of one event loop share
+include "_aio/stream.pyx"       # Stream: one connection
+include "_aio/reading.pyx"      # what comes in
+include "_aio/writing.pyx"      # what goes out
+include "_aio/ending.pyx"       # how it ends
+include "_aio/extra_info.pyx"   # get_extra_info
+include "_aio/transport.pyx"    # SocketTransport, which protocols see
+include "_aio/serving.pyx"      # connections that a listener accepts

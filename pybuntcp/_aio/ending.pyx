@@ -1,0 +1,139 @@
+"""ending: how a connection ends.
+
+As in asyncio, `connection_lost` is called by the event loop, once, last, and the descriptor is open until it has returned.
+Whoever ends the connection goes through one of two functions:
+
+    stream_close         close(), the peer's FIN: what is pending is sent first
+    stream_force_close   abort(), a failure: it is dropped
+
+Both lead to `stream_lose`, which calls `connection_lost`, gives the socket back to the core, and lets go of everything. The
+core then closes the descriptor without a loss (socket_close), or, after a failure, at once (socket_close_now).
+"""
+
+cdef int stream_close(Stream self) except -1:
+    if self.closing:
+        return 0
+    self.closing = True
+    socket_pause(self.s)
+    socket_flush(self.s)
+    if self.s == NULL:
+        return 0                # the flush failed, and the core has nothing to wait for: see on_close
+    if stream_pending(self) != 0:
+        socket_want_drain(self.s, 0)
+    elif self.ended or socket_state(self.s) == SOCKET_ESTABLISHED:
+        self.lost = 1
+        self.host.call_soon(self.connection_lost, None, context=self.context)
+    return 0                    # otherwise the flush failed: see on_broken
+
+
+cdef int stream_abort(Stream self) except -1:
+    self.aborted = True
+    return stream_force_close(self, None)
+
+
+cdef int stream_force_close(Stream self, object error) except -1:
+    if self.lost != 0:
+        return 0
+    if self.s != NULL:
+        if error is None:
+            socket_flush(self.s)        # asyncio's write would have sent it
+        if self.s != NULL:
+            socket_pause(self.s)
+    self.closing = True
+    self.lost = 1
+    self.host.call_soon(self.connection_lost, error, context=self.context)
+    return 0
+
+
+cdef void stream_fatal_error(Stream self, object error, str message) noexcept:
+    """A failure that ends the connection. Errors of the system are everyday life, and only debug mode logs them."""
+    if error is not None and not isinstance(error, OSError):
+        stream_report(self, message, error)
+    elif self.host.debug:
+        logger.debug("%r: %s", self.transport, message, exc_info=error)
+    try:
+        stream_force_close(self, error)
+    except BaseException as failure:
+        stream_interrupted(self, failure)
+
+
+cdef int stream_lose(Stream self, object error) except -1:
+    """`connection_lost`, whatever that raises, and then the end of everything."""
+    cdef object protocol = self.protocol
+    try:
+        if protocol is not None:
+            protocol.connection_lost(error)
+    finally:
+        stream_release(self, error)
+    return 0
+
+
+cdef void stream_lose_now(Stream self) noexcept:
+    """As above, from a slot: what `connection_lost` raises is reported as that of any callback."""
+    protocol = self.protocol
+    try:
+        PyContext_Enter(self.context)
+        try:
+            stream_lose(self, None)
+        finally:
+            PyContext_Exit(self.context)
+    except BaseException as error:
+        if interrupts(error):
+            self.host.call_soon(raise_, error)
+        else:
+            stream_report(self, f"Exception in callback {protocol!r}.connection_lost(None)", error)
+
+
+cdef int stream_release(Stream self, object error) except -1:
+    cdef socket_t* s = self.s
+    server, self.server = self.server, None
+    waiter, transport = self.empty_waiter, self.transport
+    if s != NULL:
+        stream_note_extra(self)
+        stream_disown(self)
+        if error is None and not self.aborted:
+            socket_close(s)
+        else:
+            socket_close_now(s)
+    self.protocol = self.transport = None
+    if server is not None:
+        server_detach(server, transport)
+    if waiter is not None and not waiter.done():
+        waiter.set_exception(ConnectionError("Connection is closed by peer"))
+    return 0
+
+
+cdef int stream_leave_unclosed(Stream self) except -1:
+    """Its event loop is closed, and nobody has closed it."""
+    transport, server = self.transport, self.server
+    self.closing, self.lost = True, 1
+    warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport, stacklevel=3)
+    stream_release(self, ConnectionAbortedError())
+    return 0
+
+
+# ---------------------------------------------------------------------------- what the core reports
+
+cdef void on_broken(socket_t* s, int error) noexcept nogil:
+    socket_take_gil(s)
+    (<broken_slot><void*>stream_broken)(s, error)
+
+
+cdef void stream_broken(socket_t* s, int error) noexcept:
+    """A write has failed for good."""
+    cdef Stream self = stream_at(s)
+    if self is not None:
+        stream_fatal_error(self, OSError(error, strerror(error)), "Fatal write error on socket transport")
+
+
+cdef void on_close(socket_t* s, int error) noexcept nogil:
+    if own_of(s).stream != NULL:
+        socket_take_gil(s)
+        (<close_slot><void*>stream_closed)(s, error)
+
+
+cdef void stream_closed(socket_t* s, int error) noexcept:
+    """The core has closed it: the peer has reset it, or a deadline has passed."""
+    cdef Stream self = stream_at(s)
+    stream_disown(self)
+    stream_fatal_error(self, OSError(error, strerror(error)) if error != 0 else None, "Fatal read error on socket transport")

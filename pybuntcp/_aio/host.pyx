@@ -1,0 +1,86 @@
+"""host: what the connections of one event loop share.
+
+Owns `Host`: which descriptor belongs to which Stream, whether debug mode is on, and the user's buffer that is being read into.
+There is one at a time: libuv asks for memory, reads and reports in one go.
+"""
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+
+
+cdef class Host:
+    """One event loop, as its transports see it. Made by the event loop."""
+    cdef object loop
+    cdef object call_soon       # its method
+    cdef bint debug
+    cdef bint reading           # `buffer` is held
+    cdef Py_buffer buffer
+    cdef PyObject** streams     # by descriptor; borrowed
+    cdef int capacity
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.call_soon = loop.call_soon
+
+    def __dealloc__(self):
+        free(self.streams)
+
+    def set_debug(self, bint enabled):
+        """Debug mode as the event loop has it: slow callbacks and pauses are logged."""
+        self.debug = enabled
+
+    def transport_of(self, int fd):
+        """The transport that uses a descriptor, or None."""
+        cdef Stream stream = host_stream(self, fd)
+        return None if stream is None else stream.transport
+
+    def close(self):
+        """The loop is closed: close what is open, with a ResourceWarning each, as a transport that is collected gives."""
+        cdef int fd
+        for fd in range(self.capacity):
+            stream = host_stream(self, fd)
+            if stream is not None:
+                stream_leave_unclosed(stream)
+
+
+cdef Stream host_stream(Host self, int fd):
+    """The Stream at a descriptor, or None."""
+    if not 0 <= fd < self.capacity or self.streams[fd] == NULL:
+        return None
+    return <Stream>self.streams[fd]
+
+
+cdef int host_add(Host self, Stream stream) except -1:
+    cdef int capacity = self.capacity
+    cdef PyObject** grown
+    if stream.fd >= capacity:
+        capacity = max(stream.fd + 1, 2 * capacity, 64)
+        grown = <PyObject**>realloc(self.streams, capacity * sizeof(PyObject*))
+        if grown == NULL:
+            raise MemoryError()
+        memset(grown + self.capacity, 0, (capacity - self.capacity) * sizeof(PyObject*))
+        self.streams = grown
+        self.capacity = capacity
+    self.streams[stream.fd] = <PyObject*>stream
+    return 0
+
+
+cdef void host_remove(Host self, Stream stream) noexcept:
+    if stream.fd < self.capacity and self.streams[stream.fd] == <PyObject*>stream:
+        self.streams[stream.fd] = NULL
+
+
+cdef char* host_hold_buffer(Host self, object buffer, size_t* size) except NULL:
+    """Have the kernel write to a user's buffer. Held until `host_release_buffer`."""
+    host_release_buffer(self)
+    PyObject_GetBuffer(buffer, &self.buffer, PyBUF_WRITABLE)
+    self.reading = True
+    size[0] = self.buffer.len
+    return <char*>self.buffer.buf
+
+
+cdef inline void host_release_buffer(Host self) noexcept:
+    if self.reading:
+        self.reading = False
+        PyBuffer_Release(&self.buffer)

@@ -1,0 +1,127 @@
+"""reading: what comes in.
+
+Owns the slots `on_alloc`, `on_data` and `on_end`, and pause_reading and resume_reading. An exception of a protocol's method
+ends its connection, as asyncio's `_fatal_error` does (see ending); SystemExit and KeyboardInterrupt end the program.
+"""
+
+cdef char* on_alloc(socket_t* s, size_t suggested, size_t* capacity) noexcept nogil:
+    """NULL: the loop's own memory, for a Protocol; with a capacity of 0, nothing is read now."""
+    if not own_of(s).buffered:
+        return NULL
+    socket_take_gil(s)
+    return (<alloc_slot><void*>read_into_user_buffer)(s, suggested, capacity)
+
+
+cdef char* read_into_user_buffer(socket_t* s, size_t suggested, size_t* capacity) noexcept:
+    cdef Stream self = stream_at(s)
+    capacity[0] = 0
+    if self is None or self.lost != 0:
+        return NULL
+    try:
+        PyContext_Enter(self.context)
+        try:
+            buffer = self.protocol.get_buffer(-1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        finally:
+            PyContext_Exit(self.context)
+        return host_hold_buffer(self.host, buffer, capacity)
+    except BaseException as error:
+        capacity[0] = 0
+        stream_protocol_failed(self, error, "get_buffer")
+        return NULL
+
+
+cdef void on_data(socket_t* s, const char* data, size_t size) noexcept nogil:
+    socket_take_gil(s)
+    (<data_slot><void*>stream_received)(s, data, size)
+
+
+cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
+    cdef Stream self = stream_at(s)
+    if self is None or self.lost != 0:
+        return
+    if own_of(s).buffered:
+        host_release_buffer(self.host)
+        stream_buffer_updated(self, size)
+        return
+    try:
+        chunk = socket_bytes(s, data, size)
+        if self.host.debug:
+            stream_call_slowly(self, self.protocol.data_received, (chunk,))
+            return
+        PyContext_Enter(self.context)
+        try:
+            self.protocol.data_received(chunk)
+        finally:
+            PyContext_Exit(self.context)
+    except BaseException as error:
+        stream_protocol_failed(self, error, "data_received")
+
+
+cdef int stream_buffer_updated(Stream self, size_t size) except -1:
+    try:
+        if self.host.debug:
+            return stream_call_slowly(self, self.protocol.buffer_updated, (size,))
+        PyContext_Enter(self.context)
+        try:
+            self.protocol.buffer_updated(size)
+        finally:
+            PyContext_Exit(self.context)
+    except BaseException as error:
+        stream_protocol_failed(self, error, "buffer_updated")
+    return 0
+
+
+cdef void on_end(socket_t* s) noexcept nogil:
+    socket_take_gil(s)
+    (<open_slot><void*>stream_peer_ended)(s)
+
+
+cdef void stream_peer_ended(socket_t* s) noexcept:
+    """The peer's FIN. The connection is closed unless its protocol wants to go on writing."""
+    cdef Stream self = stream_at(s)
+    if self is None or self.closing:
+        return
+    if self.host.debug:
+        logger.debug("%r received EOF", self.transport)
+    try:
+        PyContext_Enter(self.context)
+        try:
+            keep_open = self.protocol.eof_received()
+        finally:
+            PyContext_Exit(self.context)
+    except BaseException as error:
+        stream_protocol_failed(self, error, "eof_received")
+        return
+    if not keep_open:
+        stream_close(self)
+
+
+cdef void stream_protocol_failed(Stream self, object error, str method) noexcept:
+    if interrupts(error):
+        stream_interrupted(self, error)
+    else:
+        stream_fatal_error(self, error, f"Fatal error: protocol.{method}() call failed.")
+
+
+# ---------------------------------------------------------------------------- pausing
+
+cdef int stream_pause(Stream self) except -1:
+    if self.closing or self.paused:
+        return 0
+    self.paused = True
+    socket_pause(self.s)
+    if self.host.debug:
+        logger.debug("%r pauses reading", self.transport)
+    return 0
+
+
+cdef int stream_resume(Stream self) except -1:
+    if self.closing or not self.paused:
+        return 0
+    self.paused = False
+    socket_resume(self.s)
+    if self.host.debug:
+        logger.debug("%r resumes reading", self.transport)
+    return 0

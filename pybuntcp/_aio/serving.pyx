@@ -1,0 +1,125 @@
+"""serving: connections that a listener accepts, and those that the event loop has made.
+
+The core accepts, with the limits of its listener. For each connection `on_open` calls the protocol factory and
+`connection_made` at once; asyncio starts a task for it.
+
+Owns `Acceptor`, what the connections of one listening socket share; `open_transport`; and how asyncio's `Server` counts its
+connections, which differs by version.
+"""
+import sys
+
+
+@cython.final
+cdef class Acceptor:
+    """Makes a transport for each connection that a listener accepts."""
+    cdef Host host
+    cdef object factory
+    cdef object server
+    cdef object context
+
+    def __cinit__(self, Host host, factory, server):
+        self.host, self.factory, self.server = host, factory, server
+        self.context = PyContext_CopyCurrent()
+
+    def handlers(self):
+        """What `listen(socket=...)` takes."""
+        cdef slots_t slots = slots_of_transports()
+        slots.user = <void*>self
+        slots.open = on_open
+        return handlers_from_slots(&slots, None, self)
+
+
+cdef slots_t slots_of_transports() noexcept:
+    cdef slots_t slots = new_slots()
+    slots.ext_size = sizeof(own_t)
+    slots.flags = SLOTS_OPEN_UNTIL_CLOSED
+    slots.alloc = on_alloc
+    slots.data = on_data
+    slots.end = on_end
+    slots.drain = on_drain
+    slots.broken = on_broken
+    slots.close = on_close
+    return slots
+
+
+cdef slots_t _outgoing_slots = slots_of_transports()
+cdef object _outgoing = handlers_from_slots(&_outgoing_slots)
+
+
+cdef void on_open(socket_t* s) noexcept nogil:
+    socket_take_gil(s)
+    (<open_slot><void*>stream_accepted)(s)
+
+
+cdef void stream_accepted(socket_t* s) noexcept:
+    """A connection was accepted: make its protocol and transport, and call `connection_made`."""
+    cdef Acceptor acceptor = <Acceptor>socket_user(s)
+    cdef Stream self = None
+    context = PyContext_Copy(acceptor.context)
+    try:
+        PyContext_Enter(context)
+        try:
+            protocol = acceptor.factory()
+            self = stream_new(acceptor.host, s, protocol, context, acceptor.server)
+            stream_made(self)
+        finally:
+            PyContext_Exit(context)
+    except BaseException as error:
+        acceptor_failed(acceptor, s, self, error)
+
+
+cdef int stream_made(Stream self) except -1:
+    """Call `connection_made`. What it raises is reported, and the connection goes on."""
+    try:
+        if self.host.debug:
+            return stream_call_slowly(self, self.protocol.connection_made, (self.transport,))
+        self.protocol.connection_made(self.transport)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        stream_report(self, f"Exception in callback {self.protocol!r}.connection_made()", error)
+    return 0
+
+
+cdef void acceptor_failed(Acceptor self, socket_t* s, Stream stream, object error) noexcept:
+    """There is no protocol for it: drop the connection. As in asyncio, debug mode alone tells why."""
+    if interrupts(error):
+        socket_interrupted(s, error)
+    elif self.host.debug:
+        message = "Error on transport creation for incoming connection"
+        self.host.loop.call_exception_handler({"message": message, "exception": error})
+    if stream is None:
+        socket_close_now(s)
+
+
+def open_transport(Host host, sock, protocol, waiter, extra, server):
+    """A transport on a connected socket, which belongs to it from now on. `connection_made` follows from the event loop."""
+    cdef socket_t* s = socket_from_fd(sock.fileno(), _outgoing)
+    cdef Stream self
+    socket_set_no_delay(s, True)
+    self = stream_new(host, s, protocol, PyContext_CopyCurrent(), server)
+    self.sock = sock
+    self.extra = None if extra is None else dict(extra)
+    host.call_soon(self.made, waiter, context=self.context)
+    return self.transport
+
+
+# ---------------------------------------------------------------------------- asyncio's Server
+
+cdef bint _server_knows_transports = sys.version_info >= (3, 13)
+
+
+cdef int server_attach(object server, object transport) except -1:
+    if _server_knows_transports:
+        server._attach(transport)
+    else:
+        server._attach()
+    return 0
+
+
+cdef int server_detach(object server, object transport) except -1:
+    if _server_knows_transports:
+        server._detach(transport)
+    else:
+        server._detach()
+    return 0

@@ -1,0 +1,141 @@
+"""stream: one connection of asyncio's, and calls into its protocol.
+
+Owns `Stream`. The socket has a reference to it until the protocol has lost the connection (`own_t.stream`), or the socket is
+gone. From then on `s` is NULL, and `lost` is not 0. The transport, which programs may keep for ever, has another.
+
+Owns also how a method of a protocol is called: in the context variables of the connection, measured in debug mode.
+"""
+
+cdef struct own_t:              # behind each socket
+    PyObject* stream            # owned: the Stream; NULL: the protocol has lost the connection
+    bint buffered               # its protocol gives the memory that is read into
+
+
+@cython.final
+@cython.internal
+cdef class Stream:
+    """What a transport is made of."""
+    cdef socket_t* s            # NULL: closed
+    cdef Host host
+    cdef object transport       # None once the connection is lost
+    cdef object protocol        # as above
+    cdef object server          # asyncio's Server; None: an outgoing connection, or lost
+    cdef object context         # in which the protocol is called
+    cdef object sock            # the Python socket of the descriptor; None: nobody has asked for it
+    cdef dict extra             # what get_extra_info knows; None: nobody has asked
+    cdef object empty_waiter    # a future: sendfile waits until all is sent
+    cdef size_t high            # pause_writing when more bytes are pending
+    cdef size_t low             # resume_writing when so many are
+    cdef int fd
+    cdef int lost               # connection_lost was called, or will be; counts the writes that are dropped since
+    cdef bint closing
+    cdef bint aborted           # what is pending is dropped
+    cdef bint paused            # by pause_reading
+    cdef bint write_paused      # pause_writing was called
+    cdef bint ended             # by write_eof
+    cdef peer_t peer
+
+    def made(self, waiter):
+        """A connection that the event loop has made: `connection_made`, then it is read."""
+        try:
+            self.protocol.connection_made(self.transport)
+        finally:
+            if self.s != NULL and not self.paused and not self.closing:
+                socket_resume(self.s)
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
+
+    def connection_lost(self, error):
+        stream_lose(self, error)
+
+
+cdef inline own_t* own_of(socket_t* s) noexcept nogil:
+    return <own_t*>socket_ext(s)
+
+
+cdef inline Stream stream_at(socket_t* s):
+    """The socket's Stream, or None: its protocol knows it no more."""
+    cdef PyObject* stream = own_of(s).stream
+    return <Stream>stream if stream != NULL else None
+
+
+cdef Stream stream_new(Host host, socket_t* s, object protocol, object context, object server):
+    """A Stream and its transport, for a socket that is open. The socket has a reference to it."""
+    cdef Stream self = Stream.__new__(Stream)
+    self.host = host
+    self.context = context
+    self.fd = socket_fileno(s)
+    self.high, self.low = HIGH_WATER, LOW_WATER
+    self.transport = transport_new(self)
+    peer_note(&self.peer, self.fd)
+    host_add(host, self)
+    stream_own(self, s)
+    stream_set_protocol(self, protocol)
+    if server is not None:
+        server_attach(server, self.transport)
+        self.server = server
+    return self
+
+
+cdef void stream_own(Stream self, socket_t* s) noexcept:
+    self.s = s
+    Py_INCREF(self)
+    own_of(s).stream = <PyObject*>self
+
+
+cdef void stream_disown(Stream self) noexcept:
+    """The socket is not the protocol's any more."""
+    cdef socket_t* s = self.s
+    self.s = NULL
+    host_remove(self.host, self)
+    if self.sock is not None:
+        self.sock.detach()      # the core closes the descriptor
+    own_of(s).stream = NULL
+    Py_DECREF(self)
+
+
+cdef int stream_set_protocol(Stream self, object protocol) except -1:
+    self.protocol = protocol
+    if self.s != NULL:
+        own_of(self.s).buffered = isinstance(protocol, BufferedProtocol)
+    return 0
+
+
+# ---------------------------------------------------------------------------- calls
+
+cdef int stream_call_slowly(Stream self, object method, tuple arguments) except -1:
+    """In debug mode: call a method of the protocol, and log it if it takes long."""
+    loop = self.host.loop
+    began = loop.time()
+    try:
+        self.context.run(method, *arguments)
+    finally:
+        took = loop.time() - began
+        if took >= loop.slow_callback_duration:
+            logger.warning("Executing %r took %.3f seconds", method, took)
+    return 0
+
+
+cdef void stream_report(Stream self, str message, object error) noexcept:
+    """Call the event loop's exception handler."""
+    try:
+        self.host.loop.call_exception_handler({
+            "message": message,
+            "exception": error,
+            "transport": self.transport,
+            "protocol": self.protocol,
+        })
+    except BaseException as stop:
+        stream_interrupted(self, stop)
+
+
+cdef void stream_interrupted(Stream self, object error) noexcept:
+    """In a slot: an exception that ends the program. The event loop raises it."""
+    if self.s != NULL:
+        socket_interrupted(self.s, error)
+    else:
+        self.host.call_soon(raise_, error)
+
+
+def raise_(error):
+    raise error

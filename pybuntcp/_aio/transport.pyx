@@ -1,0 +1,159 @@
+"""transport: `SocketTransport`, which protocols and programs see.
+
+It is an instance of `asyncio.Transport`, as programs check. That class has a layout of its own (`__slots__`), which no extension
+type can inherit together with its own members. So this is a Python class with one slot for its Stream, read where it lies.
+"""
+cdef extern from "structmember.h":
+    """
+    static Py_ssize_t pbt_slot_offset(PyObject* descriptor) {
+        return ((PyMemberDescrObject*)descriptor)->d_member->offset;
+    }
+    """
+    Py_ssize_t pbt_slot_offset(object descriptor)
+
+
+class SocketTransport(asyncio.Transport):
+    """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
+
+    __slots__ = ("_stream", "__weakref__")
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def write(self, data):
+        """Send `data`, any bytes-like object. It leaves with what else this callback writes, and is copied if it must wait.
+
+        Errors: TypeError; RuntimeError after write_eof(). After close() or a lost connection it is dropped.
+        """
+        stream_write(stream_of(self), data)
+
+    def writelines(self, list_of_data):
+        """Send several bytes-like objects, as one write of all of them."""
+        stream_write_lines(stream_of(self), list_of_data)
+
+    def write_eof(self):
+        """Send what is pending, and then FIN. What the peer sends is still received."""
+        stream_write_eof(stream_of(self))
+
+    def can_write_eof(self):
+        """True."""
+        return True
+
+    def close(self):
+        """Send what is pending, then close. `connection_lost(None)` follows."""
+        stream_close(stream_of(self))
+
+    def abort(self):
+        """Close, and drop what the kernel has not taken. `connection_lost(None)` follows."""
+        stream_abort(stream_of(self))
+
+    def is_closing(self):
+        """True after close(), abort(), or a failure."""
+        return stream_of(self).closing
+
+    def is_reading(self):
+        """True unless it is paused or closing."""
+        cdef Stream stream = stream_of(self)
+        return not (stream.closing or stream.paused)
+
+    def pause_reading(self):
+        """Read no more until resume_reading()."""
+        stream_pause(stream_of(self))
+
+    def resume_reading(self):
+        """Read on."""
+        stream_resume(stream_of(self))
+
+    def get_write_buffer_size(self):
+        """Bytes that were written and that the kernel has not taken, gathered ones included."""
+        return stream_pending(stream_of(self))
+
+    def get_write_buffer_limits(self):
+        """(low, high), in bytes."""
+        cdef Stream stream = stream_of(self)
+        return stream.low, stream.high
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """The protocol's `pause_writing` is called when more than `high` bytes are pending, `resume_writing` at `low`.
+
+        The defaults are 64 KiB, or four times `low`; and a quarter of `high`. Errors: ValueError unless high >= low >= 0.
+        """
+        stream_set_limits(stream_of(self), high, low)
+
+    def set_protocol(self, protocol):
+        """Have another protocol called from now on."""
+        stream_set_protocol(stream_of(self), protocol)
+
+    def get_protocol(self):
+        """The protocol; None when the connection is lost."""
+        return stream_of(self).protocol
+
+    def get_extra_info(self, name, default=None):
+        """`socket`, `peername`, `sockname`, as asyncio has them; or the default."""
+        return stream_extra(stream_of(self), name, default)
+
+    def __repr__(self):
+        return stream_repr(stream_of(self))
+
+    # What asyncio's own code calls: its SSLProtocol, and `loop.sendfile`.
+
+    def _force_close(self, error):
+        stream_force_close(stream_of(self), error)
+
+    def _make_empty_waiter(self):
+        return stream_make_empty_waiter(stream_of(self))
+
+    def _reset_empty_waiter(self):
+        stream_of(self).empty_waiter = None
+
+    @property
+    def _sock(self):
+        cdef Stream stream = stream_of(self)
+        return None if stream.s == NULL else stream_socket(stream)
+
+    @property
+    def _sock_fd(self):
+        return stream_of(self).fd
+
+    @property
+    def _loop(self):
+        return stream_of(self).host.loop
+
+    @property
+    def _protocol(self):
+        return stream_of(self).protocol
+
+
+cdef object transport_type = SocketTransport
+cdef Py_ssize_t transport_stream_at = pbt_slot_offset(SocketTransport.__dict__["_stream"])
+
+
+cdef object transport_new(Stream stream):
+    transport = transport_type.__new__(transport_type)
+    transport._stream = stream
+    return transport
+
+
+cdef inline Stream stream_of(object transport):
+    """The Stream of a SocketTransport. TypeError: it is something else."""
+    cdef PyObject* stream
+    if not isinstance(transport, transport_type):
+        raise TypeError(f"a SocketTransport is wanted, not {type(transport).__name__!r}")
+    stream = (<PyObject**>(<char*><void*>transport + transport_stream_at))[0]
+    if stream == NULL:
+        raise TypeError("SocketTransport is made by an event loop")
+    return <Stream>stream
+
+
+cdef str stream_repr(Stream self):
+    cdef size_t pending = stream_pending(self)
+    parts = ["SocketTransport"]
+    if self.s == NULL:
+        parts.append("closed")
+    elif self.closing:
+        parts.append("closing")
+    parts.append(f"fd={self.fd}")
+    if self.s != NULL:
+        parts.append("read=idle" if self.closing or self.paused else "read=polling")
+        parts.append(f"write=<{'polling' if pending else 'idle'}, bufsize={pending}>")
+    return f"<{' '.join(parts)}>"

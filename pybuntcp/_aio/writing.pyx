@@ -1,0 +1,215 @@
+"""writing: what goes out, and when the protocol is told to wait.
+
+A write is never refused. The core gathers what one callback writes and sends it in one system call; a step of a task, which
+the event loop runs between two turns of ours, has its writes sent when the next turn begins.
+
+The rule for water marks: nothing is said before the kernel has had its chance. A write that brings the pending bytes over
+`high` is flushed first; if more than `high` are pending still, `pause_writing` is called, once, inside that write, as in
+asyncio. So whatever is only gathered never pauses anybody, and `drain()` of a stream does not wait for it. From then on the
+core owes one drain, at `low` (socket_want_drain): that calls `resume_writing`, once.
+"""
+from cpython.buffer cimport PyBUF_SIMPLE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport SIZE_MAX
+
+
+cdef enum:
+    HIGH_WATER = 65536      # bytes
+    LOW_WATER = 16384
+
+
+cdef int stream_write(Stream self, object data) except -1:
+    cdef Py_buffer view
+    if PyBytes_CheckExact(data):
+        stream_check_writable(self, "write")
+        return stream_accept(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    bytes_like_open(data, &view)
+    try:
+        stream_check_writable(self, "write")
+        return stream_accept(self, <const char*>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef int bytes_like_open(object data, Py_buffer* view) except -1:
+    """Borrow the bytes of any bytes-like object. TypeError: it is none."""
+    try:
+        PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+    except TypeError:
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}") from None
+    return 0
+
+
+cdef inline int stream_check_writable(Stream self, str method) except -1:
+    """RuntimeError: write_eof was called, or sendfile runs."""
+    if self.ended or self.empty_waiter is not None:
+        stream_raise_unwritable(self, method)
+    return 0
+
+
+cdef int stream_raise_unwritable(Stream self, str method) except -1:
+    if self.ended:
+        raise RuntimeError(f"Cannot call {method}() after write_eof()")
+    raise RuntimeError(f"unable to {method}; sendfile is in progress")
+
+
+cdef inline int stream_accept(Stream self, const char* data, size_t size) except -1:
+    if size == 0:
+        return 0
+    if self.closing:
+        stream_drop_write(self)
+        return 0
+    if socket_write_all(self.s, data, size) == -2:
+        raise MemoryError()
+    if socket_pending(self.s) > self.high:
+        stream_over_high(self)
+    return 0
+
+
+cdef void stream_drop_write(Stream self) noexcept:
+    """Nobody will get it."""
+    if self.lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+        logger.warning("socket.send() raised exception.")
+    self.lost += 1
+
+
+cdef int stream_write_lines(Stream self, object lines) except -1:
+    """As one write of all of them, in one system call if they are too many to be gathered."""
+    cdef list chunks = list(lines)
+    cdef Py_ssize_t count = len(chunks), opened = 0, i
+    cdef Py_buffer* views
+    stream_check_writable(self, "writelines")
+    if count == 0:
+        return 0
+    views = <Py_buffer*>PyMem_Malloc(count * (sizeof(Py_buffer) + sizeof(socket_part_t)))
+    if views == NULL:
+        raise MemoryError()
+    try:
+        for i in range(count):
+            bytes_like_open(chunks[i], &views[i])
+            opened += 1
+        return stream_accept_lines(self, views, <socket_part_t*>(views + count), count)
+    finally:
+        for i in range(opened):
+            PyBuffer_Release(&views[i])
+        PyMem_Free(views)
+
+
+cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts, int count) except -1:
+    cdef int i
+    cdef size_t size = 0
+    for i in range(count):
+        parts[i].data = <const char*>views[i].buf
+        parts[i].size = views[i].len
+        size += parts[i].size
+    if size == 0:
+        return 0
+    if self.closing:
+        stream_drop_write(self)
+        return 0
+    if socket_writev(self.s, parts, count) == -2:
+        raise MemoryError()
+    if socket_pending(self.s) > self.high:
+        stream_over_high(self)
+    return 0
+
+
+cdef int stream_write_eof(Stream self) except -1:
+    if not self.closing and not self.ended:
+        self.ended = True
+        socket_shutdown(self.s)
+    return 0
+
+
+# ---------------------------------------------------------------------------- water marks
+
+cdef inline size_t stream_pending(Stream self) noexcept:
+    return socket_pending(self.s) if self.s != NULL else 0
+
+
+cdef int stream_over_high(Stream self) except -1:
+    """More than `high` bytes are pending: send, and if that does not help tell the protocol."""
+    socket_flush(self.s)
+    if self.write_paused or stream_pending(self) <= self.high:
+        return 0
+    self.write_paused = True
+    socket_want_drain(self.s, self.low)
+    try:
+        self.protocol.pause_writing()
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        stream_report(self, "protocol.pause_writing() failed", error)
+    return 0
+
+
+cdef int stream_set_limits(Stream self, object high, object low) except -1:
+    """As asyncio has them: high is 64 KiB or four times low; low is a quarter of high."""
+    if high is None:
+        high = HIGH_WATER if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    self.high, self.low = min(high, SIZE_MAX), min(low, SIZE_MAX)
+    if stream_pending(self) > self.high:
+        stream_over_high(self)
+    return 0
+
+
+cdef void on_drain(socket_t* s) noexcept nogil:
+    socket_take_gil(s)
+    (<open_slot><void*>stream_drained)(s)
+
+
+cdef void stream_drained(socket_t* s) noexcept:
+    """Few bytes are pending, or none: resume the protocol, then whatever waits for none."""
+    cdef Stream self = stream_at(s)
+    if self is None or self.lost != 0:
+        return
+    if self.write_paused:
+        stream_resume_writing(self)
+    if self.lost != 0 or not (self.closing or self.empty_waiter is not None):
+        return
+    if stream_pending(self) != 0:
+        socket_want_drain(s, 0)
+        return
+    if self.empty_waiter is not None and not self.empty_waiter.done():
+        self.empty_waiter.set_result(None)
+    if self.closing:
+        self.lost = 1
+        stream_lose_now(self)
+
+
+cdef void stream_resume_writing(Stream self) noexcept:
+    self.write_paused = False
+    try:
+        PyContext_Enter(self.context)
+        try:
+            self.protocol.resume_writing()
+        finally:
+            PyContext_Exit(self.context)
+    except BaseException as error:
+        if interrupts(error):
+            stream_interrupted(self, error)
+        else:
+            stream_report(self, "protocol.resume_writing() failed", error)
+
+
+# ---------------------------------------------------------------------------- sendfile
+
+cdef object stream_make_empty_waiter(Stream self):
+    """A future that is done when all is sent. Until `stream_drop_empty_waiter` nothing can be written."""
+    if self.empty_waiter is not None:
+        raise RuntimeError("Empty waiter is already set")
+    self.empty_waiter = self.host.loop.create_future()
+    if self.s == NULL or self.lost != 0:
+        self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        return self.empty_waiter
+    socket_flush(self.s)
+    if stream_pending(self) == 0:
+        self.empty_waiter.set_result(None)
+    else:
+        socket_want_drain(self.s, 0)
+    return self.empty_waiter
