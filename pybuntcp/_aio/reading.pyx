@@ -47,12 +47,12 @@ cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
         return
     try:
         chunk = socket_bytes(s, data, size)
-        if self.host.debug:
-            stream_call_slowly(self, self.protocol.data_received, (chunk,))
-            return
         PyContext_Enter(self.context)
         try:
-            self.protocol.data_received(chunk)
+            if self.host.debug:
+                stream_call_slowly(self, self.protocol.data_received, (chunk,))
+            else:
+                self.protocol.data_received(chunk)
         finally:
             PyContext_Exit(self.context)
     except BaseException as error:
@@ -61,11 +61,12 @@ cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
 
 cdef int stream_buffer_updated(Stream self, size_t size) except -1:
     try:
-        if self.host.debug:
-            return stream_call_slowly(self, self.protocol.buffer_updated, (size,))
         PyContext_Enter(self.context)
         try:
-            self.protocol.buffer_updated(size)
+            if self.host.debug:
+                stream_call_slowly(self, self.protocol.buffer_updated, (size,))
+            else:
+                self.protocol.buffer_updated(size)
         finally:
             PyContext_Exit(self.context)
     except BaseException as error:

@@ -104,11 +104,11 @@ cdef int stream_set_protocol(Stream self, object protocol) except -1:
 # ---------------------------------------------------------------------------- calls
 
 cdef int stream_call_slowly(Stream self, object method, tuple arguments) except -1:
-    """In debug mode: call a method of the protocol, and log it if it takes long."""
+    """In debug mode, in the connection's context: call a method of the protocol, and log it if it takes long."""
     loop = self.host.loop
     began = loop.time()
     try:
-        self.context.run(method, *arguments)
+        method(*arguments)
     finally:
         took = loop.time() - began
         if took >= loop.slow_callback_duration:
