@@ -38,6 +38,7 @@ from pybuntcp._core cimport (
     socket_close_now,
     socket_cork,
     socket_end,
+    socket_error,
     socket_ext,
     socket_fileno,
     socket_flush,

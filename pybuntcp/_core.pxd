@@ -107,6 +107,7 @@ cdef int socket_ref(socket_t* s) noexcept nogil
 cdef int socket_unref(socket_t* s) noexcept nogil
 cdef int socket_timeout(socket_t* s, double seconds) noexcept nogil
 cdef int socket_state(socket_t* s) noexcept nogil
+cdef int socket_error(socket_t* s) noexcept nogil                       # the errno of what has failed for good; 0: nothing has
 
 # identity
 cdef void* socket_ext(socket_t* s) noexcept nogil                       # aligned to 16; NULL: ext_size is 0

@@ -186,13 +186,15 @@ def connect(
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A stock asyncio event loop that serves our sockets directly.
+    """An asyncio event loop on which any asyncio program runs: a `pybuntcp.aio.EventLoop`.
 
-    It is an `asyncio.SelectorEventLoop` whose selector is our libuv loop:
-    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. `listen` and
-    `connect` work in any other asyncio loop as well; this one costs least.
+    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. Its stream connections are made of our
+    sockets; all else is the standard library's. `listen` and `connect` work in any other asyncio loop as well; this
+    one costs least.
     """
-    return _core.new_event_loop()
+    from .aio import EventLoop
+
+    return EventLoop()
 
 
 def tls_engine_info() -> dict[str, Any]:

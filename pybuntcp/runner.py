@@ -23,9 +23,11 @@ def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None, limit: flo
         raise ValueError(f"a coroutine was expected, got {main!r}")
     if limit is not None:
         main = run_bounded(main, limit)
+    from .aio import EventLoop
+
     _core.note_asyncio()
     if sys.version_info >= (3, 11):
-        with asyncio.Runner(debug=debug, loop_factory=_core.new_event_loop) as runner:
+        with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
             try:
                 return runner.run(main)
             finally:
@@ -37,7 +39,9 @@ def run_without_runner(main: Coroutine[Any, Any, Any], debug: bool | None) -> An
     """As `asyncio.run` of Python 3.10, which cannot be given a loop."""
     import asyncio
 
-    loop = _core.new_event_loop()
+    from .aio import EventLoop
+
+    loop = EventLoop()
     try:
         asyncio.set_event_loop(loop)
         if debug is not None:

@@ -8,6 +8,7 @@ import logging
 import warnings
 
 from asyncio import BufferedProtocol, constants
+from asyncio.transports import _FlowControlMixin
 from asyncio.trsock import TransportSocket
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.string cimport strerror
@@ -26,6 +27,7 @@ from pybuntcp cimport (
     socket_bytes,
     socket_close,
     socket_close_now,
+    socket_error,
     socket_ext,
     socket_fileno,
     socket_flush,

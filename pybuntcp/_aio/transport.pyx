@@ -12,7 +12,7 @@ cdef extern from "structmember.h":
     Py_ssize_t pbt_slot_offset(object descriptor)
 
 
-class SocketTransport(asyncio.Transport):
+class SocketTransport(_FlowControlMixin):
     """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
 
     __slots__ = ("_stream", "__weakref__")
@@ -103,8 +103,15 @@ class SocketTransport(asyncio.Transport):
     def _make_empty_waiter(self):
         return stream_make_empty_waiter(stream_of(self))
 
-    def _reset_empty_waiter(self):
-        stream_of(self).empty_waiter = None
+    def _lend(self):
+        stream_lend(stream_of(self))
+
+    def _take_back(self):
+        stream_take_back(stream_of(self))
+
+    @property
+    def _protocol_paused(self):
+        return stream_of(self).write_paused
 
     @property
     def _sock(self):

@@ -11,6 +11,7 @@ core owes one drain, at `low` (socket_want_drain): that calls `resume_writing`, 
 from cpython.buffer cimport PyBUF_SIMPLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EPIPE
 from libc.stdint cimport SIZE_MAX
 
 
@@ -60,10 +61,25 @@ cdef inline int stream_accept(Stream self, const char* data, size_t size) except
     if self.closing:
         stream_drop_write(self)
         return 0
-    if socket_write_all(self.s, data, size) == -2:
-        raise MemoryError()
+    return stream_wrote(self, socket_write_all(self.s, data, size))
+
+
+cdef inline int stream_wrote(Stream self, int rc) except -1:
+    """What follows from a write. A program that never lets the loop turn must learn of a failure here."""
+    if rc != 0:
+        return stream_write_failed(self, rc)
     if socket_pending(self.s) > self.high:
-        stream_over_high(self)
+        return stream_over_high(self)
+    return 0
+
+
+cdef int stream_write_failed(Stream self, int rc) except -1:
+    cdef int error = socket_error(self.s)
+    if rc == -2:
+        raise MemoryError()
+    if error == 0:
+        error = EPIPE
+    stream_fatal_error(self, OSError(error, strerror(error)), "Fatal write error on socket transport")
     return 0
 
 
@@ -108,11 +124,7 @@ cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts
     if self.closing:
         stream_drop_write(self)
         return 0
-    if socket_writev(self.s, parts, count) == -2:
-        raise MemoryError()
-    if socket_pending(self.s) > self.high:
-        stream_over_high(self)
-    return 0
+    return stream_wrote(self, socket_writev(self.s, parts, count))
 
 
 cdef int stream_write_eof(Stream self) except -1:
@@ -198,6 +210,19 @@ cdef void stream_resume_writing(Stream self) noexcept:
 
 
 # ---------------------------------------------------------------------------- sendfile
+# The event loop writes to the descriptor by itself, for which asyncio's own code wants it to be nobody's meanwhile.
+
+cdef int stream_lend(Stream self) except -1:
+    host_remove(self.host, self)
+    return 0
+
+
+cdef int stream_take_back(Stream self) except -1:
+    self.empty_waiter = None
+    if self.s != NULL:
+        host_add(self.host, self)
+    return 0
+
 
 cdef object stream_make_empty_waiter(Stream self):
     """A future that is done when all is sent. Until `stream_drop_empty_waiter` nothing can be written."""

@@ -43,7 +43,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     # ---------------------------------------------------------------- asyncio's seams
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, **more):
-        if sock.family not in FAMILIES:
+        if sock.family not in FAMILIES or not isinstance(sock, socket.socket):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **more)
         self._ensure_fd_no_transport(sock)
         return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
@@ -69,6 +69,20 @@ class EventLoop(asyncio.SelectorEventLoop):
         if listener is not None:
             listener.stop()
         super()._stop_serving(sock)
+
+    async def _sendfile_native(self, transport, file, offset, count):
+        if not isinstance(transport, _aio.SocketTransport):
+            return await super()._sendfile_native(transport, file, offset, count)
+        was_reading = transport.is_reading()
+        transport.pause_reading()
+        try:
+            await transport._make_empty_waiter()
+            transport._lend()
+            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+        finally:
+            transport._take_back()
+            if was_reading:
+                transport.resume_reading()
 
     def _ensure_fd_no_transport(self, fd):
         super()._ensure_fd_no_transport(fd)

@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 import pybuntcp
+import pybuntcp.aio
 
 PACKAGE = "test.test_asyncio"
 

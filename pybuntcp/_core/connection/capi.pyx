@@ -29,6 +29,10 @@ cdef void socket_interrupted(socket_t* s, object error) noexcept:
     loop_fail(loop_of(s), error)
 
 
+cdef int socket_error(socket_t* s) noexcept nogil:
+    return -s.error
+
+
 # ---------------------------------------------------------------------------- counters
 
 cdef size_t socket_pending(socket_t* s) noexcept nogil:
