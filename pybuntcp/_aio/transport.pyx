@@ -110,6 +110,10 @@ class SocketTransport(_FlowControlMixin):
         stream_take_back(stream_of(self))
 
     @property
+    def _paused(self):
+        return stream_of(self).paused
+
+    @property
     def _protocol_paused(self):
         return stream_of(self).write_paused
 

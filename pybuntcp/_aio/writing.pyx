@@ -148,11 +148,25 @@ cdef int stream_over_high(Stream self) except -1:
     self.write_paused = True
     socket_want_drain(self.s, self.low)
     try:
-        self.protocol.pause_writing()
+        stream_call_in_context(self, self.protocol.pause_writing)
     except BaseException as error:
         if interrupts(error):
             raise
         stream_report(self, "protocol.pause_writing() failed", error)
+    return 0
+
+
+cdef int stream_call_in_context(Stream self, object method) except -1:
+    """Inside any code: call it in the connection's context, which may be entered already."""
+    try:
+        PyContext_Enter(self.context)
+    except RuntimeError:
+        method()
+        return 0
+    try:
+        method()
+    finally:
+        PyContext_Exit(self.context)
     return 0
 
 
