@@ -19,7 +19,7 @@ cdef int stream_close(Stream self) except -1:
     if self.s == NULL:
         return 0                # the flush failed, and the core has nothing to wait for: see on_close
     if stream_pending(self) != 0:
-        socket_want_drain(self.s, 0)
+        stream_want_empty(self)
     elif self.ended or socket_state(self.s) == SOCKET_ESTABLISHED:
         self.lost = 1
         self.host.call_soon(self.connection_lost, None, context=self.context)

@@ -35,6 +35,12 @@ cdef class Host:
         cdef Stream stream = host_stream(self, fd)
         return None if stream is None else stream.transport
 
+    def flush(self, int fd):
+        """Send what was written to the transport that uses a descriptor, if one does."""
+        cdef Stream stream = host_stream(self, fd)
+        if stream is not None and stream.s != NULL:
+            socket_flush(stream.s)
+
     def close(self):
         """The loop is closed: close what is open, with a ResourceWarning each, as a transport that is collected gives."""
         cdef int fd

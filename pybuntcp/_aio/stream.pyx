@@ -97,8 +97,15 @@ cdef void stream_disown(Stream self) noexcept:
 cdef int stream_set_protocol(Stream self, object protocol) except -1:
     self.protocol = protocol
     if self.s != NULL:
-        own_of(self.s).buffered = isinstance(protocol, BufferedProtocol)
+        own_of(self.s).buffered = is_buffered(protocol)
     return 0
+
+
+cdef bint is_buffered(object protocol):
+    """Whether it gives the memory that is read into. asyncio asks for its class alone, and would fail with what has no other way."""
+    if isinstance(protocol, BufferedProtocol):
+        return True
+    return hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received")
 
 
 # ---------------------------------------------------------------------------- calls

@@ -110,6 +110,10 @@ class SocketTransport(_FlowControlMixin):
         stream_take_back(stream_of(self))
 
     @property
+    def _closing(self):
+        return stream_of(self).closing
+
+    @property
     def _paused(self):
         return stream_of(self).paused
 

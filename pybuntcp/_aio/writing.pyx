@@ -1,6 +1,9 @@
 """writing: what goes out, and when the protocol is told to wait.
 
-A write is never refused. The core gathers what one callback writes and sends it in one system call; a step of a task, which
+A write is never refused for the peer's sake. After close() it is sent as long as something that was written before is
+pending, as in asyncio; once `connection_lost` is on its way it is dropped, and from the fifth time on a warning says so.
+
+The core gathers what one callback writes and sends it in one system call; a step of a task, which
 the event loop runs between two turns of ours, has its writes sent when the next turn begins.
 
 The rule for water marks: nothing is said before the kernel has had its chance. A write that brings the pending bytes over
@@ -58,7 +61,7 @@ cdef int stream_raise_unwritable(Stream self, str method) except -1:
 cdef inline int stream_accept(Stream self, const char* data, size_t size) except -1:
     if size == 0:
         return 0
-    if self.closing:
+    if self.lost != 0:
         stream_drop_write(self)
         return 0
     return stream_wrote(self, socket_write_all(self.s, data, size))
@@ -121,7 +124,7 @@ cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts
         size += parts[i].size
     if size == 0:
         return 0
-    if self.closing:
+    if self.lost != 0:
         stream_drop_write(self)
         return 0
     return stream_wrote(self, socket_writev(self.s, parts, count))
@@ -137,12 +140,14 @@ cdef int stream_write_eof(Stream self) except -1:
 # ---------------------------------------------------------------------------- water marks
 
 cdef inline size_t stream_pending(Stream self) noexcept:
-    return socket_pending(self.s) if self.s != NULL else 0
+    return socket_pending(self.s) if self.s != NULL and self.lost == 0 else 0
 
 
 cdef int stream_over_high(Stream self) except -1:
     """More than `high` bytes are pending: send, and if that does not help tell the protocol."""
     socket_flush(self.s)
+    if self.lost == 0 and socket_error(self.s) != 0:
+        return stream_write_failed(self, -1)
     if self.write_paused or stream_pending(self) <= self.high:
         return 0
     self.write_paused = True
@@ -178,7 +183,9 @@ cdef int stream_set_limits(Stream self, object high, object low) except -1:
         low = high // 4
     if not high >= low >= 0:
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    self.high, self.low = min(high, SIZE_MAX), min(low, SIZE_MAX)
+    self.high, self.low = <size_t>int(min(high, SIZE_MAX)), <size_t>int(min(low, SIZE_MAX))
+    if self.write_paused and self.lost == 0:
+        socket_want_drain(self.s, self.low)
     if stream_pending(self) > self.high:
         stream_over_high(self)
     return 0
@@ -199,13 +206,19 @@ cdef void stream_drained(socket_t* s) noexcept:
     if self.lost != 0 or not (self.closing or self.empty_waiter is not None):
         return
     if stream_pending(self) != 0:
-        socket_want_drain(s, 0)
+        stream_want_empty(self)
         return
     if self.empty_waiter is not None and not self.empty_waiter.done():
         self.empty_waiter.set_result(None)
     if self.closing:
         self.lost = 1
         stream_lose_now(self)
+
+
+cdef inline void stream_want_empty(Stream self) noexcept:
+    """Have `stream_drained` called when nothing is pending; a protocol that is paused comes first."""
+    if not self.write_paused:
+        socket_want_drain(self.s, 0)
 
 
 cdef void stream_resume_writing(Stream self) noexcept:
@@ -250,5 +263,5 @@ cdef object stream_make_empty_waiter(Stream self):
     if stream_pending(self) == 0:
         self.empty_waiter.set_result(None)
     else:
-        socket_want_drain(self.s, 0)
+        stream_want_empty(self)
     return self.empty_waiter

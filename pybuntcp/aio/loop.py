@@ -14,6 +14,13 @@ from pybuntcp import _aio, _core
 FAMILIES = {socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)}
 
 
+def is_ours(sock: Any) -> bool:
+    """Whether it becomes a socket of pybuntcp's: a stream socket with a descriptor, and not what a test has in its place."""
+    if not issubclass(type(sock), socket.socket) or sock.fileno() < 0:
+        return False
+    return sock.family in FAMILIES and sock.type == socket.SOCK_STREAM
+
+
 class LimitedFactory:
     """A protocol factory with the options of ours that its listener gets."""
 
@@ -43,13 +50,13 @@ class EventLoop(asyncio.SelectorEventLoop):
     # ---------------------------------------------------------------- asyncio's seams
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, **more):
-        if sock.family not in FAMILIES or not isinstance(sock, socket.socket):
+        if not is_ours(sock):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **more)
         self._ensure_fd_no_transport(sock)
         return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, *args, **more):
-        if sslcontext is not None or sock.family not in FAMILIES:
+        if sslcontext is not None or not is_ours(sock):
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **more)
             return
         options = {}
@@ -69,6 +76,29 @@ class EventLoop(asyncio.SelectorEventLoop):
         if listener is not None:
             listener.stop()
         super()._stop_serving(sock)
+
+    # ---------------------------------------------------------------- a descriptor that a transport uses, too
+
+    async def sock_recv(self, sock, n):
+        self._flush(sock)
+        return await super().sock_recv(sock, n)
+
+    async def sock_recv_into(self, sock, buf):
+        self._flush(sock)
+        return await super().sock_recv_into(sock, buf)
+
+    async def sock_sendall(self, sock, data):
+        self._flush(sock)
+        return await super().sock_sendall(sock, data)
+
+    async def sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True):
+        self._flush(sock)
+        return await super().sock_sendfile(sock, file, offset, count, fallback=fallback)
+
+    def _flush(self, sock):
+        """What was written to a transport leaves before a program reads or writes its socket past it."""
+        if isinstance(fd := sock.fileno(), int):
+            self._host.flush(fd)
 
     async def _sendfile_native(self, transport, file, offset, count):
         if not isinstance(transport, _aio.SocketTransport):

@@ -30,6 +30,7 @@ addresses           ports that refuse, that never answer, of both families
 threads             a call, or a whole test, in a thread of its own
 asyncio_loops       coroutines on each kind of asyncio loop, bounded
 coroutines          what a coroutine awaits: events, peers, the kernel; pairs made there
+protocols           asyncio's protocols that remember, and connections made for them
 async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
 piping              connections that are piped, seen from their peers

@@ -90,6 +90,10 @@ class Transport:
             server.accept().connected.ignore()
         return server
 
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Call this in `close`, before what was made earlier is taken down."""
+        self._made.append(undo)
+
     def close(self) -> None:
         failures: list[BaseException] = []
         for undo in reversed(self._made):

@@ -1,0 +1,321 @@
+"""[A1] What a transport is, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from asyncio.trsock import TransportSocket
+from unittest import mock
+
+import pytest
+from support.asyncio_loops import open_host
+from support.coroutines import done, turns
+from support.protocols import Recording, either_side, no_tls_yet, on_both, on_ours, serve, slow
+
+from pybuntcp import _aio
+
+pytestmark = no_tls_yet
+
+
+@on_both
+@either_side
+async def test_a_transport_is_one_of_asyncios_transports(transport, side):
+    protocol = Recording()
+    await side(transport, protocol)
+    assert isinstance(protocol.transport, asyncio.Transport)
+
+
+@on_both
+async def test_a_server_is_one_of_asyncios_servers(transport):
+    server = await serve(transport, Recording)
+    assert isinstance(server, asyncio.AbstractServer)
+    assert isinstance(server, asyncio.Server)
+
+
+@on_ours
+@either_side
+async def test_a_connection_of_our_loop_is_one_of_our_sockets(transport, side):
+    protocol = Recording()
+    await side(transport, protocol)
+    assert type(protocol.transport) is _aio.SocketTransport
+
+
+# ---------------------------------------------------------------- get_extra_info
+
+
+@on_both
+@either_side
+async def test_the_extra_info_socket_is_a_transport_socket_of_the_real_descriptor(transport, side):
+    protocol = Recording()
+    peer = await side(transport, protocol)
+    found = protocol.transport.get_extra_info("socket")
+    assert type(found) is TransportSocket
+    assert found.family == peer.sock.family
+    assert found.type == socket.SOCK_STREAM
+    assert found.getsockname() == peer.sock.getpeername()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with socket.socket(fileno=socket.dup(found.fileno())) as same:
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert protocol.transport.get_extra_info("socket") is found
+
+
+@on_both
+@either_side
+async def test_the_extra_info_has_the_addresses_of_both_ends(transport, side):
+    protocol = Recording()
+    peer = await side(transport, protocol)
+    assert protocol.transport.get_extra_info("sockname") == peer.sock.getpeername()
+    assert protocol.transport.get_extra_info("peername") == peer.sock.getsockname()
+
+
+@on_both
+async def test_an_address_of_ipv6_has_its_four_parts(tcp):
+    protocol = Recording()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Recording, "::1", 0)
+    made, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname()[:2])
+    assert made.get_extra_info("peername") == server.sockets[0].getsockname()
+    assert made.get_extra_info("sockname") == made.get_extra_info("socket").getsockname()
+    made.abort()
+    server.close()
+
+
+@on_both
+@either_side
+async def test_what_the_extra_info_does_not_know_is_the_default(transport, side):
+    protocol = Recording()
+    await side(transport, protocol)
+    unknown = object()
+    assert protocol.transport.get_extra_info("unknown") is None
+    assert protocol.transport.get_extra_info("unknown", unknown) is unknown
+    assert protocol.transport.get_extra_info("sslcontext") is None
+    assert protocol.transport.get_extra_info("ssl_object", unknown) is unknown
+
+
+@on_both
+@either_side
+async def test_the_extra_info_is_there_in_connection_made(transport, side):
+    seen = []
+
+    def made(protocol):
+        found = protocol.transport.get_extra_info("socket")
+        seen.append((found.fileno() >= 0, protocol.transport.get_extra_info("peername")))
+
+    protocol = Recording(made=made)
+    peer = await side(transport, protocol)
+    assert seen == [(True, peer.sock.getsockname())]
+
+
+ENDINGS = {
+    "close": lambda protocol, peer: protocol.transport.close(),
+    "abort": lambda protocol, peer: protocol.transport.abort(),
+    "end": lambda protocol, peer: peer.close(),
+}
+
+
+@on_both
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_the_extra_info_outlives_the_connection(transport, ending):
+    protocol = Recording()
+    peer = await slow(transport, protocol)
+    names = [peer.sock.getpeername(), peer.sock.getsockname()]
+    ENDINGS[ending](protocol, peer)
+    await protocol.until("lost")
+    await turns()
+    assert [protocol.transport.get_extra_info(name) for name in ("sockname", "peername")] == names
+    assert protocol.transport.get_extra_info("socket").fileno() == -1
+
+
+@on_both
+@either_side
+async def test_the_extra_info_outlives_a_reset(tcp, side):
+    protocol = Recording()
+    peer = await side(tcp, protocol)
+    names = [peer.sock.getpeername(), peer.sock.getsockname()]
+    peer.reset()
+    await protocol.until("lost")
+    await turns()
+    assert isinstance(protocol.error, ConnectionResetError)
+    assert [protocol.transport.get_extra_info(name) for name in ("sockname", "peername")] == names
+    assert protocol.transport.get_extra_info("socket").fileno() == -1
+
+
+@on_both
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_the_socket_is_open_until_connection_lost_has_returned(transport, ending):
+    open_there = []
+    protocol = Recording(lost=lambda self: open_there.append(self.transport.get_extra_info("socket").getsockname()))
+    peer = await slow(transport, protocol)
+    name = peer.sock.getpeername()
+    ENDINGS[ending](protocol, peer)
+    await protocol.until("lost")
+    assert open_there == [name]
+
+
+@on_both
+@either_side
+async def test_the_socket_is_open_until_connection_lost_has_returned_after_a_reset(tcp, side):
+    open_there = []
+    protocol = Recording(lost=lambda self: open_there.append(self.transport.get_extra_info("socket").getsockname()))
+    peer = await side(tcp, protocol)
+    name = peer.sock.getpeername()
+    peer.reset()
+    await protocol.until("lost")
+    assert open_there == [name]
+
+
+@on_both
+async def test_tcp_sends_without_delay(tcp):
+    protocol = Recording()
+    await slow(tcp, protocol)
+    found = protocol.transport.get_extra_info("socket")
+    assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+# ---------------------------------------------------------------- what it says of itself
+
+
+def said(transport):
+    """Its repr, without the class and the number of the descriptor."""
+    return re.sub(r"^<\w+ |(?<=fd=)\d+", "", repr(transport))
+
+
+@on_both
+async def test_the_repr_says_the_state_as_asyncio_says_it(transport):
+    protocol = Recording()
+    peer = await slow(transport, protocol)
+    it = protocol.transport
+    seen = [said(it)]
+    it.pause_reading()
+    seen.append(said(it))
+    it.resume_reading()
+    it.write(bytes(1 << 20))
+    seen.append(re.sub(r"bufsize=[1-9]\d*", "bufsize=N", said(it)))
+    it.close()
+    seen.append(re.sub(r"bufsize=[1-9]\d*", "bufsize=N", said(it)))
+    await done(peer.recv_exactly(1 << 20))
+    await protocol.until("lost")
+    await turns(2)
+    seen.append(said(it))
+    assert seen == [
+        "fd= read=polling write=<idle, bufsize=0>>",
+        "fd= read=idle write=<idle, bufsize=0>>",
+        "fd= read=polling write=<polling, bufsize=N>>",
+        "closing fd= read=idle write=<polling, bufsize=N>>",
+        "closed fd=>",
+    ]
+
+
+@on_both
+@either_side
+async def test_is_closing_and_is_reading_tell_what_was_asked_for(transport, side):
+    protocol = Recording()
+    await side(transport, protocol)
+    it = protocol.transport
+    assert (it.is_closing(), it._closing, it.is_reading()) == (False, False, True)
+    it.pause_reading()
+    assert (it.is_closing(), it.is_reading()) == (False, False)
+    it.resume_reading()
+    it.close()
+    assert (it.is_closing(), it._closing, it.is_reading()) == (True, True, False)
+    await protocol.until("lost")
+    assert (it.is_closing(), it._closing, it.is_reading()) == (True, True, False)
+
+
+# ---------------------------------------------------------------- which sockets are ours
+
+
+@on_ours
+async def test_what_stands_in_for_a_socket_gets_asyncios_own_transport(no_leaks):
+    loop = asyncio.get_running_loop()
+    stand_in = mock.MagicMock(socket.socket)
+    stand_in.family, stand_in.type, stand_in.proto = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    stand_in.fileno.return_value = 1 << 20
+    with mock.patch.object(loop, "_add_reader"), mock.patch.object(loop, "_remove_reader"):
+        made = loop._make_socket_transport(stand_in, asyncio.Protocol())
+        assert isinstance(made, asyncio.Transport)
+        assert not isinstance(made, _aio.SocketTransport)
+        await turns(2)
+        made.abort()
+        await turns(2)
+    stand_in.close.assert_called_once_with()
+
+
+class NamedSocket(socket.socket):
+    """A program's own kind of socket."""
+
+
+@on_ours
+async def test_a_socket_of_a_programs_own_class_becomes_ours(no_leaks):
+    one, two = socket.socketpair()
+    mine = NamedSocket(fileno=one.detach())
+    mine.setblocking(False)
+    loop = asyncio.get_running_loop()
+    made, protocol = await loop.create_connection(Recording, sock=mine)
+    with two:
+        assert type(made) is _aio.SocketTransport
+        two.send(b"to mine")
+        assert await protocol.got(7) == b"to mine"
+        made.abort()
+        await protocol.until("lost")
+
+
+class WithBuffers(asyncio.BaseProtocol):
+    """It gives its memory, as a BufferedProtocol does, and is none."""
+
+    def __init__(self):
+        self.memory, self.got, self.lost = bytearray(64), asyncio.Event(), asyncio.Event()
+
+    def get_buffer(self, size):
+        return self.memory
+
+    def buffer_updated(self, size):
+        self.got.set()
+
+    def eof_received(self):
+        pass
+
+    def connection_lost(self, error):
+        self.lost.set()
+
+
+@on_ours
+async def test_a_protocol_that_has_get_buffer_and_no_data_received_is_a_buffered_one(no_leaks):
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with two:
+        made, protocol = await loop.create_connection(WithBuffers, sock=one)
+        two.send(b"in place")
+        await protocol.got.wait()
+        assert protocol.memory[:8] == b"in place"
+        made.abort()
+        await protocol.lost.wait()
+
+
+class Both(Recording):
+    """A Protocol whose author has called a method of his own `get_buffer`."""
+
+    def get_buffer(self, size):
+        raise AssertionError("not called")
+
+
+@on_both
+async def test_a_protocol_that_has_data_received_is_no_buffered_one(no_leaks):
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with two:
+        made, protocol = await loop.create_connection(Both, sock=one)
+        two.send(b"as bytes")
+        assert await protocol.got(8) == b"as bytes"
+        made.abort()
+        await protocol.until("lost")
+
+
+def test_a_transport_cannot_be_made_by_hand():
+    with pytest.raises(TypeError, match="made by an event loop"):
+        _aio.SocketTransport.__new__(_aio.SocketTransport).write(b"")
+    with open_host("native"), pytest.raises(TypeError, match="SocketTransport is wanted"):
+        _aio.SocketTransport.write(asyncio.Transport(), b"")
