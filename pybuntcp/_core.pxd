@@ -43,7 +43,7 @@ ctypedef void (*broken_slot)(socket_t*, int error) noexcept nogil
 ctypedef char* (*alloc_slot)(socket_t*, size_t suggested, size_t* capacity) noexcept nogil
 
 cdef enum:      # slots_t.flags
-    SLOTS_OPEN_UNTIL_CLOSED = 1     # when both sides have ended, the connection stays open until a verb closes it
+    SLOTS_OPEN_UNTIL_CLOSED = 1     # a connection that has ended, or is reset, stays open until a verb closes it: see `broken`
 
 cdef struct slots_t:
     # One C function for each event; NULL: the event is ignored. Make a table with `new_slots`.
@@ -60,7 +60,8 @@ cdef struct slots_t:
     timeout_slot timeout
     handshake_slot handshake
     connect_error_slot connect_error
-    broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read
+    broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read. With
+                                # SLOTS_OPEN_UNTIL_CLOSED also: it was reset, and nothing more arrives
     alloc_slot alloc            # your memory for the next read, which `data` then gets, and its capacity in bytes. NULL: the
                                 # loop's memory; and if the capacity is set to 0, nothing is read now. Not asked with TLS.
     unsigned int flags          # SLOTS_*

@@ -7,7 +7,8 @@
   the peer's FIN (UV_EOF)               with TLS the engine decides first, a reader's user
                                         reads to the end first; afterwards socket_close,
                                         unless `allow_half_open`                                  `end`
-  a read error                          noted, the descriptor is closed                           `close`, with it
+  a read error                          noted, the descriptor is closed; with
+                                        SLOTS_OPEN_UNTIL_CLOSED a verb closes it: `broken`          `close`, with it
   close_notify, a decrypted record      tls_deliver_eof, tls_deliver: as FIN and bytes            `end`, `data`
   all output is with the kernel         closing: closing_linger; ended: FIN; an upgrade goes
                                         on; after a short write                                   `drain`
@@ -41,12 +42,21 @@ cdef void events_received(socket_t* s, const char* data, size_t size) noexcept n
 cdef void events_ended(socket_t* s, int code) noexcept nogil:
     """Nothing more can be read: UV_EOF is the peer's FIN, any other code an error."""
     if code != uv.UV_EOF:
-        socket_fail(s, code)
-        stream_close(s)
+        events_read_failed(s, code)
     elif is_fin_for_tls(s):
         tls_peer_fin(s)
     else:
         events_eof(s)
+
+
+cdef void events_read_failed(socket_t* s, int code) noexcept nogil:
+    """Close it. A user who wants it open until a verb closes it is told by `broken` instead, as of a write."""
+    if stays_open(s) and not is_closing(s) and not s.flags & S_BROKEN:
+        s.flags |= S_EOF
+        output_fail(s, code)
+        return
+    socket_fail(s, code)
+    stream_close(s)
 
 
 cdef void events_eof(socket_t* s) noexcept nogil:
@@ -104,6 +114,8 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
 
 cdef void events_broken(socket_t* s) noexcept nogil:
     """A write failed for good. What the peer sent before it is still delivered; then the connection closes."""
+    if stays_open(s) and is_failure_owed(s) and is_input_over(s):
+        return                  # its user closes it
     if is_input_over(s) or context_of(s).upgraded_to != NULL:
         stream_close(s)
         return

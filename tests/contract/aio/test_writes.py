@@ -369,7 +369,9 @@ async def test_a_stream_whose_peer_has_reset_raises_in_drain_though_it_never_yie
     writer.close()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio keeps views of what it could not send since Python 3.12")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="asyncio keeps views of what it could not send since Python 3.12"
+)
 @on_both
 async def test_asyncio_copied_what_must_wait(transport):
     protocol = Recording()
