@@ -356,16 +356,20 @@ async def test_a_writer_that_never_yields_learns_of_the_reset_in_write(tcp):
 async def test_a_stream_whose_peer_has_reset_raises_in_drain_though_it_never_yields(tcp):
     server = tcp.raw_server()
     peer = server.accept()
-    reader, writer = await asyncio.open_connection(*server.sock.getsockname())
+    _reader, writer = await asyncio.open_connection(*server.sock.getsockname())
     await done(peer.connected)
     found = writer.get_extra_info("socket")
     writer.transport.pause_reading()
     peer.reset()
     await seen(lambda: was_reset(found), "the reset")
-    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+
+    async def write_on():
         for _ in range(1000):
             writer.write(bytes(1000))
             await writer.drain()
+
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        await write_on()
     writer.close()
 
 
