@@ -34,7 +34,7 @@ demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio'
 peers:      ## install, as root, what tests and benchmarks compare with (PYBUNTCP_INSTALL=no: test and bench skip this)
 	@bash tests/peers/install.sh
 
-test: $(VENV)/.test peers  ## set up, run the tests (ARGS="-k drain" narrows them)
+test: $(VENV)/.test $(VENV)/.programs peers  ## set up, run the tests (ARGS="-k drain" narrows them)
 	$(PY) $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev     ## style of the Python and Cython sources
@@ -104,6 +104,11 @@ $(VENV)/bin/python:
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet cmake ninja $$(sed -n '/^requires = /{s/.*\[//; s/\].*//; s/", "/" "/g; s/"//g; p}' pyproject.toml)
 	$(PIP) install --quiet --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+# programs of others, which tests run on our event loop: the extra of the package that is installed, if all have wheels for this Python
+$(VENV)/.programs: pyproject.toml | $(VENV)/.test
+	-$(PIP) install --quiet --only-binary :all: 'pybuntcp[programs]'
 	@touch $@
 
 # peers by pip, which a machine may not be able to have: the report names those that are missing

@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config, items):
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             folder = _folder_of(item.path)
-            if folder in ("capi", "examples"):
+            if folder in ("capi", "examples", "programs"):
                 item.add_marker(pytest.mark.xdist_group(folder if folder == "capi" else item.path.stem))
 
 

@@ -12,7 +12,7 @@
 #   tests/peers/install.sh --list                   the names of the programs; bun's, and nginx's module, are not among them
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 0
 
-packages="redis-server redis-tools nginx-light libnginx-mod-stream haproxy wrk openssl valgrind nodejs"
+packages="redis-server redis-tools postgresql nginx-light libnginx-mod-stream haproxy wrk openssl valgrind nodejs"
 bun_version=$(sed -n 's/.*"bun": "\(.*\)".*/\1/p' tests/peers/package.json)
 log=$(mktemp) || exit 0
 trap 'rm -f "$log"' EXIT
@@ -22,6 +22,7 @@ program_of() {
     redis-tools) echo redis-benchmark ;;
     nginx-light) echo nginx ;;
     nodejs) echo node ;;
+    postgresql) echo postgres ;;
     *) echo "$1" ;;
   esac
 }
@@ -33,10 +34,12 @@ bun_is_there() {
   [[ -n ${BUN+set} || $(bun --version 2>/dev/null) == "$bun_version" ]] ||
     grep -qs "\"version\": \"$bun_version\"" build/peers/node_modules/bun/package.json
 }
+postgres_is_there() { compgen -G "${POSTGRESQL:-/usr/lib/postgresql}/*/bin/postgres" >/dev/null; }    # Debian keeps it out of PATH
 stream_is_there() { [[ -e ${NGINX_MODULES:-/usr/lib/nginx/modules}/ngx_stream_module.so ]]; }
 is_there() {    # servers lie in the sbin beside a bin
   if [[ $1 == bun ]]; then bun_is_there; return; fi
   if [[ $1 == libnginx-mod-stream ]]; then stream_is_there; return; fi
+  if [[ $1 == postgresql ]] && postgres_is_there; then return; fi
   PATH=$PATH:$(sed 's,/bin\(:\|$\),/sbin\1,g' <<<"$PATH") command -v "$(program_of "$1")" >/dev/null
 }
 absent() { local name; for name; do is_there "$name" || echo "$name"; done; }

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import smtplib
 import socket
 import ssl
 import struct
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 from support import Peer, Recorder, pattern
-from support.programs import HOST, Dialogue, environment, free_port, tool
+from support.programs import HOST, tool
+from support.servers import postgres_server
 from support.tls import CA, CLIENT, CLIENT_TLS, OTHER_CA, SERVER_TLS
 
 NAMED = {**CLIENT_TLS, "server_name": "localhost"}
@@ -247,56 +245,20 @@ def startup(database: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def postgres(files):
-    """A real server with a cluster of its own. It does not run as root, and cannot pick a port itself."""
-    folder = Path(tempfile.mkdtemp(prefix="pybuntcp-"))
-    user = "nobody" if os.geteuid() == 0 else None
-    try:
+    """A real server, with our certificate."""
+
+    def prepare(folder, user):
         shutil.copytree(files.folder, folder, dirs_exist_ok=True)
         for path in (folder, *folder.iterdir()):
             path.chmod(0o700 if path.is_dir() else 0o600)
             if user is not None:
                 shutil.chown(path, user)
-        made = [binary("initdb"), "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]
-        subprocess.run(made, user=user, cwd=folder, env=environment(), check=True, capture_output=True, timeout=60)
         rules = "hostssl template1 all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all 127.0.0.1/32 trust\n"
         (folder / "data" / "pg_hba.conf").write_text(rules)
-        with database(folder, user) as program:
-            yield program
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
-
-def database(folder: Path, user: str | None) -> Dialogue:
-    settings = {
-        "listen_addresses": HOST,
-        "unix_socket_directories": "",
-        "ssl": "on",
-        "ssl_cert_file": folder / "server.cert",
-        "ssl_key_file": folder / "server.key",
-        "ssl_ca_file": folder / "ca",
-        "fsync": "off",
-        "autovacuum": "off",
-        "shared_buffers": "1MB",
-        "max_connections": "20",
-    }
-    given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    for _ in range(5):
-        port = free_port()
-        program = Dialogue(binary("postgres"), "-D", folder / "data", "-p", str(port), *given, user=user, cwd=folder)
-        try:
-            program.hear("ready to accept connections").result()
-        except EOFError:
-            program.stop()
-            continue
-        program.port = port
-        return program
-    raise AssertionError("postgres does not start")
-
-
-def binary(name: str) -> str:
-    """Debian keeps it apart, by version."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else tool(name)
+    secured = {"ssl_cert_file": "../server.cert", "ssl_key_file": "../server.key", "ssl_ca_file": "../ca"}
+    with postgres_server(prepare, ssl="on", **secured) as program:
+        yield program
 
 
 class Conversation:

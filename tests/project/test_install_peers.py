@@ -14,8 +14,10 @@ import pytest
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 TOOLS = ("bash", "cat", "chmod", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "timeout")
-PROGRAMS = ("redis-server", "redis-benchmark", "nginx", "haproxy", "wrk", "openssl", "valgrind", "node")
-PACKAGES = "redis-server, redis-tools, nginx-light, libnginx-mod-stream, haproxy, wrk, openssl, valgrind, nodejs"
+PROGRAMS = ("redis-server", "redis-benchmark", "postgres", "nginx", "haproxy", "wrk", "openssl", "valgrind", "node")
+PACKAGES = (
+    "redis-server, redis-tools, postgresql, nginx-light, libnginx-mod-stream, haproxy, wrk, openssl, valgrind, nodejs"
+)
 
 if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
     pytest.skip(f"the script needs {', '.join(missing)}", allow_module_level=True)
@@ -23,10 +25,11 @@ if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
 APT = """
 for word; do
   case $word in
-    redis-tools) program=redis-benchmark ;; nginx-light) program=nginx ;; nodejs) program=node ;; *) program=$word ;;
+    redis-tools) program=redis-benchmark ;; nginx-light) program=nginx ;; nodejs) program=node ;;
+    postgresql) program=postgres ;; *) program=$word ;;
   esac
   case $program in libnginx-mod-stream) : >"$NGINX_MODULES/ngx_stream_module.so" ;; esac
-  case $program in redis-server|redis-benchmark|nginx|haproxy|wrk|openssl|valgrind|node)
+  case $program in redis-server|redis-benchmark|postgres|nginx|haproxy|wrk|openssl|valgrind|node)
     printf '#!/bin/sh\\n' >"$BIN/$program"; chmod +x "$BIN/$program" ;;
   esac
 done"""
@@ -65,7 +68,7 @@ class Machine:
         """What the script prints: one line."""
         done = subprocess.run(
             [self.checkout / "tests" / "peers" / "install.sh"],
-            env={"PATH": str(self.bin), "NGINX_MODULES": str(self.bin), **environment},
+            env={"PATH": str(self.bin), "NGINX_MODULES": str(self.bin), "POSTGRESQL": str(self.bin), **environment},
             capture_output=True,
             text=True,
             timeout=30,
@@ -154,6 +157,14 @@ def test_a_server_in_the_sbin_beside_a_bin_of_path_is_found(machine: Machine) ->
     sbin.mkdir()
     for name in PROGRAMS:
         machine.add(name, folder=sbin if name in ("nginx", "haproxy") else None)
+    assert machine.install(BUN="") == "peers: none is missing"
+
+
+def test_a_postgresql_in_debians_folder_is_found(machine: Machine) -> None:
+    folder = machine.bin / "15" / "bin"
+    folder.mkdir(parents=True)
+    for name in PROGRAMS:
+        machine.add(name, folder=folder if name == "postgres" else None)
     assert machine.install(BUN="") == "peers: none is missing"
 
 

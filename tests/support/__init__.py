@@ -40,6 +40,7 @@ tls_records         records of TLS made by hand
 tls_messages        peers that send a message of TLS in pieces
 slots               recorders whose handlers are C slots; the axis `handlers`
 programs            Python source, tools and servers as processes
+servers             redis-server, PostgreSQL
 resolver            programs whose names do not resolve
 network_namespaces  programs in a network of their own
 packages            building a package that cimports pybuntcp

@@ -1,0 +1,27 @@
+"""What the tests of this folder share: real servers, a file of tests each, and the program that aiosmtpd, uvicorn and others serve."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
+pytest.register_assert_rewrite("carried")
+
+from support import servers  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    """One that tests do not end. Its unix socket is `folder / "redis"`."""
+    folder = tmp_path_factory.mktemp("redis")
+    with servers.redis_server(folder) as program:
+        program.folder = folder
+        yield program
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """A real server. Its unix sockets are in `folder`."""
+    with servers.postgres_server() as program:
+        yield program

@@ -1,0 +1,334 @@
+"""aiohttp on our loop, server and client: bodies up and down, keep-alive, WebSockets, who leaves in the middle, the end of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+
+import pytest
+from carried import MIB, carried, is_ours
+from support import pattern
+from support.asyncio_loops import on_loop
+from support.coroutines import seen
+from support.tls_peer import client_context, server_context
+
+import pybuntcp
+
+aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+web = pytest.importorskip("aiohttp.web", reason="aiohttp is not installed")
+
+BODY = pattern(8 * MIB)
+BLOCK = 100_000
+
+
+class Site:
+    """The server's handlers, and what they have seen."""
+
+    def __init__(self):
+        self.transports = []
+        self.cancelled = asyncio.Event()
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.app = web.Application(client_max_size=64 * MIB)
+        self.app.router.add_get("/hello", self.hello)
+        self.app.router.add_post("/echo", self.echo)
+        self.app.router.add_post("/digest", self.digest)
+        self.app.router.add_get("/body", self.body)
+        self.app.router.add_get("/endless", self.endless)
+        self.app.router.add_get("/patient", self.patient)
+        self.app.router.add_get("/socket", self.socket)
+        self.app.router.add_get("/file", self.file_at)
+        self.path = None
+
+    async def hello(self, request):
+        self.transports.append(request.transport)
+        return web.Response(text=f"hello, {request.query.get('name', 'you')}")
+
+    async def echo(self, request):
+        return web.Response(body=await request.read())
+
+    async def digest(self, request):
+        self.began.set()
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_chunked(BLOCK):
+            digest.update(chunk)
+            size += len(chunk)
+        return web.json_response({"digest": digest.hexdigest(), "size": size})
+
+    async def body(self, request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for at in range(0, len(BODY), BLOCK):
+            await response.write(BODY[at : at + BLOCK])
+        return response
+
+    async def file_at(self, request):
+        return web.FileResponse(self.path)
+
+    async def endless(self, request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(BODY[:BLOCK])
+        except (asyncio.CancelledError, ConnectionError):
+            self.cancelled.set()
+            raise
+
+    async def patient(self, request):
+        self.began.set()
+        await self.go_on.wait()
+        return web.Response(text="at last")
+
+    async def socket(self, request):
+        socket = web.WebSocketResponse(max_msg_size=16 * MIB)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+            elif message.data == "leave":
+                await socket.close(code=4001, message=b"as you wish")
+            else:
+                await socket.send_str(message.data)
+        return socket
+
+
+@contextlib.asynccontextmanager
+async def serving(make_site=lambda runner: web.TCPSite(runner, "127.0.0.1", 0), **options):
+    """The site, its runner, and where it is."""
+    site = Site()
+    runner = web.AppRunner(site.app, handler_cancellation=True, **options)
+    await runner.setup()
+    try:
+        await make_site(runner).start()
+        yield site, runner, runner.addresses[0]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def talking(**options):
+    """The site, its runner, and a session with it."""
+    async with (
+        serving(**options) as (site, runner, (host, port)),
+        aiohttp.ClientSession(f"http://{host}:{port}") as session,
+    ):
+        yield site, runner, session
+
+
+def kept_by(session):
+    """The transport of the one connection that it keeps for the next request."""
+    ((protocol, *_),) = [kept for connections in session.connector._conns.values() for kept in connections]
+    return protocol.transport
+
+
+# ---------------------------------------------------------------- requests
+
+
+@on_loop("native")
+async def test_both_ends_of_a_request_are_transports_of_ours():
+    async with talking() as (site, _, session), session.get("/hello?name=ada") as response:
+        assert (response.status, await response.text()) == (200, "hello, ada")
+        assert is_ours(kept_by(session))
+    assert is_ours(site.transports[0])
+    assert isinstance(site.transports[0], asyncio.Transport)
+
+
+@on_loop("native")
+async def test_requests_one_after_the_other_share_one_connection():
+    async with talking() as (site, _, session):
+        for number in range(50):
+            async with session.get(f"/hello?name={number}") as response:
+                assert await response.text() == f"hello, {number}"
+        assert pybuntcp.stats()["accepted"] == 1
+    assert len(set(map(id, site.transports))) == 1
+
+
+@on_loop("native")
+async def test_fifty_requests_at_a_time_are_answered_each_with_its_own_answer():
+    async def ask(session, number):
+        async with session.post("/echo", data=str(number) * 1000) as response:
+            return await response.text()
+
+    async with talking() as (_, _, session):
+        answers = await asyncio.gather(*(ask(session, number) for number in range(50)))
+    assert answers == [str(number) * 1000 for number in range(50)]
+
+
+@on_loop("native")
+async def test_a_body_of_8_mib_is_streamed_up():
+    async def parts():
+        for at in range(0, len(BODY), BLOCK):
+            yield BODY[at : at + BLOCK]
+
+    async with talking() as (_, _, session), session.post("/digest", data=parts()) as response:
+        assert await response.json() == {"digest": hashlib.sha256(BODY).hexdigest(), "size": len(BODY)}
+        assert carried(received=len(BODY))
+
+
+@on_loop("native")
+async def test_a_body_of_8_mib_is_streamed_down():
+    digest = hashlib.sha256()
+    async with talking() as (_, _, session), session.get("/body") as response:
+        async for chunk in response.content.iter_any():
+            digest.update(chunk)
+        assert carried(received=len(BODY), sent=len(BODY))
+    assert digest.digest() == hashlib.sha256(BODY).digest()
+
+
+@on_loop("native")
+async def test_a_body_in_one_piece_goes_there_and_back():
+    async with talking() as (_, _, session), session.post("/echo", data=io.BytesIO(BODY)) as response:
+        assert await response.read() == BODY
+
+
+@on_loop("native")
+async def test_a_file_is_sent(tmp_path):
+    path = tmp_path / "body"
+    path.write_bytes(BODY)
+
+    async with talking() as (site, _, session):
+        site.path = path
+        for _ in range(2):  # the connection is fit for another
+            async with session.get("/file") as response:
+                assert await response.read() == BODY
+
+
+@on_loop("native")
+async def test_it_serves_and_asks_on_a_unix_socket(tmp_path):
+    path = str(tmp_path / "web")
+    async with (
+        serving(lambda runner: web.UnixSite(runner, path)) as (site, _, _),
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+    ):
+        async with session.post("http://web/echo", data=io.BytesIO(BODY[:MIB])) as response:
+            assert await response.read() == BODY[:MIB]
+        assert is_ours(kept_by(session))
+        async with session.get("http://web/hello") as response:
+            assert response.status == 200
+    assert is_ours(site.transports[0])
+
+
+@on_loop("native")
+async def test_https_is_served_and_asked_as_on_any_loop():
+    client, server = client_context(), server_context()
+    async with (
+        serving(lambda runner: web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server)) as (_, _, address),
+        aiohttp.ClientSession(f"https://localhost:{address[1]}") as session,
+        session.post("/echo", data=io.BytesIO(BODY[:MIB]), ssl=client) as response,
+    ):
+        assert await response.read() == BODY[:MIB]
+
+
+# ---------------------------------------------------------------- WebSockets
+
+
+@on_loop("native")
+async def test_a_web_socket_echoes_small_and_large_messages_and_answers_pings():
+    async with talking() as (_, _, session), session.ws_connect("/socket", max_msg_size=16 * MIB) as socket:
+        assert is_ours(socket._conn.transport)
+        for text in ("one", "two", "grüß dich"):
+            await socket.send_str(text)
+            assert await socket.receive_str() == text
+        await socket.send_bytes(BODY[: 4 * MIB])
+        assert await socket.receive_bytes() == BODY[: 4 * MIB]
+        await socket.ping(b"are you there")
+        await socket.send_str("still here")
+        assert await socket.receive_str() == "still here"
+
+
+@on_loop("native")
+async def test_a_web_socket_is_closed_with_the_code_of_who_closes_it():
+    async with talking() as (_, _, session), session.ws_connect("/socket") as socket:
+        await socket.send_str("leave")
+        message = await socket.receive()
+        assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 4001, "as you wish")
+
+
+# ---------------------------------------------------------------- who leaves
+
+
+@on_loop("native")
+async def test_a_client_that_leaves_in_the_middle_of_a_response_ends_its_handler():
+    async with talking() as (site, _, session):
+        response = await session.get("/endless")
+        assert len(await response.content.readexactly(3 * BLOCK)) == 3 * BLOCK
+        response.close()
+        await site.cancelled.wait()
+        async with session.get("/hello") as after:
+            assert after.status == 200
+
+
+@on_loop("native")
+async def test_a_client_that_leaves_while_it_waits_has_its_handler_cancelled():
+    async with talking() as (site, _, session):
+        with pytest.raises(asyncio.TimeoutError):
+            async with session.get("/patient", timeout=aiohttp.ClientTimeout(total=0.05)):
+                pass
+        await site.began.wait()
+        await seen(lambda: pybuntcp.stats()["open_sockets"] == 0, "the server's end of it to be closed")
+
+
+@on_loop("native")
+async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_the_server_as_it_was():
+    async with serving() as (site, _, (host, port)):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + BODY[:BLOCK])
+        await site.began.wait()
+        writer.transport.abort()
+        await seen(lambda: pybuntcp.stats()["open_sockets"] == 0, "both ends to be closed")
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session, session.get("/hello") as response:
+            assert response.status == 200
+        del reader
+
+
+@on_loop("native")
+async def test_a_server_that_breaks_off_is_an_error_of_the_payload():
+    async def half(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it")
+        writer.close()
+
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    async with server, aiohttp.ClientSession() as session:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with session.get(f"http://{host}:{port}/") as response:
+                await response.read()
+
+
+@on_loop("native")
+async def test_a_port_where_nobody_listens_is_a_connector_error():
+    async with serving() as (_, _, (host, port)):
+        pass
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError) as caught:
+            await session.get(f"http://{host}:{port}/")
+    assert isinstance(caught.value.os_error, ConnectionRefusedError)
+
+
+# ---------------------------------------------------------------- the end of a server
+
+
+@on_loop("native")
+async def test_a_server_that_stops_answers_what_is_under_way():
+    async with talking() as (site, runner, session):
+        asked = asyncio.ensure_future(session.get("/patient"))
+        await site.began.wait()
+        ended = asyncio.ensure_future(runner.cleanup())
+        await seen(lambda: pybuntcp.stats()["open_listeners"] == 0, "the listener to be closed")
+        site.go_on.set()
+        async with await asked as response:
+            assert await response.text() == "at last"
+        await ended
+
+
+@on_loop("native")
+async def test_a_server_that_stops_does_not_wait_for_idle_connections():
+    async with talking() as (_, runner, session):
+        async with session.get("/hello") as response:
+            await response.read()
+        assert pybuntcp.stats()["open_sockets"] == 2  # kept alive, both ends
+        await runner.cleanup()

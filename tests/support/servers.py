@@ -1,0 +1,103 @@
+"""Real servers with a folder of their own: redis-server and PostgreSQL. Each is a `Dialogue`, and skips its test where it is missing.
+
+Owns: how they are started, on loopback and on a unix socket. Neither can pick a port itself, so a free one is tried, and another
+if it is gone. PostgreSQL does not run as root: its cluster belongs to somebody else then. Does not know who talks to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .programs import HOST, Dialogue, environment, free_port, tool
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    "fsync": "off",
+    "autovacuum": "off",
+    "shared_buffers": "1MB",
+    "max_connections": "20",
+}
+
+
+def redis_server(folder: Path, port: int = 0) -> Dialogue:
+    """It keeps nothing on the disk. Its unix socket is `redis` in the folder."""
+    path = tool("redis-server")
+
+    def begin(port: int) -> Dialogue:
+        where = ("--bind", HOST, "--port", str(port), "--unixsocket", folder / "redis")
+        return Dialogue(path, *where, "--save", "", "--dir", folder)
+
+    return listening(begin, "Ready to accept connections", port)
+
+
+@contextlib.contextmanager
+def postgres_server(prepare: Callable[[Path, str | None], None] | None = None, **settings: Any) -> Iterator[Dialogue]:
+    """A server with a new cluster, whose user `postgres` needs no password; its unix sockets are in `folder`, which it has.
+
+    prepare: called with the folder that the cluster is in, and with the user that the server runs as, None: this one.
+    """
+    initdb, postgres = binary("initdb"), binary("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="pybuntcp-"))  # short, for the unix socket, and readable by that user
+    user = "nobody" if os.geteuid() == 0 else None
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        made = [
+            initdb,
+            "-D",
+            folder / "data",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "--no-locale",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run(made, user=user, cwd=folder, env=environment(), check=True, capture_output=True, timeout=60)
+        if prepare is not None:
+            prepare(folder, user)
+        all_settings = {"unix_socket_directories": folder, **SETTINGS, **settings}
+        given = [part for name, value in all_settings.items() for part in ("-c", f"{name}={value}")]
+
+        def begin(port: int) -> Dialogue:
+            return Dialogue(postgres, "-D", folder / "data", "-p", str(port), *given, user=user, cwd=folder)
+
+        with listening(begin, "ready to accept connections") as program:
+            program.folder = folder
+            try:
+                yield program
+            finally:
+                os.kill(program.pid, signal.SIGINT)  # at SIGTERM it would wait for its clients' queries
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def listening(begin: Callable[[int], Dialogue], ready: str, port: int = 0) -> Dialogue:
+    """The program, when it has said that it is ready, with its port."""
+    for _ in range(5):
+        chosen = port or free_port()
+        program = begin(chosen)
+        try:
+            program.hear(ready).result()
+        except EOFError:
+            program.stop()
+            continue
+        program.port = chosen
+        return program
+    raise AssertionError("the server does not start")
+
+
+def binary(name: str) -> str:
+    """Debian keeps it apart, by version. POSTGRESQL is another such folder, as for `tests/peers/install.sh`."""
+    found = sorted(Path(os.environ.get("POSTGRESQL", "/usr/lib/postgresql")).glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else tool(name)
