@@ -113,7 +113,8 @@ async def connect(transport: Transport, factory: Callable[[], Any], target: Any,
         made = await loop.create_unix_connection(factory, where["unix"], **options)
     else:
         made = await loop.create_connection(factory, where["hostname"], where["port"], **options)
-    transport.at_end(lambda: end(made[0]))
+    connection = made[0]
+    transport.at_end(lambda: end(connection))
     return made
 
 

@@ -395,7 +395,7 @@ async def test_a_file_is_sent_after_all_that_was_pending(transport):
         protocol.transport.write(pattern(BIG))
         sent = asyncio.ensure_future(asyncio.get_running_loop().sendfile(protocol.transport, file))
         await turns(3)
-        with pytest.raises(RuntimeError, match="^unable to write; sendfile is in progress$"):
+        with pytest.raises(RuntimeError, match=r"^unable to write; sendfile is in progress$"):
             protocol.transport.write(b"between")
         assert await done(peer.recv_exactly(BIG + (1 << 20))) == pattern(BIG) + pattern(1 << 20)
         assert await sent == 1 << 20
