@@ -62,8 +62,9 @@ cdef struct slots_t:
     connect_error_slot connect_error
     broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read. With
                                 # SLOTS_OPEN_UNTIL_CLOSED also: it was reset, and nothing more arrives
-    alloc_slot alloc            # your memory for the next read, which `data` then gets, and its capacity in bytes. NULL: the
-                                # loop's memory; and if the capacity is set to 0, nothing is read now. Not asked with TLS.
+    alloc_slot alloc            # your memory for the next read, which `data` then gets, and its capacity in bytes; `data` with
+                                # a size of 0 gives it back: nothing was read. NULL: the loop's memory; and if the capacity
+                                # is set to 0, nothing is read now. Not asked with TLS.
     unsigned int flags          # SLOTS_*
 
 cdef struct socket_part_t:      # for socket_writev

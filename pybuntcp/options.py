@@ -44,7 +44,10 @@ class Endpoint:
         elif self.unix is not None:
             self.unix = unix_path(self.unix)
         else:
-            self.fd = integer("fd", self.fd, -1, 2**31 - 1)
+            self.check_fd()
+
+    def check_fd(self) -> None:
+        self.fd = integer("fd", self.fd, -1, 2**31 - 1)
 
     def check_hostname(self) -> None:
         self.host = resolver_name("hostname", self.hostname)
@@ -94,6 +97,9 @@ class SocketOptions(Endpoint):
 
 
 class ListenOptions(SocketOptions):
+    """Those of `listen`; with `fds`, those of a server of asyncio's, which has made several descriptors (aio/limits)."""
+
+    fds: list[int]  # `fd` alone, unless they are given
     hosts: list[tuple[str, bytes]]  # of `hostname`: each as given, and as the resolver takes it
     exclusive: bool
     reuse_port: bool
@@ -116,6 +122,10 @@ class ListenOptions(SocketOptions):
             self.max_connections = integer("max_connections", self.max_connections, 1, 2**63 - 1)
         boolean("unlink", self.unlink)
         self.check_permissions()
+
+    def check_fd(self) -> None:
+        super().check_fd()
+        vars(self).setdefault("fds", [self.fd])
 
     def check_permissions(self) -> None:
         for name in ("mode", "owner"):

@@ -78,9 +78,12 @@ cdef void host_remove(Host self, Stream stream) noexcept:
 
 
 cdef char* host_hold_buffer(Host self, object buffer, size_t* size) except NULL:
-    """Have the kernel write to a user's buffer. Held until `host_release_buffer`."""
+    """Have the kernel write to a user's buffer. Held until `host_release_buffer`. TypeError: it cannot be written to."""
     host_release_buffer(self)
-    PyObject_GetBuffer(buffer, &self.buffer, PyBUF_WRITABLE)
+    try:
+        PyObject_GetBuffer(buffer, &self.buffer, PyBUF_WRITABLE)
+    except (TypeError, BufferError):
+        raise TypeError(f"get_buffer() must return a read-write bytes-like object, not {type(buffer).__name__}") from None
     self.reading = True
     size[0] = self.buffer.len
     return <char*>self.buffer.buf

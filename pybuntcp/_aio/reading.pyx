@@ -19,16 +19,29 @@ cdef char* read_into_user_buffer(socket_t* s, size_t suggested, size_t* capacity
         return NULL
     try:
         PyContext_Enter(self.context)
+        self.asking = True
         try:
             buffer = self.protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
         finally:
+            self.asking = False
             PyContext_Exit(self.context)
+    except BaseException as error:
+        stream_protocol_failed(self, error, "get_buffer")
+        return NULL
+    return hold_buffer_or_fail(self, buffer, capacity)
+
+
+cdef char* hold_buffer_or_fail(Stream self, object buffer, size_t* capacity) noexcept:
+    """What asyncio meets when it reads into it: a buffer that nobody may write to, or none at all."""
+    if self.closing:
+        return NULL             # get_buffer() has closed it
+    try:
         return host_hold_buffer(self.host, buffer, capacity)
     except BaseException as error:
         capacity[0] = 0
-        stream_protocol_failed(self, error, "get_buffer")
+        stream_fatal_error(self, error, "Fatal read error on socket transport")
         return NULL
 
 
@@ -38,25 +51,36 @@ cdef void on_data(socket_t* s, const char* data, size_t size) noexcept nogil:
 
 
 cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
+    """size: 0 if nothing was read into the memory that `on_alloc` gave."""
     cdef Stream self = stream_at(s)
-    if self is None or self.lost != 0:
+    if self is None:
         return
+    if self.paused:
+        socket_pause(s)         # by get_buffer(): as in asyncio, this read came before the pause
     if own_of(s).buffered:
         host_release_buffer(self.host)
-        stream_buffer_updated(self, size)
+        if size != 0 and self.lost == 0:
+            stream_buffer_updated(self, size)
         return
+    if size != 0 and self.lost == 0:
+        stream_data_received(self, data, size)
+    host_release_buffer(self.host)      # held if get_buffer() has set another protocol
+
+
+cdef int stream_data_received(Stream self, const char* data, size_t size) except -1:
     try:
-        chunk = socket_bytes(s, data, size)
+        chunk = socket_bytes(self.s, data, size)
         PyContext_Enter(self.context)
         try:
             if self.host.debug:
-                stream_call_slowly(self, self.protocol.data_received, (chunk,))
+                stream_call(self, self.protocol.data_received, (chunk,))
             else:
                 self.protocol.data_received(chunk)
         finally:
             PyContext_Exit(self.context)
     except BaseException as error:
         stream_protocol_failed(self, error, "data_received")
+    return 0
 
 
 cdef int stream_buffer_updated(Stream self, size_t size) except -1:
@@ -64,7 +88,7 @@ cdef int stream_buffer_updated(Stream self, size_t size) except -1:
         PyContext_Enter(self.context)
         try:
             if self.host.debug:
-                stream_call_slowly(self, self.protocol.buffer_updated, (size,))
+                stream_call(self, self.protocol.buffer_updated, (size,))
             else:
                 self.protocol.buffer_updated(size)
         finally:
@@ -89,12 +113,12 @@ cdef void stream_peer_ended(socket_t* s) noexcept:
     try:
         PyContext_Enter(self.context)
         try:
-            keep_open = self.protocol.eof_received()
+            keep_open = stream_call(self, self.protocol.eof_received, ())
         finally:
             PyContext_Exit(self.context)
     except BaseException as error:
         stream_protocol_failed(self, error, "eof_received")
-        return
+        keep_open = False       # also if the program ends: nothing will be read again that closes it later
     if not keep_open:
         stream_close(self)
 
@@ -112,7 +136,8 @@ cdef int stream_pause(Stream self) except -1:
     if self.closing or self.paused:
         return 0
     self.paused = True
-    socket_pause(self.s)
+    if not self.asking:
+        socket_pause(self.s)
     if self.host.debug:
         logger.debug("%r pauses reading", self.transport)
     return 0

@@ -61,19 +61,22 @@ cdef void stream_accepted(socket_t* s) noexcept:
         try:
             protocol = acceptor.factory()
             self = stream_new(acceptor.host, s, protocol, context, acceptor.server)
-            stream_made(self)
+            if acceptor.host.debug:
+                logger.debug("%r got a new connection: %r", acceptor.server, self.transport)
+            stream_made(self, True)
         finally:
             PyContext_Exit(context)
     except BaseException as error:
         acceptor_failed(acceptor, s, self, error)
 
 
-cdef int stream_made(Stream self) except -1:
-    """Call `connection_made`. What it raises is reported, and the connection goes on."""
+cdef int stream_made(Stream self, bint measured) except -1:
+    """Call `connection_made`. What it raises is reported, and the connection goes on. measured: in debug mode, by us."""
     try:
-        if self.host.debug:
-            return stream_call_slowly(self, self.protocol.connection_made, (self.transport,))
-        self.protocol.connection_made(self.transport)
+        if measured:
+            stream_call(self, self.protocol.connection_made, (self.transport,))
+        else:
+            self.protocol.connection_made(self.transport)
     except BaseException as error:
         if interrupts(error):
             raise

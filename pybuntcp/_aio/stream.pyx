@@ -31,6 +31,7 @@ cdef class Stream:
     cdef bint closing
     cdef bint aborted           # what is pending is dropped
     cdef bint paused            # by pause_reading
+    cdef bint asking            # get_buffer is being called
     cdef bint write_paused      # pause_writing was called
     cdef bint ended             # by write_eof
     cdef peer_t peer
@@ -38,7 +39,7 @@ cdef class Stream:
     def made(self, waiter):
         """A connection that the event loop has made: `connection_made`, then it is read."""
         try:
-            self.protocol.connection_made(self.transport)
+            stream_made(self, False)      # the event loop measures it
         finally:
             if self.s != NULL and not self.paused and not self.closing:
                 socket_resume(self.s)
@@ -67,13 +68,13 @@ cdef Stream stream_new(Host host, socket_t* s, object protocol, object context, 
     self.fd = socket_fileno(s)
     self.high, self.low = HIGH_WATER, LOW_WATER
     self.transport = transport_new(self)
+    if server is not None:
+        server_attach(server, self.transport)
+        self.server = server
     peer_note(&self.peer, self.fd)
     host_add(host, self)
     stream_own(self, s)
     stream_set_protocol(self, protocol)
-    if server is not None:
-        server_attach(server, self.transport)
-        self.server = server
     return self
 
 
@@ -110,17 +111,18 @@ cdef bint is_buffered(object protocol):
 
 # ---------------------------------------------------------------------------- calls
 
-cdef int stream_call_slowly(Stream self, object method, tuple arguments) except -1:
-    """In debug mode, in the connection's context: call a method of the protocol, and log it if it takes long."""
+cdef object stream_call(Stream self, object method, tuple arguments):
+    """In the connection's context: call a method of the protocol. In debug mode, log it if it takes long."""
+    if not self.host.debug:
+        return method(*arguments)
     loop = self.host.loop
     began = loop.time()
     try:
-        method(*arguments)
+        return method(*arguments)
     finally:
         took = loop.time() - began
         if took >= loop.slow_callback_duration:
             logger.warning("Executing %r took %.3f seconds", method, took)
-    return 0
 
 
 cdef void stream_report(Stream self, str message, object error) noexcept:

@@ -226,7 +226,7 @@ cdef void stream_resume_writing(Stream self) noexcept:
     try:
         PyContext_Enter(self.context)
         try:
-            self.protocol.resume_writing()
+            stream_call(self, self.protocol.resume_writing, ())
         finally:
             PyContext_Exit(self.context)
     except BaseException as error:

@@ -97,7 +97,10 @@ def compile_handlers(source):
 # ---------------------------------------------------------------------------- what a closed asyncio loop left open
 
 cdef void list_unclosed(loop_t* loop, list found) noexcept:
-    """Append the objects of all open sockets, listeners and connection attempts."""
+    """Append the objects of all open sockets, listeners and connection attempts.
+
+    A socket that its user has closed is not among them, unless bytes of it would be lost.
+    """
     cdef connector_t* each = loop.connectors
     roster_walk(loop, on_list_unclosed, <void*>found)
     while each != NULL:
@@ -110,8 +113,12 @@ cdef void on_list_unclosed(uv.uv_handle_t* handle, void* found) noexcept with gi
         return
     if handle.type != uv.UV_TCP:
         list_unclosed_listener((<acceptor_t*>handle).listener, <acceptor_t*>handle, <list>found)
-    elif (<socket_t*>handle).flags & S_OPENED:
+    elif is_unclosed(<socket_t*>handle):
         (<list>found).append(wrapper_of(<socket_t*>handle))
+
+
+cdef inline bint is_unclosed(socket_t* s) noexcept nogil:
+    return s.flags & S_OPENED != 0 and not (is_closing(s) and output_pending(s) == 0)
 
 
 cdef int list_unclosed_listener(listener_t* listener, acceptor_t* acceptor, list found) except -1:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Callable
+import weakref
 from typing import Any
 
-import pybuntcp
 from pybuntcp import _aio, _core
+
+from .limits import listen_on_sockets, take_limits
 
 FAMILIES = {socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)}
 
@@ -21,31 +21,49 @@ def is_ours(sock: Any) -> bool:
     return sock.family in FAMILIES and sock.type == socket.SOCK_STREAM
 
 
-class LimitedFactory:
-    """A protocol factory with the options of ours that its listener gets."""
-
-    __slots__ = ("factory", "options")
-
-    def __init__(self, factory: Callable[[], Any], options: dict[str, Any]) -> None:
-        self.factory = factory
-        self.options = options
-
-    def __call__(self) -> Any:
-        return self.factory()
-
-
 class EventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop: the standard library's `SelectorEventLoop`, which waits in pybuntcp's loop.
 
     Its stream connections, on TCP and unix sockets, are made of pybuntcp's sockets. All else is the standard library's:
     scheduling, subprocesses, signals, pipes, datagrams, `add_reader`, `sock_*`.
+
+    `create_server` and `create_unix_server`, and with them `asyncio.start_server` and `start_unix_server`, take some
+    options of `pybuntcp.listen`: `max_connections`, `idle_timeout`, `read_timeout`, `linger_timeout`, `no_delay`.
+    No other loop knows them.
     """
 
     def __init__(self) -> None:
         self._host = _aio.Host(self)
-        self._listeners: dict[int, Any] = {}
+        self._listeners: dict[int, Any] = {}  # by descriptor of a listening socket
+        self._limits: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()  # by server
         super().__init__(_core.native_selector())
         _core.native_attach(self)
+
+    # ---------------------------------------------------------------- servers, with limits
+
+    async def create_server(self, protocol_factory, host=None, port=None, *, start_serving=True, **options):
+        """As asyncio's, with options of ours: see the class. Errors: those of `listen` for them; ValueError with `ssl`."""
+        limits = take_limits(options)
+        server = await super().create_server(protocol_factory, host, port, start_serving=False, **options)
+        return await self._begin_serving(server, limits, start_serving)
+
+    async def create_unix_server(self, protocol_factory, path=None, *, start_serving=True, **options):
+        """As `create_server`."""
+        limits = take_limits(options)
+        server = await super().create_unix_server(protocol_factory, path, start_serving=False, **options)
+        return await self._begin_serving(server, limits, start_serving)
+
+    async def _begin_serving(self, server, limits, start_serving):
+        """A server that does not get so far is closed: nobody else has it."""
+        if limits:
+            self._limits[server] = limits
+        if start_serving:
+            try:
+                await server.start_serving()
+            except BaseException:
+                server.close()
+                raise
+        return server
 
     # ---------------------------------------------------------------- asyncio's seams
 
@@ -59,17 +77,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         if sslcontext is not None or not is_ours(sock):
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **more)
             return
-        options = {}
-        if isinstance(protocol_factory, LimitedFactory):
-            options, protocol_factory = protocol_factory.options, protocol_factory.factory
+        socks = getattr(server, "_sockets", None) or [sock]
+        if sock is not socks[-1]:
+            return  # one listener for all of them is made when they all listen
         acceptor = _aio.Acceptor(self._host, protocol_factory, server)
-        fd = os.dup(sock.fileno())
-        try:
-            listener = pybuntcp.listen(socket=acceptor.handlers(), fd=fd, **options)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._listeners[sock.fileno()] = listener
+        listener = listen_on_sockets(acceptor.handlers(), socks, self._limits.get(server, {}))
+        self._listeners.update((each.fileno(), listener) for each in socks)
 
     def _stop_serving(self, sock):
         listener = self._listeners.pop(sock.fileno(), None)
@@ -134,4 +147,6 @@ class EventLoop(asyncio.SelectorEventLoop):
     def close(self):
         if not self.is_closed() and not self.is_running():
             self._host.close()
+            for listener in self._listeners.values():
+                listener.stop()
         super().close()

@@ -181,13 +181,18 @@ cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer
 
 
 cdef bint stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
-    """Ask its user for memory. False: the loop's is to be used. libuv gets none if the user closes the socket meanwhile."""
+    """Ask its user for memory. False: the loop's is to be used.
+
+    libuv gets none if the user stops reading meanwhile, or closes the socket. It reports that to a callback which it has
+    forgotten by then, so it is told again.
+    """
     cdef size_t capacity = suggested
     cdef char* memory
     handler_enter(loop_of(self))
     memory = context_of(self).table.slots.alloc(self, suggested, &capacity)
     handler_leave(loop_of(self))
-    if self.flags & S_CLOSED:
+    if not stream_is_read(self):
+        (<uv.uv_stream_t*>self).read_cb = <void*>on_read
         return True
     buffer.base = memory
     buffer.len = capacity
@@ -202,17 +207,26 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
         loop.count.bytes_read += n
         loop.count.reads += 1
         events_received(self, buffer.base, n)
-    elif n < 0 and not stream_had_no_memory(self, <int>n):
-        stream_stop(self)
-        events_ended(self, <int>n)
+    else:
+        if buffer.base != NULL and buffer.base != loop.slab:
+            stream_return_memory(self, buffer.base)
+        if n < 0 and not stream_had_no_memory(self, <int>n):
+            stream_stop(self)
+            events_ended(self, <int>n)
     state_check(self)
+
+
+cdef void stream_return_memory(socket_t* self, char* memory) noexcept nogil:
+    """Nothing was read into its user's memory: that is told, so that nobody holds the memory in vain."""
+    if reads_into_user_memory(self):
+        emit_data(self, memory, 0)
 
 
 cdef inline bint stream_had_no_memory(socket_t* self, int code) noexcept nogil:
     """Nothing was read, since `on_alloc` gave no memory: this is no error of the connection's."""
     if code != uv.UV_ENOBUFS:
         return False
-    return loop_of(self).reads_in_a_row > SLABS_PER_TURN or self.flags & S_CLOSED or reads_into_user_memory(self)
+    return loop_of(self).reads_in_a_row > SLABS_PER_TURN or not stream_is_read(self) or reads_into_user_memory(self)
 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:

@@ -17,13 +17,14 @@ def listen_on(Handlers handlers, options):
     cdef context_t* context = options_context(handlers_bind(handlers, loop, options.slow_handler), options)
     cdef Listener wrapper = None
     cdef bint adopted = options.fd is not None
-    cdef list fds = [options.fd] if adopted else []
+    cdef list fds = list(options.fds) if adopted else []
     try:
         wrapper = listener_new(loop, context, options.hostname, options.unix)
         wrapper.c.max_connections = options.max_connections or UINT64_MAX
         wrapper.c.adopted = adopted
         if adopted:
-            listen_adopt(options.fd, options)
+            for fd in fds:
+                listen_adopt(fd, options)
         elif options.unix is not None:
             claim_path(wrapper, fds, options)
         else:
@@ -31,7 +32,8 @@ def listen_on(Handlers handlers, options):
         listen_note_names(wrapper, fds)
         listener_start(wrapper.c, fds)
         if adopted:
-            net.pbt_set_cloexec(options.fd)
+            for fd in options.fds:
+                net.pbt_set_cloexec(fd)
         return wrapper
     except BaseException:
         if wrapper is not None:

@@ -1,0 +1,14 @@
+"""The fixture `streams`: what the transports of asyncio's loops run on."""
+
+from __future__ import annotations
+
+import pytest
+from support.streams import FAMILIES
+
+
+@pytest.fixture(params=list(FAMILIES))
+def streams(request, no_leaks):
+    """A family of stream connections (`support.streams.Streams`)."""
+    streams = FAMILIES[request.param]()
+    yield streams
+    streams.close()
