@@ -21,7 +21,7 @@ from support.handlers import Boom, echo, ignore
 from support.programs import run_program
 from support.threads import in_thread
 
-import pybuntcp
+import pybuntcp.aio
 
 ECHO = {"data": echo}
 
@@ -47,7 +47,7 @@ def test_run_gives_what_the_coroutine_returned():
     async def main():
         return "result", await served(), type(asyncio.get_running_loop())
 
-    assert pybuntcp.run(main()) == ("result", True, asyncio.SelectorEventLoop)
+    assert pybuntcp.run(main()) == ("result", True, pybuntcp.aio.EventLoop)
 
 
 def test_run_raises_what_the_coroutine_raised():
