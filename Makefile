@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo peers test lint format docs stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo suites peers test lint format docs stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: $(VENV)/.bench $(VENV)/.peers peers  ## every benchmark: two hours; a loo
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
 	$(PY) benchmarks/instructions.py $(ARGS)
+
+suites: $(VENV)/.test  ## test suites of other projects on our event loop and on asyncio's (ARGS=uvloop picks one)
+	$(PY) tests/suites/run.py $(ARGS)
 
 tlsfuzzer: $(VENV)/.test  ## tlsfuzzer's scripts on ours and on Python's ssl (TLSFUZZER=/path of a clone, once)
 	TLSFUZZER="$(TLSFUZZER)" $(PY) tests/tlsfuzzer/run.py $(ARGS)

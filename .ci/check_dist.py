@@ -31,7 +31,7 @@ IN_WHEEL = (
 )
 EXTENSIONS = ("_core", "_tls")
 OF_OPENSSL = ("SSL_", "BIO_", "CRYPTO_", "ERR_", "EVP_", "X509_", "OPENSSL_", "OpenSSL_")
-IN_SDIST = ("PKG-INFO", "LICENSE", "pybuntcp/_core.pyx", "pybuntcp/_c/uv.pxd", "vendor/fetch_libuv.py",
+IN_SDIST = ("PKG-INFO", "LICENSE", "pybuntcp/_core.pyx", "pybuntcp/_c/uv.pxd", "vendor/fetch_libuv.py", "vendor/source_archive.py",
             "pybuntcp/_tls.pyx", "pybuntcp/_tls/engine.pyx", "pybuntcp/_c/openssl.pxd",
             "vendor/libuv/include/uv.h", "vendor/libuv/CMakeLists.txt", "vendor/libuv/configure.ac")  # fmt: skip
 LEFT_OUT = re.compile(r"\.(?:so|o|pyc|html)$|/build/|/\.")

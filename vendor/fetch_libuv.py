@@ -2,23 +2,20 @@
 
 Owns the folder vendor/libuv as long as it bears our stamp (`.pin`, a copy of the pin). Promises that the folder is
 either complete or absent, that a copy of the right pin is left alone, that a folder without a stamp is never touched,
-and that nothing is unpacked whose hash is not the pinned one. Knows nothing of CMake, which runs it; needs pip.
-
-One line needs its reason. To learn a source distribution's name pip asks its build backend for metadata; that would
-install the backend and run the foreign setup.py, for two words we already know. So pip is told not to isolate the build
-and is shown a stand-in backend, which answers with the name and version of the pin and runs nothing.
+and that nothing is unpacked whose hash is not the pinned one (source_archive.py). Knows nothing of CMake, which runs it;
+needs pip.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+import source_archive
 
 HERE = Path(__file__).resolve().parent
 PIN = HERE / "libuv.txt"
@@ -26,15 +23,6 @@ TARGET = HERE / "libuv"
 STAMP = ".pin"
 FOLDERS = ("src", "include")
 FILES = re.compile(r"LICENSE.*|CMakeLists\.txt|configure\.ac|libuv-static\.pc\.in")
-
-STAND_IN = """\
-def prepare_metadata_for_build_wheel(folder, config_settings=None):
-    import pathlib
-    info = pathlib.Path(folder, "{name}-{version}.dist-info")
-    info.mkdir()
-    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-    return info.name
-"""
 
 HELP = """
 libuv's source could not be fetched. It is needed once; without network either
@@ -48,7 +36,7 @@ def main() -> int:
     if is_usable(TARGET, pin):
         return 0
     with tempfile.TemporaryDirectory(prefix=".libuv-", dir=HERE) as scratch:
-        archive = download(pin, Path(scratch))
+        archive = source_archive.download(PIN, Path(scratch))
         if archive is None:
             print(HELP.format(target=TARGET), file=sys.stderr)
             return 1
@@ -65,31 +53,6 @@ def is_usable(folder: Path, pin: str) -> bool:
         return False
     stamp = folder / STAMP
     return not stamp.exists() or stamp.read_text(encoding="utf-8") == pin
-
-
-def download(pin: str, scratch: Path) -> Path | None:
-    """The pinned archive, its hash checked by pip, or None (pip has said why)."""
-    name, version = pinned_release(pin)
-    backend = scratch / "backend" / "setuptools"
-    backend.mkdir(parents=True)
-    (backend / "__init__.py").touch()
-    (backend / "build_meta.py").write_text(STAND_IN.format(name=name, version=version), encoding="utf-8")
-    paths = [str(backend.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
-    command += ["--no-deps", "--require-hashes", "--no-build-isolation", "--use-pep517"]
-    command += ["--dest", str(scratch), "--requirement", str(PIN)]
-    print(f"fetching libuv (in the source distribution of {name} {version})", flush=True)
-    if subprocess.run(command, env=environment, check=False).returncode != 0:
-        return None
-    return next(scratch.glob("*.tar.gz"), None)
-
-
-def pinned_release(pin: str) -> tuple[str, str]:
-    match = re.search(r"^([\w.-]+)==([\w.]+)\s+--hash=", pin, re.MULTILINE)
-    if match is None:
-        raise SystemExit(f"{PIN}: no line of the form 'name==version --hash=sha256:...'")
-    return match[1], match[2]
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ PIN = "uvloop==1.2 --hash=sha256:00\n"
 @pytest.fixture
 def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, its folder moved to an empty one."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("fetch_libuv", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -53,7 +54,7 @@ def listing(folder: Path) -> set[str]:
 def test_only_what_a_build_needs_is_unpacked(
     fetch: ModuleType, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: archive)
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: archive)
     assert fetch.main() == 0
     assert listing(tmp_path / "libuv") == {
         ".pin", "CMakeLists.txt", "LICENSE", "include/uv.h", "src/a.c", "src/win/b.c",
@@ -62,7 +63,7 @@ def test_only_what_a_build_needs_is_unpacked(
 
 
 def test_a_copy_of_the_pin_is_kept(fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: pytest.fail("downloaded"))
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: pytest.fail("downloaded"))
     (tmp_path / "libuv").mkdir()
     (tmp_path / "libuv" / ".pin").write_text(PIN)
     assert fetch.main() == 0
@@ -71,7 +72,7 @@ def test_a_copy_of_the_pin_is_kept(fetch: ModuleType, tmp_path: Path, monkeypatc
 def test_a_copy_of_another_pin_is_replaced(
     fetch: ModuleType, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: archive)
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: archive)
     (tmp_path / "libuv").mkdir()
     (tmp_path / "libuv" / ".pin").write_text("older")
     (tmp_path / "libuv" / "old.c").touch()
@@ -83,7 +84,7 @@ def test_a_copy_of_another_pin_is_replaced(
 def test_a_folder_without_a_stamp_is_left_alone(
     fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: pytest.fail("downloaded"))
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: pytest.fail("downloaded"))
     (tmp_path / "libuv").mkdir()
     (tmp_path / "libuv" / "mine.c").touch()
     assert fetch.main() == 0
@@ -93,7 +94,7 @@ def test_a_folder_without_a_stamp_is_left_alone(
 def test_a_failed_download_leaves_nothing_and_says_what_to_do(
     fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: None)
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: None)
     assert fetch.main() == 1
     assert listing(tmp_path) == {"libuv.txt"}
     assert "PYBUNTCP_SYSTEM_LIBUV" in capsys.readouterr().err
@@ -104,7 +105,7 @@ def test_an_archive_without_libuv_is_refused(
 ) -> None:
     empty = tmp_path / "empty.tar.gz"
     tarfile.open(empty, "w:gz").close()
-    monkeypatch.setattr(fetch, "download", lambda pin, scratch: empty)
+    monkeypatch.setattr(fetch.source_archive, "download", lambda pin, scratch: empty)
     with pytest.raises(SystemExit, match="no vendor/libuv"):
         fetch.main()
     assert not (tmp_path / "libuv").exists()

@@ -1,0 +1,65 @@
+"""uvloop's own tests, on a package of its name that has our loop in it, so that they take what they ask of uvloop itself."""
+
+from suite import Place, Suite
+
+STAND_IN = '''\
+"""Stands in for uvloop: the loop of this run, and uvloop's helpers for tests out of its source distribution."""
+import asyncio, os
+import pybuntcp_suite
+
+__path__.append({folder!r})
+__version__ = "{version}"
+
+if pybuntcp_suite.SIDE == "asyncio":
+    Base = asyncio.SelectorEventLoop
+else:
+    from pybuntcp.aio import EventLoop as Base
+
+
+class Loop(Base):
+    """Not in a module of asyncio's: the tests are to be as strict as with uvloop."""
+
+
+def new_event_loop():
+    return Loop()
+
+
+def run(main, **options):
+    return asyncio.run(main, loop_factory=new_event_loop, **options)
+
+
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = Loop
+
+
+def install():
+    asyncio.set_event_loop_policy(EventLoopPolicy())
+'''
+
+
+def prepare(place: Place) -> None:
+    package = place.site / "uvloop"
+    package.mkdir()
+    text = STAND_IN.format(folder=str(place.source / "uvloop"), version=SUITE.version)
+    (package / "__init__.py").write_text(text, encoding="utf-8")
+
+
+FILES = ["tcp", "unix", "context", "sockets", "base", "dns", "aiohttp", "signals", "process", "executors", "regr1"]
+
+SUITE = Suite(
+    name="uvloop",
+    title="uvloop's",
+    version="0.23.0",
+    sha256="28d160f51ab4da3b187063652e643dea6831072add4adc1e6d62afbe73b6be27",
+    files=tuple(f"tests/test_{name}.py" for name in FILES),
+    needs=("psutil==7.1.3", "pyOpenSSL==25.3.0"),
+    patch_loops=False,
+    prepare=prepare,
+    left_out={
+        "*::Test_AIO*": "run on stock asyncio, whatever the loop here is",
+        "*::TestAIO*": "run on stock asyncio, whatever the loop here is",
+    },
+    test_seconds=20,
+    fewest=300,
+    control_fails_at_most=60,
+)

@@ -1,0 +1,87 @@
+"""A pytest plugin for suites of other projects: gives them the loop that is wanted, and writes down what each test did.
+
+Owns PYBUNTCP_SUITE_LOOP ("pybuntcp" or "asyncio"), PYBUNTCP_SUITE_RESULTS (a file: one JSON object a line),
+PYBUNTCP_SUITE_LEFT_OUT (JSON: patterns of test ids) and PYBUNTCP_SUITE_PATCH ("1": asyncio's own names give the loop).
+Runs in the process of the suite and imports nothing of the project but `pybuntcp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+SIDE = os.environ.get("PYBUNTCP_SUITE_LOOP", "asyncio")
+RESULTS = os.environ.get("PYBUNTCP_SUITE_RESULTS", "")
+STOCK: Any = asyncio.SelectorEventLoop
+
+
+def new_loop() -> Any:
+    """The loop that this run is about."""
+    if SIDE == "asyncio":
+        return STOCK()
+    import pybuntcp
+
+    return pybuntcp.new_event_loop()
+
+
+def patch() -> None:
+    """Whatever is asked for a loop without saying which gives that of `new_loop`."""
+    if SIDE == "asyncio":
+        return
+    import asyncio.unix_events
+
+    from pybuntcp.aio import EventLoop
+
+    policy: Any = next(
+        getattr(asyncio.unix_events, name)
+        for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
+        if hasattr(asyncio.unix_events, name)
+    )
+    policy._loop_factory = EventLoop
+    asyncio.SelectorEventLoop = EventLoop  # type: ignore[misc]
+    if hasattr(asyncio, "EventLoop"):
+        asyncio.EventLoop = EventLoop
+        asyncio.unix_events.EventLoop = EventLoop
+
+
+class Recorder:
+    """The worst that each test did, in any of its phases and subtests."""
+
+    def __init__(self, path: str) -> None:
+        self.file = Path(path)
+
+    def tell(self, test: str, outcome: str, text: str = "") -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            print(json.dumps({"test": test, "outcome": outcome, "text": text}), file=file)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.tell(report.nodeid, "failed", str(report.longrepr))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.tell(report.nodeid, "failed", report.longreprtext)
+        elif report.skipped:
+            self.tell(report.nodeid, "skipped", str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""))
+        elif report.when == "call":
+            self.tell(report.nodeid, "passed")
+
+
+def pytest_configure(config: Any) -> None:
+    if RESULTS:
+        config.pluginmanager.register(Recorder(RESULTS), "pybuntcp-suite-recorder")
+
+
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    patterns = json.loads(os.environ.get("PYBUNTCP_SUITE_LEFT_OUT", "[]"))
+    out = [item for item in items if any(fnmatch.fnmatchcase(item.nodeid, pattern) for pattern in patterns)]
+    items[:] = [item for item in items if item not in out]
+    config.hook.pytest_deselected(items=out)
+
+
+if os.environ.get("PYBUNTCP_SUITE_PATCH") == "1":
+    patch()

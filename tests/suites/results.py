@@ -1,0 +1,90 @@
+"""What a suite's two runs say, and whether it is what the table of expected failures says.
+
+Owns the judgement, and no process. A test fails the suite that fails on pybuntcp's loop, not in the control, and is not
+listed; that is listed and passes; that did not run though it ran in the control; or that is listed and was not found.
+What fails in the control is subtracted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from suite import Suite
+
+WORST = ("passed", "skipped", "failed")
+
+
+@dataclass
+class Run:
+    """One run: the outcome of each test, what failed ones said, and how the process ended."""
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    ended: bool = True  # False: it was stopped, or died
+
+    def having(self, outcome: str) -> set[str]:
+        return {test for test, each in self.outcomes.items() if each == outcome}
+
+
+def read(lines: str, ended: bool) -> Run:
+    """The file that a run has written. Of several lines for one test the worst counts."""
+    run = Run(ended=ended)
+    for line in lines.splitlines():
+        told = json.loads(line)
+        test, outcome = told["test"], told["outcome"]
+        if WORST.index(outcome) >= WORST.index(run.outcomes.get(test, "passed")):
+            run.outcomes[test] = outcome
+            run.texts[test] = told.get("text", "")
+    return run
+
+
+@dataclass
+class Verdict:
+    passed: int = 0
+    failed: int = 0  # on ours, all told
+    skipped: int = 0
+    control_passed: int = 0
+    control_failed: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)  # failed as listed
+    unlisted: list[str] = field(default_factory=list)
+    listed_but_passed: list[str] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)  # of the run itself
+    passed_again: list[str] = field(default_factory=list)  # failed once, passed alone
+
+    def fine(self) -> bool:
+        return not (self.unlisted or self.listed_but_passed or self.not_run or self.troubles)
+
+    def line(self) -> str:
+        return (
+            f"{self.passed} passed, {self.failed} failed ({len(self.expected)} expected), {self.skipped} skipped; "
+            f"asyncio: {self.control_passed} passed, {len(self.control_failed)} failed"
+        )
+
+
+def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
+    verdict = Verdict(
+        passed=len(ours.having("passed")),
+        failed=len(ours.having("failed")),
+        skipped=len(ours.having("skipped")),
+        control_passed=len(control.having("passed")),
+        control_failed=sorted(control.having("failed")),
+    )
+    failed, ran = ours.having("failed"), ours.having("failed") | ours.having("passed")
+    new = failed - control.having("failed")
+    verdict.expected = sorted(new & set(suite.expected))
+    verdict.unlisted = sorted(new - set(suite.expected))
+    verdict.listed_but_passed = sorted(set(suite.expected) & ours.having("passed"))
+    verdict.not_run = sorted(((control.having("passed") | control.having("failed")) | set(suite.expected)) - ran)
+    for side, run in (("pybuntcp", ours), ("asyncio", control)):
+        if not run.ended:
+            verdict.troubles.append(f"the run on {side} did not come to its end")
+    ran_there = len(control.having("passed")) + len(control.having("failed"))
+    if ran_there < suite.fewest:
+        verdict.troubles.append(f"{ran_there} tests ran on asyncio, {suite.fewest} at least were looked for")
+    if len(verdict.control_failed) > suite.control_fails_at_most:
+        verdict.troubles.append(
+            f"{len(verdict.control_failed)} tests failed on asyncio, at most {suite.control_fails_at_most} may"
+        )
+    return verdict
