@@ -132,7 +132,7 @@ ECHOES = {where: echo for where, text in PROGRAMS.items() if (echo := echo_of(te
 
 def test_the_rule_finds_the_first_programs() -> None:
     pages = {where.partition(":")[0] for where in ECHOES}
-    assert {"README.md", "tour.md", "asyncio.md", "help(pybuntcp)", "examples/echo.py"} <= pages
+    assert {"README.md", "tour.md", "inside-asyncio.md", "help(pybuntcp)", "examples/echo.py"} <= pages
 
 
 @pytest.mark.parametrize("where", ECHOES)
