@@ -60,11 +60,13 @@ cdef struct slots_t:
     timeout_slot timeout
     handshake_slot handshake
     connect_error_slot connect_error
-    broken_slot broken          # a write has failed for good; `close` follows when all that had arrived was read. With
-                                # SLOTS_OPEN_UNTIL_CLOSED also: it was reset, and nothing more arrives
-    alloc_slot alloc            # your memory for the next read, which `data` then gets, and its capacity in bytes; `data` with
-                                # a size of 0 gives it back: nothing was read. NULL: the loop's memory; and if the capacity
-                                # is set to 0, nothing is read now. Not asked with TLS.
+    # a write has failed for good; `close` follows when all that had arrived was read. With SLOTS_OPEN_UNTIL_CLOSED also: it was
+    # reset, and nothing more arrives
+    broken_slot broken
+    # your memory for the next read, and its capacity in bytes. `data` gives it back, with 0 bytes if nothing came. NULL: the
+    # loop's memory; and if the capacity is set to 0, nothing is read now. Not asked with TLS; not used, and not given back,
+    # if the slot pauses, closes or reloads the socket.
+    alloc_slot alloc
     unsigned int flags          # SLOTS_*
 
 cdef struct socket_part_t:      # for socket_writev

@@ -9,6 +9,22 @@ Whoever ends the connection goes through one of two functions:
 Both lead to `stream_lose`, which calls `connection_lost`, gives the socket back to the core, and lets go of everything. The
 core then closes the descriptor without a loss (socket_close), or, after a failure, at once (socket_close_now).
 """
+import warnings
+from libc.string cimport strerror
+
+from pybuntcp cimport (
+    SOCKET_ESTABLISHED,
+    broken_slot,
+    close_slot,
+    socket_close,
+    socket_close_now,
+    socket_flush,
+    socket_pause,
+    socket_state,
+    socket_t,
+    socket_take_gil,
+)
+
 
 cdef int stream_close(Stream self) except -1:
     if self.closing:
@@ -105,7 +121,7 @@ cdef int stream_release(Stream self, object error) except -1:
 
 cdef int stream_leave_unclosed(Stream self) except -1:
     """Its event loop is closed, and nobody has closed it."""
-    transport, server = self.transport, self.server
+    transport = self.transport
     self.closing, self.lost = True, 1
     warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport, stacklevel=3)
     stream_release(self, ConnectionAbortedError())

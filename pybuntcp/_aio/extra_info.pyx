@@ -3,6 +3,8 @@
 asyncio notes the addresses and makes a Python socket for every connection. Here that is done when a program first asks, and
 most never do. Only the peer's address is noted in the beginning: see peer.
 """
+from asyncio.trsock import TransportSocket
+
 
 cdef object stream_socket(Stream self):
     """The Python socket of the descriptor. The core owns the descriptor, and `stream_disown` takes it away again."""

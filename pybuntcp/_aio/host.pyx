@@ -3,10 +3,10 @@
 Owns `Host`: which descriptor belongs to which Stream, whether debug mode is on, and the user's buffer that is being read into.
 There is one at a time: libuv asks for memory, reads and reports in one go.
 """
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.ref cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
 
 cdef class Host:

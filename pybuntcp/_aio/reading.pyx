@@ -3,6 +3,17 @@
 Owns the slots `on_alloc`, `on_data` and `on_end`, and pause_reading and resume_reading. An exception of a protocol's method
 ends its connection, as asyncio's `_fatal_error` does (see ending); SystemExit and KeyboardInterrupt end the program.
 """
+from pybuntcp cimport (
+    alloc_slot,
+    data_slot,
+    open_slot,
+    socket_bytes,
+    socket_pause,
+    socket_resume,
+    socket_t,
+    socket_take_gil,
+)
+
 
 cdef char* on_alloc(socket_t* s, size_t suggested, size_t* capacity) noexcept nogil:
     """NULL: the loop's own memory, for a Protocol; with a capacity of 0, nothing is read now."""

@@ -6,7 +6,23 @@ The core accepts, with the limits of its listener. For each connection `on_open`
 Owns `Acceptor`, what the connections of one listening socket share; `open_transport`; and how asyncio's `Server` counts its
 connections, which differs by version.
 """
+cimport cython
 import sys
+
+from pybuntcp cimport (
+    SLOTS_OPEN_UNTIL_CLOSED,
+    handlers_from_slots,
+    new_slots,
+    open_slot,
+    slots_t,
+    socket_close_now,
+    socket_from_fd,
+    socket_interrupted,
+    socket_set_no_delay,
+    socket_t,
+    socket_take_gil,
+    socket_user,
+)
 
 
 @cython.final

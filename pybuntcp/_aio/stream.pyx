@@ -5,6 +5,12 @@ gone. From then on `s` is NULL, and `lost` is not 0. The transport, which progra
 
 Owns also how a method of a protocol is called: in the context variables of the connection, measured in debug mode.
 """
+cimport cython
+from asyncio import BufferedProtocol
+from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
+
+from pybuntcp cimport socket_ext, socket_fileno, socket_interrupted, socket_resume, socket_t
+
 
 cdef struct own_t:              # behind each socket
     PyObject* stream            # owned: the Stream; NULL: the protocol has lost the connection

@@ -3,6 +3,10 @@
 It is an instance of `asyncio.Transport`, as programs check. That class has a layout of its own (`__slots__`), which no extension
 type can inherit together with its own members. So this is a Python class with one slot for its Stream, read where it lies.
 """
+from asyncio import constants
+from asyncio.transports import _FlowControlMixin
+from cpython.ref cimport PyObject
+
 cdef extern from "structmember.h":
     """
     static Py_ssize_t pbt_slot_offset(PyObject* descriptor) {

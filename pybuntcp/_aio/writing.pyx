@@ -11,11 +11,27 @@ The rule for water marks: nothing is said before the kernel has had its chance. 
 asyncio. So whatever is only gathered never pauses anybody, and `drain()` of a stream does not wait for it. From then on the
 core owes one drain, at `low` (socket_want_drain): that calls `resume_writing`, once.
 """
+from asyncio import constants
 from cpython.buffer cimport PyBUF_SIMPLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EPIPE
 from libc.stdint cimport SIZE_MAX
+from libc.string cimport strerror
+
+from pybuntcp cimport (
+    open_slot,
+    socket_error,
+    socket_flush,
+    socket_part_t,
+    socket_pending,
+    socket_shutdown,
+    socket_t,
+    socket_take_gil,
+    socket_want_drain,
+    socket_write_all,
+    socket_writev,
+)
 
 
 cdef enum:

@@ -40,7 +40,6 @@ cdef extern from "uv.h" nogil:
     ctypedef struct uv_stream_t:
         void* data
         uv_loop_t* loop
-        void* read_cb           # a uv_read_cb
 
     ctypedef struct uv_tcp_t:
         void* data

@@ -207,6 +207,7 @@ cdef void events_run_deferred(socket_t* s, unsigned int events) noexcept nogil:
         events_peer_ended(s)
     if s.flags & S_NEED_DRAIN and output_pending(s) == 0 and may_write(s):
         events_flushed(s)
+    unbounded_tell_at_turn_end(s)
     if may_emit_timeout(s):
         deadlines_resume(s)
     if s.flags & S_EOF_DELIVERED:

@@ -211,12 +211,16 @@ cdef inline bint needs_turn_end(socket_t* s) noexcept nogil:
 
 cdef inline bint is_drain_due(socket_t* s) noexcept nogil:
     """The drain that socket_want_drain asked for."""
-    return s.drain_at != 0 and s.flags & (S_BROKEN | S_CLOSED) == 0 and output_unsent(s) < s.drain_at
+    return (
+        s.drain_at != 0
+        and s.flags & (S_BROKEN | S_CLOSING | S_CLOSED | S_HANDLER_TASK) == 0
+        and output_unsent(s) < s.drain_at
+    )
 
 
 cdef inline bint is_failure_owed(socket_t* s) noexcept nogil:
     """A write has failed, and `broken` was not called yet."""
-    return s.drain_at != 0 and s.flags & (S_BROKEN | S_CLOSING | S_CLOSED) == S_BROKEN
+    return s.drain_at != 0 and s.flags & (S_BROKEN | S_CLOSING | S_CLOSED | S_HANDLER_TASK) == S_BROKEN
 
 
 cdef inline bint stays_open(socket_t* s) noexcept nogil:

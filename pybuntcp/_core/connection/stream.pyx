@@ -89,6 +89,9 @@ cdef void stream_read(socket_t* self) noexcept nogil:
 cdef void stream_start(socket_t* self, uv.uv_alloc_cb alloc, uv.uv_read_cb read) noexcept nogil:
     """Start reading, or continue with other callbacks."""
     cdef bint resumes = self.deadlines != NULL and not stream_is_read(self)
+    if loop_of(self).asking == self:
+        loop_of(self).asking_starts = True
+        return
     uv.uv_read_start(<uv.uv_stream_t*>self, alloc, read)
     if resumes:
         deadlines_start_read(self)
@@ -130,6 +133,10 @@ cdef inline bint stream_is_read(socket_t* self) noexcept nogil:
 
 
 cdef inline void stream_stop(socket_t* self) noexcept nogil:
+    if loop_of(self).asking == self:
+        loop_of(self).asking_stops = True       # see stream_ask_for_memory
+        loop_of(self).asking_starts = False
+        return
     uv.uv_read_stop(<uv.uv_stream_t*>self)
 
 
@@ -152,7 +159,8 @@ cdef void stream_close(socket_t* self) noexcept nogil:
         descriptor_release_shared(stream_fd(self))
     else:
         descriptor_release(stream_fd(self))
-    uv.uv_close(<uv.uv_handle_t*>self, on_closed)
+    if loop.asking != self:                     # else stream_gave_no_memory does it
+        uv.uv_close(<uv.uv_handle_t*>self, on_closed)
     loop_wakeup(loop)
     if self.pipe != NULL:
         pipe_closed(self)
@@ -172,6 +180,7 @@ cdef inline bint stream_may_read_more(socket_t* self) noexcept nogil:
 
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
+    loop_of(handle).lent = NULL
     if not stream_may_read_more(<socket_t*>handle):
         return
     if reads_into_user_memory(<socket_t*>handle) and stream_ask_for_memory(<socket_t*>handle, suggested, buffer):
@@ -183,20 +192,41 @@ cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer
 cdef bint stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     """Ask its user for memory. False: the loop's is to be used.
 
-    libuv gets none if the user stops reading meanwhile, or closes the socket. It reports that to a callback which it has
-    forgotten by then, so it is told again.
+    libuv forbids to stop or close a stream in here. While `asking` is set, both are only noted; libuv is given no memory then,
+    so that it calls `on_read` at once, which does what was noted.
     """
+    cdef loop_t* loop = loop_of(self)
+    cdef alloc_slot slot = context_of(self).table.slots.alloc
     cdef size_t capacity = suggested
     cdef char* memory
-    handler_enter(loop_of(self))
-    memory = context_of(self).table.slots.alloc(self, suggested, &capacity)
-    handler_leave(loop_of(self))
-    if not stream_is_read(self):
-        (<uv.uv_stream_t*>self).read_cb = <void*>on_read
+    loop.asking = self
+    loop.asking_stops = loop.asking_starts = False
+    handler_enter(loop)
+    memory = slot(self, suggested, &capacity)
+    handler_leave(loop)
+    if self.flags & S_CLOSED or loop.asking_stops or context_of(self).table.slots.alloc != slot:
         return True
-    buffer.base = memory
-    buffer.len = capacity
-    return memory != NULL or capacity == 0
+    if memory == NULL and capacity != 0:
+        loop.asking = NULL
+        return False
+    if memory != NULL and capacity != 0:
+        loop.asking = NULL
+        loop.lent = memory
+        buffer.base = memory
+        buffer.len = capacity
+    return True
+
+
+cdef void stream_gave_no_memory(socket_t* self) noexcept nogil:
+    """`alloc` gave none, or stopped or closed the socket, which can be done now."""
+    cdef loop_t* loop = loop_of(self)
+    loop.asking = NULL
+    if self.flags & S_CLOSED:
+        uv.uv_close(<uv.uv_handle_t*>self, on_closed)
+    elif loop.asking_stops:
+        stream_stop(self)
+        if loop.asking_starts:
+            stream_read(self)
 
 
 cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) noexcept nogil:
@@ -207,26 +237,21 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
         loop.count.bytes_read += n
         loop.count.reads += 1
         events_received(self, buffer.base, n)
+    elif loop.asking == self:
+        stream_gave_no_memory(self)
     else:
-        if buffer.base != NULL and buffer.base != loop.slab:
-            stream_return_memory(self, buffer.base)
-        if n < 0 and not stream_had_no_memory(self, <int>n):
+        if loop.lent != NULL:
+            loop.lent = NULL
+            emit_data(self, buffer.base, 0)         # nothing was read: its user has the memory back
+        if n < 0 and not stream_is_read_enough(loop, <int>n) and not self.flags & S_CLOSED:
             stream_stop(self)
             events_ended(self, <int>n)
     state_check(self)
 
 
-cdef void stream_return_memory(socket_t* self, char* memory) noexcept nogil:
-    """Nothing was read into its user's memory: that is told, so that nobody holds the memory in vain."""
-    if reads_into_user_memory(self):
-        emit_data(self, memory, 0)
-
-
-cdef inline bint stream_had_no_memory(socket_t* self, int code) noexcept nogil:
-    """Nothing was read, since `on_alloc` gave no memory: this is no error of the connection's."""
-    if code != uv.UV_ENOBUFS:
-        return False
-    return loop_of(self).reads_in_a_row > SLABS_PER_TURN or not stream_is_read(self) or reads_into_user_memory(self)
+cdef inline bint stream_is_read_enough(loop_t* loop, int code) noexcept nogil:
+    """In this turn: see stream_may_read_more. This is no error of the connection's."""
+    return code == uv.UV_ENOBUFS and loop.reads_in_a_row > SLABS_PER_TURN
 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:

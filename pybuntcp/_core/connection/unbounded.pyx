@@ -10,7 +10,7 @@ turn does; and that CORK_SIZE bytes or more go to the kernel at once.
 """
 from libc.stdint cimport SIZE_MAX
 
-from pybuntcp._c cimport net, uv
+from pybuntcp._c cimport uv
 
 cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
@@ -33,6 +33,8 @@ cdef int socket_writev(socket_t* s, const socket_part_t* parts, int count) noexc
     """-1: as socket_write_all, which a part may also cause; -2: no memory, and the connection is broken."""
     cdef ssize_t taken
     cdef int batch
+    if not may_write(s):
+        return -1
     while count > 0:
         if not may_write(s):
             return -1
@@ -48,13 +50,18 @@ cdef int socket_writev(socket_t* s, const socket_part_t* parts, int count) noexc
 
 
 cdef int socket_want_drain(socket_t* s, size_t low) noexcept nogil:
-    """-1: nothing is sent any more. It is also told if no more are pending now, and not before this returns."""
-    if not may_send(s):
+    """-1: nothing is sent any more, or close() was called. It is also told if no more are pending now, and not before this
+    returns."""
+    if not may_send(s) or is_closing(s):
         return -1
     s.drain_at = low + 1 if low < SIZE_MAX else SIZE_MAX
-    if is_drain_due(s):
-        output_list_add(s, &loop_of(s).turn_flush, S_TURN_FLUSH)
+    unbounded_tell_at_turn_end(s)
     return 0
+
+
+cdef inline void unbounded_tell_at_turn_end(socket_t* self) noexcept nogil:
+    if is_drain_due(self) or is_failure_owed(self):
+        output_list_add(self, &loop_of(self).turn_flush, S_TURN_FLUSH)
 
 
 # ---------------------------------------------------------------------------- writing

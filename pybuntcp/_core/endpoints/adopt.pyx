@@ -16,13 +16,14 @@ cdef enum:      # as connect() has them
 cdef socket_t* socket_from_fd(int fd, object handlers) except NULL:
     """OSError: no connected stream socket, or no memory; then the descriptor is left to the caller, and open."""
     cdef Loop loop = current_loop()
+    cdef Handlers table = <Handlers?>handlers
     cdef context_t* context
     cdef socket_t* s = NULL
     cdef int rc = net.pbt_check_connected(fd)
     if rc < 0:
         raise error_from_code(rc, "connect", f"fd {fd}")
     context = context_new()
-    table_copy(&context.table, &(<Handlers?>handlers).table)
+    table_copy(&context.table, &table.table)
     Py_INCREF(None)
     context.data = <PyObject*>None
     context.ext_size = context.table.slots.ext_size

@@ -81,6 +81,10 @@ cdef struct loop_t:
     # how reads are shared: see connection/stream
     socket_t* last_read             # borrowed: the socket that was read last in this turn; NULL: none
     unsigned int reads_in_a_row     # how often it was read, one time after the other
+    socket_t* asking                # borrowed: `alloc` of this socket runs, or gave no memory; NULL: of none
+    char* lent                      # borrowed: what `alloc` of the socket that is read gave; NULL: nothing
+    bint asking_stops               # its reading was to be stopped meanwhile
+    bint asking_starts              # and then to be started again
     # memory and lists of the layers above
     tls_scratch_t scratch           # the buffers in which TLS engines work
     chunk_t* spare[8]               # empty chunks, kept because their memory is in the cache
