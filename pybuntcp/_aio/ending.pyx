@@ -52,13 +52,21 @@ cdef int stream_force_close(Stream self, object error) except -1:
         return 0
     if self.s != NULL:
         if error is None:
-            socket_flush(self.s)        # asyncio's write would have sent it
+            error = stream_flush_error(self)
         if self.s != NULL:
             socket_pause(self.s)
     self.closing = True
     self.lost = 1
     self.host.call_soon(self.connection_lost, error, context=self.context)
     return 0
+
+
+cdef object stream_flush_error(Stream self):
+    """Send what is gathered, as asyncio's write would have done. The error that this has found, or None."""
+    cdef int code
+    socket_flush(self.s)
+    code = socket_error(self.s) if self.s != NULL else 0
+    return OSError(code, strerror(code)) if code != 0 else None
 
 
 cdef void stream_fatal_error(Stream self, object error, str message) noexcept:

@@ -147,7 +147,12 @@ cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts
 
 
 cdef int stream_write_eof(Stream self) except -1:
-    if not self.closing and not self.ended:
+    if self.closing or self.ended:
+        return 0
+    error = stream_flush_error(self)
+    if error is not None:
+        stream_fatal_error(self, error, "Fatal write error on socket transport")
+    elif self.s != NULL:
         self.ended = True
         socket_shutdown(self.s)
     return 0

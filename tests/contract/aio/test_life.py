@@ -373,6 +373,40 @@ async def test_a_reset_of_a_half_closed_connection_is_found_by_the_next_write(tc
     assert protocol.calls == ["made", "eof", "lost"]
 
 
+async def gone(transport, protocol):
+    """The protocol has a connection that is not read, and whose peer has gone."""
+    peer = await connected(transport, protocol)
+    protocol.transport.pause_reading()
+    if transport.can_reset:
+        peer.reset()
+        await seen(lambda: was_reset(protocol.transport.get_extra_info("socket")), "the reset")
+    else:
+        await done(peer.close())
+
+
+@on_both
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_write_that_fails_is_what_the_connection_is_lost_by_also_if_it_is_ended_at_once(transport, ending):
+    protocol = Recording()
+    await gone(transport, protocol)
+    protocol.transport.write(b"for nobody")
+    ENDINGS[ending](protocol)
+    await protocol.until("lost")
+    assert isinstance(protocol.error, (ConnectionResetError, BrokenPipeError))
+
+
+@on_both
+async def test_after_a_write_that_has_failed_write_eof_does_nothing(transport):
+    protocol = Recording()
+    await gone(transport, protocol)
+    protocol.transport.write(b"for nobody")
+    protocol.transport.write_eof()
+    protocol.transport.write(b"dropped")
+    assert protocol.transport.is_closing()
+    await protocol.until("lost")
+    assert isinstance(protocol.error, (ConnectionResetError, BrokenPipeError))
+
+
 # ---------------------------------------------------------------- afterwards
 
 

@@ -1,0 +1,192 @@
+"""[A1]-[A5] Whatever a program does with a transport, and its peer with the connection, the protocol is called as asyncio calls it.
+
+A program here is some steps; a step is what one callback does, then the loop turns until nothing moves any more. It runs in a
+stock loop and in ours, on a pair of unix sockets, whose kernel is the same thread's. What must agree: the calls of each step
+(chunks of data that follow each other are one), what was raised, the states, and every byte at either end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.asyncio_loops import close_host, new_host
+from support.kernel import pattern
+
+FULL = 1_000_000  # more than the kernel takes of a pair, by far more than the highest mark
+SURE = 150_000  # bytes of it that it takes, however they are cut
+
+OURS = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from([0, 1, 100, 5000, 5000, FULL, FULL])),
+    st.tuples(st.just("lines"), st.lists(st.sampled_from([0, 1, 100, 5000]), max_size=3)),
+    st.tuples(st.just("marks"), st.sampled_from([(0, 0), (1000, 10), (65536, 16384), (200_000, 200_000)])),
+    st.sampled_from([("write_eof",), ("close",), ("abort",), ("pause",), ("resume",), ("resume",)]),
+)
+PEERS = st.one_of(
+    st.tuples(st.just("send"), st.sampled_from([1, 100, 5000, 5000])),
+    st.sampled_from([("read",), ("read",), ("finish",), ("leave",)]),
+)
+STEPS = st.lists(st.one_of(st.lists(OURS, max_size=4), PEERS.map(lambda one: [one])), min_size=1, max_size=9)
+HOOKS = st.fixed_dictionaries(
+    {
+        "made": st.sampled_from([None, None, "write", "pause", "close"]),
+        "data": st.sampled_from([None, None, "write", "pause", "close", "abort", "write_eof"]),
+        "eof": st.sampled_from([None, "keep", "write"]),
+        "pause": st.sampled_from([None, None, "write", "close", "abort"]),
+        "resume": st.sampled_from([None, None, "write"]),
+    }
+)
+
+
+class Watched(asyncio.Protocol):
+    """Does in each call what its hooks say, the first two times."""
+
+    def __init__(self, hooks):
+        self.hooks, self.calls, self.received, self.raised = hooks, [], bytearray(), []
+        self.done = dict.fromkeys(hooks, 0)
+        self.ended = self.dropped = False
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.note("made")
+
+    def data_received(self, data):
+        self.received += data
+        if self.calls[-1:] == ["data"]:
+            self.calls.pop()
+        self.note("data")
+
+    def eof_received(self):
+        if not self.ended:  # asyncio calls it again when reading is paused and resumed afterwards
+            self.ended = True
+            self.note("eof")
+        return self.hooks["eof"] == "keep"
+
+    def pause_writing(self):
+        self.note("pause")
+
+    def resume_writing(self):
+        self.note("resume")
+
+    def connection_lost(self, error):
+        self.calls.append(f"lost: {type(error).__name__}")
+
+    def note(self, name):
+        self.calls.append(name)
+        what = self.hooks[name]
+        if what not in (None, "keep") and self.done[name] < 2:
+            self.done[name] += 1
+            self.do(("write", 10) if what == "write" else (what,))
+
+    def do(self, operation):
+        if operation == ("abort",) and self.transport.get_write_buffer_size() > 0:
+            self.dropped = True
+        try:
+            perform(self.transport, *operation)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self.raised.append((operation, type(error).__name__))
+
+
+def perform(transport, name, what=None):
+    if name == "write":
+        transport.write(pattern(FULL)[:what])
+    elif name == "lines":
+        transport.writelines([pattern(FULL)[:size] for size in what])
+    elif name == "marks":
+        transport.set_write_buffer_limits(*what)
+    else:
+        {
+            "write_eof": transport.write_eof,
+            "close": transport.close,
+            "abort": transport.abort,
+            "pause": transport.pause_reading,
+            "resume": transport.resume_reading,
+        }[name]()
+
+
+class Peer:
+    """The other end."""
+
+    def __init__(self, sock):
+        self.sock, self.received, self.ended = sock, bytearray(), None
+
+    async def do(self, name, what=None):
+        with contextlib.suppress(ConnectionError, BlockingIOError):
+            if name == "send" and self.sock.fileno() >= 0:
+                self.sock.send(pattern(what))
+            elif name == "finish":
+                with contextlib.suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_WR)
+            elif name == "leave":
+                self.sock.close()
+        if name == "read":
+            await self.read()
+
+    async def read(self):
+        """All that comes until nothing moves any more."""
+        quiet = 0
+        while quiet < 6 and not self.ended and self.sock.fileno() >= 0:
+            quiet += 1
+            try:
+                while chunk := self.sock.recv(1 << 16):
+                    self.received += chunk
+                    quiet = 0
+                self.ended = (
+                    "end"  # also where asyncio resets, since it closes with bytes unread: that may lose some of ours
+                )
+            except BlockingIOError:
+                await rest(3)
+            except ConnectionResetError:
+                self.ended = "reset"
+
+
+async def rest(turns=12):
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def play(steps, hooks):
+    """What was seen, step by step."""
+    one, two = socket.socketpair()
+    for each in (one, two):
+        each.setblocking(False)
+    peer, seen = Peer(two), []
+    transport, protocol = await asyncio.get_running_loop().create_connection(lambda: Watched(hooks), sock=one)
+    await rest()
+    for step in [*steps, [("read",)], [("abort",)], [("read",)]]:
+        for operation in step:
+            if operation[0] in ("send", "read", "finish", "leave"):
+                await peer.do(*operation)
+            elif transport.get_protocol() is not None:  # what asyncio does afterwards depends on how it was lost
+                protocol.do(operation)
+        await rest()
+        lost = transport.get_protocol() is None
+        state = [transport.is_closing(), transport.is_reading(), not lost and transport.get_write_buffer_size() > 0]
+        seen.append((step, list(protocol.calls), list(protocol.raised), state))
+        protocol.calls.clear()
+        protocol.raised.clear()
+    two.close()
+    if protocol.dropped:  # how much the kernel had taken depends on how it was cut into pieces
+        del peer.received[SURE:]
+    return seen, bytes(protocol.received), bytes(peer.received), peer.ended is not None
+
+
+def played(host, steps, hooks):
+    loop, reports = new_host(host), []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    try:
+        return *loop.run_until_complete(play(steps, hooks)), reports
+    finally:
+        close_host(loop)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS, HOOKS)
+def test_a_protocol_is_called_as_asyncio_calls_it(no_leaks, steps, hooks):
+    ours, theirs = played("native", steps, hooks), played("asyncio", steps, hooks)
+    for at, (one, other) in enumerate(zip(ours[0], theirs[0], strict=True)):
+        assert one == other, f"step {at}"
+    assert ours[1:] == theirs[1:]
