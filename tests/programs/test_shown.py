@@ -88,19 +88,8 @@ def test_pytest_asyncios_hook_has_tests_run_on_our_loop(tmp_path):
     pytest.importorskip("pytest_asyncio", reason="pytest-asyncio is not installed")
     (tmp_path / "conftest.py").write_text(shown("pytest_asyncio_loop_factories"))
     (tmp_path / "test_shout.py").write_text(shown("@pytest.mark.asyncio"))
-    command = (
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "error",
-        "-p",
-        "pytest_asyncio.plugin",
-        "--rootdir",
-        tmp_path,
-        tmp_path,
-    )
+    options = ("-W", "error", "-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
+    command = (sys.executable, "-m", "pytest", "-q", *options, "--rootdir", tmp_path, tmp_path)
     alone = {**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout

@@ -220,7 +220,6 @@ async def test_config_and_server_serve_in_a_loop_that_runs():
     await serving
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="uvicorn makes a Runner of its own before Python 3.11")
 def test_a_configs_loop_may_be_named_by_its_factory():
     config = uvicorn.Config(asgi.app, loop="pybuntcp:new_event_loop")
     loop = config.get_loop_factory()()
