@@ -1,12 +1,13 @@
 """The interpreter's own tests of asyncio, run on loops made by `pybuntcp.new_event_loop`.
 
-    python tests/project/stdlib_asyncio.py [--bare] [module ...]
+    python tests/project/stdlib_asyncio.py [--bare | --stock] [--results FILE] [module ...]
 
 Owns: how loops get there. Whatever a test calls to have a loop (`asyncio.new_event_loop`, the
 policy, `asyncio.SelectorEventLoop()`, a mixin's `create_event_loop`) makes a native one; what
 names a selector of its own (`PollSelector`) keeps it and is left out where it is the same test
 once more. While nothing of ours is open a native loop selects as the stock loop does, so each has
-a listener of ours open; `--bare` leaves it out.
+a listener of ours open; `--bare` leaves it out. `--stock` runs the same tests on stock loops, as a
+control, and `--results` appends what each test did to a file (see tests/suites).
 
 Prints a line for each module and every failure. Ends with status 1 for a failure that `KNOWN`
 does not list, for one it lists that passed, and for a module in which no loop was native.
@@ -21,6 +22,7 @@ import contextlib
 import faulthandler
 import importlib
 import importlib.util
+import json
 import sys
 import time
 import unittest
@@ -73,14 +75,17 @@ def available() -> list[str]:
 
 
 class Natives:
-    """Makes the loops, counts them, and gives each a listener of ours until it is closed."""
+    """Makes the loops, counts them, and gives each a listener of ours until it is closed. Or makes stock loops."""
 
-    def __init__(self, bare: bool) -> None:
+    def __init__(self, bare: bool, stock: bool = False) -> None:
         self.count = 0
         self._bare = bare
+        self._stock: Any = asyncio.SelectorEventLoop if stock else None
 
     def make(self) -> Any:
         self.count += 1
+        if self._stock is not None:
+            return self._stock()
         loop: Any = pybuntcp.new_event_loop()
         if not self._bare:
             loop.close = _closing(loop, _listener_in(loop))
@@ -138,13 +143,55 @@ def adapt(module: ModuleType, natives: Natives) -> None:
 # ---------------------------------------------------------------- running
 
 
-def run(name: str, natives: Natives) -> bool:
+class Result(unittest.TestResult):
+    """Appends what each test did to a file, a JSON object a line: tests/suites/results.py reads it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.buffer = True
+        self._path = path
+
+    def _tell(self, test: Any, outcome: str, text: str = "") -> None:
+        if self._path:
+            with open(self._path, "a", encoding="utf-8") as file:
+                print(json.dumps({"test": _short(test), "outcome": outcome, "text": text}), file=file)
+
+    def addSuccess(self, test: Any) -> None:
+        super().addSuccess(test)
+        self._tell(test, "passed")
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        super().addExpectedFailure(test, err)
+        self._tell(test, "passed")
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        super().addUnexpectedSuccess(test)
+        self._tell(test, "failed", "unexpected success")
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        super().addSkip(test, reason)
+        self._tell(test, "skipped", reason)
+
+    def addFailure(self, test: Any, err: Any) -> None:
+        super().addFailure(test, err)
+        self._tell(test, "failed", self.failures[-1][1])
+
+    def addError(self, test: Any, err: Any) -> None:
+        super().addError(test, err)
+        self._tell(test, "failed", self.errors[-1][1])
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._tell(subtest, "failed", (self.failures + self.errors)[-1][1])
+
+
+def run(name: str, natives: Natives, results: str = "") -> bool:
     """One module, told in a line; whether everything went as `KNOWN` says."""
     before, start = natives.count, time.monotonic()
     module = importlib.import_module(f"{PACKAGE}.{name}")
     adapt(module, natives)
-    result = unittest.TestResult()
-    result.buffer = True
+    result = Result(results)
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     names = {_short(test) for test in _each(suite)}
     suite.run(result)
@@ -182,6 +229,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("modules", nargs="*", help="as test_events; all of them if none is named")
     parser.add_argument("--bare", action="store_true", help="no listener of ours in the loops")
+    parser.add_argument("--stock", action="store_true", help="stock loops, as a control")
+    parser.add_argument("--results", default="", help="a file that what each test did is appended to")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds until it is stopped, with a traceback")
     options = parser.parse_args(arguments)
     faulthandler.dump_traceback_later(options.limit, exit=True)
@@ -190,10 +239,14 @@ def main(arguments: list[str]) -> int:
         print("this interpreter has no test.test_asyncio")
         return 1
     warnings.simplefilter("ignore", ResourceWarning)
-    natives = Natives(options.bare)
+    natives = Natives(options.bare, options.stock)
     install(natives)
-    outcomes = [run(name, natives) for name in modules]
-    print(f"{outcomes.count(True)} of {len(outcomes)} modules as expected, {natives.count} native loops")
+    outcomes = [run(name, natives, options.results) for name in modules]
+    if options.results:
+        with open(options.results, "a", encoding="utf-8") as file:
+            print(json.dumps({"end": True}), file=file)
+    kind = "stock" if options.stock else "native"
+    print(f"{outcomes.count(True)} of {len(outcomes)} modules as expected, {natives.count} {kind} loops")
     return 0 if all(outcomes) else 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from suite import Suite
 
@@ -28,14 +29,18 @@ class Run:
 
 
 def read(lines: str, ended: bool) -> Run:
-    """The file that a run has written. Of several lines for one test the worst counts."""
-    run = Run(ended=ended)
+    """The file that a run has written. Of several lines for one test the worst counts; the last tells that it is the last."""
+    told: dict[str, Any] = {}
+    run = Run()
     for line in lines.splitlines():
         told = json.loads(line)
+        if "end" in told:
+            break
         test, outcome = told["test"], told["outcome"]
         if WORST.index(outcome) >= WORST.index(run.outcomes.get(test, "passed")):
             run.outcomes[test] = outcome
             run.texts[test] = told.get("text", "")
+    run.ended = ended and "end" in told
     return run
 
 

@@ -54,9 +54,13 @@ class Recorder:
     def __init__(self, path: str) -> None:
         self.file = Path(path)
 
-    def tell(self, test: str, outcome: str, text: str = "") -> None:
+    def tell(self, test: str, outcome: str, text: str = "", seconds: float = 0.0) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            print(json.dumps({"test": test, "outcome": outcome, "text": text}), file=file)
+            print(json.dumps({"test": test, "outcome": outcome, "text": text, "seconds": seconds}), file=file)
+
+    def pytest_sessionfinish(self) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            print(json.dumps({"end": True}), file=file)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -64,11 +68,11 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
-            self.tell(report.nodeid, "failed", report.longreprtext)
+            self.tell(report.nodeid, "failed", report.longreprtext, report.duration)
         elif report.skipped:
             self.tell(report.nodeid, "skipped", str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""))
         elif report.when == "call":
-            self.tell(report.nodeid, "passed")
+            self.tell(report.nodeid, "passed", "", report.duration)
 
 
 def pytest_configure(config: Any) -> None:

@@ -1,0 +1,22 @@
+"""aiofastnet's own tests, with its switch for the loop's own transports instead of its: TCP and unix sockets."""
+
+from suite import Suite
+
+THEIRS = "looks at aiofastnet's own functions or classes, whatever the loop is"
+
+SUITE = Suite(
+    name="aiofastnet",
+    title="aiofastnet's",
+    version="1.2.0",
+    sha256="d1fa2500e287b7e31a88754724ce7bfcf8b83884a15547be4b5f7753946128c3",
+    config="pyproject.toml",
+    files=("tests/test_smoke.py", "tests/test_protocol_error.py"),
+    needs=("aiofastnet==1.2.0", "pytest-asyncio==1.4.0", "async-timeout==5.0.1"),
+    environment={"NO_AIOFN": "1"},
+    left_out={
+        "*uvloop*": "runs on uvloop, whatever the loop here is",
+    },
+    fewest=100,
+    control_fails_at_most=60,
+    test_seconds=20,
+)
