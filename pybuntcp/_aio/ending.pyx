@@ -113,6 +113,7 @@ cdef int stream_release(Stream self, object error) except -1:
     server, self.server = self.server, None
     waiter, transport = self.empty_waiter, self.transport
     if s != NULL:
+        stream_end_sending(self)
         stream_note_extra(self)
         stream_disown(self)
         if error is None and not self.aborted:

@@ -30,6 +30,7 @@ cdef class Stream:
     cdef object sock            # the Python socket of the descriptor; None: nobody has asked for it
     cdef dict extra             # what get_extra_info knows; None: nobody has asked
     cdef object empty_waiter    # a future: sendfile waits until all is sent
+    cdef object sending         # the task of sendfile that writes to the descriptor by itself
     cdef size_t high            # pause_writing when more bytes are pending
     cdef size_t low             # resume_writing when so many are
     cdef int fd
@@ -38,6 +39,7 @@ cdef class Stream:
     cdef bint aborted           # what is pending is dropped
     cdef bint paused            # by pause_reading
     cdef bint asking            # get_buffer is being called
+    cdef bint lent              # sendfile uses the descriptor
     cdef bint write_paused      # pause_writing was called
     cdef bint ended             # by write_eof
     cdef peer_t peer

@@ -107,8 +107,8 @@ class SocketTransport(_FlowControlMixin):
     def _make_empty_waiter(self):
         return stream_make_empty_waiter(stream_of(self))
 
-    def _lend(self):
-        stream_lend(stream_of(self))
+    def _lend(self, task=None):
+        stream_lend(stream_of(self), task)
 
     def _take_back(self):
         stream_take_back(stream_of(self))

@@ -258,22 +258,29 @@ cdef void stream_resume_writing(Stream self) noexcept:
 
 
 # ---------------------------------------------------------------------------- sendfile
-# The event loop writes to the descriptor by itself, for which asyncio's own code wants it to be nobody's meanwhile.
+# The event loop writes to the descriptor by itself, for which asyncio's own code wants it to be nobody's meanwhile. If the
+# connection is lost then, that would wait for ever for a descriptor that is closed: so its task is cancelled.
 
-cdef int stream_lend(Stream self) except -1:
-    host_remove(self.host, self)
+cdef int stream_lend(Stream self, object task) except -1:
+    self.lent, self.sending = True, task
     return 0
 
 
 cdef int stream_take_back(Stream self) except -1:
-    self.empty_waiter = None
-    if self.s != NULL:
-        host_add(self.host, self)
+    self.lent, self.sending, self.empty_waiter = False, None, None
+    return 0
+
+
+cdef int stream_end_sending(Stream self) except -1:
+    """The descriptor is going to be closed."""
+    if self.sending is not None:
+        self.host.loop._remove_writer(self.fd)
+        self.sending.cancel()
     return 0
 
 
 cdef object stream_make_empty_waiter(Stream self):
-    """A future that is done when all is sent. Until `stream_drop_empty_waiter` nothing can be written."""
+    """A future that is done when all is sent. Until `stream_take_back` nothing can be written."""
     if self.empty_waiter is not None:
         raise RuntimeError("Empty waiter is already set")
     self.empty_waiter = self.host.loop.create_future()

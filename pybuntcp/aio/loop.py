@@ -116,16 +116,28 @@ class EventLoop(asyncio.SelectorEventLoop):
     async def _sendfile_native(self, transport, file, offset, count):
         if not isinstance(transport, _aio.SocketTransport):
             return await super()._sendfile_native(transport, file, offset, count)
+        emptied = transport._make_empty_waiter()  # RuntimeError: another sendfile runs
         was_reading = transport.is_reading()
         transport.pause_reading()
         try:
-            await transport._make_empty_waiter()
-            transport._lend()
-            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            await emptied
+            return await self._sendfile_to(transport, file, offset, count)
         finally:
             transport._take_back()
             if was_reading:
                 transport.resume_reading()
+
+    async def _sendfile_to(self, transport, file, offset, count):
+        """Past the transport, which has nothing pending. Errors: ConnectionError if it is closed meanwhile."""
+        transport._lend()
+        task = self.create_task(self.sock_sendfile(transport._sock, file, offset, count, fallback=False))
+        transport._lend(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if transport._sock is None:
+                raise ConnectionError("Connection is closed") from None
+            raise
 
     def _ensure_fd_no_transport(self, fd):
         super()._ensure_fd_no_transport(fd)
