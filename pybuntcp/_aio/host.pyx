@@ -4,6 +4,7 @@ Owns `Host`: which descriptor belongs to which Stream, whether debug mode is on,
 There is one at a time: libuv asks for memory, reads and reports in one go.
 """
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
@@ -14,6 +15,7 @@ cdef class Host:
     cdef object loop
     cdef object call_soon       # its method
     cdef bint debug
+    cdef unsigned long thread   # in which the event loop runs; 0: it does not run
     cdef bint reading           # `buffer` is held
     cdef Py_buffer buffer
     cdef PyObject** streams     # by descriptor; borrowed
@@ -25,6 +27,14 @@ cdef class Host:
 
     def __dealloc__(self):
         free(self.streams)
+
+    def enter(self):
+        """The event loop runs in this thread, until `leave`."""
+        self.thread = PyThread_get_thread_ident()
+
+    def leave(self):
+        """The event loop does not run any more."""
+        self.thread = 0
 
     def set_debug(self, bint enabled):
         """Debug mode as the event loop has it: slow callbacks and pauses are logged."""
@@ -49,6 +59,35 @@ cdef class Host:
             if stream is not None:
                 stream_leave_unclosed(stream)
 
+
+# ---------------------------------------------------------------------------- threads
+# The core turns its sockets without the GIL. What asyncio leaves to luck, a call of another thread, would break it here.
+
+cdef inline bint host_is_elsewhere(Host self) noexcept:
+    """The event loop runs, in another thread than this one."""
+    return self.thread != 0 and self.thread != PyThread_get_thread_ident()
+
+
+cdef int host_check_thread(Host self) except -1:
+    if host_is_elsewhere(self):
+        raise RuntimeError(
+            f"Non-thread-safe operation: this is thread {PyThread_get_thread_ident()}, and the event loop runs in thread "
+            f"{self.thread}. Use loop.call_soon_threadsafe()"
+        )
+    return 0
+
+
+cdef bint host_hand_over(Host self, object method) except -1:
+    """Called in another thread, as by a collector of garbage that runs there: have the event loop call it. Debug mode raises."""
+    if not host_is_elsewhere(self):
+        return False
+    if self.debug:
+        host_check_thread(self)
+    self.loop.call_soon_threadsafe(method)
+    return True
+
+
+# ---------------------------------------------------------------------------- descriptors
 
 cdef Stream host_stream(Host self, int fd):
     """The Stream at a descriptor, or None."""

@@ -144,6 +144,7 @@ cdef void stream_protocol_failed(Stream self, object error, str method) noexcept
 # ---------------------------------------------------------------------------- pausing
 
 cdef int stream_pause(Stream self) except -1:
+    host_check_thread(self.host)
     if self.closing or self.paused:
         return 0
     self.paused = True
@@ -155,6 +156,7 @@ cdef int stream_pause(Stream self) except -1:
 
 
 cdef int stream_resume(Stream self) except -1:
+    host_check_thread(self.host)
     if self.closing or not self.paused:
         return 0
     self.paused = False

@@ -45,11 +45,15 @@ class SocketTransport(_FlowControlMixin):
 
     def close(self):
         """Send what is pending, then close. `connection_lost(None)` follows."""
-        stream_close(stream_of(self))
+        cdef Stream stream = stream_of(self)
+        if not host_hand_over(stream.host, self.close):
+            stream_close(stream)
 
     def abort(self):
         """Close, and drop what the kernel has not taken. `connection_lost(None)` follows."""
-        stream_abort(stream_of(self))
+        cdef Stream stream = stream_of(self)
+        if not host_hand_over(stream.host, self.abort):
+            stream_abort(stream)
 
     def is_closing(self):
         """True after close(), abort(), or a failure."""

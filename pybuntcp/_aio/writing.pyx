@@ -62,13 +62,14 @@ cdef int bytes_like_open(object data, Py_buffer* view) except -1:
 
 
 cdef inline int stream_check_writable(Stream self, str method) except -1:
-    """RuntimeError: write_eof was called, or sendfile runs."""
-    if self.ended or self.empty_waiter is not None:
+    """RuntimeError: write_eof was called, or sendfile runs, or this is another thread than the event loop's."""
+    if self.ended or self.empty_waiter is not None or host_is_elsewhere(self.host):
         stream_raise_unwritable(self, method)
     return 0
 
 
 cdef int stream_raise_unwritable(Stream self, str method) except -1:
+    host_check_thread(self.host)
     if self.ended:
         raise RuntimeError(f"Cannot call {method}() after write_eof()")
     raise RuntimeError(f"unable to {method}; sendfile is in progress")
@@ -147,6 +148,7 @@ cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts
 
 
 cdef int stream_write_eof(Stream self) except -1:
+    host_check_thread(self.host)
     if self.closing or self.ended:
         return 0
     error = stream_flush_error(self)

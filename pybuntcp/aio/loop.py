@@ -150,9 +150,13 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._host.set_debug(enabled)
 
     def run_forever(self):
+        if self.is_running():
+            super().run_forever()  # RuntimeError
+        self._host.enter()
         try:
             super().run_forever()
         finally:
+            self._host.leave()
             if self._selector is not None:
                 self._selector.flush()
 

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.asyncio_loops import hosts, new_host, open_host, run_in
 from support.programs import run_program
-from support.streams import Buffered, Plain, abort, address_of, on_ours, on_ours_and_asyncio, receive, send
+from support.streams import Buffered, Plain, abort, address_of, ends, on_ours, on_ours_and_asyncio, receive, send
 
 import pybuntcp
 
@@ -106,17 +107,16 @@ async def test_in_debug_mode_a_call_of_another_thread_is_refused(streams):
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     async with streams.accepted(Plain()) as (accepted, peer):
-        refused = await loop.run_in_executor(None, call_from_elsewhere, accepted.transport)
+        refused = await loop.run_in_executor(None, call_from_elsewhere, loop)
         assert "Non-thread-safe operation" in str(refused)
         accepted.transport.write(b"x")
         assert await receive(peer, 1) == b"x"
     loop.set_debug(False)
 
 
-def call_from_elsewhere(transport):
+def call_from_elsewhere(loop):
     with pytest.raises(RuntimeError) as raised:
-        transport.get_extra_info("socket")
-        asyncio.SelectorEventLoop.call_soon(transport._loop, print)
+        loop.call_soon(print)
     return raised.value
 
 
@@ -128,6 +128,74 @@ async def test_another_thread_writes_by_call_soon_threadsafe(streams):
         thread.start()
         assert await receive(peer, 13) == b"from a thread"
         thread.join()
+
+
+OTHERS = {
+    "write": lambda transport: transport.write(b"x"),
+    "writelines": lambda transport: transport.writelines([b"x"]),
+    "write_eof": lambda transport: transport.write_eof(),
+    "pause_reading": lambda transport: transport.pause_reading(),
+    "resume_reading": lambda transport: transport.resume_reading(),
+}
+
+
+@pytest.mark.parametrize("method", list(OTHERS))
+@on_ours
+async def test_a_transport_that_is_used_in_another_thread_raises_and_names_both(streams, method):
+    """On asyncio's own loop it may work. Here the loop turns its sockets while other threads run."""
+    loop = asyncio.get_running_loop()
+    async with streams.accepted(Plain()) as (accepted, peer):
+        with pytest.raises(RuntimeError, match=rf"thread \d+.* thread {threading.get_ident()}.*call_soon_threadsafe"):
+            await loop.run_in_executor(None, OTHERS[method], accepted.transport)
+        accepted.transport.write(b"y")
+        assert await receive(peer, 1) == b"y"
+
+
+@pytest.mark.parametrize("method", ["close", "abort"])
+@on_ours_and_asyncio
+async def test_a_transport_that_is_ended_in_another_thread_ends(streams, method):
+    """So does one that a garbage collector ends, which runs anywhere."""
+    loop = asyncio.get_running_loop()
+    async with streams.accepted(Plain()) as (accepted, peer):
+        await loop.run_in_executor(None, getattr(accepted.transport, method))
+        await accepted.called("connection_lost")
+        assert await ends(peer) == b""
+
+
+@pytest.mark.parametrize("method", ["close", "abort"])
+@on_ours
+async def test_in_debug_mode_a_transport_that_is_ended_in_another_thread_raises_and_stays_open(streams, method):
+    """On asyncio's own loop it raises, too, and is half ended then."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    async with streams.accepted(Plain()) as (accepted, peer):
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            await loop.run_in_executor(None, getattr(accepted.transport, method))
+        accepted.transport.write(b"y")
+        assert await receive(peer, 1) == b"y"
+    loop.set_debug(False)
+
+
+@on_both
+def test_a_loop_that_has_stopped_may_go_on_in_another_thread(host, streams):
+    with open_host(host) as loop:
+        (protocol,), (peer,) = left_open(loop, streams)
+
+        async def exchange():
+            await send(peer, b"x")
+            await protocol.received(b"x")
+            protocol.transport.write(b"y")
+            assert await receive(peer, 1) == b"y"
+
+        with peer, ThreadPoolExecutor(1) as pool:
+            pool.submit(run_in, loop, exchange).result()
+            protocol.transport.write(b"z")  # it does not run: nobody is in the way
+
+            async def end():
+                assert await receive(peer, 1) == b"z"
+                await abort(protocol)
+
+            run_in(loop, end)
 
 
 # ---------------------------------------------------------------- the end of a loop
@@ -232,8 +300,6 @@ def test_a_socket_of_ours_that_was_closed_is_not_warned_of_unless_bytes_of_it_ar
             peers = [stdlib.create_connection(("127.0.0.1", listener.port)) for _ in range(2)]
             while len(opened) < 2:
                 await asyncio.sleep(0)
-            for sock in opened:
-                listener.reload({"data": print})
             opened[0].close()
             while opened[1].write(bytes(100_000)) == 100_000:
                 pass
@@ -392,7 +458,7 @@ async def test_eager_tasks_can_be_started_inside_a_method_of_a_protocol(streams)
 @on_ours_and_asyncio
 async def test_a_descriptor_of_a_transport_cannot_be_watched(streams, call):
     loop = asyncio.get_running_loop()
-    async with streams.accepted(Plain()) as (accepted, peer):
+    async with streams.accepted(Plain()) as (accepted, _):
         sock = accepted.transport.get_extra_info("socket")
         for fd in (sock.fileno(), sock):
             with pytest.raises(RuntimeError, match=r"is used by transport <.*Transport"):
