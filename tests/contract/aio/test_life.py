@@ -215,7 +215,7 @@ async def test_both_sides_may_end_their_half_and_the_connection_is_open_until_it
 @on_both
 async def test_close_sends_64_mib_to_a_reader_that_is_slow(transport):
     protocol = Recording()
-    peer = await slow(transport, protocol)
+    peer = await connected(transport, protocol)
     protocol.transport.write(pattern(HUGE))
     protocol.transport.close()
     protocol.transport.close()
