@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 SHIPPED = re.compile(
-    r"""pybuntcp/(?:(?:tls/)?\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls)\.[\w.-]+\.(?:so|pyd))
+    r"""pybuntcp/(?:(?:(?:tls|aio)/)?\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls|aio)\.[\w.-]+\.(?:so|pyd))
     | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]*)""",
     re.VERBOSE,
 )
@@ -25,14 +25,16 @@ IN_WHEEL = (
     "pybuntcp/_core.pxd",
     "pybuntcp/_core.pyi",
     "pybuntcp/_tls.pyi",
+    "pybuntcp/aio/loop.py",
+    "pybuntcp/_aio.pyi",
     "pybuntcp/py.typed",
     "licenses/LICENSE",
     "licenses/libuv/LICENSE",
 )
-EXTENSIONS = ("_core", "_tls")
+EXTENSIONS = ("_core", "_tls", "_aio")
 OF_OPENSSL = ("SSL_", "BIO_", "CRYPTO_", "ERR_", "EVP_", "X509_", "OPENSSL_", "OpenSSL_")
 IN_SDIST = ("PKG-INFO", "LICENSE", "pybuntcp/_core.pyx", "pybuntcp/_c/uv.pxd", "vendor/fetch_libuv.py", "vendor/source_archive.py",
-            "pybuntcp/_tls.pyx", "pybuntcp/_tls/engine.pyx", "pybuntcp/_c/openssl.pxd",
+            "pybuntcp/_tls.pyx", "pybuntcp/_tls/engine.pyx", "pybuntcp/_aio.pyx", "pybuntcp/_aio/transport.pyx", "pybuntcp/_c/openssl.pxd",
             "vendor/libuv/include/uv.h", "vendor/libuv/CMakeLists.txt", "vendor/libuv/configure.ac")  # fmt: skip
 LEFT_OUT = re.compile(r"\.(?:so|o|pyc|html)$|/build/|/\.")
 

@@ -62,12 +62,19 @@ def layers() -> list[str]:
 def files() -> str:
     facade = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
     tls = [path for path in sorted((PACKAGE / "tls").glob("*.py")) if path.stem != "__init__"]
+    aio = [path for path in sorted((PACKAGE / "aio").glob("*.py")) if path.stem != "__init__"]
     foreign = [path for path in sorted((PACKAGE / "_c").glob("*.pxd")) if path.stem != "__init__"]
     return "\n".join(
         [
             section("pybuntcp/", "The facade, in Python.", facade),
             section("tls/", "From the option `tls=` to what connections are made of, in Python.", tls),
             *layers(),
+            section("aio/", "asyncio's event loop on the transports of `_aio/`, in Python.", aio),
+            section(
+                "_aio/",
+                "asyncio's transports: an extension module of its own, which uses the C API.",
+                included(PACKAGE / "_aio.pyx"),
+            ),
             section("_tls/", "The TLS engines: an extension module of its own.", included(PACKAGE / "_tls.pyx")),
             section("_c/", "Declarations of foreign C.", foreign),
         ]

@@ -715,8 +715,11 @@ def is_running() -> bool:
 async def end_handlers() -> None:
     """Cancel the handlers that run in the running asyncio loop, and wait for them for at most EXIT_SECONDS."""
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A stock asyncio loop that waits in our loop, which serves our sockets at the same time."""
+def native_selector() -> Any:
+    """A selector for a stock asyncio loop: it waits in a loop of ours, which serves our sockets at the same time."""
+
+def native_attach(host: asyncio.AbstractEventLoop) -> None:
+    """The asyncio loop has taken such a selector: what is opened while it runs belongs to it."""
 
 def note_asyncio() -> None:
     """`run(main)` begins: what is open in the thread's own loop is not served meanwhile."""

@@ -110,7 +110,7 @@ cdef int stream_set_protocol(Stream self, object protocol) except -1:
     return 0
 
 
-cdef bint is_buffered(object protocol):
+cdef bint is_buffered(object protocol) except -1:
     """Whether it gives the memory that is read into. asyncio asks for its class alone, and would fail with what has no other way."""
     if isinstance(protocol, BufferedProtocol):
         return True

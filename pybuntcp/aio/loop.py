@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 from pybuntcp import _aio, _core
 
 from .limits import listen_on_sockets, take_limits
+from .seams import StockEventLoop
 
 FAMILIES = {socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", socket.AF_INET)}
 
@@ -21,7 +23,7 @@ def is_ours(sock: Any) -> bool:
     return sock.family in FAMILIES and sock.type == socket.SOCK_STREAM
 
 
-class EventLoop(asyncio.SelectorEventLoop):
+class EventLoop(StockEventLoop):
     """An asyncio event loop: the standard library's `SelectorEventLoop`, which waits in pybuntcp's loop.
 
     Its stream connections, on TCP and unix sockets, are made of pybuntcp's sockets. All else is the standard library's:
@@ -41,19 +43,36 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # ---------------------------------------------------------------- servers, with limits
 
-    async def create_server(self, protocol_factory, host=None, port=None, *, start_serving=True, **options):
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: Any = None,
+        port: Any = None,
+        *,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> asyncio.Server:
         """As asyncio's, with options of ours: see the class. Errors: those of `listen` for them; ValueError with `ssl`."""
         limits = take_limits(options)
         server = await super().create_server(protocol_factory, host, port, start_serving=False, **options)
         return await self._begin_serving(server, limits, start_serving)
 
-    async def create_unix_server(self, protocol_factory, path=None, *, start_serving=True, **options):
+    async def create_unix_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        path: Any = None,
+        *,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> asyncio.Server:
         """As `create_server`."""
         limits = take_limits(options)
         server = await super().create_unix_server(protocol_factory, path, start_serving=False, **options)
         return await self._begin_serving(server, limits, start_serving)
 
-    async def _begin_serving(self, server, limits, start_serving):
+    async def _begin_serving(
+        self, server: asyncio.Server, limits: dict[str, Any], start_serving: bool
+    ) -> asyncio.Server:
         """A server that does not get so far is closed: nobody else has it."""
         if limits:
             self._limits[server] = limits
@@ -67,13 +86,23 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # ---------------------------------------------------------------- asyncio's seams
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, **more):
+    def _make_socket_transport(
+        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None, **more: Any
+    ) -> asyncio.Transport:
         if not is_ours(sock):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **more)
         self._ensure_fd_no_transport(sock)
         return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
 
-    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, *args, **more):
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: Any,
+        sslcontext: Any = None,
+        server: Any = None,
+        *args: Any,
+        **more: Any,
+    ) -> None:
         if sslcontext is not None or not is_ours(sock):
             super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **more)
             return
@@ -84,7 +113,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         listener = listen_on_sockets(acceptor.handlers(), socks, self._limits.get(server, {}))
         self._listeners.update((each.fileno(), listener) for each in socks)
 
-    def _stop_serving(self, sock):
+    def _stop_serving(self, sock: Any) -> None:
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is not None:
             listener.stop()
@@ -92,28 +121,30 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # ---------------------------------------------------------------- a descriptor that a transport uses, too
 
-    async def sock_recv(self, sock, n):
+    async def sock_recv(self, sock: Any, n: int) -> bytes:
         self._flush(sock)
         return await super().sock_recv(sock, n)
 
-    async def sock_recv_into(self, sock, buf):
+    async def sock_recv_into(self, sock: Any, buf: Any) -> int:
         self._flush(sock)
         return await super().sock_recv_into(sock, buf)
 
-    async def sock_sendall(self, sock, data):
+    async def sock_sendall(self, sock: Any, data: Any) -> None:
         self._flush(sock)
         return await super().sock_sendall(sock, data)
 
-    async def sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True):
+    async def sock_sendfile(
+        self, sock: Any, file: IO[bytes], offset: int = 0, count: int | None = None, *, fallback: bool | None = True
+    ) -> int:
         self._flush(sock)
         return await super().sock_sendfile(sock, file, offset, count, fallback=fallback)
 
-    def _flush(self, sock):
+    def _flush(self, sock: Any) -> None:
         """What was written to a transport leaves before a program reads or writes its socket past it."""
         if isinstance(fd := sock.fileno(), int):
             self._host.flush(fd)
 
-    async def _sendfile_native(self, transport, file, offset, count):
+    async def _sendfile_native(self, transport: Any, file: IO[bytes], offset: int, count: int | None) -> int:
         if not isinstance(transport, _aio.SocketTransport):
             return await super()._sendfile_native(transport, file, offset, count)
         emptied = transport._make_empty_waiter()  # RuntimeError: another sendfile runs
@@ -127,7 +158,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             if was_reading:
                 transport.resume_reading()
 
-    async def _sendfile_to(self, transport, file, offset, count):
+    async def _sendfile_to(self, transport: Any, file: IO[bytes], offset: int, count: int | None) -> int:
         """Past the transport, which has nothing pending. Errors: ConnectionError if it is closed meanwhile."""
         transport._lend()
         task = self.create_task(self.sock_sendfile(transport._sock, file, offset, count, fallback=False))
@@ -139,17 +170,17 @@ class EventLoop(asyncio.SelectorEventLoop):
                 raise ConnectionError("Connection is closed") from None
             raise
 
-    def _ensure_fd_no_transport(self, fd):
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)
         transport = self._host.transport_of(fd if isinstance(fd, int) else int(fd.fileno()))
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
-    def set_debug(self, enabled):
+    def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         self._host.set_debug(enabled)
 
-    def run_forever(self):
+    def run_forever(self) -> None:
         if self.is_running():
             super().run_forever()  # RuntimeError
         self._host.enter()
@@ -160,7 +191,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             if self._selector is not None:
                 self._selector.flush()
 
-    def close(self):
+    def close(self) -> None:
         if not self.is_closed() and not self.is_running():
             self._host.close()
             for listener in self._listeners.values():

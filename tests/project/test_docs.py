@@ -134,7 +134,7 @@ def test_the_architecture_has_a_row_for_every_file() -> None:
     sources = {
         path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyx")
     }
-    contents_pages = {"__init__.py", "tls/__init__.py", "_core.pyx", "_tls.pyx"}
+    contents_pages = {"__init__.py", "tls/__init__.py", "aio/__init__.py", "_core.pyx", "_tls.pyx", "_aio.pyx"}
     assert {row for row in rows_of(ARCHITECTURE) if not row.startswith("_c/")} == sources - contents_pages
 
 

@@ -19,7 +19,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 # what the extensions may import of the package; none of it may import an extension, directly or by others
 LEAVES = {"pybuntcp.checks", "pybuntcp.names", "pybuntcp.tls.certificate", "pybuntcp.tls.memory_file"}
-ALLOWED = {"pybuntcp._core": set(), "pybuntcp._tls": LEAVES}
+ALLOWED = {"pybuntcp._core": set(), "pybuntcp._tls": LEAVES, "pybuntcp._aio": set()}
 
 Graph = Mapping[str, set[str]]
 

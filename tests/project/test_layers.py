@@ -6,8 +6,10 @@ themselves are tested, in the last section, on text that breaks them.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pybuntcp"
 CORE = PACKAGE / "_core"
+WING = PACKAGE / "_aio"  # asyncio's transports, which use the C API as any other package does
 
 LAYERS = (
     "base",
@@ -43,7 +46,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-CYTHON = sources("*.pyx", "*.pxd", "_core/**/*.pyx", "_tls/*.pyx")
+CYTHON = sources("*.pyx", "*.pxd", "_core/**/*.pyx", "_tls/*.pyx", "_aio/*.pyx")
 EVERYTHING = sources("**/*.py", "**/*.pyx", "**/*.pxd", "**/*.pyi")
 files = pytest.mark.parametrize("path", CYTHON, ids=name_of)
 
@@ -56,8 +59,8 @@ def code_only(text: str) -> str:
     return BLANKED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 
-def included(contents_page: str) -> list[str]:
-    return re.findall(r'^include "_core/([\w/]+)\.pyx"', contents_page, re.MULTILINE)
+def included(contents_page: str, folder: str = "_core") -> list[str]:
+    return re.findall(rf'^include "{folder}/([\w/]+)\.pyx"', contents_page, re.MULTILINE)
 
 
 def layer_of(chapter: str) -> int:
@@ -152,14 +155,38 @@ FAMILIES = {
 }
 
 
-def prefixes_of_several_files(code_of: dict[str, str]) -> list[str]:
+# The same, of the wing.
+FAMILIES_OF_THE_WING = {
+    "on": "slots",
+    "stream": "the noun of all its files: one connection",
+}
+
+
+def prefixes_of_several_files(code_of: dict[str, str], families: Container[str] = FAMILIES) -> list[str]:
     homes: dict[str, set[str]] = {}
     for chapter, code in code_of.items():
         for name in functions(code):
             if "_" in name.strip("_"):
                 homes.setdefault(prefix(name), set()).add(chapter)
-    shared = {word: sorted(homes[word]) for word in sorted(homes) if len(homes[word]) > 1 and word not in FAMILIES}
+    shared = {word: sorted(homes[word]) for word in sorted(homes) if len(homes[word]) > 1 and word not in families}
     return [f"{word}_ is in {', '.join(where)}" for word, where in shared.items()]
+
+
+def inner_cimports(code: str) -> list[str]:
+    """What Cython code takes of the package otherwise than `from pybuntcp cimport ...`, which any package can."""
+    found = re.findall(r"^[ \t]*from[ \t]+((?:pybuntcp|\.)[\w.]*)[ \t]+(?:c?import)\b", code, re.MULTILINE)
+    found += re.findall(r"^[ \t]*c?import[ \t]+(pybuntcp[\w.]*)", code, re.MULTILINE)
+    return [name for name in found if name != "pybuntcp"] + re.findall(r"from[ \t]+pybuntcp[ \t]+import\b.*", code)
+
+
+def imports_of_the_wing(text: str, always: bool) -> list[str]:
+    """The lines of a Python text that import the wing; `always`: those alone that run whenever the text is imported."""
+    tree = ast.parse(text)
+    functions_of = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    later = {inner for node in functions_of for inner in ast.walk(node)}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    lines = [ast.unparse(node) for node in found if not (always and node in later)]
+    return [line for line in lines if re.search(r"\b_?aio\b", line)]
 
 
 def long_functions(code: str, limit: int) -> list[str]:
@@ -206,8 +233,9 @@ def test_every_chapter_is_included() -> None:
     assert sorted(included((PACKAGE / "_core.pyx").read_text())) == sorted(chapters())
 
 
-def test_a_contents_page_contains_no_logic() -> None:
-    code = code_only((PACKAGE / "_core.pyx").read_text())
+@pytest.mark.parametrize("page", ["_core.pyx", "_tls.pyx", "_aio.pyx"])
+def test_a_contents_page_contains_no_logic(page: str) -> None:
+    code = code_only((PACKAGE / page).read_text())
     assert re.findall(r"^\s*(?:def|cdef class|class|if|for|while|cdef \w+ \w+\()\b.*", code, re.MULTILINE) == []
 
 
@@ -227,6 +255,40 @@ def test_a_shared_prefix_is_shared() -> None:
 
 def test_only_one_chapter_imports_asyncio() -> None:
     assert [name for name, code in chapters().items() if re.search(r"\bimport asyncio\b", code)] == ["loop/host"]
+
+
+def wing() -> dict[str, str]:
+    found = {path.stem: code_only(path.read_text()) for path in WING.glob("*.pyx")}
+    assert len(found) > 5
+    return found
+
+
+def test_the_wing_takes_the_c_api_and_nothing_else_of_the_package() -> None:
+    pages = {**wing(), "_aio": code_only((PACKAGE / "_aio.pyx").read_text())}
+    assert {name: found for name, code in pages.items() if (found := inner_cimports(code))} == {}
+    assert any("from pybuntcp cimport" in code for code in pages.values())
+
+
+def test_the_core_does_not_know_the_wing() -> None:
+    paths = [*sources("_core.pyx", "_core.pxd", "__init__.pxd", "_tls.pyx", "_core/**/*.pyx", "_tls/*.pyx")]
+    assert [name_of(path) for path in paths if re.search(r"\b_?aio\b", code_only(path.read_text()))] == []
+
+
+def test_python_modules_import_the_wing_when_they_need_it() -> None:
+    paths = [path for path in sources("**/*.py") if path.parent.name != "aio"]
+    assert any(imports_of_the_wing(path.read_text(), False) for path in paths)
+    assert [name_of(path) for path in paths if imports_of_the_wing(path.read_text(), True)] == []
+
+
+def test_every_file_of_the_wing_is_included_once() -> None:
+    names = included((PACKAGE / "_aio.pyx").read_text(), "_aio")
+    assert sorted(names) == sorted(wing())
+
+
+def test_a_prefix_of_the_wing_names_one_file() -> None:
+    assert prefixes_of_several_files(wing(), FAMILIES_OF_THE_WING) == []
+    words = {prefix(name) for code in wing().values() for name in functions(code)}
+    assert FAMILIES_OF_THE_WING.keys() <= words
 
 
 @files
@@ -342,6 +404,36 @@ def test_the_prefix_rule_sees() -> None:
     code_of = {"a": "cdef int wheel_turn() except -1:\n", "b": "cdef int wheel_stop() except -1:\n"}
     assert prefixes_of_several_files(code_of) == ["wheel_ is in a, b"]
     assert prefixes_of_several_files({"a": code_of["a"], "b": "cdef int on_wheel() except -1:\n"}) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from pybuntcp cimport (\n    socket_t,\n)\n", []),
+        ("from pybuntcp._core cimport socket_t\n", ["pybuntcp._core"]),
+        ("from pybuntcp._c cimport uv\n", ["pybuntcp._c"]),
+        ("cimport pybuntcp._core as core\n", ["pybuntcp._core"]),
+        ("from ._core import listen_on\n", ["._core"]),
+        ("from pybuntcp import _core\n", ["from pybuntcp import _core"]),
+        ("from cpython.ref cimport PyObject\nimport asyncio\n", []),
+    ],
+)
+def test_the_rule_about_the_wing_sees(code: str, found: list[str]) -> None:
+    assert inner_cimports(code) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "always", "at_all"),
+    [
+        ("from .aio import EventLoop\n", 1, 1),
+        ("from pybuntcp import _aio\n", 1, 1),
+        ("class A:\n    import pybuntcp.aio\n", 1, 1),
+        ("def f():\n    from .aio import EventLoop\n", 0, 1),
+        ("import asyncio\n", 0, 0),
+    ],
+)
+def test_imports_of_the_wing_are_seen(text: str, always: int, at_all: int) -> None:
+    assert (len(imports_of_the_wing(text, True)), len(imports_of_the_wing(text, False))) == (always, at_all)
 
 
 def test_the_length_rule_sees() -> None:

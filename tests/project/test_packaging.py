@@ -16,12 +16,12 @@ from types import ModuleType
 import pytest
 
 import pybuntcp
-from pybuntcp import _core, _tls
+from pybuntcp import _aio, _core, _tls
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-EXTENSIONS = {"_core": _core, "_tls": _tls}
+EXTENSIONS = {"_core": _core, "_tls": _tls, "_aio": _aio}
 OF_OPENSSL = ("SSL_", "BIO_", "CRYPTO_", "ERR_", "EVP_", "X509_", "OPENSSL_", "OpenSSL_")
 
 
@@ -56,7 +56,7 @@ def test_libuv_is_in_the_core_alone() -> None:
     assert [name for name in both if name.startswith("uv_")] == []
 
 
-@pytest.mark.parametrize("name", ["py.typed", "__init__.pxd", "_core.pxd", "_core.pyi", "_tls.pyi"])
+@pytest.mark.parametrize("name", ["py.typed", "__init__.pxd", "_core.pxd", "_core.pyi", "_tls.pyi", "_aio.pyi"])
 def test_the_package_carries(name: str) -> None:
     assert (resources.files("pybuntcp") / name).is_file()
 

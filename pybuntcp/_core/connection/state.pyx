@@ -31,10 +31,13 @@ What else decides, beside this word:
   error                     the code that `close` will get; the first one counts. With BROKEN, UV_EPROTO: TLS could not
                             encrypt, and a turn reports it (tls_resume)
   send_queue, gather        bytes that were accepted and did not leave (output_pending)
+  drain_at                  the C API's writer is owed `drain`, or with BROKEN `broken` (is_drain_due, is_failure_owed)
   corks, loop.handling      a write is gathered, not sent (output_corked)
   deadlines                 linger_ms: the peer has to let us go. timeout_at: while close() lingers, the next look at
                             what the peer has acknowledged, and not the user's timeout
   context.allow_half_open   whether we go on writing after the peer's FIN
+  slots.flags               SLOTS_OPEN_UNTIL_CLOSED: only a verb closes it (stays_open)
+  loop.asking               `alloc` of this socket runs: nothing stops or closes it before that has returned
   context.upgraded_to       the TLS socket that takes the connection over when this one has sent its last
   context.upgraded_from     that plain socket, of a TLS socket that still waits for it; upgrade_role: it had one
   context.connector         the outgoing connection that is not open before its handshake is done
