@@ -1,0 +1,111 @@
+"""[A10] `start_tls` by asyncio's own TLS, on our transports: both sides, in the middle of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+
+import pytest
+from support.streams import Plain, address_of, on_ours, on_ours_and_asyncio
+from support.tls_peer import client_context, server_context
+
+
+async def secured(transport, protocol, *, server):
+    loop = asyncio.get_running_loop()
+    if server:
+        return await loop.start_tls(transport, protocol, server_context(), server_side=True)
+    return await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")
+
+
+async def both_secured(accepted, connected):
+    return await asyncio.gather(
+        secured(accepted.transport, accepted, server=True), secured(connected.transport, connected, server=False)
+    )
+
+
+@on_ours_and_asyncio
+async def test_both_sides_of_a_connection_go_over_to_tls(streams):
+    async with streams.pair(Plain(), Plain()) as (accepted, connected):
+        plain = connected.transport
+        plain.write(b"in plain")
+        await accepted.received(b"in plain")
+        accepted.data.clear()
+        ours, theirs = await both_secured(accepted, connected)
+        ours.write(b"from the server" * 10_000)
+        theirs.write(b"from the client" * 10_000)
+        await accepted.received(b"from the client" * 10_000)
+        await connected.received(b"from the server" * 10_000)
+        assert isinstance(theirs.get_extra_info("ssl_object"), ssl.SSLObject)
+        assert theirs.get_extra_info("peername") == plain.get_extra_info("peername")
+        theirs.close()
+        await connected.called("connection_lost")
+        await accepted.called("connection_lost")
+
+
+@on_ours_and_asyncio
+async def test_streams_go_over_to_tls(streams):
+    async def serve(reader, writer):
+        assert await reader.readline() == b"STARTTLS\n"
+        writer.write(b"go ahead\n")
+        await writer.drain()
+        writer.transport.pause_reading()
+        transport = await secured(writer.transport, writer.transport.get_protocol(), server=True)
+        reader._transport = writer._transport = transport
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    streamed = asyncio.StreamReader()
+    served = asyncio.StreamReader()
+    tasks = []
+
+    def start(reader, writer):
+        tasks.append(asyncio.ensure_future(serve(reader, writer)))
+
+    async with streams.served(lambda: asyncio.StreamReaderProtocol(served, start)) as server:
+        client = asyncio.StreamReaderProtocol(streamed)
+        transport, _ = await streams.connect(lambda: client, address_of(server))
+        transport.write(b"STARTTLS\n")
+        assert await streamed.readline() == b"go ahead\n"
+        over_tls = await secured(transport, client, server=False)
+        streamed._transport = over_tls
+        over_tls.write(b"hello\n")
+        assert await streamed.readline() == b"HELLO\n"
+        assert await streamed.read() == b""
+        over_tls.close()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("steps", range(8))
+@on_ours
+async def test_one_that_is_cancelled_at_any_step_leaves_nothing(streams, steps):
+    async with streams.pair(Plain(), Plain()) as (accepted, connected):
+        transports = accepted.transport, connected.transport
+        attempts = asyncio.ensure_future(both_secured(accepted, connected))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        attempts.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            transports += tuple(await attempts)
+        for transport in transports:
+            transport.abort()
+        while not all(transport.get_protocol() is None for transport in transports[:2]):
+            await asyncio.sleep(0)
+        accepted.log.append("connection_lost")  # told to what TLS has set in its place, if it had got so far
+        connected.log.append("connection_lost")
+
+
+@on_ours_and_asyncio
+async def test_a_server_with_ssl_serves_clients_with_ssl(streams):
+    protocol, client = Plain(), Plain()
+    async with streams.served(lambda: protocol, ssl=server_context()) as server:
+        transport, _ = await streams.connect(
+            lambda: client, address_of(server), ssl=client_context(), server_hostname="localhost"
+        )
+        transport.write(b"hello")
+        await protocol.received(b"hello")
+        protocol.transport.write(b"answer")
+        await client.received(b"answer")
+        transport.close()
+        await client.called("connection_lost")
+        await protocol.called("connection_lost")
