@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from .asyncio_loops import on_loop, on_loops
@@ -240,6 +242,15 @@ async def abort(*protocols: Any) -> None:
 def address_of(server: Any) -> Any:
     """Of its first socket."""
     return server.sockets[0].getsockname()
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """asyncio's own code leaves some sockets and transports to the garbage collector, which runs at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 async def receive(sock: socket.socket, size: int) -> bytes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket as stdlib
-import warnings
 
 import pytest
 from support import descriptors
@@ -14,7 +12,7 @@ from support.addresses import bound_not_listening
 from support.coroutines import descriptors_untouched, loop_reports, turns
 from support.handlers import Boom
 from support.leaks import without_spares
-from support.streams import Plain, address_of, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.streams import Plain, address_of, collected, ends, on_ours, on_ours_and_asyncio, receive, send
 
 STEPS = range(8)
 
@@ -28,15 +26,6 @@ async def cancelled_after(coroutine, steps):
         return await task
     except asyncio.CancelledError:
         return None
-
-
-@contextlib.contextmanager
-def collected():
-    """asyncio's own loop leaves some sockets to the garbage collector."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        gc.collect()
 
 
 def opened():

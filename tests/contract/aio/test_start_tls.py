@@ -7,7 +7,7 @@ import contextlib
 import ssl
 
 import pytest
-from support.streams import Plain, address_of, on_ours, on_ours_and_asyncio
+from support.streams import Plain, address_of, collected, on_ours, on_ours_and_asyncio
 from support.tls_peer import client_context, server_context
 
 
@@ -41,6 +41,7 @@ async def test_both_sides_of_a_connection_go_over_to_tls(streams):
         theirs.close()
         await connected.called("connection_lost")
         await accepted.called("connection_lost")
+        ours.close()  # before Python 3.11 that is not done for it
 
 
 @on_ours_and_asyncio
@@ -79,20 +80,28 @@ async def test_streams_go_over_to_tls(streams):
 @pytest.mark.parametrize("steps", range(8))
 @on_ours
 async def test_one_that_is_cancelled_at_any_step_leaves_nothing(streams, steps):
-    async with streams.pair(Plain(), Plain()) as (accepted, connected):
-        transports = accepted.transport, connected.transport
-        attempts = asyncio.ensure_future(both_secured(accepted, connected))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        attempts.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            transports += tuple(await attempts)
-        for transport in transports:
+    with collected():
+        async with streams.pair(Plain(), Plain()) as (accepted, connected):
+            await cancelled(asyncio.ensure_future(both_secured(accepted, connected)), steps)
+            for transport in transports_of(accepted, connected):
+                transport.abort()
+            while not all(transport.get_protocol() is None for transport in transports_of(accepted, connected)):
+                await asyncio.sleep(0)
+            for protocol in (accepted, connected):
+                protocol.log.append("connection_lost")  # which TLS was told in its place, if it had got so far
+
+
+async def cancelled(attempts, steps):
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    attempts.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        for transport in await attempts:
             transport.abort()
-        while not all(transport.get_protocol() is None for transport in transports[:2]):
-            await asyncio.sleep(0)
-        accepted.log.append("connection_lost")  # told to what TLS has set in its place, if it had got so far
-        connected.log.append("connection_lost")
+
+
+def transports_of(*protocols):
+    return [protocol.transport for protocol in protocols]
 
 
 @on_ours_and_asyncio
@@ -109,3 +118,4 @@ async def test_a_server_with_ssl_serves_clients_with_ssl(streams):
         transport.close()
         await client.called("connection_lost")
         await protocol.called("connection_lost")
+        protocol.transport.close()
