@@ -20,6 +20,7 @@ from typing import Any
 import pybuntcp
 
 LONGEST = 1000  # bytes of a line
+PATIENCE = 2.0  # seconds that connections have to take their last lines when the program ends
 
 
 class Chat:
@@ -28,6 +29,7 @@ class Chat:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.writers: dict[str, asyncio.StreamWriter] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.guests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,6 +37,9 @@ class Chat:
         self.guests += 1
         name = f"guest{self.guests}"
         self.writers[name] = writer
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         self.tell(name, f"* you are {name}")
         self.tell_others(name, f"* {name} came in")
         try:
@@ -46,6 +51,19 @@ class Chat:
             del self.writers[name]
             self.tell_others(name, f"* {name} has left")
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self.tasks.discard(task)
+
+    async def end(self) -> None:
+        """Close all connections. Who does not take the last lines is dropped."""
+        writers = list(self.writers.values())
+        for writer in writers:
+            writer.close()
+        if self.tasks and (await asyncio.wait(self.tasks, timeout=PATIENCE))[1]:
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.wait(self.tasks)
 
     def hear(self, name: str, line: str) -> None:
         if line == "/who":
@@ -62,6 +80,8 @@ class Chat:
     def tell(self, name: str, text: str) -> None:
         """Never waits. Lines of one step of a task leave together on pybuntcp's loop."""
         writer = self.writers[name]
+        if writer.is_closing():
+            return
         writer.write(f"{text}\n".encode())
         if writer.transport.get_write_buffer_size() > self.limit:
             writer.transport.abort()  # its reader sees the end
@@ -77,10 +97,7 @@ async def run(options: argparse.Namespace) -> None:
     print("listening on {}:{}".format(*server.sockets[0].getsockname()[:2]), flush=True)
     await stopped.wait()
     server.close()
-    for writer in list(chat.writers.values()):
-        writer.close()
-    while chat.writers:  # their tasks end
-        await asyncio.sleep(0.01)
+    await chat.end()
 
 
 def runner(loop: str) -> Callable[[Coroutine[Any, Any, None]], None]:

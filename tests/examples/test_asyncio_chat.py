@@ -118,3 +118,15 @@ def test_sigterm_ends_it_in_order(chat):
     with Person(chat) as ada:
         os.kill(chat.pid, signal.SIGTERM)
         assert ada.hear() == ""
+    with pytest.raises(EOFError):  # it has ended before the fixture's own signal
+        chat.wait_for_line("nothing that it says")
+
+
+def test_who_does_not_read_does_not_hold_up_the_end(chat):
+    with Person(chat) as ada, Person(chat, 4096) as stalled:
+        assert ada.hear() == f"* {stalled.name} came in"
+        for said in range(40):
+            ada.say(f"{said} {LINE}")
+        ada.say("/who")
+        assert ada.hear().startswith("* ")
+        chat.stop()
