@@ -16,8 +16,8 @@
     listen(socket=Echo(), hostname="127.0.0.1", port=7000)
     run()
 
-This page lists the public names; each is documented where it is defined. `TLSOptions` and the module `testing` are
-imported when they are first asked for: most programs need none of what they import.
+This page lists the public names; each is documented where it is defined. `TLSOptions` and the modules `aio` and
+`testing` are imported when they are first asked for: most programs need none of what they import.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ from .threads import ListenerThreads, listen_threads
 from .typed import SocketHandler
 
 if TYPE_CHECKING:
+    from . import aio as aio
     from . import testing as testing
     from .tls.options import TLSOptions
 
@@ -85,10 +86,10 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one
 
     def __getattr__(name: str) -> Any:
-        if name == "testing":
+        if name in ("aio", "testing"):
             from importlib import import_module
 
-            return import_module(".testing", __name__)
+            return import_module(f".{name}", __name__)
         if name != "TLSOptions":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from .tls.options import TLSOptions

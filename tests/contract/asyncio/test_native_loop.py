@@ -191,6 +191,11 @@ def test_importing_pybuntcp_does_not_import_asyncio():
     assert run_program("say('asyncio' in sys.modules)") == [False]
 
 
+def test_the_module_with_the_loops_class_is_imported_when_it_is_first_asked_for():
+    source = "say('pybuntcp.aio' in sys.modules); say(pybuntcp.aio.EventLoop.__name__)"
+    assert run_program(source) == [False, "EventLoop"]
+
+
 # ---------------------------------------------------------------- threads and executors
 
 
