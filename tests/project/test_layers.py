@@ -182,11 +182,17 @@ def inner_cimports(code: str) -> list[str]:
 def imports_of_the_wing(text: str, always: bool) -> list[str]:
     """The lines of a Python text that import the wing; `always`: those alone that run whenever the text is imported."""
     tree = ast.parse(text)
-    functions_of = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    later = {inner for node in functions_of for inner in ast.walk(node)}
+    later = {inner for node in ast.walk(tree) if runs_later(node) for inner in ast.walk(node)}
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     lines = [ast.unparse(node) for node in found if not (always and node in later)]
     return [line for line in lines if re.search(r"\b_?aio\b", line)]
+
+
+def runs_later(node: ast.AST) -> bool:
+    """A function; or what type checkers alone read."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def long_functions(code: str, limit: int) -> list[str]:
@@ -429,6 +435,8 @@ def test_the_rule_about_the_wing_sees(code: str, found: list[str]) -> None:
         ("from pybuntcp import _aio\n", 1, 1),
         ("class A:\n    import pybuntcp.aio\n", 1, 1),
         ("def f():\n    from .aio import EventLoop\n", 0, 1),
+        ("if TYPE_CHECKING:\n    from . import aio as aio\n", 0, 1),
+        ("if ready:\n    from . import aio as aio\n", 1, 1),
         ("import asyncio\n", 0, 0),
     ],
 )

@@ -102,7 +102,9 @@ async def test_a_get_buffer_that_returns_nothing_is_a_fatal_error(streams):
     assert isinstance(report["exception"], TypeError)
 
 
-@pytest.mark.parametrize("thing", [b"read-only", memoryview(b"read-only"), [1, 2], "text"], ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize(
+    "thing", [b"read-only", memoryview(b"read-only"), [1, 2], "text"], ids=lambda thing: type(thing).__name__
+)
 @on_ours_and_asyncio
 async def test_a_get_buffer_that_returns_what_cannot_be_written_to_is_a_fatal_error(streams, thing):
     report = await fails(streams, Buffered(get_buffer=give(thing)))
