@@ -19,7 +19,7 @@ cdef extern from "structmember.h":
 class SocketTransport(_FlowControlMixin):
     """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
 
-    __slots__ = ("_stream", "__weakref__")
+    __slots__ = ("_stream", "__weakref__", "__dict__")      # programs put methods of their own in place of ours
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE

@@ -63,6 +63,7 @@ cdef struct loop_t:
     bint embedded                   # a foreign asyncio loop turns it; see embed
     bint asleep                     # embedded, and only a ready descriptor or a timer makes the asyncio loop turn it
     bint asyncio_fds_ready          # of a native loop: asyncio's selector has ready descriptors
+    bint polls_first                # this turn sends nothing before its poll (see selector)
     bint has_replaced               # Loop.replaced is not empty: released when the turn ends
     bint failed                     # Loop.failure is set, and `run` has not raised it yet
     bint warned                     # loop_warn_forgotten has warned

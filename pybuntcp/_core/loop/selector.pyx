@@ -10,6 +10,11 @@ The rule: asyncio's descriptors stay in a stock selector, and libuv polls the de
 of ours is open it is the stock selector's `select`. It returns after one turn even if none of asyncio's descriptors is
 ready, because a handler or a Cython slot may have called `call_soon`.
 
+asyncio polls, and runs what the poll has found after the callbacks that were ready before. libuv polls and calls back in one
+go. So with a timeout of 0, which means that callbacks are ready, `select` sends what was written and queues the turn behind
+them: to asyncio the selector is one more callback. That turn sends nothing before its poll, or the answer would come before
+the callbacks that are ready next. What it finds of asyncio's descriptors the next `select` returns.
+
 Owns `Selector`, and how often a native loop makes sure that signals wake it (see signals).
 """
 cimport cython
@@ -36,6 +41,8 @@ cdef class Selector:
     cdef object asyncio_fds     # a stock selector with asyncio's descriptors
     cdef bint watches_signals   # this is the thread that may
     cdef uint64_t watched_at    # when we last made sure that signals wake us, in milliseconds
+    cdef object ready           # asyncio's queue of callbacks; None: no asyncio loop has taken this selector
+    cdef bint queued            # we are in it
     cdef readonly object register
     cdef readonly object unregister
     cdef readonly object modify
@@ -62,8 +69,32 @@ cdef class Selector:
             selector_turn(self, 0)
         if loop_is_empty(c) or c.dead:
             return self.asyncio_fds.select(0 if not c.dead and loop_has_work(c) else timeout)
-        selector_turn(self, wait)
-        return self.asyncio_fds.select(0) if c.asyncio_fds_ready else []
+        if self.ready is not None and (wait <= 0 or c.asyncio_fds_ready):
+            selector_queue_turn(self)
+        else:
+            selector_turn(self, wait)
+        if not c.asyncio_fds_ready:
+            return []
+        c.asyncio_fds_ready = False
+        return self.asyncio_fds.select(0)
+
+    # What asyncio asks of a callback that is ready.
+
+    _cancelled = False
+    _callback = None
+
+    def _run(self):
+        """Make a turn."""
+        self.queued = False
+        self.loop.c.polls_first = True
+        try:
+            if not self.loop.c.dead:
+                selector_turn(self, 0)
+        finally:
+            self.loop.c.polls_first = False
+
+    def __repr__(self):
+        return "<pybuntcp's loop>"
 
     def flush(self):
         """Send what was written since the last turn. The asyncio loop stops, so there may be none for a long time."""
@@ -138,6 +169,15 @@ cdef int selector_turn(Selector self, double seconds) except -1:
     finally:
         uv.uv_timer_stop(&c.limit)
     return loop_raise_failure(self.loop)
+
+
+cdef int selector_queue_turn(Selector self) except -1:
+    """Have asyncio make a turn when it has run what is ready. What was written leaves at once."""
+    self.flush()
+    if not self.queued:
+        self.queued = True
+        self.ready.append(self)
+    return 0
 
 
 cdef double selector_watch_signals(Selector self, double seconds) except -1:

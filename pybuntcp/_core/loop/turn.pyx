@@ -34,7 +34,8 @@ cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     if self.has_replaced:
         gil_take(self)
         (<loop_fn><void*>loop_release_held)(self)
-    loop_end_turn(self)
+    if not self.polls_first:
+        loop_end_turn(self)
     gil_release(self)
 
 

@@ -1,0 +1,98 @@
+"""[A4] In which order callbacks and what the kernel reports are called: as asyncio's loop, which polls first and calls later."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.asyncio_loops import open_host, run_in
+from support.protocols import Recording, connect, no_tls_yet, on_both, serve, target_of
+
+pytestmark = no_tls_yet
+
+
+async def pair(transport, protocol, other):
+    """Two ends of a connection in one loop."""
+    server = await serve(transport, lambda: other)
+    await connect(transport, lambda: protocol, target_of(server))
+    await other.until("made")
+
+
+@on_both
+async def test_what_is_ready_runs_before_the_data_that_has_come_meanwhile(transport):
+    log = []
+    writer, reader = Recording(), Recording(data=lambda _: log.append("data"))
+    await pair(transport, writer, reader)
+    loop = asyncio.get_running_loop()
+
+    def write_and_go_on():
+        writer.transport.write(b"x")
+        loop.call_soon(log.append, "ready")
+
+    loop.call_soon(write_and_go_on)
+    await reader.got(1)
+    assert log == ["ready", "data"]
+
+
+@on_both
+async def test_tasks_that_were_made_beside_a_write_begin_before_its_answer_comes(transport):
+    log = []
+    asking = Recording(data=lambda _: log.append("answer"))
+    answering = Recording(data=lambda protocol: protocol.transport.write(b"answer"))
+    await pair(transport, asking, answering)
+
+    async def task(name):
+        log.append(name)
+
+    asking.transport.write(b"question")
+    tasks = [asyncio.create_task(task(name)) for name in ("first", "second")]
+    await asking.got(6)
+    await asyncio.gather(*tasks)
+    assert log == ["first", "second", "answer"]
+
+
+@on_both
+async def test_descriptors_of_asyncios_own_are_served_beside_a_loop_that_is_never_idle(transport):
+    writer, reader = Recording(), Recording()
+    await pair(transport, writer, reader)
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    await loop.run_in_executor(None, loop.call_soon_threadsafe, heard.set)  # by the pipe that wakes the loop
+    while not heard.is_set():
+        await asyncio.sleep(0)
+    writer.transport.write(b"x")
+    while not reader.received:
+        await asyncio.sleep(0)
+    assert reader.received == b"x"
+
+
+def test_a_loop_that_is_stopped_at_once_has_sent_and_read():
+    with open_host("native") as loop:
+        protocol = Recording()
+
+        async def go():
+            server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+            writer = (await loop.create_connection(Recording, *server.sockets[0].getsockname()))[0]
+            await protocol.until("made")
+            return server, writer
+
+        server, writer = run_in(loop, go)
+        writer.write(b"x")
+        for _ in range(3):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        assert protocol.received == b"x"
+        writer.abort()
+        server.close()
+        run_in(loop, lambda: protocol.until("lost"))
+
+
+@on_both
+async def test_a_program_may_put_its_own_write_in_place_of_a_transports(transport):
+    protocol, other = Recording(), Recording()
+    await pair(transport, protocol, other)
+    written = []
+    protocol.transport.write = written.append
+    protocol.transport.write(b"kept")
+    del protocol.transport.write
+    protocol.transport.write(b"sent")
+    assert written == [b"kept"]
+    assert await other.got(4) == b"sent"
