@@ -88,8 +88,8 @@ cdef inline int stream_wrote(Stream self, int rc) except -1:
     """What follows from a write. A program that never lets the loop turn must learn of a failure here."""
     if rc != 0:
         return stream_write_failed(self, rc)
-    if socket_pending(self.s) > self.high:
-        return stream_over_high(self)
+    if socket_pending(self.s) > self.high or self.host.thread == 0:
+        return stream_send_now(self)
     return 0
 
 
@@ -166,8 +166,8 @@ cdef inline size_t stream_pending(Stream self) noexcept:
     return socket_pending(self.s) if self.s != NULL and self.lost == 0 else 0
 
 
-cdef int stream_over_high(Stream self) except -1:
-    """More than `high` bytes are pending: send, and if that does not help tell the protocol."""
+cdef int stream_send_now(Stream self) except -1:
+    """More than `high` bytes are pending, or no loop runs that would send them: send, and if too many are left tell the protocol."""
     socket_flush(self.s)
     if self.lost == 0 and socket_error(self.s) != 0:
         return stream_write_failed(self, -1)
@@ -210,7 +210,7 @@ cdef int stream_set_limits(Stream self, object high, object low) except -1:
     if self.write_paused and self.lost == 0:
         socket_want_drain(self.s, self.low)
     if stream_pending(self) > self.high:
-        stream_over_high(self)
+        stream_send_now(self)
     return 0
 
 

@@ -317,6 +317,24 @@ def test_what_was_written_leaves_before_the_loop_stops(host, transport, order):
         run_in(loop, end)
 
 
+@hosts("asyncio", "native")
+def test_what_is_written_while_the_loop_does_not_run_leaves_at_once(host, transport):
+    protocol = Recording()
+    with open_host(host) as loop:
+        peer = run_in(loop, lambda: connected(transport, protocol))
+        protocol.transport.write(b"five ")
+        protocol.transport.writelines([b"five ", b"five "])
+        assert unread_after_a_moment(peer) == 15
+        protocol.transport.write(b"five ")
+        protocol.transport.close()
+
+        async def end():
+            await protocol.until("lost")
+            return await done(peer.recv_until_eof())
+
+        assert run_in(loop, end) == 4 * b"five "
+
+
 async def own_socket(transport, protocol):
     """A connection of a program's own socket, which it still knows; (the socket, the peer)."""
     server = transport.raw_server()
