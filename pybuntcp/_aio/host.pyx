@@ -58,6 +58,7 @@ cdef class Host:
             stream = host_stream(self, fd)
             if stream is not None:
                 stream_leave_unclosed(stream)
+        self.loop = self.call_soon = None   # which refer to this, too: neither waits for a collector of garbage
 
 
 # ---------------------------------------------------------------------------- threads

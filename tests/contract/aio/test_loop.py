@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -355,6 +356,27 @@ def test_a_transport_can_be_asked_and_ended_after_its_loop_was_closed(host, stre
         assert "closed" in repr(transport)
         transport.close()
         assert transport.get_extra_info("peername") is not None
+
+
+@on_both
+def test_a_closed_loop_is_freed_without_a_collector_of_garbage(host, streams):
+    loop = new_host(host)
+    (protocol,), (peer,) = left_open(loop, streams)
+    with peer:
+
+        async def end():
+            await abort(protocol)
+
+        run_in(loop, end)
+        gone = weakref.ref(loop)
+        gc.collect()
+        gc.disable()
+        try:
+            loop.close()
+            del loop
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 # ---------------------------------------------------------------- many runs
