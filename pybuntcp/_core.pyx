@@ -25,6 +25,7 @@ include "_core/loop/posts.pyx"              # calls into a loop from any thread
 include "_core/loop/loop.pyx"               # the loop's memory and handles
 include "_core/loop/gil.pyx"                # when its thread holds the GIL
 include "_core/loop/turn.pyx"               # one turn of it
+include "_core/loop/slabs.pyx"              # what it reads into, and how much at once
 include "_core/loop/signals.pyx"            # Ctrl-C, while it waits
 include "_core/loop/host.pyx"               # the asyncio loop that turns it, and what is asked of that
 include "_core/loop/failures.pyx"           # exceptions that nobody catches, in a loop

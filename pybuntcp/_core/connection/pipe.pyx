@@ -145,7 +145,7 @@ cdef size_t pipe_capacity(socket_t* s) noexcept nogil:
     cdef uint64_t unsent = output_unsent(target)
     if unsent >= mark:
         return 0
-    return min(<size_t>READ_MAX, max(mark - unsent, <uint64_t>(READ_MIN if s.flags & S_TLS else 1)))
+    return max(mark - unsent, <uint64_t>(READ_MIN if s.flags & S_TLS else 1))
 
 
 cdef void pipe_read(socket_t* s) noexcept nogil:
@@ -157,10 +157,13 @@ cdef void pipe_read(socket_t* s) noexcept nogil:
 cdef void on_pipe_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     """As `on_alloc`, but no more than the target has space for. Here the socket may be neither stopped nor closed."""
     cdef socket_t* s = <socket_t*>handle
+    cdef size_t size
     if not is_piped(s) or is_tls_blocked(s):
         on_alloc(handle, suggested, buffer)
-    elif stream_may_read_more(s) and pipe_has_space(s):
-        buffer.len = pipe_capacity(s)
+        return
+    size = stream_read_size(s)
+    if size != 0 and pipe_has_space(s):
+        buffer.len = min(size, pipe_capacity(s))
         buffer.base = loop_slab(loop_of(s)) if buffer.len != 0 else NULL
 
 

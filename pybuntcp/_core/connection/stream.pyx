@@ -11,8 +11,8 @@ runs then, when that has ended. libuv runs close callbacks at the end of a turn,
 All streams are `uv_tcp_t`, unix sockets too: libuv has the same stream code for both, and the handle is 16 bytes
 smaller than a `uv_pipe_t`.
 
-Promises one read system call per event and no allocation; SLABS_PER_TURN reads while a peer sends faster than it is
-read, the rest in the next turn. Does not know handlers: it calls the functions of events.
+Promises one read system call per event, and no allocation for it; READS_PER_TURN reads, and READ_SIZE_MAX bytes, while a peer
+sends faster than it is read, the rest in the next turn. Does not know handlers: it calls the functions of events.
 """
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
@@ -20,13 +20,9 @@ from libc.stdlib cimport calloc, free
 
 from pybuntcp._c cimport uv
 
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(PyObject*)
-
-
 cdef enum:
     EXT_ALIGNMENT = 16  # of the user's bytes behind a socket_t: enough for any C type
-    SLABS_PER_TURN = 2  # reads of one socket in one turn: libuv would do up to 32 for one event
+    READS_PER_TURN = 2  # reads of one socket in one turn: libuv would do up to 32 for one event
 
 
 cdef struct socket_t:
@@ -167,26 +163,38 @@ cdef void stream_close(socket_t* self) noexcept nogil:
     state_check(self)
 
 
-cdef inline bint stream_may_read_more(socket_t* self) noexcept nogil:
-    """May it be read once more in this turn? False: other sockets first; libuv reports it again in the next turn."""
+cdef inline size_t stream_read_size(socket_t* self) noexcept nogil:
+    """Bytes that may be read now. 0: other sockets first; libuv reports it again in the next turn."""
     cdef loop_t* loop = loop_of(self)
     if loop.last_read == self:
-        loop.reads_in_a_row += 1
-        return loop.reads_in_a_row <= SLABS_PER_TURN
+        return stream_read_size_left(self)
     loop.last_read = self
     loop.reads_in_a_row = 1
-    return True
+    loop.bytes_in_a_row = 0
+    return SLAB_SIZE if self.flags & S_TLS else loop.read_size
+
+
+cdef size_t stream_read_size_left(socket_t* self) noexcept nogil:
+    """As stream_read_size, for the socket that was read last, which has filled its memory."""
+    cdef loop_t* loop = loop_of(self)
+    loop.reads_in_a_row += 1
+    if loop.bytes_in_a_row >= READ_SIZE_MAX:
+        loop.reads_in_a_row = READS_PER_TURN + 1
+    if loop.reads_in_a_row > READS_PER_TURN:
+        return 0
+    return SLAB_SIZE if self.flags & S_TLS else min(loop.read_size, READ_SIZE_MAX - loop.bytes_in_a_row)
 
 
 cdef void on_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     """Without a buffer libuv calls `on_read` with UV_ENOBUFS and reads no more for this event."""
+    cdef size_t size = stream_read_size(<socket_t*>handle)
     loop_of(handle).lent = NULL
-    if not stream_may_read_more(<socket_t*>handle):
+    if size == 0:
         return
-    if reads_into_user_memory(<socket_t*>handle) and stream_ask_for_memory(<socket_t*>handle, suggested, buffer):
+    if reads_into_user_memory(<socket_t*>handle) and stream_ask_for_memory(<socket_t*>handle, size, buffer):
         return
     buffer.base = loop_slab(loop_of(handle))
-    buffer.len = SLAB_SIZE if (<socket_t*>handle).flags & S_TLS else READ_MAX
+    buffer.len = size
 
 
 cdef bint stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
@@ -234,9 +242,12 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
     cdef loop_t* loop = loop_of(stream)
     if n > 0:
         self.bytes_read += n
+        loop.bytes_in_a_row += n
         loop.count.bytes_read += n
         loop.count.reads += 1
         events_received(self, buffer.base, n)
+        if <size_t>n > loop.read_peak and not self.flags & S_TLS:
+            loop_note_large_read(loop, n)
     elif loop.asking == self:
         stream_gave_no_memory(self)
     else:
@@ -250,8 +261,8 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
 
 
 cdef inline bint stream_is_read_enough(loop_t* loop, int code) noexcept nogil:
-    """In this turn: see stream_may_read_more. This is no error of the connection's."""
-    return code == uv.UV_ENOBUFS and loop.reads_in_a_row > SLABS_PER_TURN
+    """In this turn: see stream_read_size. This is no error of the connection's."""
+    return code == uv.UV_ENOBUFS and loop.reads_in_a_row > READS_PER_TURN
 
 
 cdef void on_closed(uv.uv_handle_t* handle) noexcept nogil:

@@ -4,8 +4,7 @@ Owns `loop_t`, which is the libuv loop and all that its sockets share (the slab 
 lists of sockets with unsent output, the timing wheel, the counters), and `Loop`, its owner in Python. Owns also the
 lists of sockets (`socket_list_t`), the count of references that keep `run` going, and the check that a loop is used in
 its own thread only.
-Promises that no memory is read into that a user still sees: a slab that was given away or leased is replaced.
-Does not know what happens in a turn (see turn), which thread or asyncio loop turns it (see current, embed, native), how
+Does not know what happens in a turn (see turn), what is read into (see slabs), which thread or asyncio loop turns it (see current, embed, native), how
 it ends (see closing), nor sockets: it only stores pointers to them.
 """
 cimport cython
@@ -13,7 +12,7 @@ import threading
 import weakref
 
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport PyObject, Py_INCREF, Py_XDECREF
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
@@ -38,6 +37,7 @@ cdef struct loop_t:
     uv.uv_poll_t interrupt          # polls wakeup[0]
     uv.uv_poll_t writable           # polls writable_watch
     uv.uv_poll_t asyncio_fds        # of a native loop: polls asyncio's own selector; see selector
+    uv.uv_timer_t read_peak_over    # active while reads are larger than READ_SIZE; see slabs
     uv.uv_timer_t limit             # how long asyncio wants to wait, or `run` may take
     # which sockets can be written to again: see connection/send_queue
     int writable_watch              # an epoll instance, or a kqueue, of the sockets that the kernel takes no more from
@@ -53,8 +53,13 @@ cdef struct loop_t:
     PyThreadState* parked           # this thread's state while the GIL is released; NULL: the GIL is held
     bint signal_pending             # signals may have arrived while it was released: run their Python handlers
     PyObject* owner                 # borrowed: the Loop
-    PyObject* slab_owner            # owned: the Slab
-    char* slab                      # its memory; NULL: a new slab must be made before the next read
+    # what is read into: see slabs
+    PyObject* slab_owner            # owned: the Slab; NULL: none
+    char* slab                      # its memory; NULL: loop_renew_slab must be called before the next read
+    size_t slab_size
+    size_t read_size                # bytes for one read of plain TCP at most
+    size_t read_peak                # the largest read of late, or READ_SIZE - 1 if all were smaller
+    bint chunks_kept                # the last chunk that was lent is its user's now
     # its state
     size_t references               # what is open and referenced: it keeps `run` going
     size_t calls                    # armed timers of users, and open callables of `threadsafe`
@@ -82,6 +87,7 @@ cdef struct loop_t:
     # how reads are shared: see connection/stream
     socket_t* last_read             # borrowed: the socket that was read last in this turn; NULL: none
     unsigned int reads_in_a_row     # how often it was read, one time after the other
+    size_t bytes_in_a_row           # and how many bytes that were
     socket_t* asking                # borrowed: `alloc` of this socket runs, or gave no memory; NULL: of none
     char* lent                      # borrowed: what `alloc` of the socket that is read gave; NULL: nothing
     bint asking_stops               # its reading was to be stopped meanwhile
@@ -129,7 +135,7 @@ cdef object _loops = weakref.WeakSet()
 cdef Loop loop_new():
     """A loop of this thread, which no asyncio loop turns yet."""
     cdef Loop self = Loop.__new__(Loop)
-    cdef Slab slab = Slab()
+    cdef Slab slab = Slab(SLAB_SIZE)
     cdef loop_t* c = <loop_t*>calloc(1, sizeof(loop_t))
     cdef int rc
     if c == NULL:
@@ -147,9 +153,9 @@ cdef Loop loop_new():
     _local.had_loop = True
     c.process = net.getpid()
     c.owner = <PyObject*>self
-    c.slab_owner = <PyObject*>slab
-    c.slab = slab.memory
-    Py_INCREF(slab)
+    loop_set_slab(c, slab)
+    c.read_size = READ_SIZE
+    c.read_peak = READ_SIZE - 1
     wheel_init(&c.wheel, clock_of(c))
     wheel_init(&c.timers.wheel, clock_of(c))
     loop_init_handles(c)
@@ -192,6 +198,8 @@ cdef void loop_init_handles(loop_t* self) noexcept:
     uv.uv_idle_init(&self.uv, &self.next_turn)
     uv.uv_timer_init(&self.uv, &self.alarm)
     uv.uv_unref(<uv.uv_handle_t*>&self.alarm)
+    uv.uv_timer_init(&self.uv, &self.read_peak_over)
+    uv.uv_unref(<uv.uv_handle_t*>&self.read_peak_over)
     uv.uv_timer_init(&self.uv, &self.limit)
     uv.uv_unref(<uv.uv_handle_t*>&self.limit)
     mailbox_init(&self.lookups, &self.uv)
@@ -235,7 +243,7 @@ cdef bint sockets_grow(socket_list_t* self) noexcept nogil:
     return True
 
 
-# ---------------------------------------------------------------------------- references, thread, slab
+# ---------------------------------------------------------------------------- references, thread
 
 cdef inline loop_t* loop_of(const void* handle) noexcept nogil:
     """The loop of a libuv handle, or of a struct that begins with one."""
@@ -270,28 +278,3 @@ cdef int raise_wrong_thread(loop_t* self) except -1:
         f"this belongs to the loop of thread {(<Loop>self.owner).thread_name!r} "
         f"({self.thread}) and was used from thread {here.name!r} ({here.ident})"
     )
-
-
-cdef inline char* loop_slab(loop_t* loop) noexcept nogil:
-    """The memory to read into. NULL: there is none to be had, and libuv reports UV_ENOBUFS."""
-    if loop.slab == NULL:
-        gil_take(loop)
-        (<loop_fn><void*>loop_renew_slab)(loop)
-    return loop.slab
-
-
-cdef void loop_renew_slab(loop_t* loop) noexcept:
-    """Make a new slab, if the memory of this one was given away or is leased."""
-    cdef Slab slab
-    if loop.slab != NULL and Py_REFCNT(loop.slab_owner) == 1:
-        return
-    loop.slab = NULL        # reading into it would change what the user's view shows
-    try:
-        slab = Slab()
-    except MemoryError as error:
-        loop_fail(loop, error)
-        return
-    Py_INCREF(slab)
-    Py_XDECREF(loop.slab_owner)
-    loop.slab_owner = <PyObject*>slab
-    loop.slab = slab.memory

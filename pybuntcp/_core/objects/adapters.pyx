@@ -15,7 +15,7 @@ compiles `call_data` itself as code that holds the GIL. That one makes the argum
 
 Owns these pairs, and what happens to an exception that a handler raised. Promises: a callable stays alive while it
 runs; no exception leaves this file, those two apart; a signal's Python handler runs before the first handler that
-follows the signal. Large chunks are passed without a copy where that is possible (STEAL_MIN, LEASE_MIN: see buffers).
+follows the signal. Large chunks are passed without a copy where that is possible (see buffers, and loop/slabs).
 """
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -125,10 +125,9 @@ cdef void call_close(socket_t* s, int error_number) noexcept:
 
 cdef inline bytes data_bytes(loop_t* loop, const char* data, size_t size):
     """The chunk as bytes: a large one without a copy, if nothing else refers to the slab."""
-    if size < STEAL_MIN or data != loop.slab or Py_REFCNT(loop.slab_owner) != 1:
+    if size < LEASE_MIN or data != loop.slab:
         return PyBytes_FromStringAndSize(data, size)
-    loop.slab = NULL
-    return slab_give(<Slab>loop.slab_owner, size)
+    return loop_chunk(loop, data, size)
 
 
 cdef bytes socket_bytes(socket_t* s, const char* data, size_t size):
@@ -137,6 +136,6 @@ cdef bytes socket_bytes(socket_t* s, const char* data, size_t size):
 
 cdef object data_view(loop_t* loop, const char* data, size_t size):
     """The chunk as a memoryview, without a copy if it lies in the slab. TLS data is in a scratch buffer: copied."""
-    if size < LEASE_MIN or not loop.slab <= data < loop.slab + SLAB_SIZE:
+    if size < LEASE_MIN or size < loop.slab_size // 10 or not loop.slab <= data < loop.slab + loop.slab_size:
         return PyMemoryView_FromObject(PyBytes_FromStringAndSize(data, size))
     return slab_lease(<Slab>loop.slab_owner, data, size)

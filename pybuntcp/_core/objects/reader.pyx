@@ -232,10 +232,11 @@ cdef void reader_read(socket_t* s) noexcept nogil:
 
 cdef void on_reader_alloc(uv.uv_handle_t* handle, size_t suggested, uv.uv_buf_t* buffer) noexcept nogil:
     cdef socket_t* s = <socket_t*>handle
-    if not stream_may_read_more(s):
+    cdef size_t size = stream_read_size(s)
+    if size == 0:
         return
     buffer.base = loop_slab(loop_of(handle))
-    buffer.len = min(<size_t>READ_MAX, max(reader_capacity_left(reader_at(s)), <size_t>READ_MIN if s.flags & S_TLS else 1))
+    buffer.len = min(size, max(reader_capacity_left(reader_at(s)), <size_t>READ_MIN if s.flags & S_TLS else 1))
 
 
 cdef void reader_received(socket_t* s, const char* data, size_t size) noexcept nogil:
