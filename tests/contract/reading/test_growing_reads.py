@@ -96,14 +96,14 @@ def test_r1_the_memory_of_large_reads_is_given_back(loop, request):
         grown = largest_blocks()
         be_quiet(loop)
         assert grown >= MOST
-        assert largest_blocks() < FIRST
+        assert largest_blocks() < 2 * FIRST  # one slab, of the size that it had at first
     finally:
         tracemalloc.stop()
     finish(loop, socket)
 
 
 def largest_blocks():
-    """Bytes in blocks of 64 KiB and more, the streams of the test apart."""
+    """Bytes in blocks of 64 KiB and more, what the test sends left out."""
     gc.collect()
     traces = tracemalloc.take_snapshot().traces
     return sum(trace.size for trace in traces if FIRST <= trace.size <= MOST + 100)
