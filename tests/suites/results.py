@@ -23,6 +23,7 @@ class Run:
     outcomes: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     ended: bool = True  # False: it was stopped, or died
+    transports: int = 0  # connections of pybuntcp's loop that it has made and accepted
 
     def having(self, outcome: str) -> set[str]:
         return {test for test, each in self.outcomes.items() if each == outcome}
@@ -41,6 +42,7 @@ def read(lines: str, ended: bool) -> Run:
             run.outcomes[test] = outcome
             run.texts[test] = told.get("text", "")
     run.ended = ended and "end" in told
+    run.transports = told.get("transports", 0)
     return run
 
 
@@ -85,6 +87,8 @@ def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
     for side, run in (("pybuntcp", ours), ("asyncio", control)):
         if not run.ended:
             verdict.troubles.append(f"the run on {side} did not come to its end")
+    if ours.ended and not ours.transports:
+        verdict.troubles.append("the run on pybuntcp has not opened one of its transports")
     ran_there = len(control.having("passed")) + len(control.having("failed"))
     if ran_there < suite.fewest:
         verdict.troubles.append(f"{ran_there} tests ran on asyncio, {suite.fewest} at least were looked for")

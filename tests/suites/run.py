@@ -67,7 +67,16 @@ class Process:
     def command(self, only: list[str]) -> list[str]:
         if self.suite.command is not None:
             return [*self.suite.command(self.side, self.file), *only]
-        command = [source.interpreter(self.suite), "-m", "pytest", "-p", "pybuntcp_suite", "-p", "no:cacheprovider"]
+        command = [
+            *self.suite.before,
+            source.interpreter(self.suite),
+            "-m",
+            "pytest",
+            "-p",
+            "pybuntcp_suite",
+            "-p",
+            "no:cacheprovider",
+        ]
         command += [f"--rootdir={self.place.tests}", "-c", self.suite.config or "pytest.ini"]
         command += ["-q", "-o", f"timeout={self.suite.test_seconds}", *self.suite.arguments]
         return [*command, *(only or self.suite.files)]

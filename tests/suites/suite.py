@@ -39,6 +39,7 @@ class Suite:
     needs: tuple[str, ...] = ()  # what pip installs for it, pinned, beside what the interpreter here has
     arguments: tuple[str, ...] = ()  # more arguments of pytest
     environment: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()  # what starts the interpreter: a program and its arguments
     patch_loops: bool = True  # whether the plugin makes asyncio's own names give the loop
     prepare: Callable[[Place], None] | None = None  # writes stand-ins into `site`, once it is unpacked
     command: Callable[[str, Path], list[str]] | None = (

@@ -48,6 +48,31 @@ def patch() -> None:
         asyncio.unix_events.EventLoop = EventLoop
 
 
+opened = {"made": 0, "accepted": 0}
+
+
+def count_transports() -> None:
+    """Note each connection that gets a transport of pybuntcp's: a suite that runs on none has tested nothing."""
+    if SIDE == "asyncio":
+        return
+    from pybuntcp import _aio
+
+    open_transport, acceptor = _aio.open_transport, _aio.Acceptor
+
+    def counted(*arguments: Any) -> Any:
+        opened["made"] += 1
+        return open_transport(*arguments)
+
+    def counting(host: Any, factory: Any, *more: Any) -> Any:
+        def made() -> Any:
+            opened["accepted"] += 1
+            return factory()
+
+        return acceptor(host, made, *more)
+
+    _aio.open_transport, _aio.Acceptor = counted, counting
+
+
 class Recorder:
     """The worst that each test did, in any of its phases and subtests."""
 
@@ -60,7 +85,7 @@ class Recorder:
 
     def pytest_sessionfinish(self) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            print(json.dumps({"end": True}), file=file)
+            print(json.dumps({"end": True, "transports": sum(opened.values())}), file=file)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -87,5 +112,6 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     config.hook.pytest_deselected(items=out)
 
 
+count_transports()
 if os.environ.get("PYBUNTCP_SUITE_PATCH") == "1":
     patch()
