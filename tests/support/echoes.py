@@ -24,10 +24,11 @@ def exchange(port: int) -> tuple[bool, bytes]:
             client.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         client.settimeout(TIMEOUT)
         client.connect((HOST, port))
-        sender = threading.Thread(target=send_all, args=(client,), daemon=True)
+        sent: list[int] = []
+        sender = threading.Thread(target=send_all, args=(client, sent), daemon=True)
         sender.start()
-        wait_until_nothing_moves(client)
-        waits = sender.is_alive()
+        wait_until_nothing_moves(client, sent)
+        waits = sum(sent) < len(SENT)
         received = bytearray()
         while chunk := client.recv(1 << 18):
             received += chunk
@@ -35,15 +36,18 @@ def exchange(port: int) -> tuple[bool, bytes]:
     return waits, bytes(received)
 
 
-def send_all(client: socket.socket) -> None:
-    client.sendall(SENT)
+def send_all(client: socket.socket, sent: list[int]) -> None:
+    """Send everything in pieces, whose sizes are noted."""
+    for at in range(0, len(SENT), BUFFER):
+        client.sendall(SENT[at : at + BUFFER])
+        sent.append(len(SENT[at : at + BUFFER]))
     client.shutdown(socket.SHUT_WR)
 
 
-def wait_until_nothing_moves(client: socket.socket) -> None:
-    """Bytes have come back, and for a while no more do."""
+def wait_until_nothing_moves(client: socket.socket, sent: list[int]) -> None:
+    """Bytes have come back, and for a while no more do and none are taken; or all have been taken."""
     wait_for(lambda: unread_bytes(client), "the first bytes to come back")
     seen = None
-    while seen != (now := unread_bytes(client)):
+    while seen != (now := (unread_bytes(client), len(sent))) and sum(sent) < len(SENT):
         seen = now
-        select.select([], [], [], 0.1)
+        select.select([], [], [], 0.2)
