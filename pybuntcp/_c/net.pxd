@@ -209,6 +209,11 @@ cdef extern from * nogil:
         if (kind != SOCK_STREAM) return -EINVAL;
         return getpeername(fd, (struct sockaddr*)&name, &n) ? -errno : 0;
     }
+    /* Whether a socket that is not connected any more has an error of its connection to report, which this leaves there. */
+    static int pbt_has_failed(int fd) {
+        struct pollfd self = {fd, 0, 0};
+        return poll(&self, 1, 0) == 1 && self.revents & POLLERR;
+    }
     /* Read and drop what is in the receive buffer, up to 1 MiB. Returns the number of bytes. */
     static size_t pbt_discard(int fd) {
         char scrap[16384];
@@ -328,6 +333,7 @@ cdef extern from * nogil:
     int close(int)
     size_t pbt_discard(int)
     int pbt_check_connected(int)
+    int pbt_has_failed(int)
     unsigned int pbt_zone_index(const char*)
     void pbt_zone_name(unsigned int, char*)
     int pbt_under_way(int, int)

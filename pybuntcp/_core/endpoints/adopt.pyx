@@ -5,7 +5,7 @@ is read before its user says so. The Python way is connect(fd=): see connector.
 """
 from cpython.ref cimport PyObject, Py_INCREF
 
-from pybuntcp._c cimport net
+from pybuntcp._c cimport net, uv
 
 
 cdef enum:      # as connect() has them
@@ -14,13 +14,16 @@ cdef enum:      # as connect() has them
 
 
 cdef socket_t* socket_from_fd(int fd, object handlers) except NULL:
-    """OSError: no connected stream socket, or no memory; then the descriptor is left to the caller, and open."""
+    """OSError: no connected stream socket, or no memory; then the descriptor is left to the caller, and open.
+
+    One that its peer has reset meanwhile is taken: what it fails with is told as of any other.
+    """
     cdef Loop loop = current_loop()
     cdef Handlers table = <Handlers?>handlers
     cdef context_t* context
     cdef socket_t* s = NULL
     cdef int rc = net.pbt_check_connected(fd)
-    if rc < 0:
+    if rc < 0 and not (rc == uv.UV_ENOTCONN and net.pbt_has_failed(fd)):
         raise error_from_code(rc, "connect", f"fd {fd}")
     context = context_new()
     table_copy(&context.table, &table.table)

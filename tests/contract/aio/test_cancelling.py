@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket as stdlib
+import struct
 
 import pytest
 from support import descriptors
@@ -12,7 +13,7 @@ from support.addresses import bound_not_listening
 from support.coroutines import descriptors_untouched, loop_reports, turns
 from support.handlers import Boom
 from support.leaks import without_spares
-from support.streams import Plain, address_of, collected, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.streams import Plain, Streams, address_of, collected, ends, on_ours, on_ours_and_asyncio, receive, send
 
 STEPS = range(8)
 
@@ -230,3 +231,29 @@ async def test_an_address_in_use_is_an_error_that_leaves_nothing():
         with pytest.raises(OSError, match="in use"):
             await asyncio.get_running_loop().create_server(Plain, *taken.getsockname())
         await nothing_left(before)
+
+
+# ---------------------------------------------------------------- a peer that is faster
+
+
+@on_ours_and_asyncio
+async def test_a_connection_that_is_reset_before_it_has_a_transport_is_lost_with_the_reset():
+    """It was made, so that is no failure of `connect_accepted_socket`."""
+    one, peer = Streams().sockets()
+    peer.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    _, protocol = await asyncio.get_running_loop().connect_accepted_socket(Plain, one)
+    await protocol.called("connection_lost")
+    assert protocol.log == ["connection_made", "connection_lost"]
+    assert isinstance(protocol.error, ConnectionResetError)
+
+
+@on_ours_and_asyncio
+async def test_a_connection_whose_peer_has_ended_before_it_has_a_transport_has_its_bytes_and_its_end(streams):
+    one, peer = streams.sockets()
+    peer.send(b"hello and goodbye")
+    peer.close()
+    _, protocol = await asyncio.get_running_loop().connect_accepted_socket(Plain, one)
+    await protocol.called("connection_lost")
+    assert protocol.log == ["connection_made", "data_received", "eof_received", "connection_lost"]
+    assert protocol.data == b"hello and goodbye"

@@ -11,7 +11,7 @@ from support import TIMEOUT
 from support.asyncio_loops import hosts, open_host
 from support.coroutines import loop_reports
 from support.handlers import Boom
-from support.streams import Buffered, Plain, address_of, ends, on_ours_and_asyncio, receive, send
+from support.streams import Buffered, Plain, address_of, collected, ends, on_ours_and_asyncio, receive, send
 
 on_both = hosts("asyncio", "native")
 
@@ -271,6 +271,23 @@ def test_an_exit_that_a_buffered_protocol_raises_comes_out_of_the_loop(host, str
 @pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
 def test_an_exit_that_a_paused_protocol_raises_comes_out_of_the_loop(host, streams, method, leaving):
     passes_through(host, streams, Plain(**{method: once(raising(leaving)), "data_received": write_much}))
+
+
+@on_both
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_an_exit_that_a_servers_factory_raises_comes_out_of_the_loop(host, streams, leaving):
+    async def begin():
+        async with streams.served(raising(leaving)) as server:
+            with await streams.dial(address_of(server)):
+                await asyncio.sleep(60)
+
+    with open_host(host) as loop, collected():
+        task = loop.create_task(begin())
+        with pytest.raises(leaving, match="of a protocol"):
+            loop.run_until_complete(task)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
 
 
 def write_much(protocol, data):
