@@ -1,4 +1,4 @@
-"""sizes: what does a message cost as it grows? 16 bytes to 1 MiB there and back, 50 connections, one in flight on each.
+"""sizes: what does a message cost as it grows? 16 bytes to 4 MiB there and back, 50 connections, one in flight on each.
 
 From 64 KiB on it is the kernel's copying; what is left to a server is how often it asks, and whether it copies once more.
 """
@@ -21,6 +21,8 @@ ROWS = (
     size(KIB, "1 KiB"),
     size(16 * KIB, "16 KiB"),
     size(64 * KIB, "64 KiB"),
+    size(256 * KIB, "256 KiB"),
     size(KIB * KIB, "1 MiB"),
+    size(4 * KIB * KIB, "4 MiB"),
 )
-QUESTION = Question(name="sizes", about="echo of 16 B to 1 MiB", rows=ROWS, quick=(), series="size")
+QUESTION = Question(name="sizes", about="echo of 16 B to 4 MiB", rows=ROWS, quick=(), series="size")

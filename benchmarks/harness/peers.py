@@ -366,7 +366,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "pybuntcp",
             ours,
-            modes=LOOPS,
+            modes=LOOPS | SERIES,
         ),
         python_peer(
             PROTOCOL["uvloop"],
