@@ -27,6 +27,7 @@ SUITE = Suite(
         "backports.zstd==1.8.0; python_version < '3.14'",
         "blockbuster==1.5.29",
         "brotli==1.2.1",
+        "coverage==7.17.5",
         "freezegun==1.5.5",
         "isal==1.9.1",
         "proxy.py==2.4.10",
