@@ -26,6 +26,9 @@ MEMBERS = """
     timeout_slot timeout
     handshake_slot handshake
     connect_error_slot connect_error
+    broken_slot broken
+    alloc_slot alloc
+    unsigned int flags
 """
 
 LINES = """
@@ -84,6 +87,18 @@ LINES = """
     cdef loop_poster_t* loop_poster_new() except NULL
     cdef int loop_post(loop_poster_t* poster, loop_call call, void* user) noexcept nogil
     cdef void loop_poster_free(loop_poster_t* poster) noexcept nogil
+    ctypedef void (*broken_slot)(socket_t*, int error) noexcept nogil
+    ctypedef char* (*alloc_slot)(socket_t*, size_t suggested, size_t* capacity) noexcept nogil
+    SLOTS_OPEN_UNTIL_CLOSED = 1
+    cdef int socket_write_all(socket_t* s, const char* data, size_t size) noexcept nogil
+    cdef int socket_writev(socket_t* s, const socket_part_t* parts, int count) noexcept nogil
+    cdef int socket_want_drain(socket_t* s, size_t low) noexcept nogil
+    cdef int socket_close_now(socket_t* s) noexcept nogil
+    cdef int socket_error(socket_t* s) noexcept nogil
+    cdef void socket_take_gil(socket_t* s) noexcept nogil
+    cdef void socket_interrupted(socket_t* s, object error) noexcept
+    cdef bytes socket_bytes(socket_t* s, const char* data, size_t size)
+    cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
 """
 
 

@@ -39,6 +39,7 @@ tls                 certificates, which engine it is, two ends of ours
 tls_peer            a peer of TLS driven by hand, record by record
 tls_records         records of TLS made by hand
 tls_messages        peers that send a message of TLS in pieces
+writers             C users whose writes are never refused
 slots               recorders whose handlers are C slots; the axis `handlers`
 programs            Python source, tools and servers as processes
 servers             redis-server, PostgreSQL
