@@ -10,6 +10,7 @@ Both lead to `stream_lose`, which calls `connection_lost`, gives the socket back
 core then closes the descriptor without a loss (socket_close), or, after a failure, at once (socket_close_now).
 """
 import warnings
+from cpython.ref cimport Py_DECREF
 from libc.string cimport strerror
 
 from pybuntcp cimport (
@@ -132,8 +133,24 @@ cdef int stream_leave_unclosed(Stream self) except -1:
     """Its event loop is closed, and nobody has closed it."""
     transport = self.transport
     self.closing, self.lost = True, 1
-    warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport, stacklevel=3)
+    stream_warn_unclosed(transport)
     stream_release(self, ConnectionAbortedError())
+    return 0
+
+
+cdef void stream_warn_unclosed(object transport) noexcept:
+    """A filter may make an error of the warning. That is reported as of a finalizer, and the other transports are closed."""
+    warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport, stacklevel=3)
+
+
+cdef int stream_forget(Stream self) except -1:
+    """In a forked child: the socket is freed already, and `connection_lost` is not called."""
+    self.s = NULL
+    self.closing, self.lost = True, 1
+    host_remove(self.host, self)
+    if self.sock is not None:
+        self.sock.detach()
+    Py_DECREF(self)
     return 0
 
 

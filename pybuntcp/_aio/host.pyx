@@ -1,8 +1,12 @@
 """host: what the connections of one event loop share.
 
 Owns `Host`: which descriptor belongs to which Stream, whether debug mode is on, and the user's buffer that is being read into.
-There is one at a time: libuv asks for memory, reads and reports in one go.
+There is one at a time: libuv asks for memory, reads and reports in one go. In a forked child every Stream forgets its socket:
+the core has freed it there, and told nobody.
 """
+import os
+import weakref
+
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject
@@ -10,8 +14,12 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 
+cdef object _hosts = weakref.WeakSet()
+
+
 cdef class Host:
     """One event loop, as its transports see it. Made by the event loop."""
+    cdef object __weakref__
     cdef object loop
     cdef object call_soon       # its method
     cdef bint debug
@@ -24,6 +32,7 @@ cdef class Host:
     def __cinit__(self, loop):
         self.loop = loop
         self.call_soon = loop.call_soon
+        _hosts.add(self)
 
     def __dealloc__(self):
         free(self.streams)
@@ -89,6 +98,19 @@ cdef bint host_hand_over(Host self, object method) except -1:
 
 
 # ---------------------------------------------------------------------------- descriptors
+
+def _leave_after_fork():
+    """In a forked child, after the core has ended what it inherited."""
+    cdef int fd
+    for host in list(_hosts):
+        for fd in range((<Host>host).capacity):
+            stream = host_stream(<Host>host, fd)
+            if stream is not None:
+                stream_forget(stream)
+
+
+os.register_at_fork(after_in_child=_leave_after_fork)
+
 
 cdef Stream host_stream(Host self, int fd):
     """The Stream at a descriptor, or None."""

@@ -110,16 +110,3 @@ def test_what_is_no_handlers_object_is_a_type_error_and_the_descriptor_stays_ope
         make().adopt(ours.fileno(), handlers)
     theirs.sendall(b"still there")
     assert ours.recv(20) == b"still there"
-
-
-def test_a_descriptor_that_the_loop_has_already_is_refused(loop, pair, make):
-    ours, _ = pair
-    first, second = make(), make()
-    first.adopt(ours.detach())
-    with pytest.raises(OSError, match="exist") as caught:
-        second.adopt(first.fd)
-    assert caught.value.errno == errno.EEXIST
-    assert os.fstat(first.fd)
-    first.do("close_now")
-    loop.run()
-    assert (first.names(), second.names()) == (["close"], [])

@@ -55,6 +55,7 @@ def bound(abi=None, size=None, ext_size=None, bint data=True, handlers=None):
 SIZE = sizeof(slots_t)
 CONSTANTS = {
     "SLOTS_ABI": SLOTS_ABI,
+    "SLOTS_OPEN_UNTIL_CLOSED": SLOTS_OPEN_UNTIL_CLOSED,
     "SOCKET_OTHER": SOCKET_OTHER,
     "SOCKET_ESTABLISHED": SOCKET_ESTABLISHED,
     "SOCKET_CLOSED": SOCKET_CLOSED,
@@ -339,7 +340,7 @@ def constants_declared():
 
 def slots_declared():
     """name -> signature."""
-    found = re.findall(r"^ctypedef (void) \(\*(\w+)\)(\(.*\)) noexcept nogil$", DECLARED, re.MULTILINE)
+    found = re.findall(r"^ctypedef (void|char\*) \(\*(\w+)\)(\(.*\)) noexcept nogil$", DECLARED, re.MULTILINE)
     return {name: f"{gives} (*){takes}" for gives, name, takes in found}
 
 
@@ -374,7 +375,7 @@ def test_the_constants_of_the_page_have_its_values(echo):
 def test_the_types_of_the_page_are_those_declared():
     told = {name: rest.strip("`") for name, rest in rows("Types and constants") if not name.isupper()}
     slots = slots_declared()
-    assert told.keys() == {"socket_t", "slots_t", "loop_timer_t", "loop_poster_t", "Socket", *slots}
+    assert told.keys() == {"socket_t", "slots_t", "socket_part_t", "loop_timer_t", "loop_poster_t", "Socket", *slots}
     assert {name: told[name] for name in slots} == slots
 
 
@@ -388,6 +389,6 @@ def test_the_functions_of_the_page_are_those_declared():
 
 def test_everything_declared_is_given():
     """`from pybuntcp cimport ...` has every name of _core.pxd, and `Socket`."""
-    structs = {"socket_t", "slots_t", "loop_timer_t", "loop_poster_t"}
+    structs = {"socket_t", "slots_t", "socket_part_t", "loop_timer_t", "loop_poster_t"}
     declared = {*constants_declared(), *slots_declared(), *functions_declared(), *structs}
     assert names_given() == {*declared, "Socket"}

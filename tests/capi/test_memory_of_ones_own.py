@@ -6,6 +6,7 @@ import functools
 
 import pytest
 from support import pattern
+from support.slots import settle_until
 from support.writers import finished, made, opened
 
 
@@ -139,7 +140,7 @@ def test_handlers_that_are_put_in_place_in_alloc_get_the_bytes(loop, transport, 
     peer = opened(loop, transport, writer)
     socket = writer.object()
     peer.send(b"for another")
-    loop.run_until(lambda: b"".join(got) == b"for another")
+    settle_until(loop, lambda: b"".join(got) == b"for another", "the bytes")
     assert bytes(writer.memory) == bytes(4)
     peer.close()
     loop.run()

@@ -84,7 +84,7 @@ def test_every_declared_name_can_be_cimported_from_the_package():
     declared = (resources.files("pybuntcp") / "_core.pxd").read_text().partition("the seam to _tls")[0]
     given = (resources.files("pybuntcp") / "__init__.pxd").read_text()
     functions = re.findall(r"^cdef [\w ]*?\*?(\w+)\(", declared, re.MULTILINE)
-    types = [*re.findall(r"^ctypedef void \(\*(\w+)\)", declared, re.MULTILINE), "socket_t", "slots_t"]
+    types = [*re.findall(r"^ctypedef [\w*]+ \(\*(\w+)\)", declared, re.MULTILINE), "socket_t", "slots_t"]
     constants = re.findall(r"^    (S\w+) = -?\d", declared, re.MULTILINE)
     assert min(len(functions), len(types), len(constants)) > 5
     assert {name for name in functions + types + constants if f"    {name},\n" not in given} == set()

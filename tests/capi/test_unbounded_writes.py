@@ -324,10 +324,10 @@ def test_an_interrupt_of_a_slot_comes_out_of_run(tcp, make):
     writer = make(data=lambda self: self.interrupt(KeyboardInterrupt("from C")))
     listener = tcp.listen(writer.handlers())
     peer = tcp.peer(listener)
-    listener.stop()
     peer.send(b"go")
     with pytest.raises(KeyboardInterrupt, match="from C"):
         pybuntcp.run()
+    listener.stop()
     writer.do("close_now")
     peer.close()
     pybuntcp.run()
