@@ -46,8 +46,9 @@ format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 	$(VENV)/bin/ruff check --fix . .ci
 	$(VENV)/bin/ruff format . .ci
 
-docs:       ## rewrite what docs/architecture.md says of each source file, from its first sentence
+docs:       ## rewrite the tables of docs/architecture.md, from the sources, and of docs/compatibility.md
 	$(PYTHON) docs/source_tables.py
+	$(PYTHON) tests/suites/page.py
 
 stubs: $(VENV)/.dev    ## write the docstrings of the built extension into its stub, where editors look
 	$(PY) docs/stub_docstrings.py

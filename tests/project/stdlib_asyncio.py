@@ -239,12 +239,15 @@ def main(arguments: list[str]) -> int:
         print("this interpreter has no test.test_asyncio")
         return 1
     warnings.simplefilter("ignore", ResourceWarning)
+    if options.results:
+        importlib.import_module("pybuntcp_suite")  # counts the transports
     natives = Natives(options.bare, options.stock)
     install(natives)
     outcomes = [run(name, natives, options.results) for name in modules]
     if options.results:
+        opened = importlib.import_module("pybuntcp_suite").opened  # on the path where tests/suites has started this
         with open(options.results, "a", encoding="utf-8") as file:
-            print(json.dumps({"end": True}), file=file)
+            print(json.dumps({"end": True, "transports": sum(opened.values())}), file=file)
     kind = "stock" if options.stock else "native"
     print(f"{outcomes.count(True)} of {len(outcomes)} modules as expected, {natives.count} {kind} loops")
     return 0 if all(outcomes) else 1

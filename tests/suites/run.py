@@ -3,6 +3,7 @@
     make suites                          all of them
     make suites ARGS=uvloop              one
     make suites ARGS="uvloop -- -k tcp -x"    one, with more arguments for pytest; judges nothing
+    make suites ARGS="--quick"           without the tests that take long
     make suites ARGS="--store"           and write the scores into tests/suites/scores.json
 
 Owns the processes and what is printed. Each suite of catalogue/ is fetched (source.py), run twice at the same time, and
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import importlib
 import json
 import os
@@ -23,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import results
@@ -168,6 +170,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", choices=[*suites, []], help="all of them if none is named")
     parser.add_argument("--store", action="store_true", help="write the scores into tests/suites/scores.json")
     parser.add_argument("--short", action="store_true", help="names of failures, without what they said")
+    parser.add_argument("--quick", action="store_true", help="without the tests that a suite names not_quick")
     given = parser.parse_args(arguments[:cut])
     source.BUILD.mkdir(parents=True, exist_ok=True)
     if theirs:
@@ -179,11 +182,23 @@ def main(arguments: list[str]) -> int:
             print(f"skipped: {name}: {why}", flush=True)
             continue
         began = time.monotonic()
-        verdict, run = play(suites[name], source.provide(suites[name]))
-        tell(suites[name], verdict, run, time.monotonic() - began, not given.short)
+        suite = quick(suites[name]) if given.quick else suites[name]
+        verdict, run = play(suite, source.provide(suite))
+        tell(suite, verdict, run, time.monotonic() - began, not given.short)
         found[name] = verdict
-    report(suites, found, given.store)
+    report(suites, found, given.store and not given.quick)
     return 0 if all(verdict.fine() for verdict in found.values()) else 1
+
+
+def quick(suite: Suite) -> Suite:
+    """The suite without what takes long; what is listed of that is not looked for."""
+    expected = {
+        test: why
+        for test, why in suite.expected.items()
+        if not any(fnmatch.fnmatchcase(test, pattern) for pattern in suite.not_quick)
+    }
+    left_out = {**suite.left_out, **dict.fromkeys(suite.not_quick, "not in a quick run")}
+    return replace(suite, left_out=left_out, expected=expected)
 
 
 def report(suites: dict[str, Suite], found: dict[str, results.Verdict], store: bool) -> None:
@@ -194,7 +209,7 @@ def report(suites: dict[str, Suite], found: dict[str, results.Verdict], store: b
     (source.BUILD / "results.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     if store:
         kept = json.loads(SCORES.read_text(encoding="utf-8")) if SCORES.exists() else {}
-        kept.update(told)
+        kept.update({name: each for name, each in told.items() if not each["troubles"]})
         SCORES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

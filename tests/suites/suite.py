@@ -47,6 +47,7 @@ class Suite:
     )
     unavailable: Callable[[], str] | None = None  # why it cannot run on this interpreter, or ""
     left_out: dict[str, str] = field(default_factory=dict)  # pattern of test ids (fnmatch) -> why these are not run
+    not_quick: tuple[str, ...] = ()  # patterns of tests that `--quick` does not run
     expected: dict[str, str] = field(default_factory=dict)  # id of a test that fails here and not on asyncio -> why
     fewest: int = 1  # tests that run on asyncio; fewer: the suite was not found, or not read
     control_fails_at_most: int = 0  # a control that fails more often is no control

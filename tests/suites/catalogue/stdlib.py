@@ -38,6 +38,7 @@ SUITE = Suite(
     title="CPython's `test.test_asyncio`",
     version=platform.python_version(),
     command=command,
+    patch_loops=False,  # the program does
     unavailable=unavailable,
     expected=program().KNOWN,
     fewest=400,

@@ -101,7 +101,7 @@ class Recorder:
 
 
 def pytest_configure(config: Any) -> None:
-    if RESULTS:
+    if RESULTS and not hasattr(config, "workerinput"):  # of several processes one writes
         config.pluginmanager.register(Recorder(RESULTS), "pybuntcp-suite-recorder")
 
 
