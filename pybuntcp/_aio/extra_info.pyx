@@ -9,8 +9,13 @@ from asyncio.trsock import TransportSocket
 cdef object stream_socket(Stream self):
     """The Python socket of the descriptor. The core owns the descriptor, and `stream_disown` takes it away again."""
     if self.sock is None:
-        self.sock = socket.socket(fileno=self.fd) if self.s != NULL else closed_socket()
+        self.sock = socket.socket(fileno=self.fd) if stream_has_descriptor(self) else closed_socket()
     return self.sock
+
+
+cdef inline bint stream_has_descriptor(Stream self) noexcept:
+    """False also if the core has closed it, after a deadline, and on_close has not told yet."""
+    return self.s != NULL and socket_fileno(self.s) == self.fd
 
 
 cdef object closed_socket():

@@ -52,7 +52,7 @@ cdef class Host:
     def transport_of(self, int fd):
         """The transport that uses a descriptor, or None."""
         cdef Stream stream = host_stream(self, fd)
-        return None if stream is None or stream.lent else stream.transport
+        return None if stream is None or stream.lent or not stream_has_descriptor(stream) else stream.transport
 
     def flush(self, int fd):
         """Send what was written to the transport that uses a descriptor, if one does."""
