@@ -1,7 +1,7 @@
 """loops: what does another event loop around ours cost? The echo of bench_echo.py on 1 and on 50 busy connections: pybuntcp alone, on its native loop, inside uvloop and inside asyncio's loop,
 each beside the Protocols of that loop; then the same written with `await`, beside asyncio's streams on the same loop; and what a program costs while its connections are idle.
 
-All ratios come from the same rounds. The first is to pybuntcp alone, the second to what the loop has of its own; `asyncio-native` tells what the native loop costs asyncio's transports.
+All ratios come from the same rounds. The first is to pybuntcp alone, the second to what the loop has of its own; `pybuntcp-protocol` tells what the native loop costs asyncio's transports.
 """
 
 from __future__ import annotations

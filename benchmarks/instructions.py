@@ -35,6 +35,7 @@ from harness import peers, tls
 from harness.build import HERE, CannotBuildError, compile_program
 from harness.foreign_loads import redis_benchmark
 from harness.machine import first_line
+from harness.names import PROTOCOL, STREAMS
 from harness.processes import Load, MeasurementError, Server
 from harness.questions import Row
 from rich.console import Console
@@ -71,6 +72,9 @@ CASES = {
     "echo": Case(peers.OURS, "echo"),
     "echo-slots": Case(peers.SLOTS, "echo"),
     "echo-native": Case(peers.EMBEDDED["native"], "echo"),
+    "aio-echo": Case(PROTOCOL["native"], "echo"),
+    "aio-five": Case(PROTOCOL["native"], "five"),
+    "aio-streams": Case(STREAMS["native"], "aio-streams"),
     "five-handler": Case(peers.OURS, "five"),
     "five-sink": Case(peers.SINK, "five"),
     "tls-echo": Case(peers.OURS, "tls"),

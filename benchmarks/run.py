@@ -22,6 +22,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import bench_aio
+import bench_aio_programs
 import bench_churn
 import bench_connections
 import bench_echo
@@ -74,6 +76,8 @@ QUESTIONS = {
         bench_proxy.QUESTION,
         bench_threads.QUESTION,
         bench_loops.QUESTION,
+        bench_aio.QUESTION,
+        bench_aio_programs.QUESTION,
         bench_tls_echo.QUESTION,
         bench_tls_handshake.QUESTION,
         bench_tls_idle.QUESTION,

@@ -51,6 +51,15 @@ def read_cpu(pid: int) -> Cpu:
     return Cpu(total, waited, int(fields[11]), int(fields[12]))
 
 
+def read_family(pid: int) -> int:
+    """Nanoseconds that it and its living descendants have run."""
+    total = read_cpu(pid).total_ns
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended since
+            total += sum(read_family(int(child)) for child in (task / "children").read_text().split())
+    return total
+
+
 def read_threads(pid: int) -> dict[int, int]:
     """Nanoseconds that each living thread has run."""
     ran = {}

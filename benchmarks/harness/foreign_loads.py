@@ -6,8 +6,10 @@ Promises: bounded in time; figures in the units of the other load. It does not k
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import math
+import os
 import resource
 import shutil
 import subprocess
@@ -21,14 +23,16 @@ if TYPE_CHECKING:
     from harness.questions import Row
 
 GENERATORS = {"resp": "redis-benchmark", "http": "wrk"}  # by the mode of a row
+DATABASES = {"resp": "redis-server", "postgres": "postgres"}  # by what is behind a client
+SERVERS_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), *glob.glob("/usr/lib/postgresql/*/bin")))
 BOUND_SECONDS = 120.0
 BUSY_ABOVE = 0.95
 
 
 def missing_generator(row: Row) -> str | None:
     """The program that the row needs as its load, if it is not installed."""
-    program = GENERATORS.get(row.mode)
-    return program if program and shutil.which(program) is None else None
+    program = DATABASES[row.behind] if row.behind else GENERATORS.get(row.mode)
+    return program if program and shutil.which(program, path=SERVERS_PATH) is None else None
 
 
 def redis_benchmark(row: Row, port: int, requests: int, core: int | None) -> dict[str, Any]:

@@ -8,17 +8,19 @@ It does not know: what is asked and why (questions.py), how a load speaks TLS (t
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 
-from harness.accounts import Cpu, count_descriptors, read_cpu, read_memory, read_threads, read_wakeups
-from harness.build import compile_program
-from harness.foreign_loads import redis_benchmark, wrk
+from harness.accounts import Cpu, count_descriptors, read_cpu, read_family, read_memory, read_threads, read_wakeups
+from harness.build import HERE, compile_program
+from harness.foreign_loads import BUSY_ABOVE, redis_benchmark, wrk
 from harness.peers import Peer
 from harness.processes import Load, MeasurementError, Server
 from harness.questions import Plan, Row, Sample
 from harness.tls import flood_command, options, tls_command
 
+DATABASES = {"resp": "redis_server.py", "postgres": "postgres_server.py"}
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
 LOAD_MODES = {"wakeups": "idle", "upload": "echo", "download": "echo"}  # where the load has another word
@@ -47,6 +49,8 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
     """One sample, or the reason why there is none under `error`."""
     cores = plan.cores.all if row.threads else plan.cores.server
     try:
+        if row.mode == "client":
+            return measure_client(row, peer, plan)
         with (
             upstream_of(row, plan) as upstream,
             Server(peer.name, peer.start_command(row.server_mode, row.threads, upstream), cores) as server,
@@ -155,6 +159,29 @@ def measure_http(row: Row, server: Server, plan: Plan) -> Sample:
     used = read_cpu(server.pid).since(before)
     share = {"waited_share": used.waited_ns / 1e9 / done["seconds"]}
     return cpu_figures(used, done["messages"], done["seconds"]) | share | done
+
+
+def measure_client(row: Row, peer: Peer, plan: Plan) -> Sample:
+    """The program that asks is measured; the database that answers is the load."""
+    behind = [sys.executable, str(HERE / "servers" / DATABASES[row.behind]), "--mode", row.behind]
+    asked = {"connections": row.connections, "warmup": plan.warmup, "seconds": plan.seconds}
+    with (
+        Server(row.behind, [*behind, "--host", "127.0.0.1", "--port", "0"], plan.cores.load) as database,
+        Load(
+            peer.name, peer.start_command(row.server_mode, 0, database.port) + options(asked), plan.cores.server
+        ) as it,
+    ):
+        it.await_event("ready", plan.warmup + SLACK_SECONDS)
+        before, others_before = read_cpu(it.pid), read_family(database.pid)
+        it.say("measure")
+        done = it.await_event("done", plan.seconds + SLACK_SECONDS)
+        used, share = (
+            read_cpu(it.pid).since(before),
+            (read_family(database.pid) - others_before) / 1e9 / done["seconds"],
+        )
+    waited = {"waited_share": used.waited_ns / 1e9 / done["seconds"]}
+    told = {"generator": {"share": share, "bottleneck": share > BUSY_ABOVE}}
+    return cpu_figures(used, done["messages"], done["seconds"]) | waited | done | told
 
 
 def await_accepted(server: Server, connections: int) -> None:

@@ -23,8 +23,28 @@ EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names
 EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
 READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
 ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
-PROTOCOL = {"native": "asyncio-native", "uvloop": "uvloop", "asyncio": "asyncio"}
-STREAMS = {loop: f"{PROTOCOL[loop]}-streams" for loop in EVENT_LOOPS}
+TRANSPORTS = (
+    "native",
+    "uvloop",
+    "asyncio",
+    "aiofastnet",
+    "aiofastnet-uvloop",
+    "rloop",
+)  # whose transports are compared
+
+
+def transports(form: str) -> dict[str, str]:
+    """The peers that are the same asyncio program on each loop, by loop; `protocol` is the plainest of them."""
+    plain = form == "protocol"
+    return {
+        loop: f"pybuntcp-{form}" if loop == "native" else loop if plain else f"{loop}-{form}" for loop in TRANSPORTS
+    }
+
+
+PROTOCOL = transports("protocol")
+BUFFERED = transports("buffered")
+STREAMS = transports("streams")
+PROGRAMS = {form: transports(form) for form in ("uvicorn", "aiohttp", "redis-py", "asyncpg")}
 OUR_OWN = frozenset(
     {
         OURS,
@@ -39,6 +59,7 @@ OUR_OWN = frozenset(
         *EMBEDDED.values(),
         *READER.values(),
         *ASYNC.values(),
+        *(form["native"] for form in (PROTOCOL, BUFFERED, STREAMS, *PROGRAMS.values())),
     }
 )
 ANY_MODE = frozenset({"echo", "five"})
@@ -50,6 +71,7 @@ HTTP = frozenset({"http"})
 PROXY = frozenset({"proxy"})  # between the load and a server of bare C
 SERIES = frozenset({"series"})  # who is asked the rows of a curve: one of each kind
 LAYERS = frozenset({"layers"})  # who is a layer of ours, or the limit below
+AIO = frozenset({"aio", "aio-five", "aio-churn", "aio-idle"})  # a Protocol, and a handler of ours beside it
 STREAM = frozenset({"upload", "download"})
 CHURN = frozenset({"churn"})  # who closes when the client has ended
 MANY = ANY_MODE | STREAM | HTTP | {"fanout"}  # what a server of everybody's can
@@ -71,7 +93,12 @@ LEFT_OUT_WHEN_QUICK = frozenset(
     | {READER[loop] for loop in ("uvloop", "asyncio")}
     | set(ASYNC.values())
 )  # variations of others that are asked
-ASKED = {"tls-fifty": "fifty"} | {mode: mode for mode in MANY | RESP | PROXY}  # as a server is told
+ASKED = {
+    "tls-fifty": "fifty",
+    "aio-five": "five",
+    "aio-exactly": "exactly",
+    **{f"aio-{program}": program for program in PROGRAMS},
+} | {mode: mode for mode in MANY | RESP | PROXY}  # as a server is told
 
 
 def is_limit(name: str) -> bool:

@@ -16,10 +16,12 @@ from pathlib import Path
 from harness.build import HERE, CannotBuildError, compile_extension, compile_program, install_package
 from harness.machine import first_line
 from harness.names import (
+    AIO,
     ANY_MODE,
     ASKED,
     ASYNC,
     AWAITS,
+    BUFFERED,
     CHURN,
     EMBEDDED,
     EVENT_LOOPS,
@@ -33,6 +35,7 @@ from harness.names import (
     MANY,
     OURS,
     PIPE,
+    PROGRAMS,
     PROTOCOL,
     PROXY,
     READER,
@@ -48,10 +51,12 @@ from harness.names import (
     THREADS,
     TLS,
     TLS_FOLDER,
+    TRANSPORTS,
 )
 
 SAYS_OPENSSL = "import ssl; print(ssl.OPENSSL_VERSION)"
 SAYS_ENGINE = "import pybuntcp; i = pybuntcp.tls_engine_info(); print(i['openssl'] + ', engine ' + i['engine'], i['reason'] or '')"
+CANNOT: frozenset[tuple[str, str]] = frozenset()  # (loop, program)
 FORCE_FALLBACK = ("env", "PYBUNTCP_TLS_ENGINE=stdlib")
 
 
@@ -289,12 +294,7 @@ def proxy_peers(python: str, version: str) -> list[Peer]:
 
 
 def loop_peers(loop: str, python: str, ours: str) -> list[Peer]:
-    """pybuntcp inside one asyncio event loop, and asyncio's own streams there."""
-    its_own = {
-        "native": ("pybuntcp", ours),
-        "uvloop": ("uvloop", "uvloop.__version__"),
-        "asyncio": ("platform", "platform.python_version()"),
-    }[loop]
+    """pybuntcp inside one asyncio event loop."""
     joined = ("pybuntcp, uvloop", f"{ours}, 'uvloop', uvloop.__version__") if loop == "uvloop" else ("pybuntcp", ours)
     chosen = ("--loop", loop)
 
@@ -302,20 +302,50 @@ def loop_peers(loop: str, python: str, ours: str) -> list[Peer]:
         what = f"pybuntcp, event loop {loop}, {what}"
         return python_peer(name, what, "pybuntcp_asyncio.py", python, *joined, (*chosen, *form), modes)
 
-    what = f"asyncio's streams, event loop {loop}"
     return [
-        inside(EMBEDDED[loop], "Python handlers", LOOPS | LAYERS),
+        inside(EMBEDDED[loop], "Python handlers", LOOPS | LAYERS | (AIO if loop == "native" else frozenset())),
         inside(READER[loop], "socket.reader()", AWAITS | (LAYERS if loop == "native" else frozenset()), "--reader"),
         inside(ASYNC[loop], "async def handlers", AWAITS, "--async-handlers"),
-        python_peer(
-            STREAMS[loop],
-            what,
-            "asyncio_streams.py",
-            python,
-            *its_own,
-            chosen,
-            AWAITS | ({"echo"} if loop != "native" else frozenset()),
-        ),
+    ]
+
+
+def transport_peers(loop: str, python: str, ours: str) -> list[Peer]:
+    """asyncio programs on one event loop: streams, a BufferedProtocol, and those of others. The plain Protocols are in `all_peers`."""
+    modules = {
+        "native": ("pybuntcp", ours),
+        "uvloop": ("uvloop", "uvloop.__version__"),
+        "asyncio": ("platform", "platform.python_version()"),
+        "aiofastnet": ("aiofastnet", "aiofastnet.__version__"),
+        "aiofastnet-uvloop": ("aiofastnet, uvloop", "aiofastnet.__version__, 'uvloop', uvloop.__version__"),
+        "rloop": ("rloop", "rloop.__version__"),
+    }
+    module, version = modules[loop]
+
+    def program(name: str, what: str, file: str, modes: frozenset[str], *needs: str) -> Peer:
+        imported, said = ", ".join((module, *needs)), ", ".join((version, *(f"'{n}', {n}.__version__" for n in needs)))
+        return python_peer(
+            name, f"{what}, event loop {loop}", file, python, imported, said, ("--loop", loop), modes=modes
+        )
+
+    servers = [
+        program(
+            PROGRAMS[name][loop], f"{name} and a tiny application", "asyncio_http.py", frozenset({f"aio-{name}"}), name
+        )
+        for name in ("uvicorn", "aiohttp")
+        if (loop, name) not in CANNOT
+    ]
+    clients = [
+        program(PROGRAMS[name][loop], f"{name} as a client", "asyncio_clients.py", frozenset({f"aio-{name}"}), module)
+        for name, module in (("redis-py", "redis"), ("asyncpg", "asyncpg"))
+        if (loop, name) not in CANNOT
+    ]
+    streams = frozenset({"aio-streams", "aio-exactly"}) | (AWAITS | {"echo"} if loop in EVENT_LOOPS else frozenset())
+    buffered = frozenset({"aio-buffered"}) | ({"echo", "upload", "tls"} if loop in EVENT_LOOPS else frozenset())
+    return [
+        program(STREAMS[loop], "asyncio's streams", "asyncio_streams.py", streams),
+        program(BUFFERED[loop], "asyncio.BufferedProtocol", "asyncio_buffered.py", buffered),
+        *servers,
+        *clients,
     ]
 
 
@@ -333,7 +363,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "pybuntcp",
             ours,
-            modes=MANY | CHURN | THREADS | LOOPS | AWAITS | TLS | SERIES | LAYERS,
+            modes=MANY | CHURN | THREADS | LOOPS | AWAITS | TLS | SERIES | LAYERS | AIO,
             says=SAYS_ENGINE,
         ),
         python_peer(
@@ -361,12 +391,12 @@ def all_peers(python: str) -> list[Peer]:
         *(peer for loop in EVENT_LOOPS for peer in loop_peers(loop, python, ours)),
         python_peer(
             PROTOCOL["native"],
-            "asyncio.Protocol on pybuntcp's native loop",
-            "native_protocol.py",
+            "asyncio.Protocol on pybuntcp's transports",
+            "pybuntcp_protocol.py",
             python,
             "pybuntcp",
             ours,
-            modes=LOOPS | SERIES,
+            modes=MANY | CHURN | LOOPS | TLS | SERIES | AIO,
         ),
         python_peer(
             PROTOCOL["uvloop"],
@@ -375,7 +405,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "uvloop",
             "uvloop.__version__",
-            modes=MANY | CHURN | LOOPS | TLS | SERIES,
+            modes=MANY | CHURN | LOOPS | TLS | SERIES | AIO,
         ),
         python_peer(
             PROTOCOL["asyncio"],
@@ -384,24 +414,9 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "platform",
             "platform.python_version()",
-            modes=MANY | CHURN | LOOPS | TLS | SERIES,
+            modes=MANY | CHURN | LOOPS | TLS | SERIES | AIO,
         ),
-        *(
-            python_peer(
-                f"{loop}-buffered",
-                f"asyncio.BufferedProtocol, event loop {loop}",
-                "asyncio_buffered.py",
-                python,
-                module,
-                version,
-                ("--loop", loop),
-                frozenset({"echo", "upload", "tls"}),
-            )
-            for loop, module, version in (
-                ("uvloop", "uvloop", "uvloop.__version__"),
-                ("asyncio", "platform", "platform.python_version()"),
-            )
-        ),
+        *(peer for loop in TRANSPORTS for peer in transport_peers(loop, python, ours)),
         python_peer(
             "rloop",
             "asyncio.Protocol on rloop",
@@ -409,7 +424,11 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "rloop",
             "rloop.__version__",
-            modes=MANY | SERIES,  # not CHURN: 0.5 tells the Protocol that the connection is lost, and leaves it open
+            modes=MANY
+            | SERIES
+            | (
+                AIO - {"aio-churn"}
+            ),  # nor CHURN: 0.5 tells the Protocol that the connection is lost, and leaves it open
         ),
         python_peer(
             "gevent",
@@ -427,7 +446,7 @@ def all_peers(python: str) -> list[Peer]:
             python,
             "aiofastnet",
             "aiofastnet.__version__",
-            modes=MANY | CHURN | TLS,
+            modes=MANY | CHURN | TLS | AIO,
         ),
         python_peer(
             "aiofastnet-uvloop",
@@ -437,7 +456,7 @@ def all_peers(python: str) -> list[Peer]:
             "aiofastnet, uvloop",
             "aiofastnet.__version__, 'uvloop', uvloop.__version__",
             options=("--uvloop",),
-            modes=MANY | CHURN | TLS | SERIES,
+            modes=MANY | CHURN | TLS | SERIES | AIO,
         ),
         bun_peer("bun", "Bun.listen", modes=MANY | CHURN | TLS | SERIES),
         bun_peer(

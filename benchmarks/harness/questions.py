@@ -19,7 +19,7 @@ Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> med
 @dataclass(frozen=True)
 class Row:
     """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
-    `upload` and `download` are the load's `echo` with a reply of another length, and what the server behind a proxy does; `handshake` is of the load that speaks TLS; `http` is asked by wrk."""
+    `upload` and `download` are the load's `echo` with a reply of another length, and what the server behind a proxy does; `handshake` is of the load that speaks TLS; `http` is asked by wrk; of a `client` the client is measured."""
 
     key: str
     title: str
@@ -38,6 +38,7 @@ class Row:
     tls: str = ""  # the version, "1.2" or "1.3"; "" = none
     pieces: bool = False  # over TLS: the server answers with fifty writes of 20 bytes
     resume: bool = False  # each connection resumes the session of the one before it
+    behind: str = ""  # `client`: the database that is asked; it is on the load's core
     reply: int = 0  # bytes of a reply; 0 = as many as were sent
     stalled: int = 0  # fan-out: subscribers beside `connections` that never read
     rate: float = 0  # `fixed`: messages a second

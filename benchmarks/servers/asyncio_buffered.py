@@ -1,4 +1,4 @@
-"""The peers `asyncio-buffered` and `uvloop-buffered`: asyncio.BufferedProtocol, which reads into memory of its own, on a loop of choice. It owns the choice and nothing else."""
+"""The peers `pybuntcp-buffered` and `<loop>-buffered`: asyncio.BufferedProtocol, which reads into memory of its own, on a loop of choice. It owns the choice and nothing else."""
 
 from __future__ import annotations
 

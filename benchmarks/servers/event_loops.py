@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-EVENT_LOOPS = ("native", "uvloop", "asyncio")  # pybuntcp's own, uvloop's, the standard selector loop
+EVENT_LOOPS = ("native", "uvloop", "asyncio", "aiofastnet", "aiofastnet-uvloop", "rloop")  # `native` is pybuntcp's own
 
 
 def factory_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -18,4 +18,12 @@ def factory_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         import pybuntcp
 
         return pybuntcp.new_event_loop
+    if name == "rloop":
+        import rloop
+
+        return rloop.new_event_loop
+    if name.startswith("aiofastnet"):
+        import aiofastnet
+
+        return aiofastnet.loop_factory(factory_of(name.removeprefix("aiofastnet").removeprefix("-")))
     return asyncio.SelectorEventLoop

@@ -24,7 +24,7 @@ if sys.platform != "linux":
     pytest.skip("the benchmarks read Linux's accounts", allow_module_level=True)
 
 import run as runner  # noqa: E402
-from harness import report, tls  # noqa: E402
+from harness import names, report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
 from harness.foreign_loads import missing_generator  # noqa: E402
 from harness.machine import Cores  # noqa: E402
@@ -37,7 +37,8 @@ from harness.questions import Plan, Row  # noqa: E402
 # they compile into one folder; the first one waits for its compiler
 pytestmark = [pytest.mark.xdist_group("benchmarks"), pytest.mark.timeout(180)]
 ROWS = {row.key: row for question in runner.QUESTIONS.values() for row in question.rows}
-SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads"}  # other words for who is asked
+SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads", "aio"}  # other words for who is asked
+SAME_AS_OTHERS = {"aio-five", "aio-churn"}  # as above: five and churn
 SECONDS = 0.05
 
 
@@ -68,13 +69,14 @@ def kinds() -> dict[str, Row]:
     """One row for each kind of server, and for each kind of load."""
     found: dict[tuple[str, str], Row] = {}
     for row in ROWS.values():
-        if row.server_mode not in SAME_AS_ECHO or row.mode in ("fixed", "wakeups"):
+        if row.server_mode not in SAME_AS_ECHO | SAME_AS_OTHERS or row.mode in ("fixed", "wakeups"):
             found.setdefault((row.server_mode, row.mode), small(row))
     return {f"{mode}-{load}": row for (mode, load), row in found.items()}
 
 
 KINDS = kinds()
 SLOW = {"wakeups", "idle"}  # they wait until a server has come to rest; c-epoll and ours are asked
+PROGRAMS = {f"aio-{name}" for name in names.PROGRAMS}  # a second each, and their packages; on two event loops
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +88,9 @@ def test_every_server_answers_and_loses_nothing(peers, plan, kind):
         pytest.skip(f"{missing} is not installed")
     able = [p for p in peers.values() if not p.missing and row.server_mode in p.modes]
     if row.mode in SLOW:
-        able = [p for p in able if p.name in ("c-epoll", "pybuntcp", "pybuntcp-native")]
+        able = [p for p in able if p.name in ("c-epoll", "pybuntcp", "pybuntcp-native", "pybuntcp-protocol")]
+    if row.server_mode in PROGRAMS:
+        able = [p for p in able if p.name.startswith(("pybuntcp-", "asyncio-"))]
     if not able:
         pytest.skip(f"nobody here answers {row.server_mode}")
     samples = {peer.name: measure(row, peer, plan) for peer in able}
@@ -97,7 +101,8 @@ def test_every_server_answers_and_loses_nothing(peers, plan, kind):
 
 def test_our_own_servers_and_the_limits_are_all_there(peers):
     """In a checkout with its tests' packages, only what others install may be missing."""
-    theirs = {"pybuntcp-redis-slots"}  # built by pip, with setuptools
+    programs = {peers["native"] for peers in names.PROGRAMS.values()}  # they need the programs
+    theirs = {"pybuntcp-redis-slots", *programs}  # the first is built by pip, with setuptools
     missing = {name: peer.missing for name, peer in peers.items() if peer.missing}
     assert {name: why for name, why in missing.items() if name in OUR_OWN - theirs or name == "c-epoll"} == {}
 

@@ -1,0 +1,50 @@
+"""aio_programs: what do other people's asyncio programs cost on our event loop? uvicorn and aiohttp asked by wrk, redis-py and asyncpg as clients, on six event loops.
+
+Of the clients the client's CPU is measured: of a redis-server or a PostgreSQL on the load's core it is asked nothing. Ratios are to uvloop.
+"""
+
+from __future__ import annotations
+
+from harness.names import PROGRAMS, TRANSPORTS
+from harness.questions import Goal, Medians, Question, Row
+
+MOST = {"uvicorn": 0.93, "aiohttp": 0.97, "redis-py": 0.97, "asyncpg": 0.97}  # times uvloop
+
+
+def program(name: str, title: str, **more: object) -> Row:
+    peers = PROGRAMS[name]
+    beside = tuple((peers["native"], peers[loop]) for loop in TRANSPORTS if loop != "native")
+    return Row(f"aio-{name}", title, among=f"aio-{name}", against=peers["uvloop"], beside=beside, **more)  # type: ignore[arg-type]
+
+
+ROWS = (
+    program("uvicorn", "uvicorn (httptools), GET / by wrk, 50 connections", mode="http", unit="request"),
+    program("aiohttp", "aiohttp's server, GET / by wrk, 50 connections", mode="http", unit="request"),
+    program(
+        "redis-py",
+        "redis-py, GETs in pipelines of 16, 10 connections",
+        mode="client",
+        connections=10,
+        unit="request",
+        behind="resp",
+    ),
+    program(
+        "asyncpg", "asyncpg, select 1, 10 connections", mode="client", connections=10, unit="query", behind="postgres"
+    ),
+)
+
+
+def goal(row: Row) -> Goal:
+    def value(medians: Medians) -> float | None:
+        return medians.get(row.key, {}).get(PROGRAMS[row.key.removeprefix("aio-")]["native"], {}).get("ratio")
+
+    return Goal(f"{row.title}: CPU, times uvloop", value, MOST[row.key.removeprefix("aio-")])
+
+
+QUESTION = Question(
+    name="aio_programs",
+    about="uvicorn, aiohttp, redis-py and asyncpg on six event loops",
+    rows=ROWS,
+    quick=ROWS[:1],
+    goals=tuple(goal(row) for row in ROWS),
+)
