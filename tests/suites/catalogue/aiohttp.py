@@ -1,7 +1,15 @@
 """aiohttp's functional tests: client and server of HTTP and WebSockets, `run_app`, runners, files."""
 
-from suite import Suite
+import shutil
+
+from suite import Place, Suite
 from users import NO_PLUGINS, PYTEST, plugins, without_uvloop
+
+
+def prepare(place: Place) -> None:
+    without_uvloop(place)
+    shutil.copy(place.source / "README.rst", place.tests)  # which a server must not give away
+
 
 FILES = [
     "client_functional",
@@ -36,7 +44,7 @@ SUITE = Suite(
     ),
     arguments=(*plugins("pytest_mock", "timeout"), "-m", "not dev_mode and not autobahn and not internal"),
     environment=NO_PLUGINS,
-    prepare=without_uvloop,
+    prepare=prepare,
     fewest=800,
     seconds=900,
 )
