@@ -420,6 +420,25 @@ async def test_after_a_write_that_has_failed_write_eof_does_nothing(transport):
     assert isinstance(protocol.error, (ConnectionResetError, BrokenPipeError))
 
 
+@on_ours
+async def test_a_deadline_that_passes_under_a_protocol_that_writes_in_each_turn_loses_the_connection_once(transport):
+    def write_on(protocol):
+        protocol.transport.write(b"x")
+        if not protocol.transport.is_closing():
+            asyncio.get_running_loop().call_soon(write_on, protocol)
+
+    protocol = Recording(made=write_on)
+    server = await serve(transport, lambda: protocol, read_timeout=0.05)
+    peer = transport.peer(target_of(server))
+    await done(peer.connected)
+    await protocol.until("lost")
+    assert isinstance(protocol.error, TimeoutError)
+    assert protocol.transport.get_extra_info("socket").fileno() == -1
+    await turns()
+    assert protocol.calls == ["made", "lost"]
+    server.close()
+
+
 # ---------------------------------------------------------------- afterwards
 
 

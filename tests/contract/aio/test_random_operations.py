@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from support.asyncio_loops import close_host, new_host
 from support.kernel import pattern
 
+from pybuntcp._aio import SocketTransport
+
 FULL = 1_000_000  # more than the kernel takes of a pair, by far more than the highest mark
 SURE = 150_000  # bytes of it that it takes, however they are cut
 
@@ -96,7 +98,11 @@ def perform(transport, name, what=None):
     if name == "write":
         transport.write(pattern(FULL)[:what])
     elif name == "lines":
-        transport.writelines([pattern(FULL)[:size] for size in what])
+        lines = [pattern(FULL)[:size] for size in what]
+        if sys.version_info < (3, 12) or isinstance(transport, SocketTransport):
+            transport.writelines(lines)
+        else:  # asyncio's own forgets to pause, keeps empty ones, and fails after close
+            transport.write(b"".join(lines))
     elif name == "marks":
         transport.set_write_buffer_limits(*what)
     else:
