@@ -268,9 +268,15 @@ def test_an_exit_that_a_buffered_protocol_raises_comes_out_of_the_loop(host, str
 
 @on_both
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
-def test_an_exit_that_a_paused_protocol_raises_comes_out_of_the_loop(host, streams, method, leaving):
-    passes_through(host, streams, Plain(**{method: once(raising(leaving)), "data_received": write_much}))
+def test_an_exit_that_pause_writing_raises_comes_out_of_the_loop(host, streams, leaving):
+    passes_through(host, streams, Plain(pause_writing=once(raising(leaving)), data_received=write_much))
+
+
+@hosts("native")
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_an_exit_that_resume_writing_raises_comes_out_of_the_loop(host, streams, leaving):
+    """asyncio's own loop may report an AssertionError afterwards: it goes on to write what it has written."""
+    passes_through(host, streams, Plain(resume_writing=once(raising(leaving)), data_received=write_much))
 
 
 @on_both
