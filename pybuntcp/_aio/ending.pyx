@@ -115,8 +115,10 @@ cdef int stream_release(Stream self, object error) except -1:
     waiter, transport = self.empty_waiter, self.transport
     if s != NULL:
         stream_end_sending(self)
-        stream_note_extra(self)
+        kept = stream_keep_name(self)
         stream_disown(self)
+        if kept is not None:
+            self.sock = kept
         if error is None and not self.aborted:
             socket_close(s)
         else:

@@ -1,6 +1,7 @@
-"""peer: the address of a connection's peer, as the kernel gives it.
+"""peer: the addresses of a connection, as the kernel gives them.
 
-Noted when the connection begins, since after a reset the kernel does not tell it any more.
+That of the peer is noted when the connection begins, since after a reset the kernel does not tell it any more; our own when it
+ends. Python objects are made of them when a program asks.
 """
 import socket
 
@@ -25,6 +26,7 @@ cdef extern from "<netinet/in.h>" nogil:
         sockaddr_in four
         sockaddr_in6 six
     int getpeername(int fd, sockaddr* name, socklen_t* size)
+    int getsockname(int fd, sockaddr* name, socklen_t* size)
     unsigned short ntohs(unsigned short)
     unsigned int ntohl(unsigned int)
     enum: AF_INET, AF_INET6, AF_UNSPEC
@@ -34,6 +36,19 @@ cdef void peer_note(peer_t* self, int fd) noexcept:
     cdef socklen_t size = sizeof(peer_t)
     if getpeername(fd, &self.any, &size) != 0:
         self.any.sa_family = AF_UNSPEC
+
+
+cdef inline bint peer_is_known(peer_t* self) noexcept:
+    return self.any.sa_family == AF_INET or self.any.sa_family == AF_INET6
+
+
+cdef object peer_note_local(int fd):
+    """The other end, `peer_t` in bytes; None: it has no address of the internet."""
+    cdef peer_t local
+    cdef socklen_t size = sizeof(peer_t)
+    if getsockname(fd, &local.any, &size) != 0 or not peer_is_known(&local):
+        return None
+    return (<char*>&local)[:sizeof(peer_t)]
 
 
 cdef object peer_name(peer_t* self):

@@ -12,6 +12,10 @@ from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from pybuntcp cimport socket_ext, socket_fileno, socket_interrupted, socket_resume, socket_t
 
 
+cdef extern from *:
+    ctypedef bint flag_t "unsigned char"    # in a Stream: a `bint` is four bytes
+
+
 cdef struct own_t:              # behind each socket
     PyObject* stream            # owned: the Stream; NULL: the protocol has lost the connection
     bint buffered               # its protocol gives the memory that is read into
@@ -27,7 +31,7 @@ cdef class Stream:
     cdef object protocol        # as above
     cdef object server          # asyncio's Server; None: an outgoing connection, or lost
     cdef object context         # in which the protocol is called
-    cdef object sock            # the Python socket of the descriptor; None: nobody has asked for it
+    cdef object sock            # the Python socket of the descriptor; None: nobody has asked for it; bytes: see extra_info
     cdef dict extra             # what get_extra_info knows; None: nobody has asked
     cdef object empty_waiter    # a future: sendfile waits until all is sent
     cdef object sending         # the task of sendfile that writes to the descriptor by itself
@@ -35,13 +39,13 @@ cdef class Stream:
     cdef size_t low             # resume_writing when so many are
     cdef int fd
     cdef int lost               # connection_lost was called, or will be; counts the writes that are dropped since
-    cdef bint closing
-    cdef bint aborted           # what is pending is dropped
-    cdef bint paused            # by pause_reading
-    cdef bint asking            # get_buffer is being called
-    cdef bint lent              # sendfile uses the descriptor
-    cdef bint write_paused      # pause_writing was called
-    cdef bint ended             # by write_eof
+    cdef flag_t closing
+    cdef flag_t aborted           # what is pending is dropped
+    cdef flag_t paused            # by pause_reading
+    cdef flag_t asking            # get_buffer is being called
+    cdef flag_t lent              # sendfile uses the descriptor
+    cdef flag_t write_paused      # pause_writing was called
+    cdef flag_t ended             # by write_eof
     cdef peer_t peer
 
     def made(self, waiter):

@@ -6,9 +6,10 @@ descriptor non-blocking; it stops watching at POLLERR; and a descriptor that was
 under its number, which the kernel gives to our next socket.
 The rule: asyncio's descriptors stay in a stock selector, and libuv polls the descriptor of that selector.
 
-`select` makes one turn of libuv, which serves our sockets, and then returns asyncio's ready descriptors. While nothing
-of ours is open it is the stock selector's `select`. It returns after one turn even if none of asyncio's descriptors is
-ready, because a handler or a Cython slot may have called `call_soon`.
+`select` makes turns of libuv, which serve our sockets, and then returns asyncio's ready descriptors. While nothing of ours
+is open it is the stock selector's `select`. After each turn it looks whether asyncio has something to do: a descriptor is
+ready, or a handler or a Cython slot has called `call_soon`, has changed the timers, or stops the loop. If not, it makes
+the next turn itself: asyncio's own part of a turn costs more than a small message does.
 
 asyncio polls, and runs what the poll has found after the callbacks that were ready before. libuv polls and calls back in one
 go. So with a timeout of 0, which means that callbacks are ready, `select` sends what was written and queues the turn behind
@@ -72,7 +73,7 @@ cdef class Selector:
         if self.ready is not None and (wait <= 0 or c.asyncio_fds_ready):
             selector_queue_turn(self)
         else:
-            selector_turn(self, wait)
+            selector_turns(self, wait)
         if not c.asyncio_fds_ready:
             return []
         c.asyncio_fds_ready = False
@@ -148,6 +149,33 @@ cdef int selector_watch(loop_t* c, int fd) except -1:
     uv.uv_unref(<uv.uv_handle_t*>&c.asyncio_fds)
     loop_ref(c)
     return 0
+
+
+cdef int selector_turns(Selector self, double seconds) except -1:
+    """Make turns until there is something for asyncio, or `seconds` are over. Raises what stopped the loop."""
+    cdef uint64_t began = uv.uv_hrtime()
+    cdef double left = seconds
+    cdef object host = host_of(self.loop)
+    cdef object timers = None if host is None else host._scheduled
+    cdef object first = timers[0] if timers else None
+    cdef Py_ssize_t count = len(timers) if timers else 0
+    selector_turn(self, left)
+    while host is not None and not selector_has_news(self, host):
+        if len(timers) != count or count != 0 and timers[0] is not first:
+            break
+        if seconds < 1e9:
+            left = seconds - (uv.uv_hrtime() - began) / 1e9
+            if left <= 0:
+                break
+        selector_turn(self, left)
+    return 0
+
+
+cdef bint selector_has_news(Selector self, object host) except -1:
+    """True if asyncio has something to do before it waits again."""
+    cdef loop_t* c = self.loop.c
+    PyErr_CheckSignals()        # asyncio's own code would run their handlers here
+    return c.asyncio_fds_ready or loop_is_empty(c) or c.dead or bool(self.ready) or bool(host._stopping)
 
 
 cdef int selector_turn(Selector self, double seconds) except -1:
