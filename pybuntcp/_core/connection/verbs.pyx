@@ -24,9 +24,6 @@ from libc.stdint cimport SIZE_MAX
 
 from pybuntcp._c cimport net, uv
 
-cdef extern from *:
-    Py_ssize_t PY_SSIZE_T_MAX
-
 
 # ---------------------------------------------------------------------------- birth
 
