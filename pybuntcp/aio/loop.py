@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import weakref
 from collections.abc import Callable
@@ -33,6 +34,8 @@ class EventLoop(StockEventLoop):
     options of `pybuntcp.listen`: `max_connections`, `idle_timeout`, `read_timeout`, `linger_timeout`, `no_delay`.
     No other loop knows them.
     """
+
+    _turn_is_due = False  # in debug mode
 
     def __init__(self) -> None:
         self._host = _aio.Host(self)
@@ -179,6 +182,10 @@ class EventLoop(StockEventLoop):
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         self._host.set_debug(enabled)
+        for name, apart in (("_run_once", _run_once_apart), ("_process_events", _process_events_apart)):
+            self.__dict__.pop(name, None)
+            if enabled:
+                setattr(self, name, functools.partial(apart, weakref.ref(self)))
 
     def run_forever(self) -> None:
         if self.is_running():
@@ -197,3 +204,27 @@ class EventLoop(StockEventLoop):
             for listener in self._listeners.values():
                 listener.stop()
         super().close()
+
+
+# ---------------------------------------------------------------- debug mode
+# asyncio would log a slow turn of ours as one callback, beside those that were slow in it. So the turn that the selector has
+# queued as the last callback is made when the callbacks have run, and not as one of them.
+
+
+_super: Any = super
+
+
+def _process_events_apart(loop: Callable[[], Any], events: Any) -> None:
+    self = loop()
+    if self._ready and self._ready[-1] is self._selector:
+        self._ready.pop()
+        self._turn_is_due = True
+    _super(EventLoop, self)._process_events(events)
+
+
+def _run_once_apart(loop: Callable[[], Any]) -> None:
+    self = loop()
+    _super(EventLoop, self)._run_once()
+    if self._turn_is_due:
+        self._turn_is_due = False
+        self._selector._run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from support.asyncio_loops import open_host, run_in
 from support.protocols import Recording, connect, no_tls_yet, on_both, serve, target_of
@@ -96,3 +97,21 @@ async def test_a_program_may_put_its_own_write_in_place_of_a_transports(transpor
     protocol.transport.write(b"sent")
     assert written == [b"kept"]
     assert await other.got(4) == b"sent"
+
+
+@on_both
+async def test_debug_mode_logs_what_was_slow_once(transport, caplog):
+    writer, reader = Recording(), Recording()
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.05
+    await pair(transport, writer, reader)
+    reader._hooks["data"] = lambda _: time.sleep(0.06)
+    caplog.clear()
+    with caplog.at_level("WARNING", "asyncio"):
+        writer.transport.write(b"x")
+        while not reader.received:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    loop.set_debug(False)
+    assert len([each for each in caplog.messages if each.startswith("Executing")]) == 1
