@@ -28,7 +28,8 @@ def scores(suites: dict[str, Suite], stored: dict[str, Any]) -> str:
             rows.append(f"| {suite.title} (`{name}`) | {suite.version} | not run to its end yet | | | | | |")
             continue
         row = stored[name]
-        cells = [f"{suite.title} (`{name}`)", row["version"], row["passed"], row["failed"], row["control_passed"]]
+        part = " with `--quick`" if row.get("quick") else ""
+        cells = [f"{suite.title} (`{name}`){part}", row["version"], row["passed"], row["failed"], row["control_passed"]]
         cells += [len(row["control_failed"]), len(row["expected"]) + len(row["unlisted"]), row["python"]]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)

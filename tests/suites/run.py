@@ -186,7 +186,7 @@ def main(arguments: list[str]) -> int:
         verdict, run = play(suite, source.provide(suite))
         tell(suite, verdict, run, time.monotonic() - began, not given.short)
         found[name] = verdict
-    report(suites, found, given.store and not given.quick)
+    report(suites, found, given.store, given.quick)
     return 0 if all(verdict.fine() for verdict in found.values()) else 1
 
 
@@ -201,9 +201,9 @@ def quick(suite: Suite) -> Suite:
     return replace(suite, left_out=left_out, expected=expected)
 
 
-def report(suites: dict[str, Suite], found: dict[str, results.Verdict], store: bool) -> None:
+def report(suites: dict[str, Suite], found: dict[str, results.Verdict], store: bool, quick: bool) -> None:
     told = {
-        name: {"version": suites[name].version, "python": platform.python_version(), **asdict(verdict)}
+        name: {"version": suites[name].version, "python": platform.python_version(), "quick": quick, **asdict(verdict)}
         for name, verdict in found.items()
     }
     (source.BUILD / "results.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
