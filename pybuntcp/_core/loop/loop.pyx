@@ -4,7 +4,8 @@ Owns `loop_t`, which is the libuv loop and all that its sockets share (the slab 
 lists of sockets with unsent output, the timing wheel, the counters), and `Loop`, its owner in Python. Owns also the
 lists of sockets (`socket_list_t`), the count of references that keep `run` going, and the check that a loop is used in
 its own thread only.
-Does not know what happens in a turn (see turn), what is read into (see slabs), which thread or asyncio loop turns it (see current, embed, native), how
+Does not know what happens in a turn (see turn), what is read into (see slabs), which thread or asyncio loop turns it
+(see current, embed, native), how
 it ends (see closing), nor sockets: it only stores pointers to them.
 """
 cimport cython

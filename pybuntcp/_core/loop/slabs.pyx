@@ -15,8 +15,7 @@ user keeps of a slab is at least half of it, and nearly all of it once it has be
 loop at rest holds no more than SLAB_SIZE. Does not know sockets: what one of them may read in a turn, see connection/stream.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF, Py_XDECREF
-from libc.stdint cimport uint64_t
+from cpython.ref cimport PyObject, Py_CLEAR, Py_INCREF
 
 from pybuntcp._c cimport uv
 
