@@ -11,8 +11,15 @@ from libc.string cimport memcpy
 cdef object stream_socket(Stream self):
     """The Python socket of the descriptor. The core owns the descriptor, and `stream_disown` takes it away again."""
     if self.sock is None:
-        self.sock = socket.socket(fileno=self.fd) if stream_has_descriptor(self) else closed_socket(socket.AF_INET)
+        self.sock = socket_of_descriptor(self.fd) if stream_has_descriptor(self) else closed_socket(socket.AF_INET)
     return self.sock
+
+
+cdef object socket_of_descriptor(int fd):
+    """It must know that it does not block: `dup()` makes the descriptor block otherwise, and debug mode refuses it."""
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
 
 
 cdef inline bint stream_has_descriptor(Stream self) noexcept:

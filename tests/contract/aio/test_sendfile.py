@@ -36,6 +36,16 @@ async def test_a_file_arrives_whole_and_its_position_is_its_end(streams, file):
         assert file.tell() == LARGE
 
 
+@on_ours_and_asyncio
+async def test_debug_mode_sends_files_too(streams, file):
+    running().set_debug(True)  # which refuses sockets that might block
+    running().slow_callback_duration = 60
+    async with streams.accepted(Plain()) as (accepted, peer):
+        received = asyncio.ensure_future(receive(peer, LARGE))
+        assert await running().sendfile(accepted.transport, file, fallback=False) == LARGE
+        assert await received == pattern(LARGE)
+
+
 @pytest.mark.parametrize(
     ("offset", "count"), [(0, 10), (1000, None), (1000, 10), (LARGE, None), (10, LARGE * 2), (LARGE - 1, 5)]
 )

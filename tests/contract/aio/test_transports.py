@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from asyncio.trsock import TransportSocket
@@ -58,6 +59,17 @@ async def test_the_extra_info_socket_is_a_transport_socket_of_the_real_descripto
     with socket.socket(fileno=socket.dup(found.fileno())) as same:
         assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     assert protocol.transport.get_extra_info("socket") is found
+
+
+@on_both
+@either_side
+async def test_a_duplicate_of_the_extra_info_socket_leaves_the_connection_without_waiting(transport, side):
+    protocol = Recording()
+    await side(transport, protocol)
+    found = protocol.transport.get_extra_info("socket")
+    with found.dup() as same:
+        assert same.gettimeout() == 0
+        assert not os.get_blocking(found.fileno())  # the two share that
 
 
 @on_both
