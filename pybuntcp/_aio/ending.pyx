@@ -75,7 +75,7 @@ cdef void stream_fatal_error(Stream self, object error, str message) noexcept:
     if error is not None and not isinstance(error, OSError):
         stream_report(self, message, error)
     elif self.host.debug:
-        logger.debug("%r: %s", self.transport, message, exc_info=error)
+        stream_log(self, "%r: %s", (self.transport, message), error)
     try:
         stream_force_close(self, error)
     except BaseException as failure:

@@ -17,7 +17,10 @@ cdef object stream_socket(Stream self):
 
 cdef object socket_of_descriptor(int fd):
     """It must know that it does not block: `dup()` makes the descriptor block otherwise, and debug mode refuses it."""
-    sock = socket.socket(fileno=fd)
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return closed_socket(socket.AF_INET)    # somebody has closed it behind our back
     sock.setblocking(False)
     return sock
 

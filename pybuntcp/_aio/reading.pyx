@@ -120,7 +120,7 @@ cdef void stream_peer_ended(socket_t* s) noexcept:
     if self is None or self.closing:
         return
     if self.host.debug:
-        logger.debug("%r received EOF", self.transport)
+        stream_log(self, "%r received EOF", (self.transport,), None)
     try:
         PyContext_Enter(self.context)
         try:

@@ -78,7 +78,7 @@ cdef void stream_accepted(socket_t* s) noexcept:
             protocol = acceptor.factory()
             self = stream_new(acceptor.host, s, protocol, context, acceptor.server)
             if acceptor.host.debug:
-                logger.debug("%r got a new connection: %r", acceptor.server, self.transport)
+                stream_log(self, "%r got a new connection: %r", (acceptor.server, self.transport), None)
             stream_made(self, True)
         finally:
             PyContext_Exit(context)
@@ -105,10 +105,17 @@ cdef void acceptor_failed(Acceptor self, socket_t* s, Stream stream, object erro
     if interrupts(error):
         socket_interrupted(s, error)
     elif self.host.debug:
-        message = "Error on transport creation for incoming connection"
-        self.host.loop.call_exception_handler({"message": message, "exception": error})
+        acceptor_report(self, s, error)
     if stream is None:
         socket_close_now(s)
+
+
+cdef void acceptor_report(Acceptor self, socket_t* s, object error) noexcept:
+    message = "Error on transport creation for incoming connection"
+    try:
+        self.host.loop.call_exception_handler({"message": message, "exception": error})
+    except BaseException as stop:
+        socket_interrupted(s, stop)
 
 
 def open_transport(Host host, sock, protocol, waiter, extra, server):

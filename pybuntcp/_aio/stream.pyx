@@ -150,6 +150,17 @@ cdef void stream_report(Stream self, str message, object error) noexcept:
         stream_interrupted(self, stop)
 
 
+cdef void stream_log(Stream self, str message, tuple arguments, object error) noexcept:
+    """In a slot, in debug mode. A program's logging may raise what it likes: the connection goes on, or ends, all the same."""
+    try:
+        logger.debug(message, *arguments, exc_info=error)
+    except BaseException as failure:
+        if interrupts(failure):
+            stream_interrupted(self, failure)
+        else:
+            stream_report(self, "Exception in logging", failure)
+
+
 cdef void stream_interrupted(Stream self, object error) noexcept:
     """In a slot: an exception that ends the program. The event loop raises it."""
     if self.s != NULL:

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import socket
+import warnings
 import weakref
 
 import pytest
@@ -211,6 +212,26 @@ def test_all_transports_are_closed_when_warnings_are_errors():
         assert transport.is_closing()
         theirs.close()
     assert loop.is_closed()
+
+
+@pytest.mark.parametrize("how", ["lost", "left open"])
+def test_a_connection_whose_descriptor_somebody_has_closed_keeps_no_other_open(how):
+    loop = new_host("native")
+    (transport, theirs), (other, others) = open_transport(loop), open_transport(loop)
+    transport.pause_reading()
+    loop.run_until_complete(asyncio.sleep(0))
+    os.close(transport._sock_fd)
+    if how == "lost":
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
+        assert transport.get_protocol() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        close_host(loop)
+    assert others.recv(1) == b""
+    assert transport.get_extra_info("socket").fileno() == other.get_extra_info("socket").fileno() == -1
+    theirs.close()
+    others.close()
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import socket as stdlib
 
 import pytest
@@ -11,7 +12,7 @@ from support import TIMEOUT
 from support.asyncio_loops import hosts, open_host
 from support.coroutines import loop_reports
 from support.handlers import Boom
-from support.streams import Buffered, Plain, address_of, collected, ends, on_ours_and_asyncio, receive, send
+from support.streams import Buffered, Plain, address_of, collected, ends, on_ours, on_ours_and_asyncio, receive, send
 
 on_both = hosts("asyncio", "native")
 
@@ -294,6 +295,59 @@ def test_an_exit_that_a_servers_factory_raises_comes_out_of_the_loop(host, strea
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             loop.run_until_complete(task)
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_an_exit_of_the_exception_handler_leaves_no_connection_that_has_no_protocol(streams, leaving):
+    async def begin():
+        async with streams.served(boom) as server:
+            await asyncio.get_running_loop().sock_connect(client, address_of(server))
+            await asyncio.sleep(60)
+
+    with open_host("native") as loop, collected(), stdlib.socket(streams.family) as client:
+        client.setblocking(False)
+        loop.set_debug(True)  # else asyncio tells nobody
+        loop.slow_callback_duration = TIMEOUT
+        loop.set_exception_handler(raising(leaving))
+        task = loop.create_task(begin())
+        with pytest.raises(leaving, match="of a protocol"):
+            loop.run_until_complete(task)
+        loop.set_exception_handler(None)
+        assert loop.run_until_complete(asyncio.wait_for(ends(client), TIMEOUT)) == b""
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+
+@pytest.mark.parametrize("text", ["got a new connection", "received EOF", "data_received() call failed"])
+@on_ours
+async def test_a_connection_ends_as_ever_where_logging_raises(streams, text):
+    def refuse(record):
+        if text not in record.getMessage():
+            return True
+        raise Boom("from logging")
+
+    def fail(protocol, data):
+        if "failed" in text:
+            raise OSError("which debug mode alone logs")
+
+    asyncio.get_running_loop().set_debug(True)
+    asyncio.get_running_loop().slow_callback_duration = TIMEOUT
+    logger, level = logging.getLogger("asyncio"), logging.getLogger("asyncio").level
+    logger.addFilter(refuse)
+    logger.setLevel(logging.DEBUG)
+    try:
+        with loop_reports() as reports:
+            async with streams.accepted(Plain(data_received=fail)) as (accepted, peer):
+                await send(peer, b"x")
+                peer.shutdown(stdlib.SHUT_WR)
+                await accepted.called("connection_lost")
+                assert await ends(peer) == b""
+    finally:
+        logger.removeFilter(refuse)
+        logger.setLevel(level)
+    assert accepted.log[0] == "connection_made"
+    assert [str(report["exception"]) for report in reports] == ["from logging"]
 
 
 def write_much(protocol, data):
