@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from pybuntcp import _aio, _core
@@ -22,6 +23,24 @@ def is_ours(sock: Any) -> bool:
     if not issubclass(type(sock), socket.socket) or sock.fileno() < 0:
         return False
     return sock.family in FAMILIES and sock.type == socket.SOCK_STREAM
+
+
+@contextlib.contextmanager
+def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)
+
+
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def _as_current(loop: asyncio.AbstractEventLoop) -> contextlib.AbstractContextManager[None]:
+    """What is opened belongs to this event loop, also if it does not run yet: asyncio's own code does not ask."""
+    return _AS_IT_IS if loop.is_running() else _current(loop)
 
 
 class EventLoop(StockEventLoop):
@@ -95,7 +114,8 @@ class EventLoop(StockEventLoop):
         if not is_ours(sock):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **more)
         self._ensure_fd_no_transport(sock)
-        return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
+        with _as_current(self):
+            return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
 
     def _start_serving(
         self,
@@ -113,7 +133,8 @@ class EventLoop(StockEventLoop):
         if sock is not socks[-1]:
             return  # one listener for all of them is made when they all listen
         acceptor = _aio.Acceptor(self._host, protocol_factory, server)
-        listener = listen_on_sockets(acceptor.handlers(), socks, self._limits.get(server, {}))
+        with _as_current(self):
+            listener = listen_on_sockets(acceptor.handlers(), socks, self._limits.get(server, {}))
         self._listeners.update((each.fileno(), listener) for each in socks)
 
     def _stop_serving(self, sock: Any) -> None:

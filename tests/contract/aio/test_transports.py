@@ -10,9 +10,11 @@ from asyncio.trsock import TransportSocket
 from unittest import mock
 
 import pytest
-from support.asyncio_loops import open_host
+from support.asyncio_loops import hosts, open_host
 from support.coroutines import done, turns
+from support.kernel import TIMEOUT
 from support.protocols import Recording, either_side, no_tls_yet, on_both, on_ours, serve, slow
+from support.streams import Plain
 
 from pybuntcp import _aio
 
@@ -40,6 +42,21 @@ async def test_a_connection_of_our_loop_is_one_of_our_sockets(transport, side):
     protocol = Recording()
     await side(transport, protocol)
     assert type(protocol.transport) is _aio.SocketTransport
+
+
+@hosts("asyncio", "native")
+def test_a_transport_belongs_to_its_loop_though_that_does_not_run_yet(no_leaks, host):
+    """asyncio's own classes, and tests of programs, make them so."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with open_host(host) as loop:
+        protocol = Plain()
+        transport = loop._make_socket_transport(ours, protocol)
+        theirs.sendall(b"early")
+        theirs.close()
+        loop.run_until_complete(asyncio.wait_for(protocol.called("connection_lost"), TIMEOUT))
+        assert protocol.data == b"early"
+        assert transport.is_closing()
 
 
 # ---------------------------------------------------------------- get_extra_info
