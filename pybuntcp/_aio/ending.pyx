@@ -179,5 +179,5 @@ cdef void on_close(socket_t* s, int error) noexcept nogil:
 cdef void stream_closed(socket_t* s, int error) noexcept:
     """The core has closed it: the peer has reset it, or a deadline has passed."""
     cdef Stream self = stream_at(s)
-    stream_disown(self)
     stream_fatal_error(self, OSError(error, strerror(error)) if error != 0 else None, "Fatal read error on socket transport")
+    stream_disown(self)         # not before: what logs the error may use the transport

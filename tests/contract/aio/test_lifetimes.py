@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import socket
 import warnings
@@ -212,6 +213,48 @@ def test_all_transports_are_closed_when_warnings_are_errors():
         assert transport.is_closing()
         theirs.close()
     assert loop.is_closed()
+
+
+USES = {
+    "writes": lambda transport: transport.write(b"x"),
+    "writes lines": lambda transport: transport.writelines([b"x"]),
+    "ends": lambda transport: transport.write_eof(),
+    "pauses": lambda transport: transport.pause_reading(),
+    "sets limits": lambda transport: transport.set_write_buffer_limits(0),
+    "closes": lambda transport: transport.close(),
+    "aborts": lambda transport: transport.abort(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_logs_that_a_deadline_has_passed_may_use_the_transport(use):
+    class Uses(logging.Handler):
+        def emit(self, record):
+            if "Fatal read error" in record.getMessage() and not seen:
+                seen.append(record)
+                USES[use](protocols[0].transport)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+        loop.set_debug(True)  # which logs it
+        server = await loop.create_server(
+            lambda: protocols.append(Restless(lost)) or protocols[0], "127.0.0.1", 0, idle_timeout=0.05
+        )
+        with socket.create_connection(server.sockets[0].getsockname()):
+            await asyncio.wait_for(lost, 10)
+        server.close()
+
+    protocols, seen, logger, handler = [], [], logging.getLogger("asyncio"), Uses()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        run_on("native", main)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("how", ["lost", "left open"])
