@@ -203,6 +203,9 @@ class EventLoop(StockEventLoop):
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)
         self._host.set_debug(enabled)
+        if self._turn_is_due:  # left by a callback that ended the program
+            self._turn_is_due = False
+            self._ready.append(self._selector)
         for name, apart in (("_run_once", _run_once_apart), ("_process_events", _process_events_apart)):
             self.__dict__.pop(name, None)
             if enabled:

@@ -8,6 +8,7 @@ import socket as stdlib
 import time
 
 import pytest
+from support.asyncio_loops import open_host
 from support.kernel import TIMEOUT
 from support.streams import Plain, address_of, on_ours, on_ours_and_asyncio
 
@@ -102,3 +103,31 @@ async def test_a_signals_handler_runs_while_messages_come_all_the_time(streams):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert "called" in seen
+
+
+def test_reading_goes_on_in_a_busy_loop_that_an_exit_has_stopped_in_debug_mode(no_leaks):
+    async def connect():
+        return await loop.create_connection(Plain, sock=ours)
+
+    async def busy():
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    def leave():
+        raise KeyboardInterrupt
+
+    ours, theirs = stdlib.socketpair()
+    ours.setblocking(False)
+    with open_host("native") as loop, theirs:
+        loop.set_debug(True)
+        loop.slow_callback_duration = TIMEOUT
+        transport, protocol = loop.run_until_complete(connect())
+        loop.call_soon(leave)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        loop.set_debug(False)
+        theirs.sendall(b"x")
+        loop.run_until_complete(busy())
+        assert protocol.data == b"x"
+        transport.abort()
+        loop.run_until_complete(busy())
