@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         """With the methods that stubs leave out."""
 
         _selector: Any
+        _ready: Any
 
         def __init__(self, selector: selectors.BaseSelector | None = None) -> None: ...
 
