@@ -163,7 +163,7 @@ cdef inline Stream stream_of(object transport):
     if not isinstance(transport, transport_type):
         raise TypeError(f"a SocketTransport is wanted, not {type(transport).__name__!r}")
     stream = (<PyObject**>(<char*><void*>transport + transport_stream_at))[0]
-    if stream == NULL:
+    if stream == NULL or not isinstance(<object>stream, Stream):
         raise TypeError("SocketTransport is made by an event loop")
     return <Stream>stream
 

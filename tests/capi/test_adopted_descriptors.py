@@ -9,6 +9,7 @@ import socket
 
 import pytest
 from support import pattern
+from support.endpoints import finished
 from support.writers import made
 
 import pybuntcp
@@ -101,6 +102,21 @@ def test_a_wrong_descriptor_is_an_os_error_and_stays_open(loop, make, tmp_path, 
             os.fstat(opened.fileno())
     assert caught.value.errno == code
     assert writer.gone
+
+
+def test_a_descriptor_that_a_socket_has_already_is_refused_also_if_that_is_paused(loop, pair, make):
+    ours, theirs = pair
+    first = make()
+    first.adopt(ours.detach())
+    with pytest.raises(FileExistsError):
+        make().adopt(first.fd)
+    connecting = pybuntcp.connect(fd=first.fd, socket={"data": lambda s, data: None})
+    first.write_all(b"still the first one's")
+    first.do("flush")
+    assert theirs.recv(30) == b"still the first one's"
+    first.do("close")
+    _, error = finished(loop, connecting)
+    assert isinstance(error, FileExistsError)
 
 
 @pytest.mark.parametrize("handlers", [{"data": len}, object(), 3])

@@ -43,14 +43,16 @@ class Test(unittest.TestCase):
 
 @pytest.fixture
 def suites() -> Iterator[Any]:
-    """The modules, as run.py has them: its folder first on the path."""
+    """The modules, as run.py has them: its folder first on the path. The benchmarks have a run.py, too."""
     sys.path.insert(0, str(ROOT / "tests" / "suites"))
+    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     try:
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
     finally:
         sys.path.remove(str(ROOT / "tests" / "suites"))
         for name in [name for name in sys.modules if name in MODULES or name.split(".")[0] == "catalogue"]:
             del sys.modules[name]
+        sys.modules.update(others)
 
 
 def lines(end: bool = True, **outcomes: str) -> str:

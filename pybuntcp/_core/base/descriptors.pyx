@@ -57,6 +57,10 @@ cdef extern from * nogil:
         return 1;
     }
 
+    static inline int pbt_is_owned(int fd) {
+        return pbt_tracked(fd) && (__atomic_load_n(&pbt_owned[fd / PBT_WORD], __ATOMIC_RELAXED) & pbt_bit(fd)) != 0;
+    }
+
     /* Call `act` with every descriptor that is owned. */
     static void pbt_each_owned(void (*act)(int)) {
         int i, bit;
@@ -101,6 +105,7 @@ cdef extern from * nogil:
     unsigned long pbt_stamp()
     void pbt_own(int fd, unsigned long stamp)
     bint pbt_disown(int fd)
+    bint pbt_is_owned(int fd)
     void pbt_disconnect(int fd)
     void pbt_close_owned()
     int pbt_watch_forks()
@@ -114,6 +119,11 @@ cdef inline unsigned long descriptors_fork_stamp() noexcept nogil:
 cdef inline void descriptor_track(int fd, unsigned long stamp) noexcept nogil:
     """A loop owns the descriptor from now on."""
     pbt_own(fd, stamp)
+
+
+cdef inline bint descriptor_is_owned(int fd) noexcept nogil:
+    """True if a loop of ours owns it. A second owner would close it twice."""
+    return pbt_is_owned(fd)
 
 
 cdef inline void descriptor_release(int fd) noexcept nogil:

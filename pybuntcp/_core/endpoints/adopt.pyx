@@ -22,7 +22,7 @@ cdef socket_t* socket_from_fd(int fd, object handlers) except NULL:
     cdef Handlers table = <Handlers?>handlers
     cdef context_t* context
     cdef socket_t* s = NULL
-    cdef int rc = net.pbt_check_connected(fd)
+    cdef int rc = uv.UV_EEXIST if descriptor_is_owned(fd) else net.pbt_check_connected(fd)
     if rc < 0 and not (rc == uv.UV_ENOTCONN and net.pbt_has_failed(fd)):
         raise error_from_code(rc, "connect", f"fd {fd}")
     context = context_new()

@@ -7,6 +7,8 @@ first adapter that needs Python (`gil_take`). It is then kept until the next pol
 events costs one hand-over, and a turn of Cython slots none. A loop that is embedded in an asyncio loop never waits in a
 turn, and never releases the GIL.
 
+The loop itself borrows it when its memory for reads grows or shrinks (`gil_borrow`), which is once in a while.
+
 Promises that code below the adapters may call `gil_take` at any time in a turn. Code that a verb runs must not call it,
 because the caller of the verb may have released the GIL itself; such functions are declared `with gil`.
 """
@@ -27,6 +29,13 @@ cdef inline void gil_take(loop_t* self) noexcept nogil:
     """From here to the next poll this thread holds the GIL."""
     if self.parked != NULL:
         gil_unpark(self)
+
+
+cdef inline bint gil_borrow(loop_t* self) noexcept nogil:
+    """Take it for a moment, where slots may be next that run without it. True: `gil_release` gives it back."""
+    cdef bint parked = self.parked != NULL
+    gil_take(self)
+    return parked and self.parked == NULL
 
 
 cdef void gil_unpark(loop_t* self) noexcept nogil:

@@ -26,9 +26,13 @@ cdef enum:
 
 cdef inline char* loop_slab(loop_t* loop) noexcept nogil:
     """The memory to read into. NULL: there is none to be had, and libuv reports UV_ENOBUFS."""
+    cdef bint lent, borrowed
     if loop.slab == NULL:
-        gil_take(loop)
+        lent = loop.slab_owner != NULL and loop.slab_size == loop_slab_size(loop)
+        borrowed = gil_borrow(loop)
         (<loop_fn><void*>loop_renew_slab)(loop)
+        if borrowed and not lent:       # it was lent to a handler in Python, which probably is next
+            gil_release(loop)
     return loop.slab
 
 
@@ -88,14 +92,17 @@ cdef void loop_note_large_read(loop_t* loop, size_t size) noexcept nogil:
 cdef void on_read_peak_over(uv.uv_timer_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
     cdef size_t before = self.read_size
+    cdef bint borrowed
     while self.read_size > READ_SIZE and self.read_peak < self.read_size // 2:
         self.read_size //= 2
     self.read_peak = READ_SIZE - 1
     if self.read_size == READ_SIZE:
         uv.uv_timer_stop(handle)
     if self.read_size < before:
-        gil_take(self)
+        borrowed = gil_borrow(self)
         (<loop_fn><void*>loop_drop_slab)(self)
+        if borrowed:
+            gil_release(self)
 
 
 cdef void loop_drop_slab(loop_t* loop) noexcept:
