@@ -195,17 +195,18 @@ class EventStream:
 class HttpDoor:
     """The routes."""
 
-    def __init__(self, channels: Channels, limit: int) -> None:
+    def __init__(self, channels: Channels, limit: int, lines: pybuntcp.Listener) -> None:
         self.channels = channels
         self.limit = limit
+        self.lines = lines  # the other door
         self.streams: dict[Any, EventStream] = {}  # by the tasks that serve them
 
     async def status(self, request: web.Request) -> web.Response:
         subscribers = {channel: len(members) for channel, members in self.channels.subscribers.items()}
         facts = {"subscribers": subscribers, "published": self.channels.published, "dropped": self.channels.dropped}
-        loop = pybuntcp.stats()
-        unsent = loop["pending_bytes"] + sum(len(stream.unsent) for stream in self.streams.values())
-        return web.json_response({**facts, "lines": loop["open_sockets"], "unsent": unsent})
+        lines = list(self.lines.sockets())
+        unsent = sum(line.pending for line in lines) + sum(len(stream.unsent) for stream in self.streams.values())
+        return web.json_response({**facts, "lines": len(lines), "unsent": unsent})
 
     async def publish(self, request: web.Request) -> web.Response:
         text = (await request.read()).decode("utf-8", "replace")
@@ -265,10 +266,10 @@ async def serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     channels = Channels()
-    lines, http = LineDoor(channels, options.limit), HttpDoor(channels, options.limit)
+    lines = LineDoor(channels, options.limit)
     async with (
         pybuntcp.listen(socket=lines, hostname=options.host, port=options.port, linger_timeout=PATIENCE) as listener,
-        website(http, options.host, options.http_port) as http_port,
+        website(HttpDoor(channels, options.limit, listener), options.host, options.http_port) as http_port,
     ):
         print(f"listening on {listener.hostname}:{listener.port}")
         print(f"serving http://{options.host}:{http_port}/", flush=True)
