@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import sys
 import pytest
 from support import TIMEOUT
 from support.documents import DOCS, blocks_of
-from support.programs import HOST, PATIENCE, Dialogue, environment
+from support.programs import HOST, PATIENCE, Dialogue
 
 BLOCKS = blocks_of("asyncio.md", (DOCS / "asyncio.md").read_text())
 OURS = "pybuntcp.aio.loop.EventLoop"
@@ -24,7 +25,7 @@ def shown(part: str, language: str = "python") -> str:
 
 def serving(*command, folder):
     """A program that uvicorn's words announce, with its port."""
-    program = Dialogue(*command, cwd=folder)
+    program = Dialogue(*command, cwd=folder, env=dict(os.environ))
     try:
         where = program.hear("(Press CTRL+C to quit)").result()
     except BaseException:
@@ -78,7 +79,7 @@ def test_aiohttps_run_app_takes_a_loop_of_ours(tmp_path):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     (call,) = re.findall(r"is `(aiohttp\.web\.run_app\([^`]*\))`", (DOCS / "asyncio.md").read_text())
     command = (sys.executable, "-c", RUN_APP.format(call=f"{call[:-1]}, host={HOST!r}, port=0)"))
-    with Dialogue(*command, cwd=tmp_path) as program:
+    with Dialogue(*command, cwd=tmp_path, env=dict(os.environ)) as program:
         program.port = int(re.search(r":(\d+) ", program.hear("(Press CTRL+C to quit)").result())[1])
         assert answer_of(program) == OURS
 
@@ -90,7 +91,7 @@ def test_pytest_asyncios_hook_has_tests_run_on_our_loop(tmp_path):
     (tmp_path / "test_shout.py").write_text(shown("@pytest.mark.asyncio"))
     options = ("-W", "error", "-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
     command = (sys.executable, "-m", "pytest", "-q", *options, "--rootdir", tmp_path, tmp_path)
-    alone = {**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
 
@@ -99,5 +100,5 @@ def test_the_redis_client_prints_what_it_has_set(redis_server, tmp_path):
     pytest.importorskip("redis", reason="redis-py is not installed")
     source = shown("redis.asyncio.Redis").replace("port=6379", f"port={redis_server.port}")
     command = (sys.executable, "-W", "error", "-c", source)
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "b'hello'\n", "")

@@ -45,7 +45,9 @@ def server(request):
 def process(*arguments):
     """`uvicorn --loop pybuntcp:new_event_loop`, when it serves."""
     command = (sys.executable, "-m", "uvicorn", "asgi:app", "--loop", "pybuntcp:new_event_loop")
-    program = Dialogue(*command, "--app-dir", FOLDER, "--port", "0", "--no-access-log", *arguments)
+    program = Dialogue(
+        *command, "--app-dir", FOLDER, "--port", "0", "--no-access-log", *arguments, env=dict(os.environ)
+    )
     try:
         where = program.hear("(Press CTRL+C to quit)").result()
     except BaseException:
