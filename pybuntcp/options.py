@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class Endpoint:
     """Where to listen or connect: exactly one of hostname and port, unix, fd."""
 
-    hostname: str | list[str] | tuple[str, ...] | None
-    port: int | None
-    unix: str | PathLike[str] | None
-    fd: int | None
+    hostname: str | list[str] | tuple[str, ...] | None = None
+    port: int | None = None
+    unix: str | PathLike[str] | None = None
+    fd: int | None = None
     host: bytes | None = None  # `hostname` as the resolver takes it
 
     def __init__(self, **given: Any) -> None:
-        """given: every option of the call."""
+        """given: the options of the call; what is not given is as by default."""
         vars(self).update(given)
         self.check()
 
@@ -69,17 +69,17 @@ class Endpoint:
 class SocketOptions(Endpoint):
     """What `listen` and `connect` share."""
 
-    data: Any
-    no_delay: bool
-    keep_alive: float | None
-    high_water_mark: int
-    idle_timeout: float | None
-    read_timeout: float | None
-    handshake_timeout: float | None
-    linger_timeout: float | None
-    slow_handler: float | None
-    allow_half_open: bool
-    pause_on_connect: bool
+    data: Any = None
+    no_delay: bool = True
+    keep_alive: float | None = None
+    high_water_mark: int = 65536
+    idle_timeout: float | None = None
+    read_timeout: float | None = None
+    handshake_timeout: float | None = 10.0
+    linger_timeout: float | None = 30.0
+    slow_handler: float | None = None
+    allow_half_open: bool = False
+    pause_on_connect: bool = False
     tls: Config | None = None  # None: no TLS
 
     def check(self) -> None:
@@ -101,14 +101,14 @@ class ListenOptions(SocketOptions):
 
     fds: list[int]  # `fd` alone, unless they are given
     hosts: list[tuple[str, bytes]]  # of `hostname`: each as given, and as the resolver takes it
-    exclusive: bool
-    reuse_port: bool
-    ipv6_only: bool
-    backlog: int
-    max_connections: int | None
-    unlink: bool
-    mode: int | None
-    owner: Any  # in the end a uid and a gid, of which one may be -1: unchanged
+    exclusive: bool = False
+    reuse_port: bool = False
+    ipv6_only: bool = False
+    backlog: int = 512
+    max_connections: int | None = None
+    unlink: bool = True
+    mode: int | None = None
+    owner: Any = None  # in the end a uid and a gid, of which one may be -1: unchanged
 
     def check(self) -> None:
         boolean("exclusive", self.exclusive)
@@ -147,9 +147,9 @@ class ListenOptions(SocketOptions):
 
 
 class ConnectOptions(SocketOptions):
-    timeout: float | None
-    local_address: str | None
-    local_port: int
+    timeout: float | None = None
+    local_address: str | None = None
+    local_port: int = 0
     local: bytes | None = None  # `local_address`, checked
 
     def check(self) -> None:

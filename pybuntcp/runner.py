@@ -23,10 +23,10 @@ def run_coroutine(main: Coroutine[Any, Any, Any], debug: bool | None, limit: flo
         raise ValueError(f"a coroutine was expected, got {main!r}")
     if limit is not None:
         main = run_bounded(main, limit)
-    from .aio import EventLoop
-
     _core.note_asyncio()
     if sys.version_info >= (3, 11):
+        from .aio import EventLoop
+
         with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
             try:
                 return runner.run(main)

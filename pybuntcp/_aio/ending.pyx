@@ -10,7 +10,6 @@ Both lead to `stream_lose`, which calls `connection_lost`, gives the socket back
 core then closes the descriptor without a loss (socket_close), or, after a failure, at once (socket_close_now).
 """
 import warnings
-from cpython.ref cimport Py_DECREF
 from libc.string cimport strerror
 
 from pybuntcp cimport (
@@ -147,12 +146,8 @@ cdef void stream_warn_unclosed(object transport) noexcept:
 
 cdef int stream_forget(Stream self) except -1:
     """In a forked child: the socket is freed already, and `connection_lost` is not called."""
-    self.s = NULL
     self.closing, self.lost = True, 1
-    host_remove(self.host, self)
-    if self.sock is not None:
-        self.sock.detach()
-    Py_DECREF(self)
+    stream_let_go(self)
     return 0
 
 

@@ -62,11 +62,8 @@ cdef class Host:
 
     def close(self):
         """The loop is closed: close what is open, with a ResourceWarning each, as a transport that is collected gives."""
-        cdef int fd
-        for fd in range(self.capacity):
-            stream = host_stream(self, fd)
-            if stream is not None:
-                stream_leave_unclosed(stream)
+        for stream in host_streams(self):
+            stream_leave_unclosed(stream)
         self.loop = self.call_soon = None   # which refer to this, too: neither waits for a collector of garbage
 
 
@@ -101,12 +98,9 @@ cdef bint host_hand_over(Host self, object method) except -1:
 
 def _leave_after_fork():
     """In a forked child, after the core has ended what it inherited."""
-    cdef int fd
     for host in list(_hosts):
-        for fd in range((<Host>host).capacity):
-            stream = host_stream(<Host>host, fd)
-            if stream is not None:
-                stream_forget(stream)
+        for stream in host_streams(host):
+            stream_forget(stream)
 
 
 os.register_at_fork(after_in_child=_leave_after_fork)
@@ -117,6 +111,16 @@ cdef Stream host_stream(Host self, int fd):
     if not 0 <= fd < self.capacity or self.streams[fd] == NULL:
         return None
     return <Stream>self.streams[fd]
+
+
+cdef list host_streams(Host self):
+    """All of them, which may go while they are looked at."""
+    cdef list found = []
+    cdef int fd
+    for fd in range(self.capacity):
+        if self.streams[fd] != NULL:
+            found.append(<Stream>self.streams[fd])
+    return found
 
 
 cdef int host_add(Host self, Stream stream) except -1:

@@ -78,13 +78,15 @@ cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
     host_release_buffer(self.host)      # held if get_buffer() has set another protocol
 
 
+# These two are written out, not `stream_call`: calling a method by its name makes neither a bound method nor a tuple.
+
 cdef int stream_data_received(Stream self, const char* data, size_t size) except -1:
     try:
         chunk = socket_bytes(self.s, data, size)
         PyContext_Enter(self.context)
         try:
             if self.host.debug:
-                stream_call(self, self.protocol.data_received, (chunk,))
+                stream_call_measured(self, self.protocol.data_received, (chunk,))
             else:
                 self.protocol.data_received(chunk)
         finally:
@@ -99,7 +101,7 @@ cdef int stream_buffer_updated(Stream self, size_t size) except -1:
         PyContext_Enter(self.context)
         try:
             if self.host.debug:
-                stream_call(self, self.protocol.buffer_updated, (size,))
+                stream_call_measured(self, self.protocol.buffer_updated, (size,))
             else:
                 self.protocol.buffer_updated(size)
         finally:
@@ -122,11 +124,7 @@ cdef void stream_peer_ended(socket_t* s) noexcept:
     if self.host.debug:
         stream_log(self, "%r received EOF", (self.transport,), None)
     try:
-        PyContext_Enter(self.context)
-        try:
-            keep_open = stream_call(self, self.protocol.eof_received, ())
-        finally:
-            PyContext_Exit(self.context)
+        keep_open = stream_call(self, self.protocol.eof_received, ())
     except BaseException as error:
         stream_protocol_failed(self, error, "eof_received")
         keep_open = False       # also if the program ends: nothing will be read again that closes it later

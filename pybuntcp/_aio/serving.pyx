@@ -90,7 +90,7 @@ cdef int stream_made(Stream self, bint measured) except -1:
     """Call `connection_made`. What it raises is reported, and the connection goes on. measured: in debug mode, by us."""
     try:
         if measured:
-            stream_call(self, self.protocol.connection_made, (self.transport,))
+            stream_call_measured(self, self.protocol.connection_made, (self.transport,))
         else:
             self.protocol.connection_made(self.transport)
     except BaseException as error:

@@ -40,12 +40,12 @@ cdef class Stream:
     cdef int fd
     cdef int lost               # connection_lost was called, or will be; counts the writes that are dropped since
     cdef flag_t closing
-    cdef flag_t aborted           # what is pending is dropped
-    cdef flag_t paused            # by pause_reading
-    cdef flag_t asking            # get_buffer is being called
-    cdef flag_t lent              # sendfile uses the descriptor
-    cdef flag_t write_paused      # pause_writing was called
-    cdef flag_t ended             # by write_eof
+    cdef flag_t aborted         # what is pending is dropped
+    cdef flag_t paused          # by pause_reading
+    cdef flag_t asking          # get_buffer is being called
+    cdef flag_t lent            # sendfile uses the descriptor
+    cdef flag_t write_paused    # pause_writing was called
+    cdef flag_t ended           # by write_eof
     cdef peer_t peer
 
     def made(self, waiter):
@@ -98,12 +98,16 @@ cdef void stream_own(Stream self, socket_t* s) noexcept:
 
 cdef void stream_disown(Stream self) noexcept:
     """The socket is not the protocol's any more."""
-    cdef socket_t* s = self.s
+    own_of(self.s).stream = NULL
+    stream_let_go(self)
+
+
+cdef void stream_let_go(Stream self) noexcept:
+    """Without a look at the socket, which may be freed. Its reference ends."""
     self.s = NULL
     host_remove(self.host, self)
     if self.sock is not None:
         self.sock.detach()      # the core closes the descriptor
-    own_of(s).stream = NULL
     Py_DECREF(self)
 
 
@@ -124,7 +128,16 @@ cdef bint is_buffered(object protocol) except -1:
 # ---------------------------------------------------------------------------- calls
 
 cdef object stream_call(Stream self, object method, tuple arguments):
-    """In the connection's context: call a method of the protocol. In debug mode, log it if it takes long."""
+    """Call a method of the protocol in the connection's context. In debug mode, log it if it takes long."""
+    PyContext_Enter(self.context)
+    try:
+        return stream_call_measured(self, method, arguments)
+    finally:
+        PyContext_Exit(self.context)
+
+
+cdef object stream_call_measured(Stream self, object method, tuple arguments):
+    """As `stream_call`, where the context is entered already."""
     if not self.host.debug:
         return method(*arguments)
     loop = self.host.loop

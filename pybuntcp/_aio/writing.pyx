@@ -3,8 +3,8 @@
 A write is never refused for the peer's sake. After close() it is sent as long as something that was written before is
 pending, as in asyncio; once `connection_lost` is on its way it is dropped, and from the fifth time on a warning says so.
 
-The core gathers what one callback writes and sends it in one system call; a step of a task, which
-the event loop runs between two turns of ours, has its writes sent when the next turn begins.
+The core gathers what one callback writes and sends it in one system call; a step of a task, which the event loop runs between
+two turns of ours, has its writes sent when the next turn begins.
 
 The rule for water marks: nothing is said before the kernel has had its chance. A write that brings the pending bytes over
 `high` is flushed first; if more than `high` are pending still, `pause_writing` is called, once, inside that write, as in
@@ -247,11 +247,7 @@ cdef inline void stream_want_empty(Stream self) noexcept:
 cdef void stream_resume_writing(Stream self) noexcept:
     self.write_paused = False
     try:
-        PyContext_Enter(self.context)
-        try:
-            stream_call(self, self.protocol.resume_writing, ())
-        finally:
-            PyContext_Exit(self.context)
+        stream_call(self, self.protocol.resume_writing, ())
     except BaseException as error:
         if interrupts(error):
             stream_interrupted(self, error)

@@ -17,17 +17,6 @@ from pybuntcp.options import ListenOptions
 
 LIMITS = ("max_connections", "idle_timeout", "read_timeout", "linger_timeout", "no_delay")
 
-DEFAULTS: dict[str, Any] = {  # of `listen`
-    **dict.fromkeys(("hostname", "port", "unix", "data", "tls", "keep_alive", "mode", "owner"), None),
-    **dict.fromkeys(("idle_timeout", "read_timeout", "slow_handler", "max_connections"), None),
-    **dict.fromkeys(("exclusive", "reuse_port", "ipv6_only", "allow_half_open", "pause_on_connect"), False),
-    **dict.fromkeys(("no_delay", "unlink"), True),
-    "backlog": 512,  # the descriptors listen already
-    "high_water_mark": 65536,
-    "handshake_timeout": 10.0,
-    "linger_timeout": 30.0,
-}
-
 
 def take_limits(options: dict[str, Any]) -> dict[str, Any]:
     """Take ours out of the keyword options of a call. Errors: TypeError or ValueError that names one, as of `listen`."""
@@ -41,7 +30,7 @@ def take_limits(options: dict[str, Any]) -> dict[str, Any]:
 
 def listen_options(fds: list[int], limits: dict[str, Any]) -> ListenOptions:
     """Those of `listen` for these descriptors, the others as by default."""
-    return ListenOptions(**{**DEFAULTS, **limits}, fd=fds[0], fds=fds)
+    return ListenOptions(**limits, fd=fds[0], fds=fds)
 
 
 def listen_on_sockets(handlers: Any, socks: list[Any], limits: dict[str, Any]) -> _core.Listener:

@@ -282,6 +282,11 @@ cdef void output_flush(socket_t* self) noexcept nogil:
     if sent < 0:
         return
     output_advance(self, sent)
+    output_keep_rest(self)
+
+
+cdef inline void output_keep_rest(socket_t* self) noexcept nogil:
+    """After an attempt: what the kernel has not taken of what is gathered waits until it does."""
     if self.gather != NULL:
         output_enqueue(self)
     else:

@@ -93,6 +93,16 @@ cdef context_t* context_new() except NULL:
     return self
 
 
+cdef context_t* context_with_table(const handlers_t* table, object data) except NULL:
+    """What `socket.data` is in the beginning, and no limits."""
+    cdef context_t* self = context_new()
+    table_copy(&self.table, table)
+    Py_INCREF(data)
+    self.data = <PyObject*>data
+    self.ext_size = table.slots.ext_size
+    return self
+
+
 cdef context_t* context_copy(context_t* other) except NULL:
     """A context with one reference that starts as a copy of `other`, links to other sockets apart."""
     cdef context_t* self = context_new()

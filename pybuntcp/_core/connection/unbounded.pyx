@@ -125,10 +125,7 @@ cdef ssize_t unbounded_send_parts(socket_t* self, const socket_part_t* parts, in
         if size < parts[i].size and not output_append(self, parts[i].data + size, parts[i].size - size, SIZE_MAX, SIZE_MAX):
             return uv.UV_ENOMEM
         self.accepted += parts[i].size
-    if self.gather != NULL:
-        output_enqueue(self)
-    else:
-        output_emptied(self)
+    output_keep_rest(self)
     return 0
 
 

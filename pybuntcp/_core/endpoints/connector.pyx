@@ -123,7 +123,7 @@ cdef int connector_start(connector_t* self, options) except -1:
 
 cdef void connector_adopt(connector_t* self, int fd) noexcept:
     """For `fd=`: adopt a connected stream socket, or fail without closing it."""
-    cdef int rc = uv.UV_EEXIST if descriptor_is_owned(fd) else net.pbt_check_connected(fd)
+    cdef int rc = adopt_check(fd)
     if rc == 0:
         rc = socket_adopt(self.loop, self.context, fd, descriptors_fork_stamp(), &self.won)
     if rc == 0:

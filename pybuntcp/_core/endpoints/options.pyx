@@ -3,7 +3,6 @@
 Owns which option goes into which member of `context_t`, and the keep-alive of a descriptor. The options were checked
 before (pybuntcp/options.py); `tls` is a Config or None.
 """
-from cpython.ref cimport PyObject, Py_INCREF
 
 from pybuntcp._c cimport net
 
@@ -27,12 +26,7 @@ cdef int options_set_keep_alive(int fd, object seconds) except -1:
 
 cdef context_t* options_context(Handlers handlers, options) except NULL:
     """A new socket context, with the handlers and options of a listener or an outgoing connection."""
-    cdef context_t* context = context_new()
-    cdef object data = options.data
-    table_copy(&context.table, &handlers.table)
-    Py_INCREF(data)
-    context.data = <PyObject*>data
-    context.ext_size = handlers.table.slots.ext_size
+    cdef context_t* context = context_with_table(&handlers.table, options.data)
     context.high_water_mark = options.high_water_mark
     context.idle_timeout = options.idle_timeout
     context.read_timeout = options.read_timeout

@@ -262,11 +262,3 @@ def test_the_class_says_what_the_options_are():
     assert all(f"`{name}`" in EventLoop.__doc__ for name in limits.LIMITS)
     assert set(limits.LIMITS) <= set(pybuntcp.listen.__kwdefaults__)
     assert set(limits.LIMITS) == set(LIMITS)
-
-
-def test_what_a_server_leaves_out_is_as_by_default_of_listen():
-    from pybuntcp.aio import limits
-
-    defaults = dict(pybuntcp.listen.__kwdefaults__)
-    assert {name: defaults[name] for name in limits.DEFAULTS} == limits.DEFAULTS
-    assert set(defaults) - set(limits.DEFAULTS) == {"socket", "handlers", "fd"}

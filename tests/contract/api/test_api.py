@@ -11,6 +11,7 @@ from support import GAUGES, Recorder, accepted
 from support.handlers import PROPERTIES, QUIET
 
 import pybuntcp
+from pybuntcp.options import ConnectOptions, ListenOptions
 
 REQUIRED = inspect.Parameter.empty
 
@@ -107,6 +108,14 @@ def test_the_versions_are_dotted_numbers():
 
 def test_listen_takes_exactly_the_documented_options():
     assert signature(pybuntcp.listen) == keywords(LISTEN)
+
+
+@pytest.mark.parametrize(("call", "options"), [("listen", ListenOptions), ("connect", ConnectOptions)])
+def test_what_is_left_out_is_the_same_for_who_calls_and_for_who_makes_the_options(call, options):
+    """A server of asyncio's is made of options, without a call of `listen`."""
+    defaults = {**getattr(pybuntcp, call).__kwdefaults__}
+    assert (defaults.pop("socket"), defaults.pop("handlers")) == (None, None)
+    assert {name: getattr(options, name) for name in defaults} == defaults
 
 
 def test_connect_takes_exactly_the_documented_options():
