@@ -20,8 +20,9 @@ from harness import machine
 from harness.build import CannotBuildError, compile_program
 from harness.measure import measure
 from harness.names import OURS
-from harness.peers import Peer, all_peers
+from harness.peers import all_peers
 from harness.questions import Plan, Row
+from harness.runtimes import Peer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table

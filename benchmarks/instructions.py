@@ -31,13 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import peers, tls
+from harness import names, tls
 from harness.build import HERE, CannotBuildError, compile_program
 from harness.foreign_loads import redis_benchmark
 from harness.machine import first_line
-from harness.names import PROTOCOL, STREAMS
+from harness.peers import all_peers
 from harness.processes import Load, MeasurementError, Server
 from harness.questions import Row
+from harness.runtimes import Peer
 from rich.console import Console
 from rich.table import Table
 
@@ -65,20 +66,20 @@ class Case:
 
     @property
     def tls(self) -> bool:
-        return self.mode in peers.TLS
+        return self.mode in names.TLS
 
 
 CASES = {
-    "echo": Case(peers.OURS, "echo"),
-    "echo-slots": Case(peers.SLOTS, "echo"),
-    "echo-native": Case(peers.EMBEDDED["native"], "echo"),
-    "aio-echo": Case(PROTOCOL["native"], "echo"),
-    "aio-five": Case(PROTOCOL["native"], "five"),
-    "aio-streams": Case(STREAMS["native"], "aio-streams"),
-    "five-handler": Case(peers.OURS, "five"),
-    "five-sink": Case(peers.SINK, "five"),
-    "tls-echo": Case(peers.OURS, "tls"),
-    "resp-slots": Case(peers.REDIS_SLOTS, "resp", "set"),
+    "echo": Case(names.OURS, "echo"),
+    "echo-slots": Case(names.SLOTS, "echo"),
+    "echo-native": Case(names.EMBEDDED["native"], "echo"),
+    "aio-echo": Case(names.PROTOCOL["native"], "echo"),
+    "aio-five": Case(names.PROTOCOL["native"], "five"),
+    "aio-streams": Case(names.STREAMS["native"], "aio-streams"),
+    "five-handler": Case(names.OURS, "five"),
+    "five-sink": Case(names.SINK, "five"),
+    "tls-echo": Case(names.OURS, "tls"),
+    "resp-slots": Case(names.REDIS_SLOTS, "resp", "set"),
 }
 
 
@@ -196,7 +197,7 @@ def merged(counts: dict[str, Count], stored: Facts | None, here: Facts, all_case
 class Means:
     """The servers and the loads, built. `plain` and `sealed`: the loads' commands; `no_tls`: why the second is missing."""
 
-    peers: dict[str, peers.Peer]
+    peers: dict[str, Peer]
     plain: tuple[str, ...]
     sealed: tuple[str, ...] = ()
     no_tls: str = ""
@@ -204,7 +205,7 @@ class Means:
 
 def prepare(python: str) -> Means:
     """All that is compiled, before anything runs."""
-    able, plain = {peer.name: peer for peer in peers.all_peers(python)}, (str(compile_program("load/load.c")),)
+    able, plain = {peer.name: peer for peer in all_peers(python)}, (str(compile_program("load/load.c")),)
     try:
         tls.prepare(python)
         options = ("--openssl", tls.libssl(python), "--suite", tls.PINNED)

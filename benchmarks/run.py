@@ -50,10 +50,11 @@ from harness.foreign_loads import missing_generator
 from harness.markdown import PageError, fill
 from harness.measure import measure
 from harness.names import LEFT_OUT_WHEN_QUICK
-from harness.peers import Peer, all_peers
+from harness.peers import all_peers
 from harness.plots import can_draw, draw
 from harness.questions import Plan, Question, Row
 from harness.report import Result, print_report
+from harness.runtimes import Peer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -3,6 +3,7 @@
 machine     what this computer is, which core serves and which one loads
 build       the C programs, compiled when asked for
 names       what peers are called, and the words for what they can do
+runtimes    how a peer is made: in C, in Python, for Bun, for Node
 peers       who answers, and why somebody cannot
 accounts    what a process has used, in the kernel's words
 processes   a server and a load, started and ended

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from harness.questions import Row
 
 GENERATORS = {"resp": "redis-benchmark", "http": "wrk"}  # by the mode of a row
-DATABASES = {"resp": "redis-server", "postgres": "postgres"}  # by what is behind a client
+DATABASES = {  # by what is behind a client: the program, and the file of servers/ that starts it
+    "resp": ("redis-server", "redis_server.py"),
+    "postgres": ("postgres", "postgres_server.py"),
+}
 SERVERS_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), *glob.glob("/usr/lib/postgresql/*/bin")))
 BOUND_SECONDS = 120.0
 BUSY_ABOVE = 0.95
@@ -31,7 +34,7 @@ BUSY_ABOVE = 0.95
 
 def missing_generator(row: Row) -> str | None:
     """The program that the row needs as its load, if it is not installed."""
-    program = DATABASES[row.behind] if row.behind else GENERATORS.get(row.mode)
+    program = DATABASES[row.behind][0] if row.behind else GENERATORS.get(row.mode)
     return program if program and shutil.which(program, path=SERVERS_PATH) is None else None
 
 

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 
 from harness.accounts import Cpu, count_descriptors, read_cpu, read_family, read_memory, read_threads, read_wakeups
 from harness.build import HERE, compile_program
-from harness.foreign_loads import BUSY_ABOVE, redis_benchmark, wrk
-from harness.peers import Peer
+from harness.foreign_loads import BUSY_ABOVE, DATABASES, redis_benchmark, wrk
 from harness.processes import Load, MeasurementError, Server
 from harness.questions import Plan, Row, Sample
+from harness.runtimes import Peer
 from harness.tls import flood_command, options, tls_command
 
-DATABASES = {"resp": "redis_server.py", "postgres": "postgres_server.py"}
 SETTLE_SECONDS = 0.3
 SLACK_SECONDS = 45.0
 LOAD_MODES = {"wakeups": "idle", "upload": "echo", "download": "echo"}  # where the load has another word
@@ -128,6 +127,7 @@ def cpu_figures(used: Cpu, messages: int, seconds: float) -> Sample:
         "system_us": cpu_us * (1 - used.user_share),
         "ticks": used.user_ticks + used.system_ticks,
         "server_share": used.total_ns / 1e9 / seconds,
+        "waited_share": used.waited_ns / 1e9 / seconds,
     }
 
 
@@ -144,11 +144,7 @@ def measure_requests(row: Row, server: Server, plan: Plan) -> Sample:
     before = read_cpu(server.pid)
     done = redis_benchmark(row, server.port, requests, plan.cores.load)
     used = read_cpu(server.pid).since(before)
-    return {
-        **cpu_figures(used, requests, done["seconds"]),
-        "waited_share": used.waited_ns / 1e9 / done["seconds"],
-        **done,
-    }
+    return cpu_figures(used, requests, done["seconds"]) | done
 
 
 def measure_http(row: Row, server: Server, plan: Plan) -> Sample:
@@ -157,13 +153,12 @@ def measure_http(row: Row, server: Server, plan: Plan) -> Sample:
     before = read_cpu(server.pid)
     done = wrk(row, server.port, plan.seconds, plan.cores.load)
     used = read_cpu(server.pid).since(before)
-    share = {"waited_share": used.waited_ns / 1e9 / done["seconds"]}
-    return cpu_figures(used, done["messages"], done["seconds"]) | share | done
+    return cpu_figures(used, done["messages"], done["seconds"]) | done
 
 
 def measure_client(row: Row, peer: Peer, plan: Plan) -> Sample:
     """The program that asks is measured; the database that answers is the load."""
-    behind = [sys.executable, str(HERE / "servers" / DATABASES[row.behind]), "--mode", row.behind]
+    behind = [sys.executable, str(HERE / "servers" / DATABASES[row.behind][1]), "--mode", row.behind]
     asked = {"connections": row.connections, "warmup": plan.warmup, "seconds": plan.seconds}
     with (
         Server(row.behind, [*behind, "--host", "127.0.0.1", "--port", "0"], plan.cores.load) as database,
@@ -175,13 +170,10 @@ def measure_client(row: Row, peer: Peer, plan: Plan) -> Sample:
         before, others_before = read_cpu(it.pid), read_family(database.pid)
         it.say("measure")
         done = it.await_event("done", plan.seconds + SLACK_SECONDS)
-        used, share = (
-            read_cpu(it.pid).since(before),
-            (read_family(database.pid) - others_before) / 1e9 / done["seconds"],
-        )
-    waited = {"waited_share": used.waited_ns / 1e9 / done["seconds"]}
+        used = read_cpu(it.pid).since(before)
+        share = (read_family(database.pid) - others_before) / 1e9 / done["seconds"]
     told = {"generator": {"share": share, "bottleneck": share > BUSY_ABOVE}}
-    return cpu_figures(used, done["messages"], done["seconds"]) | waited | done | told
+    return cpu_figures(used, done["messages"], done["seconds"]) | done | told
 
 
 def await_accepted(server: Server, connections: int) -> None:

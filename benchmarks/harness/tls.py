@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.build import BUILD, CannotBuildError, compile_program, run
 from harness.names import TLS, TLS_FOLDER
-from harness.peers import Peer
 from harness.processes import MeasurementError, Server
 
 if TYPE_CHECKING:
     from harness.questions import Plan, Row
+from harness.runtimes import Peer
 
 NAME = "localhost"
 PINNED = "TLS_AES_128_GCM_SHA256"

@@ -1,4 +1,4 @@
-"""The echo server of any asyncio event loop, once: asyncio_protocol.py, uvloop_protocol.py and native_protocol.py differ in the loop they hand in and in nothing else.
+"""The echo server of any asyncio event loop, once: asyncio_protocol.py hands in the loop, asyncio_buffered.py the loop and other protocols.
 
 Promises: the protocol of this folder (README.md, "A peer is a file"): prints `LISTENING <port or path>` when ready and serves until it is ended.
 `five` answers each chunk in 20-byte writes, `fifty` with fifty writes of its first 20 bytes, the handler everybody writes first: no gathering by hand.
@@ -216,17 +216,12 @@ async def serve(
     await loop.create_future()  # never set; rloop 0.5 stops accepting in serve_forever()
 
 
-def run(new_loop: Callable[[], asyncio.AbstractEventLoop], description: str) -> None:
-    """Serve on the loop that `new_loop` makes, until ended."""
-    serve_with(new_loop, make_parser(description, tls=True).parse_args())
-
-
 def serve_with(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
     arguments: argparse.Namespace,
     serving: Callable[[argparse.Namespace], Coroutine[Any, Any, None]] = serve,
 ) -> None:
-    """The same, with the command line read already; `serving` may be another server than this file's."""
+    """Serve on the loop that `new_loop` makes, until ended; `serving` may be another server than this file's."""
     raise_descriptor_limit()
     settle_allocator()
     loop = new_loop()

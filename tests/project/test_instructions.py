@@ -17,7 +17,7 @@ pytest.importorskip("rich")
 import instructions  # noqa: E402
 from harness.build import compile_program  # noqa: E402
 from harness.names import OURS  # noqa: E402
-from harness.peers import Peer  # noqa: E402
+from harness.runtimes import Peer  # noqa: E402
 from instructions import Count, Facts  # noqa: E402
 from rich.console import Console  # noqa: E402
 
