@@ -22,7 +22,6 @@ import contextlib
 import faulthandler
 import importlib
 import importlib.util
-import json
 import sys
 import time
 import unittest
@@ -144,17 +143,16 @@ def adapt(module: ModuleType, natives: Natives) -> None:
 
 
 class Result(unittest.TestResult):
-    """Appends what each test did to a file, a JSON object a line: tests/suites/results.py reads it."""
+    """Tells what each test did to a `Recorder` of tests/suites, if there is one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, recorder: Any = None) -> None:
         super().__init__()
         self.buffer = True
-        self._path = path
+        self._recorder = recorder
 
     def _tell(self, test: Any, outcome: str, text: str = "") -> None:
-        if self._path:
-            with open(self._path, "a", encoding="utf-8") as file:
-                print(json.dumps({"test": _short(test), "outcome": outcome, "text": text}), file=file)
+        if self._recorder is not None:
+            self._recorder.tell(_short(test), outcome, text)
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -186,12 +184,12 @@ class Result(unittest.TestResult):
             self._tell(subtest, "failed", (self.failures + self.errors)[-1][1])
 
 
-def run(name: str, natives: Natives, results: str = "") -> bool:
+def run(name: str, natives: Natives, recorder: Any = None) -> bool:
     """One module, told in a line; whether everything went as `KNOWN` says."""
     before, start = natives.count, time.monotonic()
     module = importlib.import_module(f"{PACKAGE}.{name}")
     adapt(module, natives)
-    result = Result(results)
+    result = Result(recorder)
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     names = {_short(test) for test in _each(suite)}
     suite.run(result)
@@ -239,15 +237,14 @@ def main(arguments: list[str]) -> int:
         print("this interpreter has no test.test_asyncio")
         return 1
     warnings.simplefilter("ignore", ResourceWarning)
-    if options.results:
-        importlib.import_module("pybuntcp_suite")  # counts the transports
+    recorder: Any = None
+    if options.results:  # tests/suites has started this, with its plugin on the path; which counts the transports
+        recorder = importlib.import_module("pybuntcp_suite").Recorder(options.results)
     natives = Natives(options.bare, options.stock)
     install(natives)
-    outcomes = [run(name, natives, options.results) for name in modules]
-    if options.results:
-        opened = importlib.import_module("pybuntcp_suite").opened  # on the path where tests/suites has started this
-        with open(options.results, "a", encoding="utf-8") as file:
-            print(json.dumps({"end": True, "transports": sum(opened.values())}), file=file)
+    outcomes = [run(name, natives, recorder) for name in modules]
+    if recorder is not None:
+        recorder.pytest_sessionfinish()
     kind = "stock" if options.stock else "native"
     print(f"{outcomes.count(True)} of {len(outcomes)} modules as expected, {natives.count} {kind} loops")
     return 0 if all(outcomes) else 1

@@ -25,8 +25,11 @@ class Run:
     ended: bool = True  # False: it was stopped, or died
     transports: int = 0  # connections of pybuntcp's loop that it has made and accepted
 
-    def having(self, outcome: str) -> set[str]:
-        return {test for test, each in self.outcomes.items() if each == outcome}
+    def having(self, *outcomes: str) -> set[str]:
+        return {test for test, each in self.outcomes.items() if each in outcomes}
+
+    def ran(self) -> set[str]:
+        return self.having("passed", "failed")
 
 
 def read(lines: str, ended: bool) -> Run:
@@ -78,20 +81,18 @@ def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
         control_passed=len(control.having("passed")),
         control_failed=sorted(control.having("failed")),
     )
-    failed, ran = ours.having("failed"), ours.having("failed") | ours.having("passed")
-    new = failed - control.having("failed")
+    new = ours.having("failed") - control.having("failed")
     verdict.expected = sorted(new & set(suite.expected))
     verdict.unlisted = sorted(new - set(suite.expected))
     verdict.listed_but_passed = sorted(set(suite.expected) & ours.having("passed"))
-    verdict.not_run = sorted(((control.having("passed") | control.having("failed")) | set(suite.expected)) - ran)
+    verdict.not_run = sorted((control.ran() | set(suite.expected)) - ours.ran())
     for side, run in (("pybuntcp", ours), ("asyncio", control)):
         if not run.ended:
             verdict.troubles.append(f"the run on {side} did not come to its end")
     if ours.ended and not ours.transports:
         verdict.troubles.append("the run on pybuntcp has not opened one of its transports")
-    ran_there = len(control.having("passed")) + len(control.having("failed"))
-    if ran_there < suite.fewest:
-        verdict.troubles.append(f"{ran_there} tests ran on asyncio, {suite.fewest} at least were looked for")
+    if len(control.ran()) < suite.fewest:
+        verdict.troubles.append(f"{len(control.ran())} tests ran on asyncio, {suite.fewest} at least were looked for")
     if len(verdict.control_failed) > suite.control_fails_at_most:
         verdict.troubles.append(
             f"{len(verdict.control_failed)} tests failed on asyncio, at most {suite.control_fails_at_most} may"

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "suites"
 
 
-def source_archive() -> ModuleType:
-    """vendor/source_archive.py, which the build uses too."""
-    spec = importlib.util.spec_from_file_location("source_archive", ROOT / "vendor" / "source_archive.py")
+def module_at(path: str) -> ModuleType:
+    """The module in a file of this project that is not on the path of imports."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -55,15 +55,14 @@ def provide(suite: Suite, build: Path = BUILD) -> Place:
 
 
 def pin(suite: Suite) -> str:
-    name = suite.package or suite.name
-    return f"--no-binary={name}\n{name}=={suite.version} --hash=sha256:{suite.sha256}\n"
+    return f"--no-binary={suite.name}\n{suite.name}=={suite.version} --hash=sha256:{suite.sha256}\n"
 
 
 def fetch(suite: Suite, home: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
         requirement = Path(scratch, "pin.txt")
         requirement.write_text(pin(suite), encoding="utf-8")
-        archive = source_archive().download(requirement, Path(scratch))
+        archive = module_at("vendor/source_archive.py").download(requirement, Path(scratch))
         if archive is None:
             raise SystemExit(f"{suite.name}: its source distribution could not be fetched")
         unpack(archive, Path(scratch, "fresh"))

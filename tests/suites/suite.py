@@ -28,11 +28,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Suite:
-    name: str
+    name: str  # of its package, too, if that is fetched
     title: str  # as the page of scores has it
     version: str = ""
     sha256: str = ""  # of the source distribution; none: nothing is fetched
-    package: str = ""  # on the package index, where that is not `name`
     folders: tuple[str, ...] = ("tests",)  # of the archive, copied away from the project's own package
     config: str = ""  # the file of the archive that has pytest's settings; none: settings of its own are not needed
     files: tuple[str, ...] = ()  # arguments of pytest: files, or test ids

@@ -7,11 +7,11 @@ but the loopback is.
 from __future__ import annotations
 
 import functools
-import glob
 import os
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 
 from suite import Place
 
@@ -63,6 +63,7 @@ def missing(program: str) -> str:
 
 
 def postgresql() -> str:
-    """The folder of PostgreSQL's programs: the newest of Debian's, or that of PATH."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[-2]))
-    return found[-1] if found else (shutil.which("pg_ctl") or "").removesuffix("/pg_ctl")
+    """The folder of PostgreSQL's programs: the newest of Debian's, which POSTGRESQL names otherwise, or that of PATH."""
+    found = Path(os.environ.get("POSTGRESQL", "/usr/lib/postgresql")).glob("*/bin/pg_ctl")
+    newest = max(found, key=lambda path: float(path.parts[-3]), default=shutil.which("pg_ctl"))
+    return str(Path(newest).parent) if newest else ""

@@ -50,19 +50,8 @@ def postgres_server(prepare: Callable[[Path, str | None], None] | None = None, *
     try:
         if user is not None:
             shutil.chown(folder, user)
-        made = [
-            initdb,
-            "-D",
-            folder / "data",
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-            "--no-locale",
-            "-E",
-            "UTF8",
-        ]
+        made = [initdb, "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+        made += ["--no-sync", "--no-locale", "-E", "UTF8"]
         subprocess.run(made, user=user, cwd=folder, env=environment(), check=True, capture_output=True, timeout=60)
         if prepare is not None:
             prepare(folder, user)
@@ -98,6 +87,7 @@ def listening(begin: Callable[[int], Dialogue], ready: str, port: int = 0) -> Di
 
 
 def binary(name: str) -> str:
-    """Debian keeps it apart, by version. POSTGRESQL is another such folder, as for `tests/peers/install.sh`."""
-    found = sorted(Path(os.environ.get("POSTGRESQL", "/usr/lib/postgresql")).glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else tool(name)
+    """Debian keeps it apart, by version: the newest. POSTGRESQL is another such folder, as for `tests/peers/install.sh`."""
+    found = Path(os.environ.get("POSTGRESQL", "/usr/lib/postgresql")).glob(f"*/bin/{name}")
+    newest = max(found, key=lambda path: float(path.parts[-3]), default=None)
+    return str(newest) if newest else tool(name)

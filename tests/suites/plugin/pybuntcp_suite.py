@@ -7,7 +7,6 @@ Runs in the process of the suite and imports nothing of the project but `pybuntc
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import json
 import os
@@ -16,31 +15,17 @@ from typing import Any
 
 SIDE = os.environ.get("PYBUNTCP_SUITE_LOOP", "asyncio")
 RESULTS = os.environ.get("PYBUNTCP_SUITE_RESULTS", "")
-STOCK: Any = asyncio.SelectorEventLoop
-
-
-def new_loop() -> Any:
-    """The loop that this run is about."""
-    if SIDE == "asyncio":
-        return STOCK()
-    import pybuntcp
-
-    return pybuntcp.new_event_loop()
 
 
 def patch() -> None:
-    """Whatever is asked for a loop without saying which gives that of `new_loop`."""
+    """Whatever is asked for a loop without saying which gives that which this run is about."""
     if SIDE == "asyncio":
         return
     import asyncio.unix_events
 
     from pybuntcp.aio import EventLoop
 
-    policy: Any = next(
-        getattr(asyncio.unix_events, name)
-        for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
-        if hasattr(asyncio.unix_events, name)
-    )
+    policy: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy
     policy._loop_factory = EventLoop
     asyncio.SelectorEventLoop = EventLoop  # type: ignore[misc]
     if hasattr(asyncio, "EventLoop"):
@@ -74,18 +59,21 @@ def count_transports() -> None:
 
 
 class Recorder:
-    """The worst that each test did, in any of its phases and subtests."""
+    """Appends what each test did, in each of its phases and subtests, to a file. results.py reads it."""
 
     def __init__(self, path: str) -> None:
         self.file = Path(path)
 
-    def tell(self, test: str, outcome: str, text: str = "", seconds: float = 0.0) -> None:
+    def write(self, **what: Any) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            print(json.dumps({"test": test, "outcome": outcome, "text": text, "seconds": seconds}), file=file)
+            print(json.dumps(what), file=file)
+
+    def tell(self, test: str, outcome: str, text: str = "") -> None:
+        self.write(test=test, outcome=outcome, text=text)
 
     def pytest_sessionfinish(self) -> None:
-        with self.file.open("a", encoding="utf-8") as file:
-            print(json.dumps({"end": True, "transports": sum(opened.values())}), file=file)
+        """The last line."""
+        self.write(end=True, transports=sum(opened.values()))
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -93,11 +81,11 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
-            self.tell(report.nodeid, "failed", report.longreprtext, report.duration)
+            self.tell(report.nodeid, "failed", report.longreprtext)
         elif report.skipped:
             self.tell(report.nodeid, "skipped", str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""))
         elif report.when == "call":
-            self.tell(report.nodeid, "passed", "", report.duration)
+            self.tell(report.nodeid, "passed")
 
 
 def pytest_configure(config: Any) -> None:
