@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import socket
 
 import pytest
 from support import pattern
 from support.endpoints import finished
-from support.writers import made
 
 import pybuntcp
-
-
-@pytest.fixture
-def make(outside):
-    return functools.partial(made, outside)
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 from support import pattern
 from support.slots import settle_until
-from support.writers import finished, made, opened
-
-
-@pytest.fixture
-def make(outside):
-    return functools.partial(made, outside)
+from support.writers import finished, opened
 
 
 @pytest.mark.parametrize("capacity", [1, 7, 4096, 1 << 20])

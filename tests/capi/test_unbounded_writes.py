@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import errno
-import functools
 
 import pytest
 from support import pattern, shrink_send_buffer
 from support.slots import settle_until
-from support.writers import finished, made, opened
+from support.writers import finished, opened
 
 import pybuntcp
-
-
-@pytest.fixture
-def make(outside):
-    return functools.partial(made, outside)
 
 
 def writes():

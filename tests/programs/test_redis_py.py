@@ -123,8 +123,7 @@ async def test_a_client_goes_on_when_a_server_that_died_is_back(tmp_path):
         client = redis.Redis(host=HOST, port=server.port, retry=None)
         await client.set("key", "value")
         waiting = asyncio.ensure_future(client.blpop("list"))
-        while not (await client.info("clients"))["blocked_clients"]:
-            pass
+        await blocked(client)
         server.kill()
         with pytest.raises(redis.ConnectionError):
             await waiting

@@ -11,7 +11,8 @@ import sys
 import pytest
 from support import TIMEOUT
 from support.documents import DOCS, blocks_of
-from support.programs import HOST, PATIENCE, Dialogue
+from support.programs import HOST, PATIENCE
+from web_servers import serving
 
 BLOCKS = blocks_of("asyncio.md", (DOCS / "asyncio.md").read_text())
 OURS = "pybuntcp.aio.loop.EventLoop"
@@ -21,18 +22,6 @@ def shown(part: str, language: str = "python") -> str:
     """The one block that has this part."""
     (block,) = [block.text for block in BLOCKS if block.language == language and part in block.text]
     return block
-
-
-def serving(*command, folder):
-    """A program that uvicorn's words announce, with its port."""
-    program = Dialogue(*command, cwd=folder, env=dict(os.environ))
-    try:
-        where = program.hear("(Press CTRL+C to quit)").result()
-    except BaseException:
-        program.stop()
-        raise
-    program.port = int(re.search(r"http://[\w.]+:(\d+)", where)[1])
-    return program
 
 
 def answer_of(program):
@@ -49,7 +38,7 @@ def test_uvicorns_command_serves_the_application_on_our_loop(tmp_path):
     (tmp_path / "app.py").write_text(shown("async def app("))
     (command,) = [line for line in shown("uvicorn --loop", "text").splitlines() if line]
     name, *arguments = command.replace("--port 8000", "--port 0").split()
-    with serving(sys.executable, "-m", name, *arguments, folder=tmp_path) as program:
+    with serving(sys.executable, "-m", name, *arguments, cwd=tmp_path) as program:
         assert answer_of(program) == f"served by {OURS}\n"
 
 
@@ -58,7 +47,7 @@ def test_uvicorn_run_takes_the_same_name(tmp_path):
     (tmp_path / "app.py").write_text(shown("async def app("))
     (call,) = re.findall(r"`(uvicorn\.run\([^`]*\))`", (DOCS / "asyncio.md").read_text())
     source = f"import uvicorn; {call[:-1]}, port=0)"
-    with serving(sys.executable, "-c", source, folder=tmp_path) as program:
+    with serving(sys.executable, "-c", source, cwd=tmp_path) as program:
         assert answer_of(program) == f"served by {OURS}\n"
 
 
@@ -79,8 +68,7 @@ def test_aiohttps_run_app_takes_a_loop_of_ours(tmp_path):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     (call,) = re.findall(r"is `(aiohttp\.web\.run_app\([^`]*\))`", (DOCS / "asyncio.md").read_text())
     command = (sys.executable, "-c", RUN_APP.format(call=f"{call[:-1]}, host={HOST!r}, port=0)"))
-    with Dialogue(*command, cwd=tmp_path, env=dict(os.environ)) as program:
-        program.port = int(re.search(r":(\d+) ", program.hear("(Press CTRL+C to quit)").result())[1])
+    with serving(*command, cwd=tmp_path) as program:
         assert answer_of(program) == OURS
 
 

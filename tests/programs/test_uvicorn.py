@@ -18,7 +18,8 @@ import pytest
 from carried import MIB, carried
 from support import TIMEOUT, pattern
 from support.asyncio_loops import on_loop
-from support.programs import HOST, Dialogue
+from support.programs import HOST
+from web_servers import serving
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
@@ -36,7 +37,7 @@ def needs(module):
 
 @pytest.fixture(scope="module", params=["h11", "httptools"])
 def server(request):
-    """The program; `stop` ends it with SIGTERM."""
+    """The program."""
     needs(request.param)
     with process("--http", request.param) as program:
         yield program
@@ -45,17 +46,7 @@ def server(request):
 def process(*arguments):
     """`uvicorn --loop pybuntcp:new_event_loop`, when it serves."""
     command = (sys.executable, "-m", "uvicorn", "asgi:app", "--loop", "pybuntcp:new_event_loop")
-    program = Dialogue(
-        *command, "--app-dir", FOLDER, "--port", "0", "--no-access-log", *arguments, env=dict(os.environ)
-    )
-    try:
-        where = program.hear("(Press CTRL+C to quit)").result()
-    except BaseException:
-        program.stop()
-        raise
-    if f"http://{HOST}:" in where:
-        program.port = int(where.rpartition(f"http://{HOST}:")[2].split()[0])
-    return program
+    return serving(*command, "--app-dir", FOLDER, "--port", "0", "--no-access-log", *arguments)
 
 
 @contextlib.contextmanager
@@ -208,7 +199,7 @@ class Server(uvicorn.Server):
 @on_loop("native")
 async def test_config_and_server_serve_in_a_loop_that_runs():
     server = Server(uvicorn.Config(asgi.app, port=0, log_level="warning", http="h11"))
-    serving = asyncio.ensure_future(server.serve())
+    served = asyncio.ensure_future(server.serve())
     await server.serves.wait()
     host, port = server.servers[0].sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(host, port)
@@ -219,7 +210,7 @@ async def test_config_and_server_serve_in_a_loop_that_runs():
     assert carried(received=2 * len(BODY), sent=2 * len(BODY))
     writer.close()
     server.should_exit = True
-    await serving
+    await served
 
 
 def test_a_configs_loop_may_be_named_by_its_factory():

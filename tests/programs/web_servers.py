@@ -1,0 +1,23 @@
+"""Programs that serve HTTP, as processes of their own: uvicorn and aiohttp, which tell where they serve in the same words."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from support.programs import Dialogue
+
+
+def serving(*command: str | Path, cwd: Path | None = None) -> Dialogue:
+    """The program when it serves, with its port if it has one. `stop` ends it with SIGTERM."""
+    program = Dialogue(*command, cwd=cwd, env=dict(os.environ))
+    try:
+        told = program.hear("(Press CTRL+C to quit)").result()
+    except BaseException:
+        program.stop()
+        raise
+    where = re.search(r"http://[\w.]+:(\d+)", told)
+    if where:
+        program.port = int(where[1])
+    return program
