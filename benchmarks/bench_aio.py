@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.names import BUFFERED, EMBEDDED, PROTOCOL, STREAMS, TRANSPORTS
+from harness.names import BUFFERED, EMBEDDED, PROTOCOL, STREAMS, ours_beside
 from harness.questions import Goal, Medians, Question, Row
 
 KIB = 1 << 10
 USER_OBJECT = 48  # bytes of a Protocol of protocol_echo.py: two words, one slot, the collector's header
-OTHERS = [loop for loop in TRANSPORTS if loop != "native"]
-
-
-def beside(peers: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """Ours beside each of the others."""
-    return tuple((peers["native"], peers[loop]) for loop in OTHERS)
-
-
-OURS_BESIDE = ((PROTOCOL["native"], EMBEDDED["native"]), *beside(PROTOCOL))
+OURS_BESIDE = ((PROTOCOL["native"], EMBEDDED["native"]), *ours_beside(PROTOCOL))
 
 
 def protocol(key: str, title: str, among: str = "aio", **more: object) -> Row:
@@ -49,7 +41,7 @@ BUFFERS = Row(
     "BufferedProtocol echo, 100 B, 50 connections",
     among="aio-buffered",
     against=BUFFERED["uvloop"],
-    beside=beside(BUFFERED),
+    beside=ours_beside(BUFFERED),
 )
 READS, EXACT = (
     Row(
@@ -57,7 +49,7 @@ READS, EXACT = (
         f"streams: {words}, write, drain; 100 B, 50 connections",
         among=f"aio-{key}",
         against=STREAMS["uvloop"],
-        beside=beside(STREAMS),
+        beside=ours_beside(STREAMS),
     )
     for key, words in (("streams", "read"), ("exactly", "readexactly"))
 )
@@ -79,13 +71,12 @@ def times(row: Row, peer: str, other: str, figure: str = "cpu_us") -> Callable[[
 def against_the_best(row: Row) -> Callable[[Medians], float | None]:
     def value(medians: Medians) -> float | None:
         measured = {
-            peer: figures["cpu_us"] for peer, figures in medians.get(row.key, {}).items() if "cpu_us" in figures
+            peer: figures["cpu_us"]
+            for peer, figures in medians.get(row.key, {}).items()
+            if peer in PROTOCOL.values() and "cpu_us" in figures
         }
-        ours, others = (
-            measured.get(PROTOCOL["native"]),
-            [measured[PROTOCOL[o]] for o in OTHERS if PROTOCOL[o] in measured],
-        )
-        return ours / min(others) if ours and others else None
+        ours = measured.pop(PROTOCOL["native"], None)
+        return ours / min(measured.values()) if ours and measured else None
 
     return value
 

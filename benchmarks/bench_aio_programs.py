@@ -5,7 +5,7 @@ Of the clients the client's CPU is measured: of a redis-server or a PostgreSQL o
 
 from __future__ import annotations
 
-from harness.names import PROGRAMS, TRANSPORTS
+from harness.names import PROGRAMS, ours_beside
 from harness.questions import Goal, Medians, Question, Row
 
 MOST = {"uvicorn": 0.93, "aiohttp": 0.97, "redis-py": 0.97, "asyncpg": 0.97}  # times uvloop
@@ -13,8 +13,8 @@ MOST = {"uvicorn": 0.93, "aiohttp": 0.97, "redis-py": 0.97, "asyncpg": 0.97}  # 
 
 def program(name: str, title: str, **more: object) -> Row:
     peers = PROGRAMS[name]
-    beside = tuple((peers["native"], peers[loop]) for loop in TRANSPORTS if loop != "native")
-    return Row(f"aio-{name}", title, among=f"aio-{name}", against=peers["uvloop"], beside=beside, **more)  # type: ignore[arg-type]
+    among, beside = f"aio-{name}", ours_beside(peers)
+    return Row(f"aio-{name}", title, among=among, against=peers["uvloop"], beside=beside, **more)  # type: ignore[arg-type]
 
 
 ROWS = (

@@ -23,25 +23,20 @@ EVENT_LOOPS = ("native", "uvloop", "asyncio")  # as servers/event_loops.py names
 EMBEDDED = {loop: f"pybuntcp-{loop}" for loop in EVENT_LOOPS}
 READER = {loop: f"pybuntcp-{loop}-reader" for loop in EVENT_LOOPS}
 ASYNC = {loop: f"pybuntcp-{loop}-async" for loop in EVENT_LOOPS}
-TRANSPORTS = (
-    "native",
-    "uvloop",
-    "asyncio",
-    "aiofastnet",
-    "aiofastnet-uvloop",
-    "rloop",
-)  # whose transports are compared
+TRANSPORTS = (*EVENT_LOOPS, "aiofastnet", "aiofastnet-uvloop", "rloop")  # whose transports are compared
 
 
 def transports(form: str) -> dict[str, str]:
-    """The peers that are the same asyncio program on each loop, by loop; `protocol` is the plainest of them."""
-    plain = form == "protocol"
-    return {
-        loop: f"pybuntcp-{form}" if loop == "native" else loop if plain else f"{loop}-{form}" for loop in TRANSPORTS
-    }
+    """The peers that are the same asyncio program on each loop, by loop."""
+    return {loop: f"pybuntcp-{form}" if loop == "native" else f"{loop}-{form}" for loop in TRANSPORTS}
 
 
-PROTOCOL = transports("protocol")
+def ours_beside(peers: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Of peers by loop: ours beside each of the others."""
+    return tuple((peers["native"], peer) for loop, peer in peers.items() if loop != "native")
+
+
+PROTOCOL = {loop: "pybuntcp-protocol" if loop == "native" else loop for loop in TRANSPORTS}  # the plainest program
 BUFFERED = transports("buffered")
 STREAMS = transports("streams")
 PROGRAMS = {form: transports(form) for form in ("uvicorn", "aiohttp", "redis-py", "asyncpg")}
