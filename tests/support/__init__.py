@@ -47,6 +47,7 @@ resolver            programs whose names do not resolve
 network_namespaces  programs in a network of their own
 packages            building a package that cimports pybuntcp
 documents           the code blocks of docs/
+sources             the package's source files as text
 echoes              a slow client of echo servers
 summary             what a run says of skipped tests
 """
