@@ -30,8 +30,8 @@ addresses           ports that refuse, that never answer, of both families
 threads             a call, or a whole test, in a thread of its own
 asyncio_loops       coroutines on each kind of asyncio loop, bounded
 coroutines          what a coroutine awaits: events, peers, the kernel; pairs made there
-protocols           asyncio's protocols that remember, and connections made for them
-streams             protocols of both kinds that answer as a test says; connections and raw peers of asyncio's own loop
+protocols           asyncio's protocols that remember, and answer as a test says; the loops that their tests run on
+streams             connections of such protocols, and their peers: in threads of their own, or in the same loop
 async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
 piping              connections that are piped, seen from their peers

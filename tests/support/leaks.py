@@ -1,4 +1,4 @@
-"""What a test left behind: the check after each test, and the broom after a failed one.
+"""What a test left behind: the check after each test, the broom after a failed one, and what is freed without the collector.
 
 Owns: what "nothing left" means: gauges of `pybuntcp.stats()` at zero, as many descriptors as
 before, no exception lost in a recorder's handler.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections.abc import Iterator
 
 import pybuntcp
 
@@ -65,3 +66,14 @@ def warm(loop: type[Loop]) -> None:
         made.settle()
         made.close()
         run_loop()
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Only what nothing refers to any more is freed meanwhile: what was garbage before is gone, and none is collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,160 +1,157 @@
-"""asyncio's protocols that remember, and connections made for them by the loop that runs.
+"""Protocols of asyncio that remember: those of the tests in `contract/aio`, and the loops on which these run.
 
-Owns `Recording`, and a connection as one end that is asyncio's and a raw peer, whichever side has called. Such a test runs
-in a stock loop of asyncio's first: that it passes there shows that it states what asyncio does.
+    protocol = Plain(data_received=lambda protocol, data: protocol.transport.write(data))
+
+Owns: `Plain` and `Buffered`, which log every call and then run the function that the test gave under its name, whose answer
+is theirs; `Made`, a factory that remembers its protocols. Where their connections come from is `streams`. Nothing here knows
+whose the loop is: a sentence about asyncio runs on its own loop as well (`on_ours_and_asyncio`), as a control.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import itertools
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
+from .asyncio_loops import hosts, on_loop, on_loops
 
-from .asyncio_loops import on_loop, on_loops
-from .coroutines import done
-from .peers import Peer
-from .transports import Transport
-
-on_both = on_loops("asyncio", "native")
+on_ours_and_asyncio = on_loops("asyncio", "native")
 on_ours = on_loop("native")  # what asyncio does otherwise, or not at all
-no_tls_yet = pytest.mark.plain("transports with TLS are asyncio's own")
+host_is_ours_or_asyncio = hosts("asyncio", "native")  # as the first, of a test that is a function of `host`
 
 
-class Recording(asyncio.Protocol):
-    """Remembers what it was called for: `calls`, in which chunks that follow each other are one. `hooks`: by the names of
-    `calls`, called with the protocol after the call was noted; that of "eof" says what `eof_received` answers."""
+class _Looked:
+    """What has waits for a condition, which is looked at when something was called."""
 
-    def __init__(self, **hooks: Callable[[Recording], Any]) -> None:
-        self.calls: list[str] = []
-        self.received = bytearray()
-        self.error: BaseException | None = None
+    def __init__(self) -> None:
+        self._looks: list[Callable[[], None]] = []
+
+    def look(self) -> None:
+        """Look at what is waited for."""
+        for look in list(self._looks):
+            look()
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Until it holds; it is looked at after each call."""
+        held = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if not held.done() and condition():
+                held.set_result(None)
+
+        self._looks.append(look)
+        try:
+            look()
+            await held
+        finally:
+            self._looks.remove(look)
+
+
+class _Remembers(_Looked):
+    def __init__(self, **answers: Callable[..., Any]) -> None:
+        super().__init__()
         self.transport: Any = None
-        self._hooks = hooks
-        self._waiters: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
+        self.log: list[str] = []
+        self.data = bytearray()
+        self.error: Any = "not lost"
+        self.answers = answers
+        self.maker: _Looked | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def _called(self, name: str, *arguments: Any) -> Any:
+        self.log.append(name)
+        try:
+            if name in self.answers:
+                return self.answers[name](self, *arguments)
+        finally:
+            self.look()
+            if self.maker is not None:
+                self.maker.look()
+        return None
+
+    @property
+    def calls(self) -> list[str]:
+        """The log, in which chunks that follow each other are one."""
+        return [
+            name
+            for before, name in itertools.pairwise(["", *self.log])
+            if name != "data_received" or before != "data_received"
+        ]
+
+    async def called(self, name: str, times: int = 1) -> None:
+        await self.until(lambda: self.log.count(name) >= times)
+
+    async def received(self, data: bytes) -> None:
+        """Until so many bytes were received: these."""
+        await self.until(lambda: len(self.data) >= len(data))
+        assert self.data == data
+
+    def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self._note("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        if self.calls[-1:] == ["data"]:
-            self.calls.pop()
-        self._note("data")
-
-    def eof_received(self) -> bool | None:
-        return self._note("eof")
-
-    def pause_writing(self) -> None:
-        self._note("pause")
-
-    def resume_writing(self) -> None:
-        self._note("resume")
+        self._called("connection_made", transport)
 
     def connection_lost(self, error: BaseException | None) -> None:
         self.error = error
-        self._note("lost")
+        self._called("connection_lost", error)
 
-    def _note(self, name: str) -> Any:
-        self.calls.append(name)
-        answer = self._hooks[name](self) if name in self._hooks else None
-        for waiter in list(self._waiters):
-            if waiter[0]() and not waiter[1].done():
-                waiter[1].set_result(None)
-        return answer
+    def eof_received(self) -> Any:
+        return self._called("eof_received")
 
-    async def until(self, what: str | Callable[[], Any]) -> None:
-        """Until it was called for this, or the condition holds."""
-        holds = (lambda: what in self.calls) if isinstance(what, str) else what
-        if not holds():
-            waiter = (holds, asyncio.get_running_loop().create_future())
-            self._waiters.append(waiter)
-            try:
-                await waiter[1]
-            finally:
-                self._waiters.remove(waiter)
+    def pause_writing(self) -> None:
+        self._called("pause_writing")
 
-    async def got(self, size: int) -> bytes:
-        """The first bytes that it received."""
-        await self.until(lambda: len(self.received) >= size)
-        return bytes(self.received[:size])
+    def resume_writing(self) -> None:
+        self._called("resume_writing")
 
 
-# ---------------------------------------------------------------- connections
+class Plain(_Remembers, asyncio.Protocol):
+    """A Protocol that logs each call, and then runs `answers[name](protocol, *arguments)`."""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self._called("data_received", data)
 
 
-async def serve(transport: Transport, factory: Callable[[], Any], **options: Any) -> Any:
-    """A server of the loop that runs, closed at the end of the test."""
-    loop = asyncio.get_running_loop()
-    where = transport.listen_options()
-    if "unix" in where:
-        server = await loop.create_unix_server(factory, where["unix"], **options)
-    else:
-        server = await loop.create_server(factory, where["hostname"], where["port"], **options)
-    transport.at_end(server.close)
-    return server
+class Buffered(_Remembers, asyncio.BufferedProtocol):
+    """A BufferedProtocol of the same kind. Without an answer `get_buffer` gives `memory`."""
+
+    def __init__(self, **answers: Callable[..., Any]) -> None:
+        super().__init__(**answers)
+        self.memory = bytearray(4096)
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return self._called("get_buffer", sizehint) if "get_buffer" in self.answers else self.memory
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data += self.memory[:nbytes]
+        self._called("buffer_updated", nbytes)
 
 
-def target_of(server: Any) -> Any:
-    """Where the peers of a transport find it."""
-    name = server.sockets[0].getsockname()
-    return SimpleNamespace(unix=name, port=name[1])
+class Made(_Looked):
+    """A factory that remembers the protocols it made; `until` looks after each call of any of them."""
 
+    def __init__(self, **answers: Callable[..., Any]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.all: list[Plain] = []
+        self.most = 0  # that were open at a time
 
-async def connect(transport: Transport, factory: Callable[[], Any], target: Any, **options: Any) -> Any:
-    """What `create_connection` gives; aborted at the end of the test."""
-    loop = asyncio.get_running_loop()
-    where = transport.connect_options(target)
-    if "unix" in where:
-        made = await loop.create_unix_connection(factory, where["unix"], **options)
-    else:
-        made = await loop.create_connection(factory, where["hostname"], where["port"], **options)
-    connection = made[0]
-    transport.at_end(lambda: end(connection))
-    return made
+    def __call__(self) -> Plain:
+        protocol = Plain(**self.answers)
+        protocol.maker = self
+        self.all.append(protocol)
+        return protocol
 
+    def look(self) -> None:
+        self.most = max(self.most, len(self.open))
+        super().look()
 
-def end(connection: Any) -> None:
-    """Abort it, if it has not ended. What asyncio closed after pending bytes had left must not be aborted any more."""
-    if connection.get_protocol() is not None:
-        connection.abort()
+    @property
+    def open(self) -> list[Plain]:
+        """Those that have their connection, and have not lost it."""
+        return [each for each in self.all if each.log and "connection_lost" not in each.log]
 
-
-async def accepted(transport: Transport, protocol: Recording, *, rcvbuf: int | None = None) -> Peer:
-    """The protocol has a connection that its loop has accepted, and this is the peer. The server is closed."""
-    server = await serve(transport, lambda: protocol)
-    peer = transport.peer(target_of(server), rcvbuf=rcvbuf)
-    await protocol.until("made")
-    transport.at_end(lambda: end(protocol.transport))
-    await done(peer.connected)
-    server.close()
-    return peer
-
-
-async def connected(transport: Transport, protocol: Recording, *, rcvbuf: int | None = None) -> Peer:
-    """The protocol has a connection that its loop has made, and this is the peer."""
-    server = transport.raw_server(rcvbuf=rcvbuf)
-    peer = server.accept()
-    await connect(transport, lambda: protocol, server)
-    await done(peer.connected)
-    return peer
-
-
-either_side = pytest.mark.parametrize(
-    "side", [pytest.param(accepted, id="accepted"), pytest.param(connected, id="connected")]
-)
-
-
-async def slow(transport: Transport, protocol: Recording) -> Peer:
-    """As `connected`; the kernels at both ends have small buffers, so that much of what is written must wait."""
-    peer = await connected(transport, protocol, rcvbuf=32768)
-    small_buffer(protocol.transport)
-    return peer
-
-
-def small_buffer(transport: Any) -> None:
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+    async def count(self, count: int) -> list[Plain]:
+        """Until so many have had their connection. All."""
+        await self.until(lambda: sum("connection_made" in each.log for each in self.all) >= count)
+        return self.all

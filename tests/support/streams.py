@@ -1,13 +1,14 @@
-"""Protocols of asyncio that remember, and where their connections come from: the tests of transports in `contract/aio`.
+"""Connections of asyncio's protocols (`protocols`), made by the loop that runs: the tests of transports in `contract/aio`.
 
-    @on_ours_and_asyncio
-    async def test_what_asyncio_does_too(streams):
-        async with streams.pair(Plain(data_received=f)) as (accepted, connected): ...
+    async def test_of_a_peer_that_blocks(transport):
+        protocol, peer = await connected(transport)
 
-Owns: `Plain` and `Buffered`, which log every call and then run the function that the test gave under its name, whose answer
-is theirs; `Streams`, one of the families that stream connections have (`streams` is a fixture: tcp, unix), which makes
-servers, connections and raw peers by the running loop. Nothing here knows whose the loop is: a sentence about asyncio runs
-on its own loop as well, as a control.
+    async def test_of_a_peer_in_the_same_loop(streams):
+        async with streams.accepted(Plain()) as (protocol, peer): ...
+
+Owns: a connection as a protocol and its peer. The peer is a raw one in a thread of its own (`peers`) where the loop must wait
+for it, and where it resets or reads late; or a raw socket that the loop itself reads and writes (`Streams`; `streams` is a
+fixture: tcp, unix).
 """
 
 from __future__ import annotations
@@ -15,135 +16,205 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
-import shutil
 import socket
-import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from .asyncio_loops import on_loop, on_loops
-from .kernel import TIMEOUT
+import pytest
 
-on_ours_and_asyncio = on_loops("asyncio", "native")
-on_ours = on_loop("native")
+from .coroutines import done, seen
+from .kernel import TIMEOUT, pattern, shrink_send_buffer, was_reset
+from .peers import Peer
+from .protocols import Plain
+from .transports import TRANSPORTS, Transport
 
-# ---------------------------------------------------------------- protocols
+BIG = 1 << 22  # more than the kernels of two ends take, whose buffers are small
 
+no_tls_yet = pytest.mark.plain("transports with TLS are asyncio's own")
 
-class _Remembers:
-    def __init__(self, **answers: Callable[..., Any]) -> None:
-        self.transport: Any = None
-        self.log: list[str] = []
-        self.data = bytearray()
-        self.error: Any = "not lost"
-        self.answers = answers
-        self._looks: list[Callable[[], None]] = []
-
-    def _called(self, name: str, *arguments: Any) -> Any:
-        self.log.append(name)
-        try:
-            if name in self.answers:
-                return self.answers[name](self, *arguments)
-        finally:
-            self.look()
-        return None
-
-    def look(self) -> None:
-        """Look at what is waited for."""
-        for look in list(self._looks):
-            look()
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        """Until it holds; it is looked at after each call of the protocol."""
-        held = asyncio.get_running_loop().create_future()
-
-        def look() -> None:
-            if not held.done() and condition():
-                held.set_result(None)
-
-        self._looks.append(look)
-        try:
-            look()
-            await held
-        finally:
-            self._looks.remove(look)
-
-    async def called(self, name: str, times: int = 1) -> None:
-        await self.until(lambda: self.log.count(name) >= times)
-
-    async def received(self, data: bytes) -> None:
-        """Until so many bytes were received: these."""
-        await self.until(lambda: len(self.data) >= len(data))
-        assert self.data == data
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self._called("connection_made", transport)
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        self.error = error
-        self._called("connection_lost", error)
-
-    def eof_received(self) -> Any:
-        return self._called("eof_received")
-
-    def pause_writing(self) -> None:
-        self._called("pause_writing")
-
-    def resume_writing(self) -> None:
-        self._called("resume_writing")
+# ---------------------------------------------------------------- servers and connections, anywhere
 
 
-class Plain(_Remembers, asyncio.Protocol):
-    """A Protocol that logs each call, and then runs `answers[name](protocol, *arguments)`."""
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        self._called("data_received", data)
-
-
-class Buffered(_Remembers, asyncio.BufferedProtocol):
-    """A BufferedProtocol of the same kind. Without an answer `get_buffer` gives `memory`."""
-
-    def __init__(self, **answers: Callable[..., Any]) -> None:
-        super().__init__(**answers)
-        self.memory = bytearray(4096)
-
-    def get_buffer(self, sizehint: int) -> Any:
-        return self._called("get_buffer", sizehint) if "get_buffer" in self.answers else self.memory
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data += self.memory[:nbytes]
-        self._called("buffer_updated", nbytes)
+async def _server(transport: Transport, factory: Callable[[], Any], **options: Any) -> Any:
+    loop, where = asyncio.get_running_loop(), transport.listen_options()
+    if "unix" in where:
+        return await loop.create_unix_server(factory, where["unix"], **options)
+    return await loop.create_server(factory, where["hostname"], where["port"], **options)
 
 
-# ---------------------------------------------------------------- connections
+async def _connection(factory: Callable[[], Any], address: Any, **options: Any) -> tuple[Any, Any]:
+    loop = asyncio.get_running_loop()
+    if isinstance(address, str):
+        return await loop.create_unix_connection(factory, address, **options)
+    return await loop.create_connection(factory, *address[:2], **options)
+
+
+def address_of(server: Any) -> Any:
+    """Of the first socket of a server, or of a raw one."""
+    return (server.sockets[0] if hasattr(server, "sockets") else server.sock).getsockname()
+
+
+async def abort(*protocols: Any) -> None:
+    """End their connections, unless that has happened."""
+    lost = [protocol for protocol in protocols if "connection_lost" not in protocol.log]
+    for protocol in lost:
+        protocol.transport.abort()
+    for protocol in lost:
+        await protocol.called("connection_lost")
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """asyncio's own code leaves some sockets and transports to the garbage collector, which runs at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
+
+
+# ---------------------------------------------------------------- peers in threads of their own
+
+
+async def serve(transport: Transport, factory: Callable[[], Any], **options: Any) -> Any:
+    """A server of the loop that runs, closed at the end of the test."""
+    server = await _server(transport, factory, **options)
+    transport.at_end(server.close)
+    return server
+
+
+def dialled(transport: Transport, server: Any, *, rcvbuf: int | None = None) -> Peer:
+    """A raw peer that dials this server of a loop."""
+    address = address_of(server)
+    return transport.peer(SimpleNamespace(unix=address, port=address[1]), rcvbuf=rcvbuf)
+
+
+async def connect(transport: Transport, factory: Callable[[], Any], server: Any) -> tuple[Any, Any]:
+    """What `create_connection` gives; aborted at the end of the test."""
+    connection, protocol = await _connection(factory, address_of(server))
+    transport.at_end(lambda: end(connection))
+    return connection, protocol
+
+
+def end(connection: Any) -> None:
+    """Abort it, if it has not ended. What asyncio closed after pending bytes had left must not be aborted any more."""
+    if connection.get_protocol() is not None:
+        connection.abort()
+
+
+async def accepted(
+    transport: Transport, protocol: Plain | None = None, *, rcvbuf: int | None = None
+) -> tuple[Plain, Peer]:
+    """A protocol whose connection its loop has accepted, and the peer. The server is closed."""
+    protocol = protocol or Plain()
+    server = await serve(transport, lambda: protocol)
+    peer = dialled(transport, server, rcvbuf=rcvbuf)
+    await protocol.called("connection_made")
+    transport.at_end(lambda: end(protocol.transport))
+    await done(peer.connected)
+    server.close()
+    return protocol, peer
+
+
+async def connected(
+    transport: Transport, protocol: Plain | None = None, *, rcvbuf: int | None = None
+) -> tuple[Plain, Peer]:
+    """A protocol whose connection its loop has made, and the peer."""
+    protocol = protocol or Plain()
+    server = transport.raw_server(rcvbuf=rcvbuf)
+    peer = server.accept()
+    await connect(transport, lambda: protocol, server)
+    await done(peer.connected)
+    return protocol, peer
+
+
+ENDINGS: dict[str, Callable[..., None]] = {
+    "close": lambda protocol, *_: protocol.transport.close(),
+    "abort": lambda protocol, *_: protocol.transport.abort(),
+}
+either_side = pytest.mark.parametrize(
+    "side", [pytest.param(accepted, id="accepted"), pytest.param(connected, id="connected")]
+)
+
+
+async def slow(transport: Transport, protocol: Plain | None = None) -> tuple[Plain, Peer]:
+    """As `connected`; the kernels at both ends have small buffers, so that much of what is written must wait."""
+    protocol, peer = await connected(transport, protocol, rcvbuf=32768)
+    small_buffer(protocol.transport)
+    return protocol, peer
+
+
+def small_buffer(transport: Any) -> None:
+    shrink_send_buffer(transport.get_extra_info("socket"))
+
+
+async def paused(transport: Transport, protocol: Plain | None = None) -> tuple[Plain, Peer]:
+    """As `slow`; the protocol has written `pattern(BIG)` and was paused by it. The peer reads nothing yet."""
+    protocol, peer = await slow(transport, protocol)
+    protocol.transport.write(pattern(BIG))
+    assert protocol.calls == ["connection_made", "pause_writing"]
+    return protocol, peer
+
+
+async def goes_on(protocol: Plain, peer: Peer) -> None:
+    """What is written now arrives, and nothing before it."""
+    protocol.transport.write(b"after")
+    assert await done(peer.recv_exactly(5)) == b"after"
+
+
+async def reset_unseen(protocol: Any, peer: Peer) -> None:
+    """The peer of a protocol, or of a stream's writer, has reset, and the loop does not see it, since it does not read."""
+    protocol.transport.pause_reading()
+    peer.reset()
+    await seen(lambda: was_reset(protocol.transport.get_extra_info("socket")), "the reset")
+
+
+def write_five(transport: Any) -> None:
+    for _ in range(5):
+        transport.write(b"five ")
+
+
+async def open_writer(transport: Transport, *, rcvbuf: int | None = None) -> tuple[asyncio.StreamWriter, Peer]:
+    """The writer of `asyncio.open_connection`, and the peer; aborted at the end of the test."""
+    server = transport.raw_server(rcvbuf=rcvbuf)
+    peer = server.accept()
+    address = address_of(server)
+    if isinstance(address, str):
+        _, writer = await asyncio.open_unix_connection(address)
+    else:
+        _, writer = await asyncio.open_connection(*address)
+    transport.at_end(lambda: end(writer.transport))
+    await done(peer.connected)
+    return writer, peer
+
+
+# ---------------------------------------------------------------- peers in the same loop
 
 
 class Streams:
-    """A family of stream connections."""
+    """A family of stream connections: tcp, or unix."""
 
-    name = "tcp"
-    family = socket.AF_INET
+    def __init__(self, name: str = "tcp") -> None:
+        self._transport = TRANSPORTS[name]()
+        self.name = name
+        self.family = socket.AF_UNIX if name == "unix" else socket.AF_INET
 
     def close(self) -> None:
         """Remove what it has made."""
+        self._transport.close()
 
     async def server(self, factory: Callable[[], Any], **options: Any) -> Any:
         """A server of the running loop, at a new address."""
-        return await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, **options)
+        return await _server(self._transport, factory, **options)
 
     async def connect(self, factory: Callable[[], Any], address: Any, **options: Any) -> tuple[Any, Any]:
         """`create_connection`: (transport, protocol)."""
-        return await asyncio.get_running_loop().create_connection(factory, *address[:2], **options)
+        return await _connection(factory, address, **options)
 
     def bound(self) -> socket.socket:
         """A socket at a new address, which does not listen yet."""
-        sock = socket.socket(self.family)
-        sock.bind(("127.0.0.1", 0))
-        return sock
+        return self._transport.raw_listener()
 
     def sockets(self) -> tuple[socket.socket, socket.socket]:
         """Two raw sockets, connected with each other, which do not block."""
@@ -200,72 +271,14 @@ class Streams:
                 await abort(protocol)
 
 
-class UnixStreams(Streams):
-    name = "unix"
-    family = socket.AF_UNIX
-
-    def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="pbt")
-        self._count = 0
-
-    def close(self) -> None:
-        shutil.rmtree(self._folder)
-
-    def _path(self) -> str:
-        self._count += 1
-        return os.path.join(self._folder, str(self._count))
-
-    async def server(self, factory: Callable[[], Any], **options: Any) -> Any:
-        return await asyncio.get_running_loop().create_unix_server(factory, self._path(), **options)
-
-    async def connect(self, factory: Callable[[], Any], address: Any, **options: Any) -> tuple[Any, Any]:
-        return await asyncio.get_running_loop().create_unix_connection(factory, address, **options)
-
-    def bound(self) -> socket.socket:
-        sock = socket.socket(self.family)
-        sock.bind(self._path())
-        return sock
-
-
-FAMILIES = {"tcp": Streams, "unix": UnixStreams}
-
-
-async def abort(*protocols: Any) -> None:
-    """End their connections, unless that has happened."""
-    lost = [protocol for protocol in protocols if "connection_lost" not in protocol.log]
-    for protocol in lost:
-        protocol.transport.abort()
-    for protocol in lost:
-        await protocol.called("connection_lost")
-
-
-def address_of(server: Any) -> Any:
-    """Of its first socket."""
-    return server.sockets[0].getsockname()
-
-
-@contextlib.contextmanager
-def collected() -> Iterator[None]:
-    """asyncio's own code leaves some sockets and transports to the garbage collector, which runs at the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        gc.collect()
-
-
-async def receive(sock: socket.socket, size: int) -> bytes:
-    """So many bytes of a raw peer; fewer: it has ended."""
-    data = b""
-    while len(data) < size:
-        chunk = await asyncio.get_running_loop().sock_recv(sock, size - len(data))
-        if not chunk:
-            break
-        data += chunk
-    return data
-
-
 async def send(sock: socket.socket, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+async def arrives(sock: socket.socket, protocol: Any) -> None:
+    """A first message of a raw peer comes to the protocol."""
+    await send(sock, b"x")
+    await protocol.received(b"x")
 
 
 async def ends(sock: socket.socket) -> bytes:

@@ -10,12 +10,17 @@ import struct
 import pytest
 from support import descriptors
 from support.addresses import bound_not_listening
-from support.coroutines import descriptors_untouched, loop_reports, turns
+from support.coroutines import descriptors_untouched, loop_reports, read_exactly, turns
 from support.handlers import Boom
 from support.leaks import without_spares
-from support.streams import Plain, Streams, address_of, collected, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.protocols import Made, Plain, on_ours, on_ours_and_asyncio
+from support.streams import Streams, address_of, collected, ends, send
 
 STEPS = range(8)
+
+
+def no_protocol():
+    raise Boom("no protocol")
 
 
 async def cancelled_after(coroutine, steps):
@@ -111,7 +116,7 @@ async def test_a_socket_that_was_given_is_closed_with_its_transport(streams):
     with peer:
         transport, protocol = await connection_on(streams, Plain, one)
         transport.write(b"hello")
-        assert await receive(peer, 5) == b"hello"
+        assert await read_exactly(peer, 5) == b"hello"
         assert one.fileno() == transport.get_extra_info("socket").fileno()
         transport.close()
         await protocol.called("connection_lost")
@@ -121,28 +126,22 @@ async def test_a_socket_that_was_given_is_closed_with_its_transport(streams):
 
 @on_ours_and_asyncio
 async def test_a_socket_that_was_given_is_the_callers_if_the_factory_raises(streams):
-    def factory():
-        raise Boom("no protocol")
-
     one, peer = streams.sockets()
     with peer, one:
         with pytest.raises(Boom, match="no protocol"):
-            await connection_on(streams, factory, one)
+            await connection_on(streams, no_protocol, one)
         await asyncio.get_running_loop().sock_sendall(one, b"mine")
-        assert await receive(peer, 4) == b"mine"
+        assert await read_exactly(peer, 4) == b"mine"
 
 
 @on_ours_and_asyncio
 async def test_a_socket_that_was_given_is_the_callers_if_the_factory_of_an_accepted_one_raises(streams):
-    def factory():
-        raise Boom("no protocol")
-
     one, peer = streams.sockets()
     with peer, one:
         with pytest.raises(Boom, match="no protocol"):
-            await asyncio.get_running_loop().connect_accepted_socket(factory, one)
+            await asyncio.get_running_loop().connect_accepted_socket(no_protocol, one)
         await asyncio.get_running_loop().sock_sendall(one, b"mine")
-        assert await receive(peer, 4) == b"mine"
+        assert await read_exactly(peer, 4) == b"mine"
 
 
 async def connection_on(streams, factory, sock):
@@ -154,30 +153,22 @@ async def connection_on(streams, factory, sock):
 
 @on_ours_and_asyncio
 async def test_a_factory_that_raises_leaves_nothing_of_the_connection_that_was_made_for_it(streams):
-    def factory():
-        raise Boom("no protocol")
-
     with streams.bound() as listening:
         listening.listen()
         before = opened()
         with collected(), pytest.raises(Boom, match="no protocol"):
-            await streams.connect(factory, listening.getsockname())
+            await streams.connect(no_protocol, listening.getsockname())
         drop_waiting(listening)
         await nothing_left(before)
 
 
 @on_ours_and_asyncio
 async def test_a_servers_factory_that_raises_drops_that_connection_alone(streams):
-    protocols = iter([None, Plain()])
+    makers = iter([no_protocol, made := Made()])
 
     def factory():
-        protocol = next(protocols)
-        if protocol is None:
-            raise Boom("no protocol")
-        made.append(protocol)
-        return protocol
+        return next(makers)()
 
-    made = []
     with loop_reports() as reports, collected():
         async with streams.served(factory) as server:
             with await streams.dial(address_of(server)) as first:
@@ -185,23 +176,18 @@ async def test_a_servers_factory_that_raises_drops_that_connection_alone(streams
                 assert await ends(first) == b""
             with await streams.dial(address_of(server)) as second:
                 await send(second, b"x")
-                await asyncio.sleep(0)
-                while not made:
-                    await asyncio.sleep(0)
-                await made[0].received(b"x")
-                made[0].transport.close()
-                await made[0].called("connection_lost")
+                (protocol,) = await made.count(1)
+                await protocol.received(b"x")
+                protocol.transport.close()
+                await protocol.called("connection_lost")
     assert reports == []  # debug mode alone tells
 
 
 @on_ours_and_asyncio
 async def test_in_debug_mode_a_servers_factory_that_raises_is_reported(streams):
-    def factory():
-        raise Boom("no protocol")
-
     asyncio.get_running_loop().set_debug(True)
     with loop_reports() as reports, collected():
-        async with streams.served(factory) as server:
+        async with streams.served(no_protocol) as server:
             with await streams.dial(address_of(server)):
                 while not reports:
                     await asyncio.sleep(0)

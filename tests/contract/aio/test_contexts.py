@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from support.streams import Buffered, Plain, address_of, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.coroutines import read_exactly
+from support.protocols import Buffered, Plain, on_ours, on_ours_and_asyncio
+from support.streams import address_of, arrives, ends, send
 
 place = contextvars.ContextVar("place", default="nowhere")
 
@@ -32,7 +34,7 @@ async def whole_life(protocol, peer):
     await send(peer, b"x")
     await protocol.until(lambda: protocol.data)
     protocol.transport.write(bytes(8_000_000))
-    await receive(peer, 8_000_000)
+    await read_exactly(peer, 8_000_000)
     await protocol.called("resume_writing")
     peer.shutdown(1)
     await protocol.called("connection_lost")
@@ -92,8 +94,7 @@ async def test_a_buffered_protocol_is_called_in_the_context_in_which_its_connect
     _, protocol = await asyncio.get_running_loop().connect_accepted_socket(lambda: Buffered(**places.answers), one)
     place.set("later")
     with peer:
-        await send(peer, b"x")
-        await protocol.received(b"x")
+        await arrives(peer, protocol)
         protocol.transport.close()
         await protocol.called("connection_lost")
     assert places.seen == {"get_buffer": "made", "buffer_updated": "made"}

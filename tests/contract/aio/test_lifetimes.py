@@ -17,6 +17,7 @@ import weakref
 import pytest
 from support.asyncio_loops import close_host, new_host, run_on
 from support.kernel import wait_for
+from support.leaks import without_collector
 from support.loops import unraisable
 
 SIZE = 1 << 20
@@ -158,11 +159,8 @@ def test_a_connection_that_is_lost_is_no_garbage_but_gone():
         del transport, protocol.transport, protocol
         assert [each() for each in kept] == [None, None]
 
-    gc.disable()
-    try:
+    with without_collector():
         run_on("native", main)
-    finally:
-        gc.enable()
 
 
 def open_transport(loop):

@@ -12,7 +12,8 @@ from support import descriptors
 from support.addresses import has_ipv6
 from support.coroutines import turns
 from support.leaks import without_spares
-from support.streams import Plain, abort, address_of, ends, on_ours, on_ours_and_asyncio, send
+from support.protocols import Made, Plain, on_ours, on_ours_and_asyncio
+from support.streams import abort, address_of, ends, send
 
 import pybuntcp
 
@@ -37,69 +38,43 @@ WRONG = [
 ]
 
 
-class Counting:
-    """A factory: how many connections there are, and a wait for a number of them."""
-
-    def __init__(self):
-        self.open = []
-        self.most = 0
-        self._changed = asyncio.Event()
-
-    def __call__(self):
-        return Plain(connection_made=self._made, connection_lost=self._lost)
-
-    def _made(self, protocol, transport):
-        self.open.append(protocol)
-        self.most = max(self.most, len(self.open))
-        self._changed.set()
-
-    def _lost(self, protocol, error):
-        self.open.remove(protocol)
-        self._changed.set()
-
-    async def until(self, count):
-        while len(self.open) != count:
-            self._changed.clear()
-            await self._changed.wait()
-
-
 @on_ours
 async def test_every_limit_can_be_given_at_once(streams):
-    counting = Counting()
-    async with streams.served(counting, **LIMITS) as server:
+    made = Made()
+    async with streams.served(made, **LIMITS) as server:
         with await streams.dial(address_of(server)) as client:
-            await counting.until(1)
+            await made.until(lambda: len(made.open) == 1)
             await send(client, b"x")
-            await counting.open[0].received(b"x")
-            await abort(*counting.open)
+            await made.open[0].received(b"x")
+            await abort(*made.open)
 
 
 @on_ours
 async def test_over_max_connections_the_next_waits_until_one_has_gone(streams):
-    counting = Counting()
-    async with streams.served(counting, max_connections=2) as server:
+    made = Made()
+    async with streams.served(made, max_connections=2) as server:
         clients = [await streams.dial(address_of(server)) for _ in range(6)]
         for client in clients:
             await send(client, b"x")
         for _ in range(3):
-            await counting.until(2)
+            await made.until(lambda: len(made.open) == 2)
             await turns()
-            assert len(counting.open) == 2
-            for protocol in list(counting.open):
+            assert len(made.open) == 2
+            for protocol in made.open:
                 await protocol.received(b"x")
                 protocol.transport.close()
         for client in clients:
             assert await ends(client) == b""
             client.close()
-        await counting.until(0)
-    assert counting.most == 2
+        await made.until(lambda: len(made.open) == 0)
+    assert made.most == 2
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 @on_ours
 async def test_max_connections_counts_all_addresses_of_a_server_together():
-    loop, counting = asyncio.get_running_loop(), Counting()
-    server = await loop.create_server(counting, ["127.0.0.1", "::1"], 0, max_connections=2)
+    loop, made = asyncio.get_running_loop(), Made()
+    server = await loop.create_server(made, ["127.0.0.1", "::1"], 0, max_connections=2)
     clients = []
     for _ in range(2):
         for sock in server.sockets:
@@ -108,17 +83,17 @@ async def test_max_connections_counts_all_addresses_of_a_server_together():
             await loop.sock_connect(client, sock.getsockname()[:2])
             clients.append(client)
     for _ in range(2):
-        await counting.until(2)
+        await made.until(lambda: len(made.open) == 2)
         await turns()
-        assert len(counting.open) == 2
-        for protocol in list(counting.open):
+        assert len(made.open) == 2
+        for protocol in made.open:
             protocol.transport.close()
     for client in clients:
         assert await ends(client) == b""
         client.close()
-    await counting.until(0)
+    await made.until(lambda: len(made.open) == 0)
     server.close()
-    assert counting.most == 2
+    assert made.most == 2
 
 
 @pytest.mark.parametrize("option", ["idle_timeout", "read_timeout"])
@@ -187,19 +162,19 @@ async def test_start_server_and_start_unix_server_take_them(streams, tmp_path):
 
 @on_ours
 async def test_a_server_that_is_started_later_has_its_limits(streams):
-    counting = Counting()
-    server = await streams.server(counting, max_connections=1, start_serving=False)
+    made = Made()
+    server = await streams.server(made, max_connections=1, start_serving=False)
     await server.start_serving()
     with await streams.dial(address_of(server)) as first, await streams.dial(address_of(server)) as second:
-        await counting.until(1)
+        await made.until(lambda: len(made.open) == 1)
         await turns()
-        await abort(*counting.open)
+        await abort(*made.open)
         await ends(first)
-        await counting.until(1)
-        await abort(*counting.open)
+        await made.until(lambda: len(made.open) == 1)
+        await abort(*made.open)
         await ends(second)
     server.close()
-    assert counting.most == 1
+    assert made.most == 1
 
 
 # ---------------------------------------------------------------- what is refused

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from support.asyncio_loops import open_host, run_in
-from support.protocols import Recording, connect, no_tls_yet, on_both, serve, target_of
+from support.protocols import Plain, on_ours_and_asyncio
+from support.streams import connect, no_tls_yet, serve
 
 pytestmark = no_tls_yet
 
@@ -14,14 +15,14 @@ pytestmark = no_tls_yet
 async def pair(transport, protocol, other):
     """Two ends of a connection in one loop."""
     server = await serve(transport, lambda: other)
-    await connect(transport, lambda: protocol, target_of(server))
-    await other.until("made")
+    await connect(transport, lambda: protocol, server)
+    await other.called("connection_made")
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_what_is_ready_runs_before_the_data_that_has_come_meanwhile(transport):
     log = []
-    writer, reader = Recording(), Recording(data=lambda _: log.append("data"))
+    writer, reader = Plain(), Plain(data_received=lambda _, data: log.append("data"))
     await pair(transport, writer, reader)
     loop = asyncio.get_running_loop()
 
@@ -30,15 +31,15 @@ async def test_what_is_ready_runs_before_the_data_that_has_come_meanwhile(transp
         loop.call_soon(log.append, "ready")
 
     loop.call_soon(write_and_go_on)
-    await reader.got(1)
+    await reader.received(b"x")
     assert log == ["ready", "data"]
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_tasks_that_were_made_beside_a_write_begin_before_its_answer_comes(transport):
     log = []
-    asking = Recording(data=lambda _: log.append("answer"))
-    answering = Recording(data=lambda protocol: protocol.transport.write(b"answer"))
+    asking = Plain(data_received=lambda _, data: log.append("answer"))
+    answering = Plain(data_received=lambda protocol, data: protocol.transport.write(b"answer"))
     await pair(transport, asking, answering)
 
     async def task(name):
@@ -46,33 +47,33 @@ async def test_tasks_that_were_made_beside_a_write_begin_before_its_answer_comes
 
     asking.transport.write(b"question")
     tasks = [asyncio.create_task(task(name)) for name in ("first", "second")]
-    await asking.got(6)
+    await asking.received(b"answer")
     await asyncio.gather(*tasks)
     assert log == ["first", "second", "answer"]
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_descriptors_of_asyncios_own_are_served_beside_a_loop_that_is_never_idle(transport):
-    writer, reader = Recording(), Recording()
+    writer, reader = Plain(), Plain()
     await pair(transport, writer, reader)
     loop, heard = asyncio.get_running_loop(), asyncio.Event()
     await loop.run_in_executor(None, loop.call_soon_threadsafe, heard.set)  # by the pipe that wakes the loop
     while not heard.is_set():
         await asyncio.sleep(0)
     writer.transport.write(b"x")
-    while not reader.received:
+    while not reader.data:
         await asyncio.sleep(0)
-    assert reader.received == b"x"
+    assert reader.data == b"x"
 
 
 def test_a_loop_that_is_stopped_at_once_has_sent_and_read():
     with open_host("native") as loop:
-        protocol = Recording()
+        protocol = Plain()
 
         async def go():
             server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-            writer = (await loop.create_connection(Recording, *server.sockets[0].getsockname()))[0]
-            await protocol.until("made")
+            writer = (await loop.create_connection(Plain, *server.sockets[0].getsockname()))[0]
+            await protocol.called("connection_made")
             return server, writer
 
         server, writer = run_in(loop, go)
@@ -80,15 +81,15 @@ def test_a_loop_that_is_stopped_at_once_has_sent_and_read():
         for _ in range(3):
             loop.call_soon(loop.stop)
             loop.run_forever()
-        assert protocol.received == b"x"
+        assert protocol.data == b"x"
         writer.abort()
         server.close()
-        run_in(loop, lambda: protocol.until("lost"))
+        run_in(loop, lambda: protocol.called("connection_lost"))
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_a_program_may_put_its_own_write_in_place_of_a_transports(transport):
-    protocol, other = Recording(), Recording()
+    protocol, other = Plain(), Plain()
     await pair(transport, protocol, other)
     written = []
     protocol.transport.write = written.append
@@ -96,21 +97,21 @@ async def test_a_program_may_put_its_own_write_in_place_of_a_transports(transpor
     del protocol.transport.write
     protocol.transport.write(b"sent")
     assert written == [b"kept"]
-    assert await other.got(4) == b"sent"
+    await other.received(b"sent")
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_debug_mode_logs_what_was_slow_once(transport, caplog):
-    writer, reader = Recording(), Recording()
+    writer, reader = Plain(), Plain()
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0.05
     await pair(transport, writer, reader)
-    reader._hooks["data"] = lambda _: time.sleep(0.06)
+    reader.answers["data_received"] = lambda *_: time.sleep(0.06)
     caplog.clear()
     with caplog.at_level("WARNING", "asyncio"):
         writer.transport.write(b"x")
-        while not reader.received:
+        while not reader.data:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
     loop.set_debug(False)

@@ -6,8 +6,9 @@ import asyncio
 import sys
 
 import pytest
-from support.coroutines import turns
-from support.streams import Buffered, Plain, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.coroutines import read_exactly, turns
+from support.protocols import Buffered, Plain, on_ours, on_ours_and_asyncio
+from support.streams import arrives, ends, send
 
 # before Python 3.11 asyncio forgets that reading was paused in connection_made
 on_ours_and_later_asyncio = on_ours_and_asyncio if sys.version_info >= (3, 11) else on_ours
@@ -41,8 +42,7 @@ async def test_pausing_and_resuming_are_idempotent(streams, kind):
 async def test_resuming_what_was_not_paused_is_nothing(streams, kind):
     async with streams.accepted(kind()) as (accepted, peer):
         accepted.transport.resume_reading()
-        await send(peer, b"x")
-        await accepted.received(b"x")
+        await arrives(peer, accepted)
 
 
 @KINDS
@@ -122,7 +122,7 @@ async def test_a_closed_transport_is_neither_read_nor_paused(streams):
 async def test_a_paused_connection_can_be_written_to_and_closed(streams):
     async with streams.accepted(Plain(connection_made=pause)) as (accepted, peer):
         accepted.transport.write(b"hello")
-        assert await receive(peer, 5) == b"hello"
+        assert await read_exactly(peer, 5) == b"hello"
         accepted.transport.close()
         await accepted.called("connection_lost")
         assert accepted.error is None

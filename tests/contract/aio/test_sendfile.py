@@ -8,9 +8,10 @@ import io
 import os
 
 import pytest
+from support.coroutines import read_exactly
 from support.kernel import pattern
-from support.protocols import small_buffer
-from support.streams import Plain, ends, on_ours, on_ours_and_asyncio, receive
+from support.protocols import Plain, on_ours, on_ours_and_asyncio
+from support.streams import ends, small_buffer
 
 LARGE = 1_500_000
 
@@ -30,7 +31,7 @@ def running():
 @on_ours_and_asyncio
 async def test_a_file_arrives_whole_and_its_position_is_its_end(streams, file):
     async with streams.accepted(Plain()) as (accepted, peer):
-        received = asyncio.ensure_future(receive(peer, LARGE))
+        received = asyncio.ensure_future(read_exactly(peer, LARGE))
         assert await running().sendfile(accepted.transport, file) == LARGE
         assert await received == pattern(LARGE)
         assert file.tell() == LARGE
@@ -41,7 +42,7 @@ async def test_debug_mode_sends_files_too(streams, file):
     running().set_debug(True)  # which refuses sockets that might block
     running().slow_callback_duration = 60
     async with streams.accepted(Plain()) as (accepted, peer):
-        received = asyncio.ensure_future(receive(peer, LARGE))
+        received = asyncio.ensure_future(read_exactly(peer, LARGE))
         assert await running().sendfile(accepted.transport, file, fallback=False) == LARGE
         assert await received == pattern(LARGE)
 
@@ -82,11 +83,11 @@ async def test_nothing_can_be_written_meanwhile(streams, file):
             accepted.transport.write(b"x")
         with pytest.raises(RuntimeError, match="sendfile is in progress"):
             accepted.transport.writelines([b"x"])
-        received = await receive(peer, LARGE)
+        received = await read_exactly(peer, LARGE)
         assert await sending == LARGE
         assert received == pattern(LARGE)
         accepted.transport.write(b"x")
-        assert await receive(peer, 1) == b"x"
+        assert await read_exactly(peer, 1) == b"x"
 
 
 @on_ours
@@ -97,7 +98,7 @@ async def test_a_second_one_meanwhile_is_refused_and_the_first_goes_on(streams, 
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="already"):
             await running().sendfile(accepted.transport, file)
-        assert await receive(peer, LARGE) == pattern(LARGE)
+        assert await read_exactly(peer, LARGE) == pattern(LARGE)
         assert await sending == LARGE
 
 
@@ -107,7 +108,7 @@ async def test_reading_goes_on_afterwards_as_it_was_before(streams, file, paused
     async with streams.accepted(Plain()) as (accepted, peer):
         if paused:
             accepted.transport.pause_reading()
-        received = asyncio.ensure_future(receive(peer, LARGE))
+        received = asyncio.ensure_future(read_exactly(peer, LARGE))
         sending = asyncio.ensure_future(running().sendfile(accepted.transport, file))
         await asyncio.sleep(0)
         assert not accepted.transport.is_reading()
@@ -119,7 +120,7 @@ async def test_reading_goes_on_afterwards_as_it_was_before(streams, file, paused
 @on_ours_and_asyncio
 async def test_what_has_no_descriptor_is_read_and_written(streams):
     async with streams.accepted(Plain()) as (accepted, peer):
-        received = asyncio.ensure_future(receive(peer, 1_000_000))
+        received = asyncio.ensure_future(read_exactly(peer, 1_000_000))
         assert await running().sendfile(accepted.transport, io.BytesIO(pattern(1_000_000))) == 1_000_000
         assert await received == pattern(1_000_000)
 
@@ -130,7 +131,7 @@ async def test_without_fallback_what_has_no_descriptor_is_refused(streams):
         with pytest.raises(asyncio.SendfileNotAvailableError):
             await running().sendfile(accepted.transport, io.BytesIO(b"x"), fallback=False)
         accepted.transport.write(b"still open")
-        assert await receive(peer, 10) == b"still open"
+        assert await read_exactly(peer, 10) == b"still open"
 
 
 @on_ours_and_asyncio
@@ -140,7 +141,7 @@ async def test_an_empty_file_sends_nothing(streams, tmp_path):
         with (tmp_path / "empty").open("rb") as empty:
             assert await running().sendfile(accepted.transport, empty) == 0
         accepted.transport.write(b"x")
-        assert await receive(peer, 1) == b"x"
+        assert await read_exactly(peer, 1) == b"x"
 
 
 @on_ours_and_asyncio
@@ -153,27 +154,31 @@ async def test_a_closing_transport_is_refused(streams, file):
         await ends(peer)
 
 
-@on_ours_and_asyncio
-async def test_a_peer_that_goes_in_the_middle_is_a_connection_error(streams, file):
+@contextlib.asynccontextmanager
+async def in_the_middle(streams, file):
+    """A connection over which the file is being sent: its protocol, the peer, and the task that sends."""
     async with streams.accepted(Plain()) as (accepted, peer):
         small_buffer(accepted.transport)
         sending = asyncio.ensure_future(running().sendfile(accepted.transport, file))
-        await receive(peer, 100_000)
+        await read_exactly(peer, 100_000)
+        yield accepted, peer, sending
+
+
+@on_ours_and_asyncio
+async def test_a_peer_that_goes_in_the_middle_is_a_connection_error(streams, file):
+    async with in_the_middle(streams, file) as (accepted, peer, sending):
         peer.close()
         with pytest.raises(ConnectionError):
             await sending
-        await accepted.until(lambda: "connection_lost" in accepted.log)
+        await accepted.called("connection_lost")
 
 
 @pytest.mark.parametrize("verb", ["close", "abort"])
 @on_ours
 async def test_a_transport_that_is_ended_in_the_middle_is_a_connection_error(streams, file, verb):
     """asyncio's own loop waits for ever then."""
-    async with streams.accepted(Plain()) as (accepted, peer):
-        small_buffer(accepted.transport)
+    async with in_the_middle(streams, file) as (accepted, peer, sending):
         fd = accepted.transport.get_extra_info("socket").fileno()
-        sending = asyncio.ensure_future(running().sendfile(accepted.transport, file))
-        await receive(peer, 100_000)
         getattr(accepted.transport, verb)()
         with pytest.raises(ConnectionError):
             await sending
@@ -184,10 +189,7 @@ async def test_a_transport_that_is_ended_in_the_middle_is_a_connection_error(str
 
 @on_ours_and_asyncio
 async def test_one_that_is_cancelled_leaves_the_connection_open(streams, file):
-    async with streams.accepted(Plain()) as (accepted, peer):
-        small_buffer(accepted.transport)
-        sending = asyncio.ensure_future(running().sendfile(accepted.transport, file))
-        await receive(peer, 100_000)
+    async with in_the_middle(streams, file) as (accepted, peer, sending):
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
@@ -206,14 +208,14 @@ async def test_a_file_that_fails_in_the_middle_of_the_fallback_is_that_error(str
         with pytest.raises(OSError, match="a bad disk"):
             await running().sendfile(accepted.transport, Failing())
         accepted.transport.write(b"x")
-        assert await receive(peer, 1) == b"x"
+        assert await read_exactly(peer, 1) == b"x"
 
 
 @on_ours_and_asyncio
 async def test_sock_sendfile_to_a_raw_socket_works_beside_transports(streams, file):
     one, other = streams.sockets()
     with one, other:
-        received = asyncio.ensure_future(receive(other, LARGE))
+        received = asyncio.ensure_future(read_exactly(other, LARGE))
         assert await running().sock_sendfile(one, file) == LARGE
         assert await received == pattern(LARGE)
 
@@ -221,7 +223,7 @@ async def test_sock_sendfile_to_a_raw_socket_works_beside_transports(streams, fi
 @on_ours_and_asyncio
 async def test_the_descriptor_belongs_to_the_transport_again_afterwards(streams, file):
     async with streams.accepted(Plain()) as (accepted, peer):
-        received = asyncio.ensure_future(receive(peer, LARGE))
+        received = asyncio.ensure_future(read_exactly(peer, LARGE))
         fd = accepted.transport.get_extra_info("socket").fileno()
         await running().sendfile(accepted.transport, file)
         await received

@@ -12,9 +12,10 @@ import sys
 import pytest
 from support import TIMEOUT
 from support.addresses import has_ipv6
-from support.coroutines import seen, turns
+from support.coroutines import read_exactly, seen, turns
 from support.marks import linux_only
-from support.streams import Plain, abort, address_of, ends, on_ours, on_ours_and_asyncio, receive, send
+from support.protocols import Made, Plain, on_ours, on_ours_and_asyncio
+from support.streams import abort, address_of, arrives, ends
 
 import pybuntcp
 
@@ -22,32 +23,6 @@ waits_for_connections = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 it does not wait for them"
 )
 ends_clients = pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients came with Python 3.13")
-
-
-class Made:
-    """A factory that remembers its protocols."""
-
-    def __init__(self, **answers):
-        self.all = []
-        self.answers = answers
-        self._changed = None
-
-    def __call__(self):
-        protocol = Plain(**self.answers)
-        protocol.answers.setdefault("connection_made", self._note)
-        self.all.append(protocol)
-        return protocol
-
-    def _note(self, *args):
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-
-    async def count(self, count):
-        """Until so many have their connection. They."""
-        while sum("connection_made" in protocol.log for protocol in self.all) < count:
-            self._changed = asyncio.get_running_loop().create_future()
-            await self._changed
-        return self.all
 
 
 # ---------------------------------------------------------------- the server
@@ -83,8 +58,7 @@ async def test_a_server_that_is_not_started_accepts_nobody_until_it_is(streams):
         assert server.is_serving()
     with await streams.dial(address) as client:
         (protocol,) = await made.count(1)
-        await send(client, b"x")
-        await protocol.received(b"x")
+        await arrives(client, protocol)
         server.close()
         await abort(protocol)
     await server.wait_closed()
@@ -100,10 +74,9 @@ async def test_a_closed_server_accepts_nobody_and_its_connections_go_on(streams)
         server.close()
         with stdlib.socket(streams.family) as late, pytest.raises((ConnectionRefusedError, FileNotFoundError)):
             late.connect(address)
-        await send(client, b"x")
-        await protocol.received(b"x")
+        await arrives(client, protocol)
         protocol.transport.write(b"answer")
-        assert await receive(client, 6) == b"answer"
+        assert await read_exactly(client, 6) == b"answer"
         await abort(protocol)
 
 
@@ -202,8 +175,7 @@ async def test_a_server_that_connection_made_closes_keeps_that_connection(stream
     protocol = Plain(connection_made=close_server)
     server = await streams.server(lambda: protocol)
     with await streams.dial(address_of(server)) as client:
-        await send(client, b"x")
-        await protocol.received(b"x")
+        await arrives(client, protocol)
         await abort(protocol)
     await server.wait_closed()
 

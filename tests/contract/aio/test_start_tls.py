@@ -7,7 +7,8 @@ import contextlib
 import ssl
 
 import pytest
-from support.streams import Plain, address_of, collected, on_ours, on_ours_and_asyncio
+from support.protocols import Plain, on_ours, on_ours_and_asyncio
+from support.streams import address_of, collected
 from support.tls_peer import client_context, server_context
 
 

@@ -10,28 +10,27 @@ from asyncio.trsock import TransportSocket
 from unittest import mock
 
 import pytest
-from support.asyncio_loops import hosts, open_host
+from support.asyncio_loops import open_host
 from support.coroutines import done, turns
 from support.kernel import TIMEOUT
-from support.protocols import Recording, either_side, no_tls_yet, on_both, on_ours, serve, slow
-from support.streams import Plain
+from support.protocols import Plain, host_is_ours_or_asyncio, on_ours, on_ours_and_asyncio
+from support.streams import ENDINGS, either_side, no_tls_yet, serve, slow
 
 from pybuntcp import _aio
 
 pytestmark = no_tls_yet
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_a_transport_is_one_of_asyncios_transports(transport, side):
-    protocol = Recording()
-    await side(transport, protocol)
+    protocol, _ = await side(transport)
     assert isinstance(protocol.transport, asyncio.Transport)
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_a_server_is_one_of_asyncios_servers(transport):
-    server = await serve(transport, Recording)
+    server = await serve(transport, Plain)
     assert isinstance(server, asyncio.AbstractServer)
     assert isinstance(server, asyncio.Server)
 
@@ -39,12 +38,11 @@ async def test_a_server_is_one_of_asyncios_servers(transport):
 @on_ours
 @either_side
 async def test_a_connection_of_our_loop_is_one_of_our_sockets(transport, side):
-    protocol = Recording()
-    await side(transport, protocol)
+    protocol, _ = await side(transport)
     assert type(protocol.transport) is _aio.SocketTransport
 
 
-@hosts("asyncio", "native")
+@host_is_ours_or_asyncio
 def test_a_transport_belongs_to_its_loop_though_that_does_not_run_yet(no_leaks, host):
     """asyncio's own classes, and tests of programs, make them so."""
     ours, theirs = socket.socketpair()
@@ -62,11 +60,10 @@ def test_a_transport_belongs_to_its_loop_though_that_does_not_run_yet(no_leaks, 
 # ---------------------------------------------------------------- get_extra_info
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_the_extra_info_socket_is_a_transport_socket_of_the_real_descriptor(transport, side):
-    protocol = Recording()
-    peer = await side(transport, protocol)
+    protocol, peer = await side(transport)
     found = protocol.transport.get_extra_info("socket")
     assert type(found) is TransportSocket
     assert found.family == peer.sock.family
@@ -78,31 +75,29 @@ async def test_the_extra_info_socket_is_a_transport_socket_of_the_real_descripto
     assert protocol.transport.get_extra_info("socket") is found
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_a_duplicate_of_the_extra_info_socket_leaves_the_connection_without_waiting(transport, side):
-    protocol = Recording()
-    await side(transport, protocol)
+    protocol, _ = await side(transport)
     found = protocol.transport.get_extra_info("socket")
     with found.dup() as same:
         assert same.gettimeout() == 0
         assert not os.get_blocking(found.fileno())  # the two share that
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_the_extra_info_has_the_addresses_of_both_ends(transport, side):
-    protocol = Recording()
-    peer = await side(transport, protocol)
+    protocol, peer = await side(transport)
     assert protocol.transport.get_extra_info("sockname") == peer.sock.getpeername()
     assert protocol.transport.get_extra_info("peername") == peer.sock.getsockname()
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_an_address_of_ipv6_has_its_four_parts(tcp):
-    protocol = Recording()
+    protocol = Plain()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Recording, "::1", 0)
+    server = await loop.create_server(Plain, "::1", 0)
     made, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname()[:2])
     assert made.get_extra_info("peername") == server.sockets[0].getsockname()
     assert made.get_extra_info("sockname") == made.get_extra_info("socket").getsockname()
@@ -110,11 +105,10 @@ async def test_an_address_of_ipv6_has_its_four_parts(tcp):
     server.close()
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_what_the_extra_info_does_not_know_is_the_default(transport, side):
-    protocol = Recording()
-    await side(transport, protocol)
+    protocol, _ = await side(transport)
     unknown = object()
     assert protocol.transport.get_extra_info("unknown") is None
     assert protocol.transport.get_extra_info("unknown", unknown) is unknown
@@ -122,82 +116,82 @@ async def test_what_the_extra_info_does_not_know_is_the_default(transport, side)
     assert protocol.transport.get_extra_info("ssl_object", unknown) is unknown
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_the_extra_info_is_there_in_connection_made(transport, side):
     seen = []
 
-    def made(protocol):
+    def made(protocol, transport):
         found = protocol.transport.get_extra_info("socket")
         seen.append((found.fileno() >= 0, protocol.transport.get_extra_info("peername")))
 
-    protocol = Recording(made=made)
-    peer = await side(transport, protocol)
+    _, peer = await side(transport, Plain(connection_made=made))
     assert seen == [(True, peer.sock.getsockname())]
 
 
-ENDINGS = {
-    "close": lambda protocol, peer: protocol.transport.close(),
-    "abort": lambda protocol, peer: protocol.transport.abort(),
-    "end": lambda protocol, peer: peer.close(),
-}
+ENDINGS_BY_EITHER = {**ENDINGS, "end": lambda protocol, peer: peer.close()}
 
 
-@on_both
-@pytest.mark.parametrize("ending", ENDINGS)
+@on_ours_and_asyncio
+@pytest.mark.parametrize("ending", ENDINGS_BY_EITHER)
 async def test_the_extra_info_outlives_the_connection(transport, ending):
-    protocol = Recording()
-    peer = await slow(transport, protocol)
+    protocol, peer = await slow(transport)
     names = [peer.sock.getpeername(), peer.sock.getsockname()]
-    ENDINGS[ending](protocol, peer)
-    await protocol.until("lost")
+    ENDINGS_BY_EITHER[ending](protocol, peer)
+    await protocol.called("connection_lost")
     await turns()
     assert [protocol.transport.get_extra_info(name) for name in ("sockname", "peername")] == names
     assert protocol.transport.get_extra_info("socket").fileno() == -1
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_the_extra_info_outlives_a_reset(tcp, side):
-    protocol = Recording()
-    peer = await side(tcp, protocol)
+    protocol, peer = await side(tcp)
     names = [peer.sock.getpeername(), peer.sock.getsockname()]
     peer.reset()
-    await protocol.until("lost")
+    await protocol.called("connection_lost")
     await turns()
     assert isinstance(protocol.error, ConnectionResetError)
     assert [protocol.transport.get_extra_info(name) for name in ("sockname", "peername")] == names
     assert protocol.transport.get_extra_info("socket").fileno() == -1
 
 
-@on_both
-@pytest.mark.parametrize("ending", ENDINGS)
+@on_ours_and_asyncio
+@pytest.mark.parametrize("ending", ENDINGS_BY_EITHER)
 async def test_the_socket_is_open_until_connection_lost_has_returned(transport, ending):
     open_there = []
-    protocol = Recording(lost=lambda self: open_there.append(self.transport.get_extra_info("socket").getsockname()))
-    peer = await slow(transport, protocol)
+    protocol, peer = await slow(
+        transport,
+        Plain(
+            connection_lost=lambda self, error: open_there.append(self.transport.get_extra_info("socket").getsockname())
+        ),
+    )
     name = peer.sock.getpeername()
-    ENDINGS[ending](protocol, peer)
-    await protocol.until("lost")
+    ENDINGS_BY_EITHER[ending](protocol, peer)
+    await protocol.called("connection_lost")
     assert open_there == [name]
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_the_socket_is_open_until_connection_lost_has_returned_after_a_reset(tcp, side):
     open_there = []
-    protocol = Recording(lost=lambda self: open_there.append(self.transport.get_extra_info("socket").getsockname()))
-    peer = await side(tcp, protocol)
+    protocol, peer = await side(
+        tcp,
+        Plain(
+            connection_lost=lambda self, error: open_there.append(self.transport.get_extra_info("socket").getsockname())
+        ),
+    )
     name = peer.sock.getpeername()
     peer.reset()
-    await protocol.until("lost")
+    await protocol.called("connection_lost")
     assert open_there == [name]
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_tcp_sends_without_delay(tcp):
-    protocol = Recording()
-    await slow(tcp, protocol)
+    protocol, _ = await slow(tcp)
     found = protocol.transport.get_extra_info("socket")
     assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
@@ -210,10 +204,9 @@ def said(transport):
     return re.sub(r"^<\w+ |(?<=fd=)\d+", "", repr(transport))
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_the_repr_says_the_state_as_asyncio_says_it(transport):
-    protocol = Recording()
-    peer = await slow(transport, protocol)
+    protocol, peer = await slow(transport)
     it = protocol.transport
     seen = [said(it)]
     it.pause_reading()
@@ -224,7 +217,7 @@ async def test_the_repr_says_the_state_as_asyncio_says_it(transport):
     it.close()
     seen.append(re.sub(r"bufsize=[1-9]\d*", "bufsize=N", said(it)))
     await done(peer.recv_exactly(1 << 20))
-    await protocol.until("lost")
+    await protocol.called("connection_lost")
     await turns(2)
     seen.append(said(it))
     assert seen == [
@@ -236,11 +229,10 @@ async def test_the_repr_says_the_state_as_asyncio_says_it(transport):
     ]
 
 
-@on_both
+@on_ours_and_asyncio
 @either_side
 async def test_is_closing_and_is_reading_tell_what_was_asked_for(transport, side):
-    protocol = Recording()
-    await side(transport, protocol)
+    protocol, _ = await side(transport)
     it = protocol.transport
     assert (it.is_closing(), it._closing, it.is_reading()) == (False, False, True)
     it.pause_reading()
@@ -248,7 +240,7 @@ async def test_is_closing_and_is_reading_tell_what_was_asked_for(transport, side
     it.resume_reading()
     it.close()
     assert (it.is_closing(), it._closing, it.is_reading()) == (True, True, False)
-    await protocol.until("lost")
+    await protocol.called("connection_lost")
     assert (it.is_closing(), it._closing, it.is_reading()) == (True, True, False)
 
 
@@ -271,23 +263,27 @@ async def test_what_stands_in_for_a_socket_gets_asyncios_own_transport(no_leaks)
     stand_in.close.assert_called_once_with()
 
 
+async def on_a_pair(factory, kind=socket.socket):
+    """A connection on one of two raw sockets: its transport, its protocol, and the other socket."""
+    one, two = socket.socketpair()
+    mine = kind(fileno=one.detach())
+    mine.setblocking(False)
+    return *await asyncio.get_running_loop().create_connection(factory, sock=mine), two
+
+
 class NamedSocket(socket.socket):
     """A program's own kind of socket."""
 
 
 @on_ours
 async def test_a_socket_of_a_programs_own_class_becomes_ours(no_leaks):
-    one, two = socket.socketpair()
-    mine = NamedSocket(fileno=one.detach())
-    mine.setblocking(False)
-    loop = asyncio.get_running_loop()
-    made, protocol = await loop.create_connection(Recording, sock=mine)
+    made, protocol, two = await on_a_pair(Plain, NamedSocket)
     with two:
         assert type(made) is _aio.SocketTransport
         two.send(b"to mine")
-        assert await protocol.got(7) == b"to mine"
+        await protocol.received(b"to mine")
         made.abort()
-        await protocol.until("lost")
+        await protocol.called("connection_lost")
 
 
 class WithBuffers(asyncio.BaseProtocol):
@@ -311,11 +307,8 @@ class WithBuffers(asyncio.BaseProtocol):
 
 @on_ours
 async def test_a_protocol_that_has_get_buffer_and_no_data_received_is_a_buffered_one(no_leaks):
-    one, two = socket.socketpair()
-    one.setblocking(False)
-    loop = asyncio.get_running_loop()
+    made, protocol, two = await on_a_pair(WithBuffers)
     with two:
-        made, protocol = await loop.create_connection(WithBuffers, sock=one)
         two.send(b"in place")
         await protocol.got.wait()
         assert protocol.memory[:8] == b"in place"
@@ -323,24 +316,21 @@ async def test_a_protocol_that_has_get_buffer_and_no_data_received_is_a_buffered
         await protocol.lost.wait()
 
 
-class Both(Recording):
+class Both(Plain):
     """A Protocol whose author has called a method of his own `get_buffer`."""
 
     def get_buffer(self, size):
         raise AssertionError("not called")
 
 
-@on_both
+@on_ours_and_asyncio
 async def test_a_protocol_that_has_data_received_is_no_buffered_one(no_leaks):
-    one, two = socket.socketpair()
-    one.setblocking(False)
-    loop = asyncio.get_running_loop()
+    made, protocol, two = await on_a_pair(Both)
     with two:
-        made, protocol = await loop.create_connection(Both, sock=one)
         two.send(b"as bytes")
-        assert await protocol.got(8) == b"as bytes"
+        await protocol.received(b"as bytes")
         made.abort()
-        await protocol.until("lost")
+        await protocol.called("connection_lost")
 
 
 def test_a_transport_cannot_be_made_by_hand():

@@ -10,7 +10,8 @@ import time
 import pytest
 from support.asyncio_loops import open_host
 from support.kernel import TIMEOUT
-from support.streams import Plain, address_of, on_ours, on_ours_and_asyncio
+from support.protocols import Plain, on_ours, on_ours_and_asyncio
+from support.streams import address_of
 
 ROUNDS = 50
 
