@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -56,16 +55,8 @@ def is_usable(folder: Path, pin: str) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Writes the regular files that a build needs; links, dotfiles and tests stay behind."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            inner = inner_path(member.name)
-            source = tar.extractfile(member) if inner and member.isfile() else None
-            if source is None or inner is None:
-                continue
-            path = folder / inner
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.read())
+    """Writes the files that a build needs; dotfiles and tests stay behind."""
+    source_archive.unpack(archive, folder, inner_path)
     if not (folder / "include" / "uv.h").is_file():
         raise SystemExit(f"{archive.name} holds no vendor/libuv")
 
@@ -73,7 +64,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def inner_path(name: str) -> str | None:
     """`uvloop-1.2/vendor/libuv/src/x.c` -> `src/x.c`; None for what is not wanted."""
     parts = name.split("/")
-    if parts[1:3] != ["vendor", "libuv"] or ".." in parts or len(parts) < 4:
+    if parts[1:3] != ["vendor", "libuv"] or len(parts) < 4:
         return None
     wanted = parts[3] in FOLDERS if len(parts) > 4 else FILES.fullmatch(parts[3])
     return "/".join(parts[3:]) if wanted else None

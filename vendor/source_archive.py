@@ -1,7 +1,7 @@
-"""Downloads one pinned source distribution by pip, and runs nothing of it.
+"""Downloads one pinned source distribution by pip, unpacks what is wanted of it, and runs nothing of it.
 
 Owns the way to ask: a file in pip's requirements format pins name, version and sha256, and pip checks all three. Promises
-that what it returns is the archive that the pin names. Does not know what is inside it. Needs pip.
+that what it returns is the archive that the pin names. Does not know which of its files are wanted. Needs pip.
 
 One line needs its reason. To learn a source distribution's name pip asks its build backend for metadata; that would
 install the backend and run the foreign setup.py, for two words we already know. So pip is told not to isolate the build
@@ -15,6 +15,8 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 BACKENDS = ("setuptools/build_meta.py", "hatchling/build.py", "flit_core/buildapi.py", "poetry/core/masonry/api.py",
@@ -58,3 +60,17 @@ def pinned_release(pin: str) -> tuple[str, str]:
     if match is None:
         raise SystemExit("no line of the form 'name==version --hash=sha256:...' in the pin")
     return match[1], match[2]
+
+
+def unpack(archive: Path, folder: Path, inner_path: Callable[[str], str | None]) -> None:
+    """Writes regular files below `folder`, each where `inner_path` wants the member of that name; None: nowhere. Links stay behind."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inner = inner_path(member.name)
+            if not inner or ".." in inner.split("/") or not member.isfile():
+                continue
+            source = tar.extractfile(member)
+            assert source is not None  # it is a file
+            path = folder / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read())

@@ -12,9 +12,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 from suite import Place, Suite
@@ -31,6 +30,9 @@ def module_at(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+source_archive = module_at("vendor/source_archive.py")
 
 
 def provide(suite: Suite, build: Path = BUILD) -> Place:
@@ -62,25 +64,16 @@ def fetch(suite: Suite, home: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
         requirement = Path(scratch, "pin.txt")
         requirement.write_text(pin(suite), encoding="utf-8")
-        archive = module_at("vendor/source_archive.py").download(requirement, Path(scratch))
+        archive = source_archive.download(requirement, Path(scratch))
         if archive is None:
             raise SystemExit(f"{suite.name}: its source distribution could not be fetched")
-        unpack(archive, Path(scratch, "fresh"))
+        source_archive.unpack(archive, Path(scratch, "fresh"), without_first_folder)
         shutil.rmtree(home / "source", ignore_errors=True)
         Path(scratch, "fresh").rename(home / "source")
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """The regular files of the archive, without its first folder."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            inner = Path(*Path(member.name).parts[1:])
-            source = tar.extractfile(member) if member.isfile() and ".." not in inner.parts else None
-            if source is None:
-                continue
-            path = folder / inner
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.read())
+def without_first_folder(name: str) -> str:
+    return "/".join(PurePosixPath(name).parts[1:])
 
 
 def interpreter(suite: Suite, build: Path = BUILD) -> str:
