@@ -70,7 +70,8 @@ def test_what_was_written_leaves_before_run_until_complete_returns(host, transpo
 
 @host_is_ours_or_asyncio
 @pytest.mark.parametrize("order", ["write then stop", "stop then write"])
-def test_what_was_written_leaves_before_the_loop_stops(host, transport, order):
+@pytest.mark.parametrize("by_timer", [False, True], ids=["callback", "timer"])
+def test_what_was_written_leaves_before_the_loop_stops(host, transport, order, by_timer):
     def last_callback(loop):
         if order == "stop then write":
             loop.stop()
@@ -80,7 +81,10 @@ def test_what_was_written_leaves_before_the_loop_stops(host, transport, order):
 
     with open_host(host) as loop:
         protocol, peer = run_in(loop, lambda: connected(transport))
-        loop.call_soon(last_callback, loop)
+        if by_timer:
+            loop.call_later(0.001, last_callback, loop)  # no turn of ours follows it
+        else:
+            loop.call_soon(last_callback, loop)
         loop.run_forever()
         assert unread_after_a_moment(peer) == 25
         run_in(loop, lambda: abort(protocol))
