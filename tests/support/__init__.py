@@ -32,11 +32,13 @@ asyncio_loops       coroutines on each kind of asyncio loop, bounded
 coroutines          what a coroutine awaits: events, peers, the kernel; pairs made there
 protocols           asyncio's protocols that remember, and answer as a test says; the loops that their tests run on
 streams             connections of such protocols, and their peers: in threads of their own, or in the same loop
+differential        programs that must see the same on asyncio's own loop and on ours
 async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
 piping              connections that are piped, seen from their peers
 tls                 certificates, which engine it is, two ends of ours
 tls_peer            a peer of TLS driven by hand, record by record
+tls_end             the same in the loop that runs, for asyncio's protocols
 tls_records         records of TLS made by hand
 tls_messages        peers that send a message of TLS in pieces
 writers             C users whose writes are never refused

@@ -1,14 +1,23 @@
-"""The fixture `streams`: what the transports of asyncio's loops run on."""
+"""Fixtures of what the transports of asyncio's loops run on: `streams`, and `tls`, whose peers speak TLS by hand."""
 
 from __future__ import annotations
 
 import pytest
 from support.streams import Streams
+from support.tls_end import TlsStreams
 
 
 @pytest.fixture(params=["tcp", "unix"])
 def streams(request, no_leaks):
     """A family of stream connections (`support.streams.Streams`)."""
     streams = Streams(request.param)
+    yield streams
+    streams.close()
+
+
+@pytest.fixture
+def tls(request, no_leaks):
+    """As `streams`, with peers of TLS (`support.tls_end.TlsStreams`): of TCP, or of the family that a test is given."""
+    streams = TlsStreams(getattr(request, "param", "tcp"))
     yield streams
     streams.close()
