@@ -1,6 +1,6 @@
 """The interpreter's own tests of asyncio, run on loops made by `pybuntcp.new_event_loop`.
 
-    python tests/project/stdlib_asyncio.py [--bare | --stock] [--results FILE] [module ...]
+    python tests/project/stdlib_asyncio.py [--bare | --stock] [--results FILE] [module | test ...]
 
 Owns: how loops get there. Whatever a test calls to have a loop (`asyncio.new_event_loop`, the
 policy, `asyncio.SelectorEventLoop()`, a mixin's `create_event_loop`) makes a native one; what
@@ -184,14 +184,17 @@ class Result(unittest.TestResult):
             self._tell(subtest, "failed", (self.failures + self.errors)[-1][1])
 
 
-def run(name: str, natives: Natives, recorder: Any = None) -> bool:
-    """One module, told in a line; whether everything went as `KNOWN` says."""
+def run(name: str, natives: Natives, wanted: Callable[[str], bool], recorder: Any = None) -> bool:
+    """The wanted tests of one module, told in a line; whether everything went as `KNOWN` says."""
     before, start = natives.count, time.monotonic()
     module = importlib.import_module(f"{PACKAGE}.{name}")
     adapt(module, natives)
     result = Result(recorder)
-    suite = unittest.defaultTestLoader.loadTestsFromModule(module)
-    names = {_short(test) for test in _each(suite)}
+    tests = unittest.defaultTestLoader.loadTestsFromModule(module)
+    suite = unittest.TestSuite(test for test in _each(tests) if wanted(_short(test)))
+    names = {_short(test) for test in suite}
+    if not names:
+        return True
     suite.run(result)
     failed = {_short(test): text for test, text in [*result.failures, *result.errors]}
     unknown = {test: text for test, text in failed.items() if test not in KNOWN}
@@ -225,24 +228,31 @@ def _short(test: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("modules", nargs="*", help="as test_events; all of them if none is named")
+    parser.add_argument("tests", nargs="*", help="as test_events, or test_events.Class.test; all if none is named")
     parser.add_argument("--bare", action="store_true", help="no listener of ours in the loops")
     parser.add_argument("--stock", action="store_true", help="stock loops, as a control")
     parser.add_argument("--results", default="", help="a file that what each test did is appended to")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds until it is stopped, with a traceback")
     options = parser.parse_args(arguments)
     faulthandler.dump_traceback_later(options.limit, exit=True)
-    modules = options.modules or available()
+    modules = list(dict.fromkeys(test.partition(".")[0] for test in options.tests)) or available()
     if not modules:
         print("this interpreter has no test.test_asyncio")
         return 1
     warnings.simplefilter("ignore", ResourceWarning)
     recorder: Any = None
+    named = {test for test in options.tests if "." in test}
+    plugin: Any = None
     if options.results:  # tests/suites has started this, with its plugin on the path; which counts the transports
-        recorder = importlib.import_module("pybuntcp_suite").Recorder(options.results)
+        plugin = importlib.import_module("pybuntcp_suite")
+        recorder = plugin.Recorder(options.results)
+
+    def wanted(test: str) -> bool:
+        return (not named or test in named) and (plugin is None or plugin.wanted(test))
+
     natives = Natives(options.bare, options.stock)
     install(natives)
-    outcomes = [run(name, natives, recorder) for name in modules]
+    outcomes = [run(name, natives, wanted, recorder) for name in modules]
     if recorder is not None:
         recorder.pytest_sessionfinish()
     kind = "stock" if options.stock else "native"

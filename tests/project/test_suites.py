@@ -24,6 +24,7 @@ class Test(unittest.TestCase):
     def test_fails_here(self): self.assertEqual(os.environ["PYBUNTCP_SUITE_LOOP"], "asyncio")
     def test_fails_there(self): self.assertEqual(os.environ["PYBUNTCP_SUITE_LOOP"], "pybuntcp")
     def test_fails_in_both(self): self.fail("always")
+    def test_fails_on_fallback(self): self.assertEqual(os.environ["PYBUNTCP_TLS_ENGINE"], "borrowed")
     def test_is_skipped_here(self):
         if os.environ["PYBUNTCP_SUITE_LOOP"] == "pybuntcp": self.skipTest("not here")
     def test_left_out(self): os._exit(3)
@@ -57,7 +58,8 @@ def suites() -> Iterator[Any]:
 
 def lines(end: bool = True, **outcomes: str) -> str:
     told: list[dict[str, Any]] = [{"test": test, "outcome": outcome} for test, outcome in outcomes.items()]
-    return "".join(json.dumps(each) + "\n" for each in [*told, *([{"end": True, "transports": 1}] if end else [])])
+    last = {"end": True, "transports": 1, "engine": "borrowed"}
+    return "".join(json.dumps(each) + "\n" for each in [*told, *([last] if end else [])])
 
 
 def judged(suites: Any, ours: dict[str, str], control: dict[str, str], **more: Any) -> Any:
@@ -169,13 +171,36 @@ def test_a_suite_runs_on_both_loops_and_is_judged(suites: Any, tmp_path: Path) -
         control_fails_at_most=2,
         seconds=50,
     )
-    verdict, _ = suites.run.play(suite, suites.source.provide(suite, tmp_path))
+    ((_, verdict, _),) = suites.run.play(suite, suites.source.provide(suite, tmp_path))
     assert verdict.troubles == []
     assert verdict.expected == [ids["fails_here"]]
     assert verdict.not_run == [ids["is_skipped_here"]]
     assert verdict.unlisted == []
     assert ids["fails_in_both"] in verdict.control_failed
-    assert (verdict.passed, verdict.failed, verdict.skipped) == (3, 2, 1)
+    assert (verdict.passed, verdict.failed, verdict.skipped) == (4, 2, 1)
+
+
+def test_what_is_about_tls_runs_on_both_engines(suites: Any, tmp_path: Path) -> None:
+    def prepare(place: Any) -> None:
+        (place.tests / "test_fake.py").write_text(TESTS, encoding="utf-8")
+
+    tls = ("*test_fails_on_fallback", "*test_fails_in_both", "*test_has_the_loop_of_the_run")
+    left_out = dict.fromkeys(("*test_left_out", "*here"), "not the subject of this test")
+    suite = suites.suite.Suite(
+        "fake",
+        "A fake's",
+        files=("test_fake.py",),
+        prepare=prepare,
+        tls=tls,
+        left_out=left_out,
+        control_fails_at_most=2,
+    )
+    (_, verdict, _), (fallback, second, _) = suites.run.play(suite, suites.source.provide(suite, tmp_path))
+    assert fallback.engine == "stdlib"
+    assert (verdict.unlisted, verdict.troubles) == ([], [])
+    assert second.unlisted == ["test_fake.py::Test::test_fails_on_fallback"]
+    assert second.troubles == []
+    assert (second.passed, second.failed, second.control_passed) == (1, 2, 2)
 
 
 def test_a_run_that_hangs_is_stopped(suites: Any, tmp_path: Path) -> None:
@@ -183,8 +208,15 @@ def test_a_run_that_hangs_is_stopped(suites: Any, tmp_path: Path) -> None:
         return [sys.executable, "-c", "import threading; threading.Event().wait()"]
 
     suite = suites.suite.Suite("fake", "A fake's", command=command, seconds=0.5)
-    verdict, _ = suites.run.play(suite, suites.source.provide(suite, tmp_path))
+    ((_, verdict, _),) = suites.run.play(suite, suites.source.provide(suite, tmp_path))
     assert len(verdict.troubles) == 3
+
+
+def test_a_run_on_another_engine_than_the_suites_fails(suites: Any) -> None:
+    ours, control = (suites.results.read(lines(a="passed"), True) for _ in range(2))
+    suite = suites.suite.Suite("fake", "A fake's", tls=("a",))
+    assert suites.results.judge(suite, ours, control).fine()
+    assert not suites.results.judge(suite.on_fallback(), ours, control).fine()
 
 
 # ---------------------------------------------------------------- the catalogue and the page
@@ -205,7 +237,7 @@ def test_at_most_five_tests_are_expected_to_fail(suites: Any) -> None:
 
 def test_a_quick_run_does_not_look_for_what_it_leaves_out(suites: Any) -> None:
     suite = suites.suite.Suite("fake", "A fake's", not_quick=("*ssl*",), expected={"a_ssl": "why", "b": "why"})
-    assert suites.run.quick(suite) == replace(suite, expected={"b": "why"}, left_out={"*ssl*": "not in a quick run"})
+    assert suite.quick() == replace(suite, expected={"b": "why"}, left_out={"*ssl*": "not in a quick run"})
 
 
 def test_the_scores_are_those_of_the_pinned_versions(suites: Any) -> None:

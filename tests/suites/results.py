@@ -8,10 +8,11 @@ What fails in the control is subtracted.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from suite import Suite
+from suite import Suite, matches
 
 WORST = ("passed", "skipped", "failed")
 
@@ -24,9 +25,19 @@ class Run:
     texts: dict[str, str] = field(default_factory=dict)
     ended: bool = True  # False: it was stopped, or died
     transports: int = 0  # connections of pybuntcp's loop that it has made and accepted
+    engine: str = ""  # of TLS, that pybuntcp had
+    secured: int = 0  # of the transports, those with TLS of pybuntcp's
+    by_asyncio: int = 0  # TLS connections of asyncio's own protocol
 
     def having(self, *outcomes: str) -> set[str]:
         return {test for test, each in self.outcomes.items() if each in outcomes}
+
+    def part(self, patterns: Iterable[str]) -> Run:
+        """It as if only those tests had been run; no patterns: all of it."""
+        if not patterns:
+            return self
+        outcomes = {test: each for test, each in self.outcomes.items() if matches(test, patterns)}
+        return replace(self, outcomes=outcomes)
 
     def ran(self) -> set[str]:
         return self.having("passed", "failed")
@@ -45,7 +56,8 @@ def read(lines: str, ended: bool) -> Run:
             run.outcomes[test] = outcome
             run.texts[test] = told.get("text", "")
     run.ended = ended and "end" in told
-    run.transports = told.get("transports", 0)
+    for name in ("transports", "engine", "secured", "by_asyncio"):
+        setattr(run, name, told.get(name, getattr(run, name)))
     return run
 
 
@@ -62,6 +74,8 @@ class Verdict:
     not_run: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)  # of the run itself
     passed_again: list[str] = field(default_factory=list)  # failed once, passed alone
+    secured: int = 0  # TLS connections of ours
+    by_asyncio: int = 0  # and those of asyncio's own protocol, on our transports
 
     def fine(self) -> bool:
         return not (self.unlisted or self.listed_but_passed or self.not_run or self.troubles)
@@ -69,7 +83,8 @@ class Verdict:
     def line(self) -> str:
         return (
             f"{self.passed} passed, {self.failed} failed ({len(self.expected)} expected), {self.skipped} skipped; "
-            f"asyncio: {self.control_passed} passed, {len(self.control_failed)} failed"
+            f"asyncio: {self.control_passed} passed, {len(self.control_failed)} failed; "
+            f"TLS connections: {self.secured} ours, {self.by_asyncio} asyncio's"
         )
 
 
@@ -80,6 +95,8 @@ def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
         skipped=len(ours.having("skipped")),
         control_passed=len(control.having("passed")),
         control_failed=sorted(control.having("failed")),
+        secured=ours.secured,
+        by_asyncio=ours.by_asyncio,
     )
     new = ours.having("failed") - control.having("failed")
     verdict.expected = sorted(new & set(suite.expected))
@@ -91,6 +108,8 @@ def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
             verdict.troubles.append(f"the run on {side} did not come to its end")
     if ours.ended and not ours.transports:
         verdict.troubles.append("the run on pybuntcp has not opened one of its transports")
+    if ours.ended and ours.engine != suite.engine:
+        verdict.troubles.append(f"the run on pybuntcp had the TLS engine {ours.engine!r}, not {suite.engine!r}")
     if len(control.ran()) < suite.fewest:
         verdict.troubles.append(f"{len(control.ran())} tests ran on asyncio, {suite.fewest} at least were looked for")
     if len(verdict.control_failed) > suite.control_fails_at_most:

@@ -6,17 +6,17 @@
     make suites ARGS="--quick"           without the tests that take long
     make suites ARGS="--store"           and write the scores into tests/suites/scores.json
 
-Owns the processes and what is printed. Each suite of catalogue/ is fetched (source.py), run twice at the same time, and
-judged (results.py). What fails once and is not listed runs a second time, alone: what passes then is told apart. The last
-line of each suite is its score; any that is not as expected makes the exit code 1. What the runs printed is kept in
-build/suites/NAME/*.txt, all that was found in build/suites/results.json.
+Owns the processes and what is printed. Each suite of catalogue/ is fetched (source.py), run on both loops, what is about
+TLS on the fallback engine, too, all at the same time, and judged (results.py). What fails once and is not listed runs a
+second time, alone: what passes then is told apart. The last lines of each suite are its scores; any that is not as expected
+makes the exit code 1. What the runs printed is kept in build/suites/NAME/*.txt, all that was found in
+build/suites/results.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import fnmatch
 import importlib
 import json
 import os
@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import results
@@ -90,6 +90,8 @@ class Process:
             "PYBUNTCP_SUITE_LOOP": self.side,
             "PYBUNTCP_SUITE_RESULTS": str(self.file),
             "PYBUNTCP_SUITE_LEFT_OUT": json.dumps(list(self.suite.left_out)),
+            "PYBUNTCP_SUITE_ONLY": json.dumps(self.suite.only),
+            "PYBUNTCP_TLS_ENGINE": self.suite.engine,
             "PYBUNTCP_SUITE_PATCH": "1" if self.suite.patch_loops else "0",
             **self.suite.environment,
         }
@@ -113,13 +115,23 @@ class Process:
 # ---------------------------------------------------------------- one suite
 
 
-def play(suite: Suite, place: Place) -> tuple[results.Verdict, results.Run]:
-    """Both runs at the same time; what is new runs once more."""
+Found = tuple[Suite, results.Verdict, results.Run]
+
+
+def play(suite: Suite, place: Place) -> list[Found]:
+    """The suite's runs at the same time, and what is found of each engine of TLS."""
+    ours = [suite, *([suite.on_fallback()] if suite.tls else [])]
     with contextlib.ExitStack() as stack:
-        processes = [Process(suite, place, side, []) for side in SIDES]
+        processes = [Process(suite, place, SIDES[1], [])]
+        processes += [Process(each, place, SIDES[0], [], f"-{each.engine}" * bool(each.only)) for each in ours]
         for process in processes:
             stack.callback(process.end)
-        ours, control = (process.wait() for process in processes)
+        control, *runs = (process.wait() for process in processes)
+    return [judged(each, place, run, control.part(each.only)) for each, run in zip(ours, runs, strict=True)]
+
+
+def judged(suite: Suite, place: Place, ours: results.Run, control: results.Run) -> Found:
+    """What is new runs once more."""
     verdict = results.judge(suite, ours, control)
     if 0 < len(verdict.unlisted) <= 20 and ours.ended:
         again = Process(suite, place, SIDES[0], verdict.unlisted, "-again").wait()
@@ -128,7 +140,7 @@ def play(suite: Suite, place: Place) -> tuple[results.Verdict, results.Run]:
             ours.outcomes[test] = "passed"
         verdict = results.judge(suite, ours, control)
         verdict.passed_again = passed
-    return verdict, ours
+    return suite, verdict, ours
 
 
 def tell(suite: Suite, verdict: results.Verdict, ours: results.Run, seconds: float, texts: bool) -> None:
@@ -144,8 +156,9 @@ def tell(suite: Suite, verdict: results.Verdict, ours: results.Run, seconds: flo
         print(f"passed the second time: {test}")
     for trouble in verdict.troubles:
         print(f"TROUBLE {trouble}")
+    engine = ", TLS on the fallback engine" if suite.only else ""
     print(
-        f"{suite.name} {suite.version}: {verdict.line()}; {seconds:.0f} s{'' if verdict.fine() else '  <--'}",
+        f"{suite.name} {suite.version}{engine}: {verdict.line()}; {seconds:.0f} s{'' if verdict.fine() else '  <--'}",
         flush=True,
     )
 
@@ -175,41 +188,32 @@ def main(arguments: list[str]) -> int:
     source.BUILD.mkdir(parents=True, exist_ok=True)
     if theirs:
         return look(suites[given.names[0]], source.provide(suites[given.names[0]]), theirs)
-    found = {}
+    found: dict[str, list[Found]] = {}
     for name in given.names or suites:
         why = suites[name].unavailable() if suites[name].unavailable else ""
         if why:
             print(f"skipped: {name}: {why}", flush=True)
             continue
         began = time.monotonic()
-        suite = quick(suites[name]) if given.quick else suites[name]
-        verdict, run = play(suite, source.provide(suite))
-        tell(suite, verdict, run, time.monotonic() - began, not given.short)
-        found[name] = verdict
-    report(suites, found, given.store, given.quick)
-    return 0 if all(verdict.fine() for verdict in found.values()) else 1
+        suite = suites[name].quick() if given.quick else suites[name]
+        found[name] = play(suite, source.provide(suite))
+        for each in found[name]:
+            tell(*each, time.monotonic() - began, not given.short)
+    report(found, given.store, given.quick)
+    return 0 if all(verdict.fine() for each in found.values() for _, verdict, _ in each) else 1
 
 
-def quick(suite: Suite) -> Suite:
-    """The suite without what takes long; what is listed of that is not looked for."""
-    expected = {
-        test: why
-        for test, why in suite.expected.items()
-        if not any(fnmatch.fnmatchcase(test, pattern) for pattern in suite.not_quick)
-    }
-    left_out = {**suite.left_out, **dict.fromkeys(suite.not_quick, "not in a quick run")}
-    return replace(suite, left_out=left_out, expected=expected)
-
-
-def report(suites: dict[str, Suite], found: dict[str, results.Verdict], store: bool, quick: bool) -> None:
-    told = {
-        name: {"version": suites[name].version, "python": platform.python_version(), "quick": quick, **asdict(verdict)}
-        for name, verdict in found.items()
-    }
+def report(found: dict[str, list[Found]], store: bool, quick: bool) -> None:
+    told = {}
+    for name, ((suite, verdict, _), *more) in found.items():
+        told[name] = {"version": suite.version, "python": platform.python_version(), "quick": quick, **asdict(verdict)}
+        if more:
+            told[name]["fallback"] = asdict(more[0][1])
     (source.BUILD / "results.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     if store:
         kept = json.loads(SCORES.read_text(encoding="utf-8")) if SCORES.exists() else {}
-        kept.update({name: each for name, each in told.items() if not each["troubles"]})
+        ended = {name for name, each in found.items() if not any(verdict.troubles for _, verdict, _ in each)}
+        kept.update({name: told[name] for name in ended})
         SCORES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,8 @@
 
 Owns the two classes that the files in catalogue/ fill in: one file for each suite, with a `SUITE` in it. A suite is a
 source distribution of somebody else's project, pinned, whose tests run twice: on pybuntcp's event loop and, as a
-control, on the interpreter's own. Does not know how they are fetched (source.py), run (run.py) or judged (results.py).
+control, on the interpreter's own. Those of its tests that are about TLS run once more, on pybuntcp's fallback engine.
+Does not know how they are fetched (source.py), run (run.py) or judged (results.py).
 
 The smallest suite names its pin and its files. The plugin in plugin/ then makes `asyncio.new_event_loop`, the policy,
 and `asyncio.SelectorEventLoop` give the loop that is wanted; PYBUNTCP_SUITE_LOOP tells which ("pybuntcp" or "asyncio").
@@ -10,11 +11,13 @@ and `asyncio.SelectorEventLoop` give the loop that is wanted; PYBUNTCP_SUITE_LOO
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SIDES = ("pybuntcp", "asyncio")
+ENGINES = ("borrowed", "stdlib")  # of TLS, as `pybuntcp.tls_engine_info` has them; the second is the fallback
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Suite:
         None  # (side, file of results) -> what runs it, instead of pytest
     )
     unavailable: Callable[[], str] | None = None  # why it cannot run on this interpreter, or ""
+    tls: tuple[str, ...] = ()  # patterns of the tests that are about TLS: these run on both engines
+    engine: str = ENGINES[0]  # that TLS connections of ours are on
+    only: tuple[str, ...] = ()  # patterns of the tests that are run; none: all of them
     left_out: dict[str, str] = field(default_factory=dict)  # pattern of test ids (fnmatch) -> why these are not run
     not_quick: tuple[str, ...] = ()  # patterns of tests that `--quick` does not run
     expected: dict[str, str] = field(default_factory=dict)  # id of a test that fails here and not on asyncio -> why
@@ -52,3 +58,18 @@ class Suite:
     control_fails_at_most: int = 0  # a control that fails more often is no control
     seconds: float = 300.0  # until a run is stopped
     test_seconds: int = 60  # until one test is
+
+    def on_fallback(self) -> Suite:
+        """What of it is about TLS, on the fallback engine."""
+        expected = {test: why for test, why in self.expected.items() if matches(test, self.tls)}
+        return replace(self, engine=ENGINES[1], only=self.tls, expected=expected, fewest=1)
+
+    def quick(self) -> Suite:
+        """It without what takes long; what is listed of that is not looked for."""
+        expected = {test: why for test, why in self.expected.items() if not matches(test, self.not_quick)}
+        left_out = {**self.left_out, **dict.fromkeys(self.not_quick, "not in a quick run")}
+        return replace(self, left_out=left_out, expected=expected)
+
+
+def matches(test: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(test, pattern) for pattern in patterns)

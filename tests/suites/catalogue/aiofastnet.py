@@ -19,6 +19,7 @@ SUITE = Suite(
         "*::test_exc_connection_made*stls*": ENDS,
         "*ktls*": "kTLS, which is aiofastnet's own",
     },
+    tls=("*ssl*", "*stls*"),
     not_quick=("*ssl*", "*stls*"),
     seconds=900,
     fewest=150,

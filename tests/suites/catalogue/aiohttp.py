@@ -44,6 +44,7 @@ SUITE = Suite(
     ),
     arguments=(*plugins("pytest_mock", "timeout"), "-m", "not dev_mode and not autobahn and not internal"),
     environment=NO_PLUGINS,
+    tls=("*::test_ssl_*", "*_ssl", "*::test_run_app_https*"),
     prepare=prepare,
     fewest=800,
     seconds=900,

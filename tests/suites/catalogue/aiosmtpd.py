@@ -22,6 +22,7 @@ SUITE = Suite(
     ),
     arguments=plugins("pytest_asyncio.plugin", "pytest_mock", "timeout"),
     environment=NO_PLUGINS,
+    tls=("*/test_starttls.py::*", "*/test_smtps.py::*", "*::test_smtps", "*::test_server_creation_ssl"),
     before=own_network(),
     unavailable=no_own_network,
     prepare=without_uvloop,

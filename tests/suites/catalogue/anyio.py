@@ -9,7 +9,8 @@ SUITE = Suite(
     version="4.16.0",
     sha256="59bb03251907983d1603d27c3087ddb1e93299ea2163adcdba37899a4fb12ffb",
     config="pyproject.toml",
-    files=("tests/test_sockets.py",),
+    files=("tests/test_sockets.py", "tests/streams/test_tls.py"),
+    tls=("tests/streams/test_tls.py::*",),
     needs=(
         *PYTEST,
         "anyio==4.16.0",

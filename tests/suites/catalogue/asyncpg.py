@@ -27,6 +27,7 @@ SUITE = Suite(
     before=tuple(SETPRIV.split()) if os.geteuid() == 0 else (),
     prepare=without_uvloop,
     unavailable=lambda: missing(os.path.join(postgresql(), "pg_ctl")),
+    tls=("*SSL*", "*ssl*", "*tls*"),
     fewest=150,
     seconds=900,
     test_seconds=180,

@@ -8,7 +8,19 @@ from source import ROOT, module_at
 from suite import SIDES, Suite
 
 PROGRAM = "tests/project/stdlib_asyncio.py"  # which tests/contract/asyncio/test_stdlib.py runs too
-MODULES = ("events", "sock_lowlevel", "server", "buffered_proto", "streams", "sendfile", "subprocess", "unix_events")
+MODULES = [
+    "events",
+    "sock_lowlevel",
+    "server",
+    "buffered_proto",
+    "streams",
+    "sendfile",
+    "subprocess",
+    "unix_events",
+    "ssl",
+    "sslproto",
+    "context",
+]
 
 program = module_at(PROGRAM)
 
@@ -31,6 +43,7 @@ SUITE = Suite(
     command=command,
     patch_loops=False,  # the program does
     unavailable=unavailable,
+    tls=("test_ssl.*", "test_sslproto.*", "*ssl*", "*SSL*"),
     expected=program.KNOWN,
     fewest=400,
 )

@@ -9,7 +9,8 @@ SUITE = Suite(
     version="0.54.0",
     sha256="a2e33cbfaa0306f8e6b0c13e0cb89d7d7a2da3e62b90c66e18c33d9807b28620",
     config="pyproject.toml",
-    files=("tests/protocols/test_websocket.py", "tests/test_main.py", "tests/test_server.py"),
+    files=("tests/protocols/test_websocket.py", "tests/test_main.py", "tests/test_server.py", "tests/test_ssl.py"),
+    tls=("tests/test_ssl.py::*",),
     needs=(
         *PYTEST,
         "uvicorn==0.54.0",

@@ -53,6 +53,7 @@ LEFT_OUT = {
     "*::test_socket_connect_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
     "*::test_socket_recv_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
     "*::test_socket_recv_into_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
+    "*::test_start_tls_client_buf_proto_1": HANGS + "its protocol has get_buffer and is no BufferedProtocol",
     "*::test_shutdown_timeout_handler_not_set": HANGS + "about a field of uvloop's own TLS protocol",
     "*::test_shutdown_while_pause_reading": HANGS + "about uvloop's own TLS protocol",
     "*::test_flush_before_shutdown": HANGS + "about a field of uvloop's own TLS protocol",
@@ -68,6 +69,7 @@ SUITE = Suite(
     patch_loops=False,
     prepare=prepare,
     left_out=LEFT_OUT,
+    tls=("*SSL*", "*ssl*", "*tls*"),
     not_quick=("*SSL*", "*ssl*", "*tls*", "*::test_call_soon_threadsafe_safety", "*::test_many_small_writes"),
     test_seconds=120,  # one moves two gigabytes
     seconds=900,

@@ -1,7 +1,8 @@
-"""A pytest plugin for redis-py's suite: a redis-server as long as the tests run, on a port that the system picks.
-In a network of its own that is PYBUNTCP_SUITE_REDIS_PORT, which some tests have in their text.
+"""A pytest plugin for redis-py's suite: a redis-server as long as the tests run, on ports that the system picks: one in plain
+text and one with TLS. In a network of its own the first is PYBUNTCP_SUITE_REDIS_PORT, which some tests have in their text.
 
-Sets the option --redis-url, before the suite's own conftest reads it. Ends the server by its process.
+Sets the options --redis-url and --redis-ssl-url, before the suite's own conftest reads them. The certificates are those
+that the tests look for. Ends the server by its process.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import os
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
+
+TLS = Path("dockers/standalone/tls").absolute()  # pytest runs in the folder that the suite's `prepare` has filled
 
 
 class Server:
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="pybuntcp-redis-")
-        self.port = 0
+        self.port = self.tls_port = 0
         for _ in range(5):  # another process may take the port meanwhile
             self.process = self.start()
             if self.wait_until_ready():
@@ -26,9 +30,12 @@ class Server:
 
     def start(self) -> subprocess.Popen[str]:
         wanted = int(os.environ.get("PYBUNTCP_SUITE_REDIS_PORT", "0"))
-        with socket.create_server(("127.0.0.1", wanted)) as probe:
-            self.port = probe.getsockname()[1]
+        with socket.create_server(("127.0.0.1", wanted)) as probe, socket.create_server(("127.0.0.1", 0)) as other:
+            self.port, self.tls_port = (each.getsockname()[1] for each in (probe, other))
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.folder.name]
+        command += ["--tls-port", str(self.tls_port), "--tls-auth-clients", "optional"]
+        command += ["--tls-cert-file", f"{TLS}/redis.crt", "--tls-key-file", f"{TLS}/redis.key"]
+        command += ["--tls-ca-cert-file", f"{TLS}/ca.crt"]
         command += ["--save", "", "--enable-debug-command", "yes"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -50,3 +57,4 @@ def pytest_configure(config: Any) -> None:
     server = Server()
     config.pluginmanager.register(server, "pybuntcp-redis-server")
     config.option.redis_url = f"redis://127.0.0.1:{server.port}/0"
+    config.option.redis_ssl_url = f"rediss://localhost:{server.tls_port}"

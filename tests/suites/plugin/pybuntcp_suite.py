@@ -1,7 +1,8 @@
 """A pytest plugin for suites of other projects: gives them the loop that is wanted, and writes down what each test did.
 
 Owns PYBUNTCP_SUITE_LOOP ("pybuntcp" or "asyncio"), PYBUNTCP_SUITE_RESULTS (a file: one JSON object a line),
-PYBUNTCP_SUITE_LEFT_OUT (JSON: patterns of test ids) and PYBUNTCP_SUITE_PATCH ("1": asyncio's own names give the loop).
+PYBUNTCP_SUITE_ONLY and PYBUNTCP_SUITE_LEFT_OUT (JSON: patterns of test ids) and PYBUNTCP_SUITE_PATCH ("1": asyncio's own
+names give the loop).
 Runs in the process of the suite and imports nothing of the project but `pybuntcp`.
 """
 
@@ -33,7 +34,12 @@ def patch() -> None:
         asyncio.unix_events.EventLoop = EventLoop
 
 
-opened = {"made": 0, "accepted": 0}
+opened = {"transports": 0, "secured": 0, "by_asyncio": 0}
+
+
+def secured(arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether these are arguments of a transport, or of what accepts some, with TLS of pybuntcp's."""
+    return any(type(each).__name__ == "Secured" for each in (*arguments, *named.values()))
 
 
 def count_transports() -> None:
@@ -44,18 +50,41 @@ def count_transports() -> None:
 
     open_transport, acceptor = _aio.open_transport, _aio.Acceptor
 
-    def counted(*arguments: Any) -> Any:
-        opened["made"] += 1
-        return open_transport(*arguments)
+    def counted(*arguments: Any, **named: Any) -> Any:
+        opened["transports"] += 1
+        opened["secured"] += secured(arguments, named)
+        return open_transport(*arguments, **named)
 
-    def counting(host: Any, factory: Any, *more: Any) -> Any:
+    def counting(host: Any, factory: Any, *more: Any, **named: Any) -> Any:
         def made() -> Any:
-            opened["accepted"] += 1
+            opened["transports"] += 1
+            opened["secured"] += secured(more, named)
             return factory()
 
-        return acceptor(host, made, *more)
+        return acceptor(host, made, *more, **named)
 
     _aio.open_transport, _aio.Acceptor = counted, counting
+    count_tls_of_asyncio()
+
+
+def count_tls_of_asyncio() -> None:
+    """Note each connection on which asyncio's own protocol does TLS."""
+    from asyncio import sslproto
+
+    begin = sslproto.SSLProtocol.connection_made
+
+    def counted(self: Any, transport: Any) -> None:
+        opened["by_asyncio"] += 1
+        begin(self, transport)
+
+    sslproto.SSLProtocol.connection_made = counted  # type: ignore[method-assign]
+
+
+def engine() -> str:
+    """Of TLS, that pybuntcp has."""
+    import pybuntcp
+
+    return str(pybuntcp.tls_engine_info()["engine"]) if SIDE != "asyncio" else ""
 
 
 class Recorder:
@@ -73,7 +102,7 @@ class Recorder:
 
     def pytest_sessionfinish(self) -> None:
         """The last line."""
-        self.write(end=True, transports=sum(opened.values()))
+        self.write(end=True, engine=engine(), **opened)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -88,14 +117,23 @@ class Recorder:
             self.tell(report.nodeid, "passed")
 
 
+def wanted(test: str) -> bool:
+    """Whether a test is to run."""
+    only, left_out = (json.loads(os.environ.get(f"PYBUNTCP_SUITE_{name}", "[]")) for name in ("ONLY", "LEFT_OUT"))
+    return (not only or matches(test, only)) and not matches(test, left_out)
+
+
+def matches(test: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(test, pattern) for pattern in patterns)
+
+
 def pytest_configure(config: Any) -> None:
     if RESULTS and not hasattr(config, "workerinput"):  # of several processes one writes
         config.pluginmanager.register(Recorder(RESULTS), "pybuntcp-suite-recorder")
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
-    patterns = json.loads(os.environ.get("PYBUNTCP_SUITE_LEFT_OUT", "[]"))
-    out = [item for item in items if any(fnmatch.fnmatchcase(item.nodeid, pattern) for pattern in patterns)]
+    out = [item for item in items if not wanted(item.nodeid)]
     items[:] = [item for item in items if item not in out]
     config.hook.pytest_deselected(items=out)
 
