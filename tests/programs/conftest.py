@@ -6,7 +6,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
-pytest.register_assert_rewrite("carried")
+pytest.register_assert_rewrite("carried", "web_site")
 
 from support import servers  # noqa: E402
 
@@ -21,7 +21,22 @@ def redis_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tls_redis_server(tmp_path_factory):
+    """One that speaks TLS on its port."""
+    with servers.redis_server(tmp_path_factory.mktemp("redis"), tls=True) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
 def postgres():
     """A real server. Its unix sockets are in `folder`."""
     with servers.postgres_server() as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def tls_postgres():
+    """One that speaks TLS, if it is asked to."""
+    settings = {"ssl": "on", "ssl_cert_file": "../cert.pem", "ssl_key_file": "../key.pem"}
+    with servers.postgres_server(servers.identity_files, **settings) as program:
         yield program

@@ -17,7 +17,7 @@ def serving(*command: str | Path, cwd: Path | None = None) -> Dialogue:
     except BaseException:
         program.stop()
         raise
-    where = re.search(r"http://[\w.]+:(\d+)", told)
+    where = re.search(r"https?://[\w.]+:(\d+)", told)
     if where:
         program.port = int(where[1])
     return program

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .programs import HOST, Dialogue, environment, free_port, tool
+from .tls import SERVER
 
 SETTINGS = {
     "listen_addresses": HOST,
@@ -27,13 +28,18 @@ SETTINGS = {
 }
 
 
-def redis_server(folder: Path, port: int = 0) -> Dialogue:
-    """It keeps nothing on the disk. Its unix socket is `redis` in the folder."""
+def redis_server(folder: Path, port: int = 0, *, tls: bool = False) -> Dialogue:
+    """It keeps nothing on the disk. Its unix socket is `redis` in the folder. With `tls` its port is for TLS."""
     path = tool("redis-server")
+    secured: tuple[str | Path, ...] = ()
+    if tls:
+        cert, key = identity_files(folder)
+        secured = ("--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 
     def begin(port: int) -> Dialogue:
-        where = ("--bind", HOST, "--port", str(port), "--unixsocket", folder / "redis")
-        return Dialogue(path, *where, "--save", "", "--dir", folder)
+        ports = ("--port", "0", "--tls-port", str(port)) if tls else ("--port", str(port))
+        where = ("--bind", HOST, *ports, "--unixsocket", folder / "redis")
+        return Dialogue(path, *where, *secured, "--save", "", "--dir", folder)
 
     return listening(begin, "Ready to accept connections", port)
 
@@ -69,6 +75,17 @@ def postgres_server(prepare: Callable[[Path, str | None], None] | None = None, *
                 os.kill(program.pid, signal.SIGINT)  # at SIGTERM it would wait for its clients' queries
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def identity_files(folder: Path, user: str | None = None) -> tuple[Path, Path]:
+    """The certificate and the key of the tests' server, in files that this user may read."""
+    files = folder / "cert.pem", folder / "key.pem"
+    for path, content in zip(files, (SERVER.cert, SERVER.key), strict=True):
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if user is not None:
+            shutil.chown(path, user)
+    return files
 
 
 def listening(begin: Callable[[int], Dialogue], ready: str, port: int = 0) -> Dialogue:

@@ -23,7 +23,7 @@ from .kernel import TIMEOUT, raw, unread_bytes, unsent_bytes
 from .loops import Loop
 from .peers import Job, Peer
 from .recorder import Recorder
-from .tls import CA, CLIENT_TLS, SERVER, SERVER_TLS, established
+from .tls import CA, CLIENT_TLS, SERVER, SERVER_TLS, Identity, established
 from .tls_socket import tell_truncations
 from .transports import Transport
 
@@ -216,11 +216,11 @@ def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     return _of_version(context, version)
 
 
-def server_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+def server_context(version: ssl.TLSVersion | None = None, identity: Identity = SERVER) -> ssl.SSLContext:
     """A peer's that accepts, and sends no tickets unless the test sets `num_tickets`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tell_truncations(context)
-    with memory_path(SERVER.cert) as cert, memory_path(SERVER.key) as key:
+    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
         context.load_cert_chain(cert, key)
     context.num_tickets = 0
     return _of_version(context, version)
