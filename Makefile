@@ -117,7 +117,7 @@ $(VENV)/.programs: pyproject.toml | $(VENV)/.test
 
 # peers by pip, which a machine may not be able to have: the report names those that are missing
 $(VENV)/.peers: | $(VENV)/.bench
-	-for peer in rloop gevent; do $(PIP) install --quiet --only-binary :all: $$peer; done
+	-for peer in rloop gevent zuvloop rsloop; do $(PIP) install --quiet --only-binary :all: $$peer; done
 	@touch $@
 
 $(VENV)-%/.built: $(SOURCES)

@@ -1,14 +1,13 @@
-"""aio: what do asyncio's transports cost, ours and other people's? The same Protocols on six event loops: 100 bytes on 1, 50 and 10,000 connections, five writes a message, 16 KiB to 4 MiB,
+"""aio: what do asyncio's transports cost, ours and other people's? The same Protocols on all event loops: 100 bytes on 1, 50 and 10,000 connections, five writes a message, 16 KiB to 4 MiB,
 a BufferedProtocol, streams, connections that live for one message, and memory while idle.
 
-Beside them a handler of ours, alone and inside our event loop: what a Protocol costs more. Ratios are to uvloop.
+Beside them a handler of ours, alone and inside our event loop: what a Protocol costs more. Ratios are to uvloop. The rows that bench_aio_stays.py asks, too, are asked of loops that stay with our transports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from harness.names import BUFFERED, EMBEDDED, PROTOCOL, STREAMS, ours_beside
+from harness.goals import times, times_the_best
+from harness.names import BUFFERED, EMBEDDED, PROTOCOL, STREAMS, of_others, ours_beside
 from harness.questions import Goal, Medians, Question, Row
 
 KIB = 1 << 10
@@ -20,15 +19,17 @@ def protocol(key: str, title: str, among: str = "aio", **more: object) -> Row:
     return Row(key, title, among=among, against="uvloop", beside=OURS_BESIDE, **more)  # type: ignore[arg-type]
 
 
+def echo(connections: int, among: str = "aio") -> Row:
+    title = f"Protocol echo, 100 B, {connections:,} connection{'s' * (connections > 1)}"
+    return protocol(f"aio-{connections}", title, among, connections=connections)
+
+
 def size(kib: int) -> Row:
     words = f"{kib} KiB" if kib < KIB else f"{kib // KIB} MiB"
     return protocol(f"aio-{kib}k", f"Protocol echo of {words}, 8 connections", connections=8, size=kib * KIB)
 
 
-ONE, FIFTY, MANY = (
-    protocol(f"aio-{count}", f"Protocol echo, 100 B, {count:,} connection{'s' * (count > 1)}", connections=count)
-    for count in (1, 50, 10_000)
-)
+ONE, FIFTY, MANY = echo(1), echo(50, "aio-50"), echo(10_000)
 SIZES = tuple(size(kib) for kib in (16, 64, 256, KIB, 4 * KIB))
 MIB = SIZES[3]
 FIVE = protocol("aio-five", "Protocol, five 20-byte writes a message, 50 connections", "aio-five", mode="five")
@@ -56,31 +57,6 @@ READS, EXACT = (
 ROWS = (ONE, FIFTY, MANY, FIVE, BUFFERS, READS, EXACT, *SIZES, CHURN, IDLE)
 
 
-def times(row: Row, peer: str, other: str, figure: str = "cpu_us") -> Callable[[Medians], float | None]:
-    """The figure of one beside that of another: the median of the ratios inside the rounds, if it is known."""
-
-    def value(medians: Medians) -> float | None:
-        ours, theirs = (medians.get(row.key, {}).get(name, {}) for name in (peer, other))
-        if figure == "cpu_us" and other == row.against and "ratio" in ours:
-            return ours["ratio"]
-        return ours[figure] / theirs[figure] if ours.get(figure) and theirs.get(figure) else None
-
-    return value
-
-
-def against_the_best(row: Row) -> Callable[[Medians], float | None]:
-    def value(medians: Medians) -> float | None:
-        measured = {
-            peer: figures["cpu_us"]
-            for peer, figures in medians.get(row.key, {}).items()
-            if peer in PROTOCOL.values() and "cpu_us" in figures
-        }
-        ours = measured.pop(PROTOCOL["native"], None)
-        return ours / min(measured.values()) if ours and measured else None
-
-    return value
-
-
 def idle_bytes(medians: Medians) -> float | None:
     found = medians.get(IDLE.key, {}).get(PROTOCOL["native"], {}).get("private_bytes")
     return None if found is None else found - USER_OBJECT
@@ -92,7 +68,7 @@ def goal(row: Row, peers: dict[str, str], at_most: float) -> Goal:
 
 QUESTION = Question(
     name="aio",
-    about="asyncio's transports on six event loops: Protocols, BufferedProtocols, streams, short lives, memory",
+    about="asyncio's transports on all event loops: Protocols, BufferedProtocols, streams, short lives, memory",
     rows=ROWS,
     quick=(FIFTY, FIVE, READS),
     goals=(
@@ -106,7 +82,10 @@ QUESTION = Question(
         goal(FIVE, PROTOCOL, 0.3),
         goal(READS, STREAMS, 0.78),
         goal(EXACT, STREAMS, 0.78),
-        *(Goal(f"{row.title}: CPU, times the best", against_the_best(row), 1.0) for row in SIZES),
+        *(
+            Goal(f"{row.title}: CPU, times the best", times_the_best(row, PROTOCOL["native"], of_others(PROTOCOL)), 1.0)
+            for row in SIZES
+        ),
         goal(CHURN, PROTOCOL, 1.0),
         Goal("an idle Protocol connection: bytes beside the user's object", idle_bytes, 700.0),
     ),

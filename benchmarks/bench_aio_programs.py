@@ -1,4 +1,4 @@
-"""aio_programs: what do other people's asyncio programs cost on our event loop? uvicorn and aiohttp asked by wrk, redis-py and asyncpg as clients, on six event loops.
+"""aio_programs: what do other people's asyncio programs cost on our event loop? uvicorn and aiohttp asked by wrk, redis-py and asyncpg as clients, on all event loops.
 
 Of the clients the client's CPU is measured: of a redis-server or a PostgreSQL on the load's core it is asked nothing. Ratios are to uvloop.
 """
@@ -17,8 +17,9 @@ def program(name: str, title: str, **more: object) -> Row:
     return Row(f"aio-{name}", title, among=among, against=peers["uvloop"], beside=beside, **more)  # type: ignore[arg-type]
 
 
+UVICORN = program("uvicorn", "uvicorn (httptools), GET / by wrk, 50 connections", mode="http", unit="request")
 ROWS = (
-    program("uvicorn", "uvicorn (httptools), GET / by wrk, 50 connections", mode="http", unit="request"),
+    UVICORN,
     program("aiohttp", "aiohttp's server, GET / by wrk, 50 connections", mode="http", unit="request"),
     program(
         "redis-py",
@@ -43,7 +44,7 @@ def goal(row: Row) -> Goal:
 
 QUESTION = Question(
     name="aio_programs",
-    about="uvicorn, aiohttp, redis-py and asyncpg on six event loops",
+    about="uvicorn, aiohttp, redis-py and asyncpg on all event loops",
     rows=ROWS,
     quick=ROWS[:1],
     goals=tuple(goal(row) for row in ROWS),

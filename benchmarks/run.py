@@ -24,6 +24,8 @@ from typing import Any
 
 import bench_aio
 import bench_aio_programs
+import bench_aio_stays
+import bench_aio_tls
 import bench_churn
 import bench_connections
 import bench_echo
@@ -37,6 +39,7 @@ import bench_loops
 import bench_pipelining
 import bench_proxy
 import bench_resp
+import bench_scheduling
 import bench_sizes
 import bench_threads
 import bench_throughput
@@ -79,6 +82,9 @@ QUESTIONS = {
         bench_loops.QUESTION,
         bench_aio.QUESTION,
         bench_aio_programs.QUESTION,
+        bench_aio_tls.QUESTION,
+        bench_aio_stays.QUESTION,
+        bench_scheduling.QUESTION,
         bench_tls_echo.QUESTION,
         bench_tls_handshake.QUESTION,
         bench_tls_idle.QUESTION,
@@ -270,6 +276,8 @@ def merged(results: list[Result]) -> Result:
     for run in later:
         rows = {row["key"]: row for row in (*result["rows"], *run["rows"])}
         result["rows"] = [row for row in rows.values() if row["key"] in known]
+        for table in ("peers", "tls"):  # what peers said of themselves
+            result[table] = {**result.get(table, {}), **run.get(table, {})}
         told = {
             "finished": run["finished"],
             "commit": run["machine"]["commit"],
@@ -319,7 +327,8 @@ def main() -> int:
     if plan.cores.load is not None:
         os.sched_setaffinity(0, {plan.cores.load})  # this process keeps off the server's core
     began, facts = time.monotonic(), machine.facts(HERE.parent)  # now: what is measured, not what is there when it ends
-    told = tls.ask_all(peers, plan) if libssl else {}
+    secured = [p for p in peers if any(row.tls and row.server_mode in p.modes for row in rows)]
+    told = tls.ask_all(secured, plan) if libssl else {}
     samples = run(console, rows, peers, plan, arguments.quick)
     result = as_result(rows, peers, plan, told, samples, facts, time.monotonic() - began)
     path = write_result(result, arguments.output)

@@ -61,7 +61,7 @@ def wrk(row: Row, port: int, seconds: float, core: int | None) -> dict[str, Any]
     """Ask for so long, in whole seconds, one at least: wrk knows no others."""
     asked = {"-t": 1, "-c": row.connections, "-d": f"{math.ceil(seconds)}s", "-s": HERE / "load" / "wrk_report.lua"}
     options = (str(part) for pair in asked.items() for part in pair)
-    said, user, system = run_on(core, ["wrk", *options, f"http://127.0.0.1:{port}/"])
+    said, user, system = run_on(core, ["wrk", *options, f"{'https' if row.tls else 'http'}://127.0.0.1:{port}/"])
     done: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     if errors := done.pop("errors"):
         raise MeasurementError(f"wrk: {errors} of {done['messages']} requests failed")

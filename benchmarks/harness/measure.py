@@ -50,6 +50,8 @@ def measure(row: Row, peer: Peer, plan: Plan) -> Sample:
     try:
         if row.mode == "client":
             return measure_client(row, peer, plan)
+        if row.mode == "alone":
+            return measure_alone(row, peer, plan)
         with (
             upstream_of(row, plan) as upstream,
             Server(peer.name, peer.start_command(row.server_mode, row.threads, upstream), cores) as server,
@@ -167,13 +169,27 @@ def measure_client(row: Row, peer: Peer, plan: Plan) -> Sample:
         ) as it,
     ):
         it.await_event("ready", plan.warmup + SLACK_SECONDS)
-        before, others_before = read_cpu(it.pid), read_family(database.pid)
-        it.say("measure")
-        done = it.await_event("done", plan.seconds + SLACK_SECONDS)
-        used = read_cpu(it.pid).since(before)
-        share = (read_family(database.pid) - others_before) / 1e9 / done["seconds"]
-    told = {"generator": {"share": share, "bottleneck": share > BUSY_ABOVE}}
-    return cpu_figures(used, done["messages"], done["seconds"]) | done | told
+        others_before = read_family(database.pid)
+        sample = measure_program(it, plan)
+        share = (read_family(database.pid) - others_before) / 1e9 / sample["seconds"]
+    return sample | {"generator": {"share": share, "bottleneck": share > BUSY_ABOVE}}
+
+
+def measure_alone(row: Row, peer: Peer, plan: Plan) -> Sample:
+    """A program that talks to nobody."""
+    asked = {"warmup": plan.warmup, "seconds": plan.seconds}
+    with Load(peer.name, peer.start_command(row.server_mode) + options(asked), plan.cores.server) as it:
+        it.await_event("ready", plan.warmup + SLACK_SECONDS)
+        return measure_program(it, plan)
+
+
+def measure_program(it: Load, plan: Plan) -> Sample:
+    """A program that is ready and counts what it does itself; until it is told to begin, and when it is done, it rests."""
+    before = read_cpu(it.pid)
+    it.say("measure")
+    done = it.await_event("done", plan.seconds + SLACK_SECONDS)
+    used = read_cpu(it.pid).since(before)
+    return cpu_figures(used, done["messages"], done["seconds"]) | done
 
 
 def await_accepted(server: Server, connections: int) -> None:

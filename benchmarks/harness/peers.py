@@ -15,6 +15,9 @@ from harness.build import CannotBuildError, compile_extension, install_package
 from harness.machine import first_line
 from harness.names import (
     AIO,
+    AIO_HTTPS,
+    AIO_STAYS,
+    AIO_TLS,
     ANY_MODE,
     ASYNC,
     AWAITS,
@@ -41,13 +44,17 @@ from harness.names import (
     REDIS_SLOTS,
     RELAY,
     RESP,
+    SCHEDULES,
+    SCHEDULING,
     SERIES,
     SINK,
     SLOTS,
+    STAYING,
     STREAMS,
     THREADS,
     TLS,
     TRANSPORTS,
+    WHOLE_LOOPS,
 )
 from harness.runtimes import SAYS_OPENSSL, Peer, bun_peer, c_peer, libuv_peer, node_peer, python_peer, server
 
@@ -61,6 +68,23 @@ LOOP_MODULES = {  # event loop -> what is imported for it, and what says its ver
     "aiofastnet": ("aiofastnet", "aiofastnet.__version__"),
     "aiofastnet-uvloop": ("aiofastnet, uvloop", "aiofastnet.__version__, 'uvloop', uvloop.__version__"),
     "rloop": ("rloop", "rloop.__version__"),
+    "zuvloop": ("zuvloop, importlib.metadata as metadata", "metadata.version('zuvloop')"),
+    "rsloop": ("rsloop", "rsloop.__version__"),
+    "installed-uvloop": (
+        "pybuntcp.aio, uvloop",
+        f"pybuntcp.aio.install and {OUR_VERSION}, 'uvloop', uvloop.__version__",
+    ),
+    "installed-asyncio": ("pybuntcp.aio", f"pybuntcp.aio.install and {OUR_VERSION}"),
+}
+LOOP_WORDS = {
+    "native": "pybuntcp's transports",
+    "asyncio": "the standard loop",
+    "zuvloop": "zuvloop, which is for Python 3.14 and later",
+    "rsloop": "rsloop, whose wheels are for glibc 2.39 and later",
+    "aiofastnet": "aiofastnet's transports on the standard loop",
+    "aiofastnet-uvloop": "aiofastnet's transports on uvloop",
+    "installed-uvloop": "uvloop with pybuntcp's transports in place of its own",
+    "installed-asyncio": "the standard loop with pybuntcp's transports in place of its own",
 }
 
 
@@ -195,10 +219,46 @@ def loop_peers(loop: str, python: str) -> list[Peer]:
     ]
 
 
-def protocol_peer(loop: str, what: str, python: str, modes: frozenset[str]) -> Peer:
-    """An asyncio.Protocol on one event loop."""
-    options = ("--loop", loop)
-    return python_peer(PROTOCOL[loop], what, "asyncio_protocol.py", python, *LOOP_MODULES[loop], options, MANY | modes)
+FURTHER = {  # what a Protocol on that loop is asked beside what all are
+    **dict.fromkeys(EVENT_LOOPS, CHURN | LOOPS | TLS | SERIES),
+    "aiofastnet": CHURN | TLS,
+    "aiofastnet-uvloop": CHURN | TLS | SERIES,
+    "rloop": SERIES,
+}
+# rloop 0.5 has no TLS; it tells a Protocol that the connection is lost, and leaves it open
+CANNOT = {"rloop": AIO_TLS | {AIO_HTTPS, "aio-churn"}}
+
+
+def protocol_peers(python: str) -> list[Peer]:
+    """An asyncio.Protocol on each event loop."""
+
+    def modes_on(loop: str) -> frozenset[str]:
+        if loop in STAYING:
+            return AIO_STAYS | AIO_TLS
+        return (MANY | AIO | AIO_TLS | FURTHER.get(loop, frozenset())) - CANNOT.get(loop, frozenset())
+
+    def on(loop: str) -> Peer:
+        modes = modes_on(loop)
+        what, options = f"asyncio.Protocol on {LOOP_WORDS.get(loop, loop)}", ("--loop", loop)
+        return python_peer(PROTOCOL[loop], what, "asyncio_protocol.py", python, *LOOP_MODULES[loop], options, modes)
+
+    return [on(loop) for loop in TRANSPORTS]
+
+
+def scheduling_peers(python: str) -> list[Peer]:
+    """Each event loop without sockets."""
+    return [
+        python_peer(
+            SCHEDULING[loop],
+            f"{LOOP_WORDS.get(loop, loop)}, without sockets",
+            "asyncio_scheduling.py",
+            python,
+            *LOOP_MODULES[loop],
+            ("--loop", loop),
+            SCHEDULES,
+        )
+        for loop in WHOLE_LOOPS
+    ]
 
 
 def transport_peers(loop: str, python: str) -> list[Peer]:
@@ -207,18 +267,30 @@ def transport_peers(loop: str, python: str) -> list[Peer]:
 
     def program(name: str, what: str, file: str, modes: frozenset[str], *needs: str) -> Peer:
         imported, said = ", ".join((module, *needs)), ", ".join((version, *(f"'{n}', {n}.__version__" for n in needs)))
-        what = f"{what}, event loop {loop}"
-        return python_peer(name, what, file, python, imported, said, ("--loop", loop), modes=modes)
+        what = f"{what}, on {LOOP_WORDS.get(loop, loop)}"
+        able = modes - CANNOT.get(loop, frozenset())
+        return python_peer(name, what, file, python, imported, said, ("--loop", loop), modes=able)
 
-    def program_of_others(name: str, what: str, file: str, needs: str) -> Peer:
-        return program(PROGRAMS[name][loop], f"{name} {what}", file, frozenset({f"aio-{name}"}), needs)
+    def program_of_others(name: str, what: str, file: str, needs: str, *more: str) -> Peer:
+        return program(PROGRAMS[name][loop], f"{name} {what}", file, frozenset({f"aio-{name}", *more}), needs)
 
+    if loop in STAYING:
+        return [
+            program(STREAMS[loop], "asyncio's streams", "asyncio_streams.py", frozenset({"aio-streams"})),
+            program(
+                PROGRAMS["uvicorn"][loop],
+                "uvicorn and a tiny application",
+                "asyncio_http.py",
+                frozenset({AIO_HTTPS}),
+                "uvicorn",
+            ),
+        ]
     streams = frozenset({"aio-streams", "aio-exactly"}) | (AWAITS | {"echo"} if loop in EVENT_LOOPS else frozenset())
     buffered = frozenset({"aio-buffered"}) | ({"echo", "upload", "tls"} if loop in EVENT_LOOPS else frozenset())
     return [
         program(STREAMS[loop], "asyncio's streams", "asyncio_streams.py", streams),
         program(BUFFERED[loop], "asyncio.BufferedProtocol", "asyncio_buffered.py", buffered),
-        program_of_others("uvicorn", "and a tiny application", "asyncio_http.py", "uvicorn"),
+        program_of_others("uvicorn", "and a tiny application", "asyncio_http.py", "uvicorn", AIO_HTTPS),
         program_of_others("aiohttp", "and a tiny application", "asyncio_http.py", "aiohttp"),
         program_of_others("redis-py", "as a client", "asyncio_clients.py", "redis"),
         program_of_others("asyncpg", "as a client", "asyncio_clients.py", "asyncpg"),
@@ -236,7 +308,7 @@ def all_peers(python: str) -> list[Peer]:
             "Python handlers on pybuntcp",
             "pybuntcp_handler.py",
             python,
-            MANY | CHURN | THREADS | LOOPS | AWAITS | TLS | SERIES | LAYERS | AIO,
+            MANY | CHURN | THREADS | LOOPS | AWAITS | TLS | SERIES | LAYERS | AIO | AIO_TLS,
             says=SAYS_ENGINE,
         ),
         our_peer(
@@ -258,17 +330,9 @@ def all_peers(python: str) -> list[Peer]:
         ),
         slots_peer(python),
         *(peer for loop in EVENT_LOOPS for peer in loop_peers(loop, python)),
-        *(
-            protocol_peer(loop, f"asyncio.Protocol on {what}", python, CHURN | LOOPS | TLS | SERIES | AIO)
-            for loop, what in (
-                ("native", "pybuntcp's transports"),
-                ("uvloop", "uvloop"),
-                ("asyncio", "the standard loop"),
-            )
-        ),
+        *protocol_peers(python),
         *(peer for loop in TRANSPORTS for peer in transport_peers(loop, python)),
-        # no churn: rloop 0.5 tells the Protocol that the connection is lost, and leaves it open
-        protocol_peer("rloop", "asyncio.Protocol on rloop", python, SERIES | (AIO - {"aio-churn"})),
+        *scheduling_peers(python),
         python_peer(
             "gevent",
             "a greenlet a connection",
@@ -277,18 +341,6 @@ def all_peers(python: str) -> list[Peer]:
             "gevent",
             "gevent.__version__",
             modes=ANY_MODE | CHURN,
-        ),
-        protocol_peer(
-            "aiofastnet",
-            "asyncio.Protocol, aiofastnet's transports on the standard loop",
-            python,
-            CHURN | TLS | AIO,
-        ),
-        protocol_peer(
-            "aiofastnet-uvloop",
-            "asyncio.Protocol, aiofastnet's transports on uvloop",
-            python,
-            CHURN | TLS | SERIES | AIO,
         ),
         bun_peer("bun", "Bun.listen", modes=MANY | CHURN | TLS | SERIES),
         bun_peer(

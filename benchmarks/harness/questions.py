@@ -19,7 +19,7 @@ Medians = dict[str, dict[str, dict[str, float]]]  # row -> peer -> figure -> med
 @dataclass(frozen=True)
 class Row:
     """What is asked. `mode` is the load's; `five` differs for the server only, and `wakeups` is the load's `idle`.
-    `upload` and `download` are the load's `echo` with a reply of another length, and what the server behind a proxy does; `handshake` is of the load that speaks TLS; `http` is asked by wrk; of a `client` the client is measured."""
+    `upload` and `download` are the load's `echo` with a reply of another length, and what the server behind a proxy does; `handshake` is of the load that speaks TLS; `http` is asked by wrk; of a `client` the client is measured, and what is `alone` asks nobody."""
 
     key: str
     title: str
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def server_mode(self) -> str:
-        if self.tls:
+        if self.tls and not self.among:
             return "tls-fifty" if self.pieces else "tls"
         if self.threads or self.among:
             return self.among or "threads"

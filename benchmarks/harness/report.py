@@ -183,6 +183,21 @@ def beside_table(row: dict[str, Any]) -> Table:
     return table
 
 
+def alone_table(row: dict[str, Any]) -> Table:
+    """Of a program that asks nobody and is asked by nobody."""
+    against, unit = row["against"], row["unit"]
+    table = Table(title=row["title"], title_justify="left", caption=remarks(row), caption_justify="left")
+    table.add_column("peer")
+    for heading in (f"CPU us/{unit}", "user", "system", f"x {against}", f"{plural(unit)}/s"):
+        table.add_column(heading, justify="right")
+    limit = row["samples"].get(against, [])
+    for peer, samples in row["samples"].items():
+        cells = [with_spread(values(samples, figure), 3) for figure in ("cpu_us", "user_us", "system_us")]
+        cells += [with_spread(ratios(samples, limit), 2), with_spread(values(samples, "rate"), 0)]
+        table.add_row(peer + ("!" if disturbed(samples) else ""), *cells, style=style(peer))
+    return table
+
+
 def memory_table(row: dict[str, Any]) -> Table:
     table = Table(title=row["title"], title_justify="left")
     table.add_column("peer")
@@ -262,6 +277,7 @@ TABLES = {  # by the row's mode; else the table of CPU
     "idle": memory_table,
     "wakeups": wakeups_table,
     "fixed": latency_table,
+    "alone": alone_table,
 }
 
 
@@ -346,9 +362,13 @@ def print_goals(console: Console, medians: Medians, goals: Iterable[Goal]) -> No
 
 
 def print_missing(console: Console, result: Result) -> None:
+    absent: dict[str, list[str]] = {}
     for name, peer in result["peers"].items():
         if peer["missing"]:
-            console.print(f"[yellow]missing:[/] {name} ({peer['what']}): {escape(peer['missing'])}", highlight=False)
+            absent.setdefault(peer["missing"], []).append(name)
+    for why, (first, *others) in absent.items():
+        names = ", ".join((f"{first} ({result['peers'][first]['what']})", *others))
+        console.print(f"[yellow]missing:[/] {names}: {escape(why)}", highlight=False)
     for row in result["rows"]:
         for peer, samples in row["samples"].items():
             for error in errors(samples):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.build import HERE, CannotBuildError, compile_program
 from harness.machine import first_line
-from harness.names import ANY_MODE, ASKED, CHURN, LAYERS, SERIES, TLS, TLS_FOLDER
+from harness.names import ANY_MODE, ASKED, CHURN, LAYERS, OVER_TLS, SERIES, TLS_FOLDER
 
 SAYS_OPENSSL = "import ssl; print(ssl.OPENSSL_VERSION)"
 
@@ -34,7 +34,7 @@ class Peer:
     def start_command(self, mode: str, threads: int = 0, upstream: int = 0) -> list[str]:
         behind = ["--upstream", str(upstream)] if upstream else []
         several = ["--threads", str(threads)] if threads else []
-        secured = ["--tls", str(TLS_FOLDER)] if mode in TLS else []
+        secured = ["--tls", str(TLS_FOLDER)] if mode in OVER_TLS else []
         return [
             *self.command,
             "--mode",
@@ -107,7 +107,7 @@ def ask_version(python: str, module: str, version: str) -> tuple[str | None, str
         return None, f"{python}: {error}"
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()
-        return None, f"cannot import {module}: {last[-1] if last else 'no message'}"
+        return None, last[-1] if last else f"cannot import {module}"
     return done.stdout.strip(), None
 
 

@@ -14,7 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from harness.build import BUILD, CannotBuildError, compile_program, run
-from harness.names import TLS, TLS_FOLDER
+from harness.names import AIO_TLS, TLS, TLS_FOLDER
 from harness.processes import MeasurementError, Server
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def ask(peer: Peer, plan: Plan) -> dict[str, Any]:
     """The library it says it has, and what it picks when it is offered what OpenSSL offers by itself."""
     told: dict[str, Any] = {"openssl": ask_library(peer)}
     try:
-        with Server(peer.name, peer.start_command("tls"), plan.cores.server) as server:
+        mode = "tls" if "tls" in peer.modes else "aio-tls"
+        with Server(peer.name, peer.start_command(mode), plan.cores.server) as server:
             return told | {"picks": pick(server.port)}
     except (MeasurementError, OSError) as error:
         return told | {"error": str(error)}
@@ -140,5 +141,5 @@ def pick(port: int) -> str:
 
 
 def ask_all(peers: list[Peer], plan: Plan) -> dict[str, dict[str, Any]]:
-    """Each peer that speaks TLS."""
-    return {peer.name: ask(peer, plan) for peer in peers if not peer.missing and peer.modes & TLS}
+    """Each peer that sends back over TLS what it receives."""
+    return {peer.name: ask(peer, plan) for peer in peers if not peer.missing and peer.modes & (TLS | AIO_TLS)}

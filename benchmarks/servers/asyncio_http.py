@@ -1,6 +1,6 @@
 """The peers `<loop>-uvicorn`, `<loop>-aiohttp`: uvicorn with httptools and a bare ASGI application, or aiohttp's server, on a loop of choice.
 
-Promises: the protocol of this folder for `uvicorn` and `aiohttp`: 13 bytes of plain text for `GET /`. It does not know: which loop it runs on.
+Promises: the protocol of this folder for `uvicorn` and `aiohttp`: 13 bytes of plain text for `GET /`, over TLS with `--tls`. It does not know: which loop it runs on.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from event_loops import EVENT_LOOPS, factory_of
-from protocol_echo import BACKLOG, make_parser, serve_with
+from protocol_echo import BACKLOG, make_parser, serve_with, tls_context
 
 BODY = b"Hello, World!"
 
@@ -33,6 +34,9 @@ async def serve_uvicorn(arguments: argparse.Namespace) -> None:
             print(f"LISTENING {self.servers[0].sockets[0].getsockname()[1]}", flush=True)
 
     options = {"lifespan": "off", "access_log": False, "log_level": "warning", "backlog": BACKLOG}
+    if arguments.tls is not None:
+        folder = Path(arguments.tls)
+        options |= {"ssl_certfile": folder / "cert.pem", "ssl_keyfile": folder / "key.pem"}
     config = uvicorn.Config(application, arguments.host, arguments.port, http="httptools", loop="none", **options)
     await Announced(config).serve()
 
@@ -48,7 +52,8 @@ async def serve_aiohttp(arguments: argparse.Namespace) -> None:
     server.router.add_get("/", answer)
     runner = web.AppRunner(server, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, arguments.host, arguments.port, backlog=BACKLOG).start()
+    context = tls_context(arguments.tls)
+    await web.TCPSite(runner, arguments.host, arguments.port, backlog=BACKLOG, ssl_context=context).start()
     print(f"LISTENING {runner.addresses[0][1]}", flush=True)
     await asyncio.get_running_loop().create_future()  # never set
 
@@ -58,7 +63,7 @@ SERVING = {"uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
 
 def main() -> None:
     """On the loop that is asked for."""
-    parser = make_parser("A tiny HTTP application on asyncio.", modes=tuple(SERVING))
+    parser = make_parser("A tiny HTTP application on asyncio.", modes=tuple(SERVING), tls=True)
     parser.add_argument("--loop", choices=EVENT_LOOPS, default="asyncio")
     arguments = parser.parse_args()
     serve_with(factory_of(arguments.loop), arguments, SERVING[arguments.mode])

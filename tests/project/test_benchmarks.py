@@ -6,6 +6,7 @@ Windows are as short as they can be: what is tested is that a figure can be had,
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 import socket
@@ -24,7 +25,7 @@ if sys.platform != "linux":
     pytest.skip("the benchmarks read Linux's accounts", allow_module_level=True)
 
 import run as runner  # noqa: E402
-from harness import names, report, tls  # noqa: E402
+from harness import goals, names, report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
 from harness.foreign_loads import missing_generator  # noqa: E402
 from harness.machine import Cores  # noqa: E402
@@ -33,12 +34,13 @@ from harness.names import LEFT_OUT_WHEN_QUICK, OUR_OWN  # noqa: E402
 from harness.peers import all_peers  # noqa: E402
 from harness.processes import Load, Server  # noqa: E402
 from harness.questions import Plan, Row  # noqa: E402
+from rich.console import Console  # noqa: E402
 
 # they compile into one folder; the first one waits for its compiler
 pytestmark = [pytest.mark.xdist_group("benchmarks"), pytest.mark.timeout(180)]
 ROWS = {row.key: row for question in runner.QUESTIONS.values() for row in question.rows}
-SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads", "aio"}  # other words for who is asked
-SAME_AS_OTHERS = {"aio-five", "aio-churn"}  # as above: five and churn
+SAME_AS_ECHO = {"series", "layers", "loops", "awaits", "threads", "aio", "aio-50"}  # other words for who is asked
+SAME_AS_OTHERS = {"aio-five", "aio-churn", "aio-tls-fifty"}  # as above: five, churn and tls-fifty
 SECONDS = 0.05
 
 
@@ -71,12 +73,16 @@ def kinds() -> dict[str, Row]:
     for row in ROWS.values():
         if row.server_mode not in SAME_AS_ECHO | SAME_AS_OTHERS or row.mode in ("fixed", "wakeups"):
             found.setdefault((row.server_mode, row.mode), small(row))
+    del found["aio-tls", "fixed"]  # the servers of aio-tls-echo under the flood of tls-fixed
     return {f"{mode}-{load}": row for (mode, load), row in found.items()}
 
 
 KINDS = kinds()
 SLOW = {"wakeups", "idle"}  # they wait until a server has come to rest; c-epoll and ours are asked
-PROGRAMS = {f"aio-{name}" for name in names.PROGRAMS}  # a second each, and their packages; on two event loops
+PROGRAMS = {
+    names.AIO_HTTPS,
+    *(f"aio-{name}" for name in names.PROGRAMS),
+}  # a second each, and their packages; on two event loops
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +108,9 @@ def test_every_server_answers_and_loses_nothing(peers, plan, kind):
 def test_our_own_servers_and_the_limits_are_all_there(peers):
     """In a checkout with its tests' packages, only what others install may be missing."""
     programs = {peers["native"] for peers in names.PROGRAMS.values()}  # they need the programs
-    theirs = {"pybuntcp-redis-slots", *programs}  # the first is built by pip, with setuptools
+    forms = (names.PROTOCOL, names.STREAMS, names.PROGRAMS["uvicorn"])
+    staying = {peers[loop] for peers in forms for loop in names.STAYING}  # they need pybuntcp.aio.install
+    theirs = {"pybuntcp-redis-slots", *programs, *staying}  # the first is built by pip, with setuptools
     missing = {name: peer.missing for name, peer in peers.items() if peer.missing}
     assert {name: why for name, why in missing.items() if name in OUR_OWN - theirs or name == "c-epoll"} == {}
 
@@ -253,6 +261,51 @@ def test_rows_of_a_later_run_take_the_place_of_the_first_ones():
     result = runner.merged([run_of(1, "echo-50", "churn", "forgotten"), run_of(2, "churn", "http")])
     assert {row["key"]: row["day"] for row in result["rows"]} == {"echo-50": 1, "churn": 2, "http": 2}
     assert [(told["finished"], told["rows"]) for told in result["later"]] == [("2031-01-02", ["churn", "http"])]
+
+
+def test_what_peers_of_a_later_run_said_is_kept():
+    def run_of(**missing: str | None) -> dict[str, Any]:
+        peers = {name: {"missing": why} for name, why in missing.items()}
+        told = {name: {"openssl": "3"} for name, why in missing.items() if not why}
+        return {"finished": "", "machine": {"commit": None}, "rows": [], "peers": peers, "tls": told}
+
+    result = runner.merged([run_of(uvloop=None, zuvloop="no zuvloop"), run_of(zuvloop=None, rsloop="no rsloop")])
+    assert {name: peer["missing"] for name, peer in result["peers"].items()} == {
+        "uvloop": None,
+        "zuvloop": None,
+        "rsloop": "no rsloop",
+    }
+    assert set(result["tls"]) == {"uvloop", "zuvloop"}
+
+
+def test_a_goal_is_measured_against_the_best_of_those_who_were_there():
+    row = Row("some", "some row", against="uvloop")
+    medians = {
+        "some": {
+            "ours": {"cpu_us": 9.0, "user_us": 3.0, "ratio": 0.7},
+            "uvloop": {"cpu_us": 12.0, "user_us": 2.0},
+            "quick": {"cpu_us": 10.0, "user_us": 4.0},
+        }
+    }
+    others = ("uvloop", "quick", "absent")
+    assert goals.times_the_best(row, "ours", others)(medians) == 0.9
+    assert goals.times_the_best(row, "ours", others, "user_us")(medians) == 1.5
+    assert goals.times_the_best(row, "ours", others, "user_us", "cpu_us")(medians) == 0.75
+    assert goals.times_the_best(row, "ours", ("uvloop",))(medians) == 0.7  # of the ratios inside the rounds
+    assert goals.times_the_best(row, "ours", ("absent",))(medians) is None
+    assert goals.times_the_best(row, "absent", others)(medians) is None
+
+
+def test_peers_that_are_missing_for_one_reason_are_named_in_one_line():
+    peers = {"a": ("a loop", "no such module"), "b": ("its streams", "no such module"), "c": ("other", "too old")}
+    console = Console(width=200, record=True, file=io.StringIO())
+    report.print_missing(
+        console, {"rows": [], "peers": {name: {"what": what, "missing": why} for name, (what, why) in peers.items()}}
+    )
+    assert console.export_text().splitlines() == [
+        "missing: a (a loop), b: no such module",
+        "missing: c (other): too old",
+    ]
 
 
 @pytest.mark.parametrize(("unit", "many"), [("message", "messages"), ("delivery", "deliveries"), ("MiB", "MiB")])
