@@ -70,6 +70,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.seen: dict[str, list[Any]] = {}
+        self.reports: list[dict[str, Any]] = []  # as they were, so far
 
     def __call__(self, who: str, *what: Any) -> None:
         self.seen.setdefault(who, []).append(same(what))
@@ -129,9 +130,14 @@ class NotedPlain(Plain):
 
 
 class NotedBuffered(Buffered):
+    """Gives a view of its memory: of a bytearray itself asyncio's TLS fills a copy, if it has several records for it."""
+
     def __init__(self, notes: Notes, who: str, **answers: Callable[..., Any]) -> None:
         super().__init__(**answers)
         self.notes, self.who = notes, who
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return memoryview(super().get_buffer(sizehint))
 
     def _called(self, name: str, *arguments: Any) -> Any:
         if name == "buffer_updated":
@@ -187,9 +193,9 @@ def _seen(kind: str, test: Any, fixtures: dict[str, Any], debug: bool, timeout: 
 @contextlib.contextmanager
 def reports_noted(notes: Notes) -> Iterator[None]:
     """What the exception handler is told: the message, what else is in it, the exception."""
-    with loop_reports() as reports:
+    with loop_reports() as notes.reports:
         yield
-    for report in reports:
+    for report in notes.reports:
         keys = sorted(set(report) - {"source_traceback", "handle_traceback"})
         notes("reports", report["message"], keys, report.get("exception"))
 

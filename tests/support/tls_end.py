@@ -5,6 +5,7 @@
 Owns: `TlsEnd`, the other end of a secured connection, woken by nothing but its socket, where the test decides which bytes
 travel and when; `TlsStreams`, which brings a protocol and such a peer together. `tls_peer` has one in a thread, where the loop
 must wait for it. Its `came` and `went` are all bytes that travelled, for `tls_records.Sealer`. Does not know whose the loop is.
+`since_3_11` marks what the TLS of asyncio before that Python has not; where it only does otherwise, nothing needs a mark.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import contextlib
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+import pytest
 
 from .coroutines import turns
 from .protocols import _Looked
@@ -282,6 +286,10 @@ async def kept(end: TlsEnd, *protocols: Any) -> AsyncIterator[None]:
         end.close()
 
 
+OLD_TLS = sys.version_info < (3, 11)
+since_3_11 = pytest.mark.skipif(
+    OLD_TLS, reason="before Python 3.11 asyncio's TLS was another, which has not this or hangs"
+)
 SIDES = {"accepted": TlsStreams.accepted_tls, "connected": TlsStreams.connected_tls}
 
 

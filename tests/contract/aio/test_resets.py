@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 
 import pytest
 from support.coroutines import done, seen, turns
@@ -26,6 +28,7 @@ async def test_a_reset_is_told_with_its_error_and_without_eof_received(tcp, side
     await protocol.called("connection_lost")
     await turns()
     assert isinstance(protocol.error, ConnectionResetError)
+    assert protocol.error.args == (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     assert protocol.calls == ["connection_made", "data_received", "connection_lost"]
 
 

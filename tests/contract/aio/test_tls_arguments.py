@@ -10,12 +10,13 @@ import pytest
 from support.differential import as_on_asyncio
 from support.streams import address_of, collected
 from support.tls import CA
-from support.tls_end import TlsEnd, kept, quiet
+from support.tls_end import OLD_TLS, TlsEnd, kept, quiet
 from support.tls_peer import client_context, server_context
 
 on_unix = pytest.mark.parametrize("tls", ["unix"], indirect=True)
 on_each = pytest.mark.parametrize("tls", ["tcp", "unix"], indirect=True)
 
+TIMEOUTS = ["ssl_handshake_timeout", *([] if OLD_TLS else ["ssl_shutdown_timeout"])]
 WRONG = {
     "a number": 1,
     "a string": "context",
@@ -149,7 +150,7 @@ async def test_a_server_hostname_is_taken_or_refused_as_by_asyncio(notes, tls, n
     notes.seen.pop("reports", None)  # of the server, if the client was so quick
 
 
-@pytest.mark.parametrize("option", ["server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("option", ["server_hostname", *TIMEOUTS])
 @as_on_asyncio
 async def test_options_of_tls_without_ssl_are_refused(notes, tls, option):
     value = "localhost" if option == "server_hostname" else 5.0
@@ -229,7 +230,7 @@ async def test_a_server_with_what_is_no_context_is_answered_as_by_asyncio(notes,
             server.close()
 
 
-@pytest.mark.parametrize("option", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("option", TIMEOUTS)
 @on_each
 @as_on_asyncio
 async def test_timeouts_of_a_server_without_ssl_are_refused(notes, tls, option):
@@ -310,7 +311,7 @@ async def test_connect_accepted_socket_with_what_is_no_context_is_answered_as_by
             await quiet()
 
 
-@pytest.mark.parametrize("option", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("option", TIMEOUTS)
 @as_on_asyncio
 async def test_connect_accepted_socket_refuses_timeouts_without_ssl(notes, tls, option):
     one, other = tls.sockets()
@@ -327,8 +328,9 @@ REFUSED_UPGRADES = {
     "True": (True, {}),
     "a string": ("context", {}),
     "a timeout of zero": ("client", {"ssl_handshake_timeout": 0}),
-    "a shutdown timeout of zero": ("client", {"ssl_shutdown_timeout": 0}),
 }
+if not OLD_TLS:
+    REFUSED_UPGRADES["a shutdown timeout of zero"] = ("client", {"ssl_shutdown_timeout": 0})
 
 
 @pytest.mark.parametrize("refused", REFUSED_UPGRADES)

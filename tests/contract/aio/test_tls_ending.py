@@ -10,7 +10,7 @@ import pytest
 from support.differential import as_on_asyncio, unclosed
 from support.kernel import pattern
 from support.streams import small_buffer
-from support.tls_end import SIDES, quiet
+from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
 from support.tls_peer import client_context, server_context
 
 each_side = pytest.mark.parametrize("side", SIDES)
@@ -181,6 +181,7 @@ async def test_close_with_much_unsent_and_a_slow_peer_sends_all(notes, tls, side
     assert bytes(end.data) == pattern(BIG)[: len(end.data)]
 
 
+@since_3_11
 @each_side
 @as_on_asyncio
 async def test_a_peer_that_never_answers_goodbye_is_dropped_after_the_shutdown_timeout(notes, tls, side):
@@ -194,6 +195,7 @@ async def test_a_peer_that_never_answers_goodbye_is_dropped_after_the_shutdown_t
     notes("peer", *end.over)
 
 
+@since_3_11
 @each_side
 @as_on_asyncio
 async def test_a_peer_that_reads_nothing_is_dropped_after_the_shutdown_timeout(notes, tls, side):
@@ -346,8 +348,8 @@ async def test_what_may_be_called_while_it_ends_and_afterwards(notes, tls, endin
         else:
             getattr(transport, ending)()
         notes.raised("at once", VERBS[verb], transport)
-        if (ending, verb) == ("the peer", "pause_reading"):
-            transport.resume_reading()
+        if verb == "pause_reading" and (OLD_TLS or ending == "the peer"):
+            notes.raised("at once", transport.resume_reading)
         end.finish()
         await protocol.called("connection_lost")
         notes.raised("afterwards", VERBS[verb], transport)
@@ -377,6 +379,7 @@ async def test_in_debug_mode_an_end_is_logged_as_asyncio_does(notes, tls, ending
         await quiet()
 
 
+@since_3_11
 @as_on_asyncio(debug=True)
 async def test_in_debug_mode_a_shutdown_timeout_is_logged_as_asyncio_does(notes, tls):
     async with tls.accepted_tls(notes.plain("us"), peer={"polite": False}, ssl_shutdown_timeout=0.05) as (protocol, _):

@@ -11,7 +11,7 @@ from support.differential import as_on_asyncio, unclosed
 from support.protocols import Plain
 from support.streams import address_of, collected
 from support.tls import CA, EXPIRED_CLIENT, EXPIRED_SERVER, SERVER, STRANGE_CLIENT, STRANGE_SERVER, Identity
-from support.tls_end import TlsEnd, kept, quiet
+from support.tls_end import TlsEnd, kept, quiet, since_3_11
 from support.tls_peer import client_context, server_context
 
 from pybuntcp.tls.memory_file import memory_path
@@ -262,7 +262,7 @@ async def test_a_server_whose_client_says_nothing_drops_it_after_the_handshake_t
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.0, -0.5])
-@pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("name", ["ssl_handshake_timeout", pytest.param("ssl_shutdown_timeout", marks=since_3_11)])
 @as_on_asyncio
 async def test_a_timeout_that_is_not_positive_is_refused(notes, tls, name, timeout):
     with collected():

@@ -1,0 +1,223 @@
+"""Whatever a program does with a transport with TLS, and its peer with the connection, the protocol is called as asyncio calls it.
+
+As `test_random_operations`, over TLS: a program is some steps; a step is what one callback does, then the loop turns until
+nothing moves any more. The peer is an end of TLS by hand on the other of two unix sockets. What must agree: the calls of each
+step (chunks of data that follow each other are one), what was raised, the states, every byte at either end, how the peer saw
+it end, and the reports. Not compared: when writing is paused, and buffer sizes, since asyncio counts in two layers; only that
+pauses and resumptions alternate. A second `close` is left out: asyncio's transport forgets its connection then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.asyncio_loops import close_host, new_host
+from support.differential import plain_text, same
+from support.kernel import pattern
+from support.tls_end import TlsEnd, quiet
+from support.tls_peer import client_context, server_context
+
+FULL = 1_000_000  # more than the kernel takes of a pair
+
+OURS = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from([0, 1, 100, 5000, 20_000, FULL])),
+    st.tuples(st.just("lines"), st.lists(st.sampled_from([1, 100, 5000, 20_000]), max_size=3)),
+    st.sampled_from([("close",), ("abort",), ("pause",), ("resume",), ("resume",), ("write_eof",)]),
+)
+PEERS = st.one_of(
+    st.tuples(st.just("send"), st.sampled_from([1, 100, 5000, 20_000, 60_000])),
+    st.tuples(st.just("records"), st.sampled_from([2, 30])),
+    st.sampled_from([("read",), ("read",), ("read",), ("notify",), ("notify",), ("finish",), ("leave",)]),
+)
+STEPS = st.lists(st.one_of(st.lists(OURS, max_size=4), PEERS.map(lambda one: [one])), min_size=1, max_size=9)
+HOOKS = st.fixed_dictionaries(
+    {
+        "made": st.sampled_from([None, None, "write", "close"]),
+        "data": st.sampled_from([None, None, "write", "pause", "close", "abort"]),
+        "eof": st.sampled_from([None, None, "write", "close", "abort"]),
+    }
+)
+NO_HOOKS: dict[str, str | None] = dict.fromkeys(("made", "data", "eof"))
+PEERS_VERBS = ("send", "records", "read", "notify", "finish", "leave")
+
+
+class Watched(asyncio.Protocol):
+    """Does in each call what its hooks say, the first two times."""
+
+    def __init__(self, hooks):
+        self.hooks, self.calls, self.received, self.raised = hooks, [], bytearray(), []
+        self.done = dict.fromkeys(hooks, 0)
+        self.paused = self.lost = self.closed = False
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.note("made")
+
+    def data_received(self, data):
+        self.received += data
+        if self.calls[-1:] == ["data"]:
+            self.calls.pop()
+        self.note("data")
+
+    def eof_received(self):
+        self.note("eof")
+
+    def pause_writing(self):
+        assert not self.paused
+        self.paused = True
+
+    def resume_writing(self):
+        assert self.paused
+        self.paused = False
+
+    def connection_lost(self, error):
+        assert not self.lost
+        self.lost = True
+        self.calls.append(["lost", error])
+
+    def note(self, name):
+        self.calls.append(name)
+        what = self.hooks[name]
+        if what is not None and self.done[name] < 2:
+            self.done[name] += 1
+            self.do(("write", 10) if what == "write" else (what,))
+
+    def do(self, operation):
+        name, *what = operation
+        if name == "close":
+            if self.closed:
+                return
+            self.closed = True
+        try:
+            perform(self.transport, name, *what)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            self.raised.append((operation, type(error).__name__))
+
+
+def perform(transport, name, what=None):
+    if name == "write":
+        transport.write(pattern(FULL)[:what])
+    elif name == "lines":
+        transport.writelines([pattern(FULL)[:size] for size in what])
+    else:
+        {
+            "write_eof": transport.write_eof,
+            "close": transport.close,
+            "abort": transport.abort,
+            "pause": transport.pause_reading,
+            "resume": transport.resume_reading,
+        }[name]()
+
+
+async def peer_does(end, name, what=None):
+    """It reads in steps of its own alone."""
+    if name == "read":
+        await read(end)
+    elif end.sock.fileno() < 0:
+        return
+    elif name == "leave":
+        end.left = True
+        end.close()
+    elif name == "finish":
+        end.silent = True
+        end.finish()
+    elif end.silent or end.over:  # it has answered close_notify
+        return
+    elif name == "notify":
+        end.silent = True
+        end.send(end.goodbye_held())
+    else:
+        words = [pattern(what)] if name == "send" else [b"%d, " % number for number in range(what)]
+        end.send(b"".join(end.seal(word) for word in words))
+
+
+async def read(end):
+    """All that comes until nothing moves any more."""
+    if end.sock.fileno() < 0 or end.over[-1:] in (["FIN"], ["reset"]):
+        return
+    end.listen()
+    before = -1
+    while before != len(end.came):
+        before = len(end.came)
+        await quiet()
+    if end.sock.fileno() >= 0:
+        end.deaf()
+
+
+async def connected(hooks, server):
+    """A protocol on one of two sockets, and the peer on the other, both secured."""
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    loop, end = (
+        asyncio.get_running_loop(),
+        TlsEnd(two, client_context() if server else server_context(), server=not server),
+    )
+    end.left = end.silent = False
+    end.handshake() if server else end.listen()
+    if server:
+        make = loop.connect_accepted_socket(lambda: Watched(hooks), one, ssl=server_context())
+    else:
+        make = loop.create_connection(
+            lambda: Watched(hooks), sock=one, ssl=client_context(), server_hostname="localhost"
+        )
+    _, protocol = await make
+    await quiet()
+    end.deaf()
+    return protocol, end
+
+
+async def play(steps, hooks, server):
+    """What was seen, step by step; what each has received."""
+    protocol, end = await connected(hooks, server)
+    seen = []
+    for step in [*steps, [("read",)], [("abort",)], [("read",)]]:
+        for operation in step:
+            if operation[0] in PEERS_VERBS:
+                await peer_does(end, *operation)
+            elif not protocol.lost:  # what asyncio does afterwards depends on how it was lost
+                if operation == ("resume",):  # apart: a turn reads before it finds that what was written cannot be sent
+                    await quiet()
+                if not protocol.lost:
+                    protocol.do(operation)
+        await quiet()
+        calls = [same(call) if isinstance(call, list) else call for call in protocol.calls]
+        if end.left:  # which error it is depends on what was tried first
+            calls = [call[0] if isinstance(call, list) else call for call in calls]
+        state = [protocol.transport.is_closing(), protocol.lost]
+        seen.append((step, calls, list(protocol.raised), state))
+        protocol.calls.clear()
+        protocol.raised.clear()
+    end.close()
+    await quiet()
+    return seen, bytes(protocol.received), [plain_text(each) for each in end.over], bytes(end.data)
+
+
+def played(host, steps, hooks, server):
+    loop, reports = new_host(host), []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    try:
+        seen, received, over, sent = loop.run_until_complete(play(steps, hooks, server))
+        return seen, received, over, sent, reports
+    finally:
+        close_host(loop)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS, HOOKS, st.booleans())
+@example([[("write", FULL)], [("read",)], [("close",)], [("read",)]], NO_HOOKS, True)
+@example([[("pause",)], [("send", 100)], [("close",)], [("read",)]], NO_HOOKS, True)
+@example([[("pause",)], [("send", 5000)], [("notify",)], [("resume",)], [("read",)]], NO_HOOKS, False)
+@example([[("write", 1), ("close",), ("write", 1)], [("read",)]], {**NO_HOOKS, "eof": "write"}, False)
+def test_a_protocol_is_called_as_asyncio_calls_it(no_leaks, steps, hooks, server):
+    ours, theirs = (played(host, steps, hooks, server) for host in ("native", "asyncio"))
+    for at, (one, other) in enumerate(zip(ours[0], theirs[0], strict=True)):
+        assert one == other, f"step {at}"
+    assert ours[1] == theirs[1], "received"
+    assert ours[2] == theirs[2], "how the peer saw it end"
+    assert ours[4] == theirs[4], "reports"
+    aborted = any(operation == ("abort",) for step in steps for operation in step) or "abort" in hooks.values()
+    shorter = min(len(ours[3]), len(theirs[3])) if aborted else None  # what the kernel had of the rest is luck
+    assert ours[3][:shorter] == theirs[3][:shorter], "sent"

@@ -1,0 +1,317 @@
+"""What is written over TLS: types, order, sizes; water marks and the calls of a protocol that they make.
+
+asyncio counts what the TLS layer has not encrypted yet and the transport below it counts the rest, so how much is buffered
+when is its own business: one large write does not pause there, the next one does. What must agree is that pauses and resumptions alternate, begin with a pause, end as they should,
+and that every byte arrives.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+
+import pytest
+from support.differential import as_on_asyncio
+from support.kernel import pattern
+from support.streams import address_of, small_buffer
+from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
+from support.tls_peer import client_context, server_context
+
+each_side = pytest.mark.parametrize("side", SIDES)
+BIG = 1 << 20  # more than the kernels of both ends take, whose buffers are small
+TWICE = 2 * pattern(BIG)
+
+
+def write_twice(transport):
+    """Enough that the protocol is paused by it."""
+    transport.write(pattern(BIG))
+    transport.write(pattern(BIG))
+
+
+# ---------------------------------------------------------------- data
+
+DATA = {
+    "bytes": b"data",
+    "bytearray": bytearray(b"data"),
+    "memoryview": memoryview(b"data"),
+    "a part of a view": memoryview(b"<data>")[1:5],
+    "a view with a stride": memoryview(b"d-a-t-a-")[::2],
+    "an array": array.array("B", b"data"),
+    "a string": "data",
+    "none": None,
+    "a number": 5,
+    "a list": [b"data"],
+    "nothing": b"",
+    "an empty view": memoryview(b""),
+    "an empty string": "",
+}
+if not OLD_TLS:
+    DATA["a view of shorts"] = memoryview(array.array("H", [1, 2, 3]))
+    DATA["a view of two dimensions"] = memoryview(b"datadata").cast("B", (2, 4))
+
+
+@pytest.mark.parametrize("kind", DATA)
+@as_on_asyncio
+async def test_each_type_of_data_is_taken_or_refused_as_by_asyncio(notes, tls, kind):
+    """What is refused late, as a fatal error, is so here: the connection is lost with it."""
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
+        notes.raised("write", protocol.transport.write, DATA[kind])
+        notes.raised("write", protocol.transport.write, b" and after")
+        await quiet()
+        notes("peer", bytes(end.data))
+        notes("us", "state", protocol.transport.is_closing())
+
+
+LINES = {
+    "several": [b"one ", bytearray(b"two "), memoryview(b"three")],
+    "none": [],
+    "empty ones": [b"", b"x", b""],
+    "only empty ones": [b"", b""],
+    "a tuple": (b"one", b"two"),
+    "a generator": "generator",
+    "bytes": b"ab",
+    "a string": "ab",
+    "strings": ["one", "two"],
+    "one that is wrong": [b"right", "wrong"],
+    "a number": 5,
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+@as_on_asyncio
+async def test_each_list_of_lines_is_taken_or_refused_as_by_asyncio(notes, tls, kind):
+    lines = (each for each in (b"one ", b"two")) if kind == "a generator" else LINES[kind]
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
+        notes.raised("writelines", protocol.transport.writelines, lines)
+        notes.raised("write", protocol.transport.write, b" and after")
+        await quiet()
+        notes("peer", bytes(end.data))
+        notes("us", "state", protocol.transport.is_closing())
+
+
+@each_side
+@as_on_asyncio
+async def test_a_buffer_that_changes_after_write_has_been_sent_as_it_was(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        buffer = bytearray(b"as it was")
+        protocol.transport.write(buffer)
+        buffer[:] = b"otherwise"
+        await end.received(b"as it was")
+
+
+@pytest.mark.parametrize("size", [1, 16383, 16384, 16385, 65536, 100_000, 1_000_000])
+@each_side
+@as_on_asyncio
+async def test_each_size_arrives_whole(notes, tls, side, size):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        protocol.transport.write(pattern(size))
+        await end.received(pattern(size))
+        assert protocol.transport.get_write_buffer_size() == 0
+
+
+@each_side
+@as_on_asyncio
+async def test_a_thousand_small_writes_arrive_in_their_order(notes, tls, side):
+    words = [b"%d, " % number for number in range(1000)]
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        for number, word in enumerate(words):
+            protocol.transport.write(word)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await end.received(b"".join(words))
+
+
+@each_side
+@as_on_asyncio
+async def test_write_eof_is_refused(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        notes("can", protocol.transport.can_write_eof())
+        notes.raised("write_eof", protocol.transport.write_eof)
+        protocol.transport.write(b"goes on")
+        await end.received(b"goes on")
+    assert notes.seen["can"] == [[False]]
+
+
+# ---------------------------------------------------------------- water marks
+
+
+def alternate(calls):
+    """Whether pauses and resumptions of these come one after the other, a pause first."""
+    marks = [name for name in calls if name.endswith("_writing")]
+    return all(name == ("pause_writing", "resume_writing")[at % 2] for at, name in enumerate(marks))
+
+
+@each_side
+@as_on_asyncio
+async def test_what_a_slow_peer_leaves_pauses_and_what_it_takes_resumes(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        end.deaf()
+        small_buffer(protocol.transport)
+        write_twice(protocol.transport)
+        notes("us", "paused", protocol.log[-1], protocol.transport.get_write_buffer_size() > 0)
+        await quiet()
+        end.listen()
+        await end.received(TWICE)
+        await protocol.until(lambda: protocol.log[-1] == "resume_writing")
+        await quiet()
+        notes("us", "buffered", protocol.transport.get_write_buffer_size())
+        assert alternate(protocol.log)
+    assert notes.names("us").count("pause_writing") >= 1
+    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
+
+
+@each_side
+@as_on_asyncio
+async def test_a_protocol_that_heeds_its_pauses_never_buffers_more_than_a_piece_beyond_the_mark(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        small_buffer(protocol.transport)
+        protocol.transport.set_write_buffer_limits(high=100_000)
+        sent, piece, most = 0, 10_000, 0
+        while sent < BIG:
+            if protocol.log[-1] == "pause_writing":
+                await protocol.until(lambda: protocol.log[-1] == "resume_writing")
+            protocol.transport.write(pattern(BIG)[sent : sent + piece])
+            sent += piece
+            most = max(most, protocol.transport.get_write_buffer_size())
+        await end.received(pattern(BIG))
+        assert alternate(protocol.log)
+        notes("most", most <= 100_000 + 2 * piece)
+    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
+
+
+MARKS = [
+    {},
+    {"high": 1000},
+    {"low": 1000},
+    {"high": 1000, "low": 10},
+    {"high": 0},
+    {"high": 0, "low": 0},
+    {"high": 10, "low": 10},
+    {"high": 10, "low": 20},
+    {"high": -1},
+    {"high": 10, "low": -1},
+    {"high": 1 << 40},
+    {"high": "x"},
+    {"high": 1.5},
+]
+
+
+@pytest.mark.parametrize("marks", MARKS, ids=str)
+@as_on_asyncio
+async def test_marks_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, _):
+        transport = protocol.transport
+        before = transport.get_write_buffer_limits()
+        notes.raised("set", transport.set_write_buffer_limits, **marks)
+        after = transport.get_write_buffer_limits()
+        if marks and isinstance(marks.get("high", 0), int):
+            notes("limits", after if after != before else "as before")
+
+
+@since_3_11
+@as_on_asyncio
+async def test_the_marks_are_half_a_megabyte_and_a_quarter_of_that(notes, tls):
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, _):
+        notes("limits", protocol.transport.get_write_buffer_limits())
+        assert protocol.transport.get_write_buffer_limits() == (128 * 1024, 512 * 1024)
+
+
+READ_MARKS = [{}, {"high": 1000}, {"low": 1000}, {"high": 10, "low": 20}, {"high": -1}, {"high": 0}]
+
+
+@since_3_11
+@pytest.mark.parametrize("marks", READ_MARKS, ids=str)
+@as_on_asyncio
+async def test_marks_for_reading_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
+        transport = protocol.transport
+        notes("limits", transport.get_read_buffer_limits())
+        notes.raised("set", transport.set_read_buffer_limits, **marks)
+        notes("limits", transport.get_read_buffer_limits())
+        notes("size", transport.get_read_buffer_size())
+        if marks != {"high": 0}:  # for a mark of zero asyncio pauses for ever
+            end.write(b"still read")
+            await protocol.received(b"still read")
+
+
+@pytest.mark.parametrize("verb", ["close", "abort"])
+@as_on_asyncio
+async def test_a_pause_writing_that_ends_the_connection(notes, tls, verb):
+    def leave(protocol):
+        getattr(protocol.transport, verb)()
+
+    async with tls.accepted_tls(notes.plain("us", pause_writing=leave)) as (protocol, end):
+        small_buffer(protocol.transport)
+        notes.raised("write", write_twice, protocol.transport)
+        await protocol.called("connection_lost")
+        await end.is_over()
+    assert notes.names("us").count("connection_lost") == 1
+    notes.seen["us"] = [entry for entry in notes.seen["us"] if entry[0] != "resume_writing"]
+
+
+@pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
+@as_on_asyncio
+async def test_an_exception_in_a_mark_is_reported_and_the_connection_goes_on(notes, tls, method):
+    """asyncio's `protocol` in that report is its own SSLProtocol."""
+    called = []
+
+    def fail(protocol):
+        if not called:
+            called.append(method)
+            raise ZeroDivisionError(method)
+
+    async with tls.accepted_tls(notes.plain("us", **{method: fail})) as (protocol, end):
+        small_buffer(protocol.transport)
+        write_twice(protocol.transport)
+        await end.received(TWICE)
+        await protocol.called("resume_writing")
+        protocol.transport.write(b"more")
+        await end.received(TWICE + b"more")
+    assert len(notes.reports) == 1
+    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
+
+
+@each_side
+@as_on_asyncio
+async def test_the_drain_of_a_stream_waits_for_a_slow_peer(notes, tls, side):
+    reader = asyncio.StreamReader()
+    protocol = notes.plain("us")
+    async with SIDES[side](tls, protocol) as (protocol, end):
+        streamed = asyncio.StreamReaderProtocol(reader)
+        protocol.transport.set_protocol(streamed)
+        streamed.connection_made(protocol.transport)
+        writer = asyncio.StreamWriter(protocol.transport, streamed, reader, asyncio.get_running_loop())
+        end.deaf()
+        small_buffer(protocol.transport)
+        writer.write(pattern(BIG))
+        writer.write(pattern(BIG))
+        draining = asyncio.ensure_future(writer.drain())
+        await quiet()
+        notes("drained", draining.done())
+        end.listen()
+        await draining
+        await end.received(TWICE)
+        protocol.transport.set_protocol(protocol)
+    assert notes.seen["drained"] == [[False]]
+
+
+@as_on_asyncio
+async def test_both_ends_write_much_at_once(notes, tls):
+    """Neither waits for the other: what is read is read while what is written waits."""
+    server, client = notes.plain("server"), notes.plain("client")
+    async with tls.served(lambda: server, ssl=server_context()) as listening:
+        transport, _ = await tls.connect(
+            lambda: client, address_of(listening), ssl=client_context(), server_hostname="localhost"
+        )
+        await server.called("connection_made")
+        for protocol in (server, client):
+            small_buffer(protocol.transport)
+            protocol.transport.write(pattern(BIG))
+        await asyncio.gather(server.received(pattern(BIG)), client.received(pattern(BIG)))
+        transport.close()
+        await client.called("connection_lost")
+        await server.called("connection_lost")
+    for who in ("server", "client"):  # where the pauses lie is the kernel's business
+        assert alternate(notes.names(who))
+        notes.seen[who] = [name for name in notes.names(who) if name in ("connection_made", "connection_lost")]
