@@ -10,7 +10,7 @@ Both lead to `stream_lose`, which calls `connection_lost`, gives the socket back
 core then closes the descriptor without a loss (socket_close), or, after a failure, at once (socket_close_now).
 """
 import warnings
-from libc.string cimport strerror
+from os import strerror
 
 from pybuntcp cimport (
     SOCKET_ESTABLISHED,

@@ -17,7 +17,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EPIPE
 from libc.stdint cimport SIZE_MAX
-from libc.string cimport strerror
 
 from pybuntcp cimport (
     open_slot,
