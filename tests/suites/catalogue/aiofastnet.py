@@ -20,7 +20,8 @@ SUITE = Suite(
         "*ktls*": "kTLS, which is aiofastnet's own",
     },
     tls=("*ssl*", "*stls*"),
-    not_quick=("*ssl*", "*stls*"),
+    # without aiofastnet its ways of TLS, ssl_mbio, ssl_mbio_fall and ssl_sbio, are one
+    not_quick=("*ssl_mbio*", "*::test_echo_writelines*ssl*", "*::test_echo_writelines*stls*", "*::test_write_huge*"),
     seconds=900,
     fewest=150,
     control_fails_at_most=75,

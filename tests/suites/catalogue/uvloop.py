@@ -70,7 +70,12 @@ SUITE = Suite(
     prepare=prepare,
     left_out=LEFT_OUT,
     tls=("*SSL*", "*ssl*", "*tls*"),
-    not_quick=("*SSL*", "*ssl*", "*tls*", "*::test_call_soon_threadsafe_safety", "*::test_many_small_writes"),
+    not_quick=(
+        "*::test_call_soon_threadsafe_safety",
+        "*::test_many_small_writes",
+        "*::test_renegotiation",
+        "*_large_stdout_1000000",
+    ),
     test_seconds=120,  # one moves two gigabytes
     seconds=900,
     fewest=200,
