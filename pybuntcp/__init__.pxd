@@ -7,6 +7,7 @@ from pybuntcp._core cimport (
     SOCKET_ESTABLISHED,
     SOCKET_OTHER,
     SOCKET_SHUTDOWN,
+    abandoned_slot,
     alloc_slot,
     broken_slot,
     close_slot,

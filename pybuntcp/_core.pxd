@@ -41,6 +41,7 @@ ctypedef void (*handshake_slot)(socket_t*, int success, long verify_result) noex
 ctypedef void (*connect_error_slot)(socket_t*, int error) noexcept nogil
 ctypedef void (*broken_slot)(socket_t*, int error) noexcept nogil
 ctypedef char* (*alloc_slot)(socket_t*, size_t suggested, size_t* capacity) noexcept nogil
+ctypedef void (*abandoned_slot)(socket_t*) noexcept nogil
 
 cdef enum:      # slots_t.flags
     SLOTS_OPEN_UNTIL_CLOSED = 1     # a connection that has ended, or is reset, stays open until a verb closes it: see `broken`
@@ -68,6 +69,10 @@ cdef struct slots_t:
     # if the slot pauses, closes or reloads the socket.
     alloc_slot alloc
     unsigned int flags          # SLOTS_*
+    # in place of `close`, last: the loop ends under the connection, which is closed when this has returned. Its asyncio loop was
+    # closed or dropped, or its thread, or the program, ends. Verbs work. The caller has the GIL. Not called in a forked child. With
+    # this slot no ResourceWarning tells of the table's sockets and listeners: that is its user's affair.
+    abandoned_slot abandoned
 
 cdef struct socket_part_t:      # for socket_writev
     const char* data

@@ -113,7 +113,7 @@ cdef void on_list_unclosed(uv.uv_handle_t* handle, void* found) noexcept with gi
         return
     if handle.type != uv.UV_TCP:
         list_unclosed_listener((<acceptor_t*>handle).listener, <acceptor_t*>handle, <list>found)
-    elif is_unclosed(<socket_t*>handle):
+    elif is_unclosed(<socket_t*>handle) and not tells_abandoned(context_of(<socket_t*>handle)):
         (<list>found).append(wrapper_of(<socket_t*>handle))
 
 
@@ -123,9 +123,24 @@ cdef inline bint is_unclosed(socket_t* s) noexcept nogil:
 
 cdef int list_unclosed_listener(listener_t* listener, acceptor_t* acceptor, list found) except -1:
     """Append the Listener, for the first of its descriptors alone."""
-    if acceptor == listener.acceptors.each:
+    if acceptor == listener.acceptors.each and not tells_abandoned(listener.context):
         found.append(<object>listener.wrapper)
     return 0
+
+
+cdef inline bint tells_abandoned(context_t* context) noexcept nogil:
+    """Its user has a slot for it, and warns of what it likes."""
+    return context.table.slots.abandoned != NULL
+
+
+cdef void tell_abandoned(loop_t* loop) noexcept:
+    roster_walk(loop, on_tell_abandoned, NULL)
+
+
+cdef void on_tell_abandoned(uv.uv_handle_t* handle, void* nothing) noexcept nogil:
+    cdef socket_t* s = <socket_t*>handle
+    if handle.type == uv.UV_TCP and may_emit_abandoned(s):
+        emit_event(s, context_of(s).table.slots.abandoned)
 
 
 # ---------------------------------------------------------------------------- the table of upcalls
@@ -150,6 +165,7 @@ upcalls.turn_ends = output_flush_after_turn
 upcalls.turn_flushes = unbounded_flush
 upcalls.writable = send_queues_resume
 upcalls.deferred_input = tls_process_pending
+upcalls.tell_abandoned = tell_abandoned
 upcalls.abandon_handle = on_handle_abandoned
 upcalls.abandon_rest = on_abandon_rest
 upcalls.list_unclosed = list_unclosed

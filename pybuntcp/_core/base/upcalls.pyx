@@ -22,6 +22,7 @@ cdef struct upcalls_t:
     void (*turn_flushes)(loop_t*) noexcept nogil                    # the same, and no handler is called
     void (*writable)(loop_t*) noexcept nogil                        # a blocked socket can be written to again
     void (*deferred_input)(loop_t*) noexcept nogil                  # a turn's callbacks have run, and TLS input waits
+    void (*tell_abandoned)(loop_t*) noexcept                        # with the GIL: the loop is going to die: call `abandoned`
     void (*abandon_handle)(void*) noexcept nogil                    # the loop dies: close this uv_handle_t
     void (*abandon_rest)(loop_t*) noexcept nogil                    # the loop dies: end what has no libuv handle
     void (*list_unclosed)(loop_t*, list) noexcept                   # with the GIL: append all that is still open

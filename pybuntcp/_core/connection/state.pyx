@@ -136,6 +136,11 @@ cdef inline bint may_emit_close(socket_t* s) noexcept nogil:
     return s.flags & (S_OPENED | S_CLOSE_EMITTED | S_HANDLER_TASK) == S_OPENED
 
 
+cdef inline bint may_emit_abandoned(socket_t* s) noexcept nogil:
+    """`close` is owed, and the loop ends before."""
+    return s.flags & (S_OPENED | S_CLOSE_EMITTED) == S_OPENED
+
+
 cdef inline bint may_emit_error(socket_t* s) noexcept nogil:
     return s.flags & (S_OPENED | S_CLOSING) == S_OPENED
 

@@ -11,7 +11,8 @@ The problem: sockets may be open then, and nobody will turn the loop to flush th
 The rule: `loop_abandon` marks the loop as dead and closes every handle, so that no handler is called and no byte is
 written; `loop_close` then turns the loop until libuv has no handle left, and frees all but `loop_t` itself. That is
 freed with its owner, the `Loop`, to which a `Listener` that a program kept still refers. A loop that is being turned is
-not closed, because the code that turns it would use freed memory.
+not closed, because the code that turns it would use freed memory. Cython's slots have one exception: `abandoned`, which is
+called before anything is closed, so that they forget pointers, and send or free what is theirs.
 
 Promises a ResourceWarning for all that is open in a loop whose asyncio loop is closed.
 Does not know sockets: the layers above close theirs by the table of upcalls.
@@ -90,6 +91,10 @@ cdef int loop_close(Loop owner) except -1:
         return 0
     self.closing = True         # finalizers run in here, and may close this thread's dead loops, this one among them
     embed_detach(owner, self.process == net.getpid())
+    if not self.dead and self.process == net.getpid():
+        self.running = True     # what slots call must not turn it
+        upcalls.tell_abandoned(self)
+        self.running = False
     loop_renew_after_fork(self)
     loop_abandon(self)
     while uv.uv_run(&self.uv, uv.UV_RUN_NOWAIT) != 0:

@@ -22,6 +22,10 @@ it at once saves a turn of asyncio, which is a system call and a few callbacks. 
 come first. While TLS input is deferred there is only one turn at a time, since asyncio's callbacks are part of the
 other work by which tls_scheduling measures the share of handshakes.
 
+SENT WITHOUT A TURN: what code outside of our turns has written leaves by the Wakeup. If that is all there was to do, our loop is
+not polled: a poll is a system call, and an answer that has come at once would be told before callbacks that were ready
+before the asyncio loop has polled.
+
 Only the asyncio loop holds a reference to the `Embedding`. So the `Embedding` is destroyed exactly when that loop is
 closed or collected. This is how we learn of it, because asyncio has no hook for it.
 
@@ -57,7 +61,7 @@ cdef class Embedding:
     def __call__(self):
         # While TLS input is deferred and the Wakeup is scheduled, that makes the one turn: see TURNS_AT_ONCE above.
         if self.loop is not None and not (self.wakeup.scheduled and self.loop.c.deferred_input.count != 0):
-            nested_check_and_turn(self.loop, self.turn_context)
+            nested_check_and_turn(self.loop, self.turn_context, True)
 
     def __del__(self):
         if self.loop is not None:
@@ -82,7 +86,7 @@ cdef class Wakeup:
             if embedding.wakeup is self:      # else our loop was detached and attached again meanwhile
                 if timer:
                     embedding.timer = None
-                nested_check_and_turn(self.loop, embedding.turn_context)
+                nested_check_and_turn(self.loop, embedding.turn_context, timer)
 
 
 # ---------------------------------------------------------------------------- attaching
@@ -132,12 +136,16 @@ cdef int embed_detach(Loop self, bint notify_host) except -1:
 
 # ---------------------------------------------------------------------------- turning
 
-cdef int embed_turn(Loop self) except -1:
-    """Serve all that is ready, without waiting."""
+cdef int embed_turn(Loop self, bint polls) except -1:
+    """Serve all that is ready, without waiting. polls: a descriptor may be; else see SENT WITHOUT A TURN."""
     cdef loop_t* c = self.c
     cdef int turns = 0
     c.asleep = False
     c.running = True
+    if not polls and c.turn_flush.count != 0:
+        loop_end_turn(c)
+        uv.uv_update_time(&c.uv)
+        turns = not loop_has_work(c)
     while turns == 0 or (
         turns < TURNS_AT_ONCE and loop_has_work(c) and c.deferred_input.count == 0 and self.failure is None
     ):

@@ -48,7 +48,7 @@ cdef class NestedRunEnder:
             nested_raise(NestedLoopError)
 
 
-cdef int nested_check_and_turn(Loop self, object turn_context) except -1:
+cdef int nested_check_and_turn(Loop self, object turn_context, bint polls) except -1:
     """The asyncio loop has called us: make a turn in our own context, or end its run if it is a nested one.
 
     A context can be entered only once at a time. So the context in which asyncio has called us is left during the turn:
@@ -61,7 +61,7 @@ cdef int nested_check_and_turn(Loop self, object turn_context) except -1:
     called_in = pbt_context_leave()
     PyContext_Enter(turn_context)
     try:
-        return embed_turn(self)
+        return embed_turn(self, polls)
     finally:
         PyContext_Exit(turn_context)
         if called_in is not None:

@@ -55,11 +55,11 @@ cdef class Writer:
     cdef readonly bytearray memory      # what `alloc` gives
     cdef public object after            # called with nothing, after each event
     cdef public object capacity         # None: the loop's memory; 0: nothing is to be read now
-    cdef bint hears_broken, gives_memory, stays_open
+    cdef bint hears_broken, gives_memory, stays_open, hears_abandoned
 
-    def __init__(self, *, broken=True, memory=None, stays_open=False, **calls):
+    def __init__(self, *, broken=True, memory=None, stays_open=False, abandoned=False, **calls):
         self.events, self.calls = [], calls
-        self.hears_broken, self.stays_open = broken, stays_open
+        self.hears_broken, self.stays_open, self.hears_abandoned = broken, stays_open, abandoned
         self.gives_memory = memory is not None
         self.memory, self.capacity = bytearray(memory or 0), memory
 
@@ -75,6 +75,8 @@ cdef class Writer:
             slots.broken = on_broken
         if self.gives_memory:
             slots.alloc = on_alloc
+        if self.hears_abandoned:
+            slots.abandoned = on_abandoned
         if self.stays_open:
             slots.flags = SLOTS_OPEN_UNTIL_CLOSED
         return handlers_from_slots(&slots, others, self)
@@ -178,7 +180,7 @@ cdef void tell(socket_t* s, str name, object value) noexcept:
     call = self.calls.get(name)
     if call is not None:
         call(self)
-    if name == "close":
+    if name in ("close", "abandoned"):
         self.s = NULL
     if self.after is not None:
         self.after()
@@ -240,6 +242,15 @@ cdef void on_close(socket_t* s, int error) noexcept nogil:
 
 cdef void closed(socket_t* s, int error) noexcept:
     tell(s, "close", error)
+
+
+cdef void on_abandoned(socket_t* s) noexcept nogil:
+    socket_take_gil(s)
+    (<open_slot><void*>abandoned)(s)
+
+
+cdef void abandoned(socket_t* s) noexcept:
+    tell(s, "abandoned", None)
 
 
 cdef char* on_alloc(socket_t* s, size_t suggested, size_t* capacity) noexcept nogil:
