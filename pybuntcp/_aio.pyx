@@ -14,6 +14,7 @@ of the C API; behind it lies a pointer to a `Stream`, which has the protocol and
     few bytes pending     on_drain         `resume_writing`; a close that waited goes on                      writing
     a write failed        on_broken        `connection_lost` follows, with the error                          ending
     closed by the core    on_close         the same: a reset, or a deadline                                   ending
+    the loop is no more   on_abandoned     lets go of it, with a ResourceWarning                              ending
 
 Where asyncio's documentation leaves something open, its selector loop's code of the same Python version was followed.
 """

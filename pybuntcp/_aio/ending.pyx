@@ -73,7 +73,7 @@ cdef void stream_fatal_error(Stream self, object error, str message) noexcept:
     """A failure that ends the connection. Errors of the system are everyday life, and only debug mode logs them."""
     if error is not None and not isinstance(error, OSError):
         stream_report(self, message, error)
-    elif self.host.debug:
+    elif host_is_debug(self.host):
         stream_log(self, "%r: %s", (self.transport, message), error)
     try:
         stream_force_close(self, error)
@@ -142,6 +142,25 @@ cdef int stream_leave_unclosed(Stream self) except -1:
 cdef void stream_warn_unclosed(object transport) noexcept:
     """A filter may make an error of the warning. That is reported as of a finalizer, and the other transports are closed."""
     warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport, stacklevel=3)
+
+
+cdef void on_abandoned(socket_t* s) noexcept nogil:
+    if own_of(s).stream != NULL:
+        socket_take_gil(s)
+        (<open_slot><void*>stream_abandoned)(s)
+
+
+cdef void stream_abandoned(socket_t* s) noexcept:
+    """A foreign event loop was closed or dropped, or its thread ends: it calls nothing any more, and futures of it call nobody."""
+    cdef Stream self = stream_at(s)
+    self.server = self.empty_waiter = self.sending = None
+    socket_flush(s)
+    if self.s == NULL:
+        return
+    try:
+        stream_leave_unclosed(self)
+    except BaseException as error:
+        stream_interrupted(self, error)
 
 
 cdef int stream_forget(Stream self) except -1:

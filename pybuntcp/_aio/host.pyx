@@ -6,6 +6,7 @@ the core has freed it there, and told nobody.
 """
 import os
 import weakref
+from asyncio import _get_running_loop
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -14,28 +15,42 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 
+cdef enum:
+    ELSEWHERE = 1               # Host.thread: one that is not known. No thread's identity is 1: it is an address
+
 cdef object _hosts = weakref.WeakSet()
 
 
 cdef class Host:
     """One event loop, as its transports see it. Made by the event loop."""
     cdef object __weakref__
-    cdef object loop
-    cdef object call_soon       # its method
-    cdef bint debug
-    cdef unsigned long thread   # in which the event loop runs; 0: it does not run
+    cdef object running         # a weak reference to the event loop
+    cdef bint foreign           # it is not one of ours, and tells neither when it runs nor that its debug mode changes
+    cdef bint in_slot           # of a foreign one: `data` is being told, so `thread` is right
+    cdef bint stopping          # of a foreign one: what is written leaves at once, as if it did not run
+    cdef bint debug             # of one of ours: see host_is_debug
+    cdef unsigned long thread   # in which the event loop runs; 0: it does not run. Of a foreign one: see host_look
     cdef bint reading           # `buffer` is held
     cdef Py_buffer buffer
     cdef PyObject** streams     # by descriptor; borrowed
     cdef int capacity
 
-    def __cinit__(self, loop):
-        self.loop = loop
-        self.call_soon = loop.call_soon
+    def __cinit__(self, loop, bint foreign=False):
+        self.running, self.foreign = weakref.ref(loop), foreign
         _hosts.add(self)
 
     def __dealloc__(self):
         free(self.streams)
+
+    @property
+    def loop(self):
+        """The event loop; None: it is gone."""
+        return self.running()
+
+    @property
+    def call_soon(self):
+        """Its method."""
+        return self.running().call_soon
 
     def enter(self):
         """The event loop runs in this thread, until `leave`."""
@@ -60,26 +75,73 @@ cdef class Host:
         if stream is not None and stream.s != NULL:
             socket_flush(stream.s)
 
+    def begin_stopping(self):
+        """A foreign loop is told to stop, and may do it when this callback has returned: send what was written to any transport."""
+        self.stopping = True
+        self.running().call_soon(self.end_stopping)
+        for stream in host_streams(self):
+            if (<Stream>stream).s != NULL:
+                socket_flush((<Stream>stream).s)
+
+    def end_stopping(self):
+        """It runs again, or still."""
+        self.stopping = False
+
     def close(self):
         """The loop is closed: close what is open, with a ResourceWarning each, as a transport that is collected gives."""
         for stream in host_streams(self):
             stream_leave_unclosed(stream)
-        self.loop = self.call_soon = None   # which refer to this, too: neither waits for a collector of garbage
 
 
 # ---------------------------------------------------------------------------- threads
 # The core turns its sockets without the GIL. What asyncio leaves to luck, a call of another thread, would break it here.
 
-cdef inline bint host_is_elsewhere(Host self) noexcept:
+cdef inline bint host_is_elsewhere(Host self) except -1:
     """The event loop runs, in another thread than this one."""
+    if self.foreign and not self.in_slot:
+        host_look(self)
     return self.thread != 0 and self.thread != PyThread_get_thread_ident()
+
+
+cdef int host_look(Host self) except -1:
+    """Note whether a foreign event loop runs, and where, as far as that is known."""
+    cdef object loop = self.running()
+    cdef unsigned long here = PyThread_get_thread_ident()
+    if loop is not None and _get_running_loop() is loop:
+        self.thread = 0 if self.stopping else here
+    elif loop is None or not loop.is_running():
+        self.thread = 0
+    elif self.thread == 0 or self.thread == here:
+        self.thread = ELSEWHERE
+    return 0
+
+
+cdef inline void host_begin_data(Host self) noexcept:
+    """A loop of ours is in a turn, so its event loop runs in here: writes until `host_end_data` need not look."""
+    if self.foreign:
+        self.in_slot = True
+        self.thread = PyThread_get_thread_ident()
+
+
+cdef inline void host_end_data(Host self) noexcept:
+    self.in_slot = False
+
+
+cdef inline bint host_is_debug(Host self) except -1:
+    """Debug mode: slow callbacks and pauses are logged."""
+    return host_foreign_is_debug(self) if self.foreign else self.debug
+
+
+cdef bint host_foreign_is_debug(Host self) except -1:
+    loop = self.running()
+    return loop is not None and loop.get_debug()
 
 
 cdef int host_check_thread(Host self) except -1:
     if host_is_elsewhere(self):
         raise RuntimeError(
-            f"Non-thread-safe operation: this is thread {PyThread_get_thread_ident()}, and the event loop runs in thread "
-            f"{self.thread}. Use loop.call_soon_threadsafe()"
+            f"Non-thread-safe operation: this is thread {PyThread_get_thread_ident()}, and the event loop runs in "
+            f"{'another' if self.thread == ELSEWHERE else f'thread {self.thread}'}. Use loop.call_soon_threadsafe()"
         )
     return 0
 
@@ -88,7 +150,7 @@ cdef bint host_hand_over(Host self, object method) except -1:
     """Called in another thread, as by a collector of garbage that runs there: have the event loop call it. Debug mode raises."""
     if not host_is_elsewhere(self):
         return False
-    if self.debug:
+    if host_is_debug(self):
         host_check_thread(self)
     self.loop.call_soon_threadsafe(method)
     return True

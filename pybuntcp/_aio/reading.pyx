@@ -68,14 +68,16 @@ cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
         return
     if self.paused:
         socket_pause(s)         # by get_buffer(): as in asyncio, this read came before the pause
+    host_begin_data(self.host)
     if own_of(s).buffered:
         host_release_buffer(self.host)
         if size != 0 and self.lost == 0:
             stream_buffer_updated(self, size)
-        return
-    if size != 0 and self.lost == 0:
-        stream_data_received(self, data, size)
-    host_release_buffer(self.host)      # held if get_buffer() has set another protocol
+    else:
+        if size != 0 and self.lost == 0:
+            stream_data_received(self, data, size)
+        host_release_buffer(self.host)      # held if get_buffer() has set another protocol
+    host_end_data(self.host)
 
 
 # These two are written out, not `stream_call`: calling a method by its name makes neither a bound method nor a tuple.
@@ -85,7 +87,7 @@ cdef int stream_data_received(Stream self, const char* data, size_t size) except
         chunk = socket_bytes(self.s, data, size)
         PyContext_Enter(self.context)
         try:
-            if self.host.debug:
+            if host_is_debug(self.host):
                 stream_call_measured(self, self.protocol.data_received, (chunk,))
             else:
                 self.protocol.data_received(chunk)
@@ -100,7 +102,7 @@ cdef int stream_buffer_updated(Stream self, size_t size) except -1:
     try:
         PyContext_Enter(self.context)
         try:
-            if self.host.debug:
+            if host_is_debug(self.host):
                 stream_call_measured(self, self.protocol.buffer_updated, (size,))
             else:
                 self.protocol.buffer_updated(size)
@@ -121,7 +123,7 @@ cdef void stream_peer_ended(socket_t* s) noexcept:
     cdef Stream self = stream_at(s)
     if self is None or self.closing:
         return
-    if self.host.debug:
+    if host_is_debug(self.host):
         stream_log(self, "%r received EOF", (self.transport,), None)
     try:
         keep_open = stream_call(self, self.protocol.eof_received, ())
@@ -148,7 +150,7 @@ cdef int stream_pause(Stream self) except -1:
     self.paused = True
     if not self.asking:
         socket_pause(self.s)
-    if self.host.debug:
+    if host_is_debug(self.host):
         logger.debug("%r pauses reading", self.transport)
     return 0
 
@@ -159,6 +161,6 @@ cdef int stream_resume(Stream self) except -1:
         return 0
     self.paused = False
     socket_resume(self.s)
-    if self.host.debug:
+    if host_is_debug(self.host):
         logger.debug("%r resumes reading", self.transport)
     return 0

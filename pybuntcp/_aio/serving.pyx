@@ -55,6 +55,7 @@ cdef slots_t slots_of_transports() noexcept:
     slots.drain = on_drain
     slots.broken = on_broken
     slots.close = on_close
+    slots.abandoned = on_abandoned
     return slots
 
 
@@ -77,7 +78,7 @@ cdef void stream_accepted(socket_t* s) noexcept:
         try:
             protocol = acceptor.factory()
             self = stream_new(acceptor.host, s, protocol, context, acceptor.server)
-            if acceptor.host.debug:
+            if host_is_debug(acceptor.host):
                 stream_log(self, "%r got a new connection: %r", (acceptor.server, self.transport), None)
             stream_made(self, True)
         finally:
@@ -104,7 +105,7 @@ cdef void acceptor_failed(Acceptor self, socket_t* s, Stream stream, object erro
     """There is no protocol for it: drop the connection. As in asyncio, debug mode alone tells why."""
     if interrupts(error):
         socket_interrupted(s, error)
-    elif self.host.debug:
+    elif host_is_debug(self.host):
         acceptor_report(self, s, error)
     if stream is None:
         socket_close_now(s)

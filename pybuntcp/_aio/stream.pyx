@@ -84,6 +84,7 @@ cdef Stream stream_new(Host host, socket_t* s, object protocol, object context, 
         server_attach(server, self.transport)
         self.server = server
     peer_note(&self.peer, self.fd)
+    host_is_elsewhere(host)     # a foreign one is seen to run in this thread
     host_add(host, self)
     stream_own(self, s)
     stream_set_protocol(self, protocol)
@@ -138,7 +139,7 @@ cdef object stream_call(Stream self, object method, tuple arguments):
 
 cdef object stream_call_measured(Stream self, object method, tuple arguments):
     """As `stream_call`, where the context is entered already."""
-    if not self.host.debug:
+    if not host_is_debug(self.host):
         return method(*arguments)
     loop = self.host.loop
     began = loop.time()

@@ -271,7 +271,7 @@ cdef int stream_take_back(Stream self) except -1:
 cdef int stream_end_sending(Stream self) except -1:
     """The descriptor is going to be closed."""
     if self.sending is not None:
-        self.host.loop._remove_writer(self.fd)
+        self.host.loop.remove_writer(self.fd)
         self.sending.cancel()
     return 0
 

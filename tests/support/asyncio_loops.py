@@ -38,12 +38,21 @@ from .recorder import Recorder
 from .transports import Transport
 
 KINDS = ("asyncio", "uvloop", "native")
+STAYING = {
+    "asyncio-ours": "asyncio",
+    "uvloop-ours": "uvloop",
+}  # others' loops, whose connections `pybuntcp.aio.install` makes
 FOREIGN = ("asyncio", "uvloop")  # a loop of ours is a guest in them
 
 
 def hosts(*kinds: str) -> pytest.MarkDecorator:
     """The test is a function of `host`, each of these kinds that the run has (`axis`)."""
     return pytest.mark.hosts(*kinds)
+
+
+def not_in(host: str, reason: str) -> pytest.MarkDecorator:
+    """A test of several kinds of loops that does not run in this one."""
+    return pytest.mark.not_in(host, reason)
 
 
 each_host = hosts(*KINDS)
@@ -145,6 +154,10 @@ def open_host(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
 
 def new_host(kind: str) -> asyncio.AbstractEventLoop:
     """A new loop of this kind, not the thread's current one."""
+    if kind in STAYING:
+        loop = new_host(STAYING[kind])
+        pybuntcp.aio.install(loop)
+        return loop
     if kind == "native":
         return pybuntcp.new_event_loop()
     if kind == "uvloop":

@@ -10,7 +10,9 @@ means plain ones alone says why, with `plain`. Which there are in this run is `-
 or PYBUNTCP_TEST_TRANSPORTS.
 
 Tests inside asyncio have the axis `host` instead of `loop`, with the kinds of loop that they are marked with (`hosts`).
-Which there are in this run is `--hosts native`, or PYBUNTCP_TEST_HOSTS; a test for none of them runs on its first.
+Which there are in this run is `--hosts native`, or PYBUNTCP_TEST_HOSTS; a test for none of them runs on its first. The loops of
+others that make our connections (`STAYING`) are hosts of tests marked `loops_that_stay`; a run that names them has them wherever
+the native loop is a host.
 
 A run that does not choose has each loop and each transport, and not each loop with each transport: the standalone loop has
 every transport, asyncio and the native loop tcp, uvloop TLS (`COMPANION`), and unix sockets the last of a test's hosts.
@@ -26,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from .asyncio_loops import STAYING
 from .hosted_loops import AsyncioLoop, NativeLoop, UvloopLoop
 from .loops import Loop, StandaloneLoop
 from .transports import TRANSPORTS
@@ -40,6 +43,8 @@ MARKERS = (
     "standalone(reason): runs on the standalone loop alone",
     "plain(reason): does not run over TLS",
     "hosts(*kinds): runs in these kinds of asyncio loops, given to it as `host`",
+    "loops_that_stay: what runs in the native loop runs in each loop that `pybuntcp.aio.install` has changed, too",
+    "not_in(host, reason): does not run in this kind of asyncio loop",
 )
 
 every_loop = pytest.mark.every_loop
@@ -74,7 +79,7 @@ def chosen_transports(config: pytest.Config) -> list[str]:
 
 def chosen_hosts(config: pytest.Config) -> list[str]:
     """The kinds of asyncio loops of this run."""
-    return _chosen(config, "host", HOSTS)
+    return _chosen(config, "host", (*HOSTS, *STAYING))
 
 
 def _chosen(config: pytest.Config, what: str, table: Iterable[str]) -> list[str]:
@@ -104,7 +109,12 @@ def transports_of(definition: Any, names: list[str], among: Sequence[str] = tupl
 def hosts_of(definition: Any, names: list[str]) -> list[Any]:
     """As `loops_of`, of the kinds of asyncio loops that a test is marked with."""
     kinds = definition.get_closest_marker("hosts").args
-    return [_parameter(kind, LOOPS[kind].missing()) for kind in kinds if kind in names] or [_parameter(kinds[0], "")]
+    if "native" in kinds:
+        marked = definition.get_closest_marker("loops_that_stay") and {*names} >= {*HOSTS}
+        kinds = (*kinds, *(kind for kind in STAYING if marked or kind in names))
+    refused = {mark.args[0] for mark in definition.iter_markers("not_in")}
+    here = [kind for kind in kinds if (kind in names or kind in STAYING) and kind not in refused]
+    return [_parameter(kind, LOOPS[STAYING.get(kind, kind)].missing()) for kind in here] or [_parameter(kinds[0], "")]
 
 
 # ---------------------------------------------------------------- which with which
@@ -148,7 +158,8 @@ def _is_had(columns: dict[str, list[Any]], row: tuple[Any, ...], config: pytest.
 
 def host_transports(host: str, hosts: Sequence[str], among: Sequence[str]) -> set[str]:
     """Those of a host: its companion, or the first there is; and the last host has what is nobody's."""
-    own = {kind: COMPANION[kind] if COMPANION[kind] in among else among[0] for kind in hosts}
+    companions = {kind: COMPANION[STAYING.get(kind, kind)] for kind in hosts}
+    own = {kind: companion if companion in among else among[0] for kind, companion in companions.items()}
     return {own[host]} | ({*among} - {*own.values()} if host == hosts[-1] else set())
 
 

@@ -14,10 +14,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from .asyncio_loops import hosts, on_loop, on_loops
+from .asyncio_loops import hosts, on_loops
 
 on_ours_and_asyncio = on_loops("asyncio", "native")
-on_ours = on_loop("native")  # what asyncio does otherwise, or not at all
+on_ours = on_loops("native")  # what asyncio does otherwise, or not at all
 host_is_ours_or_asyncio = hosts("asyncio", "native")  # as the first, of a test that is a function of `host`
 
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.asyncio_loops import not_in
 from support.coroutines import done, seen, turns
 from support.kernel import data_segments_received, pattern
 from support.marks import linux_only
@@ -21,7 +22,7 @@ from support.streams import BIG, connected, either_side, no_tls_yet, slow, write
 
 import pybuntcp
 
-pytestmark = no_tls_yet
+pytestmark = [no_tls_yet, pytest.mark.loops_that_stay]
 
 
 def writes():
@@ -193,6 +194,8 @@ run(main())
 
 
 @linux_only
+@not_in("asyncio-ours", "the program makes its loop")
+@not_in("uvloop-ours", "as above")
 @host_is_ours_or_asyncio
 def test_the_kernel_counts_one_call_for_five_writes(host, tmp_path, strace):
     sent = strace(COUNTED, host).count('"five ')

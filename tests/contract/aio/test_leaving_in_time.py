@@ -12,13 +12,13 @@ import sys
 import tempfile
 
 import pytest
-from support.asyncio_loops import open_host, run_in
+from support.asyncio_loops import not_in, open_host, run_in
 from support.coroutines import done, seen, turns
 from support.kernel import pattern, unread_bytes
 from support.protocols import Plain, host_is_ours_or_asyncio, on_ours_and_asyncio
 from support.streams import BIG, abort, connected, either_side, goes_on, no_tls_yet, slow, write_five
 
-pytestmark = no_tls_yet
+pytestmark = [no_tls_yet, pytest.mark.loops_that_stay]
 
 
 async def five_written(transport):
@@ -168,6 +168,7 @@ async def test_what_was_written_leaves_before_sock_recv_of_the_same_socket(trans
     assert unread_after_a_moment(peer) == 25
 
 
+@not_in("uvloop-ours", "uvloop knows the descriptors of its own transports alone")
 @on_ours_and_asyncio
 async def test_a_sock_call_that_would_have_to_wait_is_refused_for_a_transports_socket(transport):
     protocol, mine, _ = await own_socket(transport)

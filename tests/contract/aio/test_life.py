@@ -23,7 +23,7 @@ from support.streams import (
     slow,
 )
 
-pytestmark = no_tls_yet
+pytestmark = [no_tls_yet, pytest.mark.loops_that_stay]
 
 HUGE = 64 << 20
 

@@ -19,6 +19,8 @@ from support.streams import abort, address_of, arrives, send
 
 import pybuntcp
 
+pytestmark = pytest.mark.loops_that_stay
+
 
 def left_open(loop, streams, count=1):
     """Protocols of connections that nobody closes, their raw peers, and the server, which is closed."""

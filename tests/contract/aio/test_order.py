@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from support.asyncio_loops import open_host, run_in
+import pytest
+from support.asyncio_loops import not_in, open_host, run_in
 from support.protocols import Plain, on_ours_and_asyncio
 from support.streams import connect, no_tls_yet, serve
 
-pytestmark = no_tls_yet
+pytestmark = [no_tls_yet, pytest.mark.loops_that_stay]
 
 
 async def pair(transport, protocol, other):
@@ -100,6 +101,8 @@ async def test_a_program_may_put_its_own_write_in_place_of_a_transports(transpor
     await other.received(b"sent")
 
 
+@not_in("asyncio-ours", "a turn of ours is one callback of that loop, which logs it as well")
+@not_in("uvloop-ours", "as above")
 @on_ours_and_asyncio
 async def test_debug_mode_logs_what_was_slow_once(transport, caplog):
     writer, reader = Plain(), Plain()

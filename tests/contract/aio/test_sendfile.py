@@ -8,10 +8,13 @@ import io
 import os
 
 import pytest
+from support.asyncio_loops import not_in
 from support.coroutines import read_exactly
 from support.kernel import pattern
 from support.protocols import Plain, on_ours, on_ours_and_asyncio
 from support.streams import ends, small_buffer
+
+pytestmark = pytest.mark.loops_that_stay
 
 LARGE = 1_500_000
 
@@ -183,7 +186,7 @@ async def test_a_transport_that_is_ended_in_the_middle_is_a_connection_error(str
         with pytest.raises(ConnectionError):
             await sending
         await accepted.called("connection_lost")
-        assert fd not in running()._selector.get_map()
+        assert not running().remove_writer(fd)
         await ends(peer)
 
 
@@ -220,6 +223,7 @@ async def test_sock_sendfile_to_a_raw_socket_works_beside_transports(streams, fi
         assert await received == pattern(LARGE)
 
 
+@not_in("uvloop-ours", "uvloop knows the descriptors of its own transports alone")
 @on_ours_and_asyncio
 async def test_the_descriptor_belongs_to_the_transport_again_afterwards(streams, file):
     async with streams.accepted(Plain()) as (accepted, peer):

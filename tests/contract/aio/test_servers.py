@@ -19,6 +19,8 @@ from support.streams import abort, address_of, arrives, ends
 
 import pybuntcp
 
+pytestmark = pytest.mark.loops_that_stay
+
 waits_for_connections = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 it does not wait for them"
 )

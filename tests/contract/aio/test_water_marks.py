@@ -12,7 +12,7 @@ from support.kernel import pattern
 from support.protocols import Plain, on_ours, on_ours_and_asyncio
 from support.streams import BIG, abort, connected, either_side, no_tls_yet, paused, slow, small_buffer
 
-pytestmark = no_tls_yet
+pytestmark = [no_tls_yet, pytest.mark.loops_that_stay]
 
 
 def noting_at_resume(left):

@@ -1,0 +1,100 @@
+"""installing: our connections in place of those of an event loop's own methods.
+
+    async def main():
+        with pybuntcp.aio.install():
+            ...     # loop.create_connection, asyncio.start_server, aiohttp, asyncpg: all on pybuntcp's sockets
+
+A library calls methods of the loop that runs. `install` gives a loop attributes with the names of these methods; its class
+stays as it is, and so do all other loops. `uninstall` takes them away again. Connections and servers that were made
+meanwhile stay what they are.
+
+Owns which methods these are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from .connections import Connections
+from .stand_in import REPLACED, StandIn, stand_in_for
+
+METHODS = (
+    *("create_connection", "create_unix_connection", "create_server", "create_unix_server", "connect_accepted_socket"),
+    *("start_tls", "sendfile"),
+    *("sock_recv", "sock_recv_into", "sock_sendall", "sock_sendfile", "stop"),  # these send first what was written
+    "_ensure_fd_no_transport",  # what the standard library's loop asks before it watches a descriptor
+)
+
+
+class Installed:
+    """What `install` returns. `with` it, or without: `uninstall()` is the same as leaving it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, changed: bool) -> None:
+        self.loop = loop
+        self._changed = changed
+
+    def uninstall(self) -> None:
+        """Give the loop its own methods back, if it was this call of `install` that has replaced them. Once; then nothing."""
+        if self._changed:
+            self._changed = False
+            uninstall(self.loop)
+
+    def __enter__(self) -> Installed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.uninstall()
+
+
+def install(loop: asyncio.AbstractEventLoop | None = None) -> Installed:
+    """Have this event loop's methods make connections and servers of pybuntcp's sockets: asyncio's own loop's, or uvloop's.
+
+    loop: the one that runs, if it is left out. Its other methods, and what is open already, are left as they are. Calling it
+    again does nothing; nor has it anything to do on a loop of `new_event_loop`.
+
+    Errors: RuntimeError without a loop; TypeError for a loop whose methods cannot be replaced.
+    """
+    loop = asyncio.get_running_loop() if loop is None else loop
+    if isinstance(loop, Connections) or is_installed(loop):
+        return Installed(loop, False)
+    _check_has_attributes(loop)
+    _replace_methods(loop, stand_in_for(loop))
+    return Installed(loop, True)
+
+
+def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Give an event loop its own methods back. loop: the one that runs, if it is left out. Without `install` it does nothing."""
+    loop = asyncio.get_running_loop() if loop is None else loop
+    if not is_installed(loop):
+        return
+    stand_in_for(loop).installed.clear()
+    attributes = vars(loop)
+    before = attributes.pop(REPLACED)
+    for name in METHODS:
+        attributes.pop(name, None)
+    attributes.update(before)
+
+
+def is_installed(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether `install` has replaced the methods of this loop."""
+    return REPLACED in getattr(loop, "__dict__", ())
+
+
+def _check_has_attributes(loop: Any) -> None:
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise TypeError(f"install(): an event loop is wanted, not {loop!r}")
+    if not hasattr(loop, "__dict__"):
+        raise TypeError(
+            f"install(): the methods of {loop!r} cannot be replaced, since an instance of {type(loop).__qualname__} has no "
+            "__dict__. Make the loop of a subclass of it, or call pybuntcp.aio.create_connection and its like"
+        )
+
+
+def _replace_methods(loop: asyncio.AbstractEventLoop, stand_in: StandIn) -> None:
+    """The stand-in does not keep the loop alive, so these attributes make no garbage of it."""
+    attributes, names = vars(loop), [name for name in METHODS if hasattr(loop, name)]
+    attributes[REPLACED] = {name: attributes[name] for name in names if name in attributes}
+    for name in names:
+        attributes[name] = getattr(stand_in, name)
+    stand_in.installed.update(names)
