@@ -186,6 +186,9 @@ def _seen(kind: str, test: Any, fixtures: dict[str, Any], debug: bool, timeout: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # asyncio leaves some to the collector; `unclosed` looks
         run_on(kind, main, timeout)
+        if notes.reports:  # their exceptions hold what asyncio has left to the collector
+            notes.reports.clear()
+            gc.collect()
     print(notes.seen)
     return notes.seen
 
@@ -207,9 +210,11 @@ def log_noted(notes: Notes, level: int) -> Iterator[None]:
     handler = _Noting(notes, level)
     logger.addHandler(handler)
     logger.setLevel(level)
+    logger.propagate = False  # others keep the records, and with them the sockets that they name
     try:
         yield
     finally:
+        logger.propagate = True
         logger.setLevel(before)
         logger.removeHandler(handler)
 

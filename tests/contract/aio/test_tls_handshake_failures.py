@@ -271,7 +271,7 @@ async def test_a_timeout_that_is_not_positive_is_refused(notes, tls, name, timeo
             await notes.outcome(
                 "client", tls.connect(lambda: notes.plain("client"), address, **where, **{name: timeout})
             )
-    await quiet()
+        await quiet()
 
 
 # ---------------------------------------------------------------- debug mode

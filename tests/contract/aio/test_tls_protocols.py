@@ -183,7 +183,7 @@ async def test_in_debug_mode_a_factory_that_raises_is_reported(notes, tls):
 
 @host_is_ours_or_asyncio
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("method", ["data_received", "eof_received", "connection_lost"])
+@pytest.mark.parametrize("method", ["data_received", pytest.param("eof_received", marks=since_3_11), "connection_lost"])
 def test_an_exit_that_a_protocol_raises_comes_out_of_the_loop(host, tls, method, leaving):
     """And the loop can run again, where the connection is ended."""
     first = itertools.count()

@@ -15,7 +15,7 @@ from support.differential import as_on_asyncio, plain_text, unclosed
 from support.kernel import pattern
 from support.protocols import Plain
 from support.streams import address_of, collected, small_buffer
-from support.tls_end import SIDES, TlsStreams, kept, quiet
+from support.tls_end import SIDES, TlsStreams, kept, quiet, since_3_11
 from support.tls_peer import client_context, server_context
 
 BIG = 1 << 20
@@ -254,6 +254,7 @@ async def test_a_peer_that_goes_in_the_middle_is_an_error(notes, tls, file):
 # ---------------------------------------------------------------- a loop that is closed
 
 
+@since_3_11
 @pytest.mark.parametrize("hanging", [False, True])
 def test_a_loop_that_is_closed_under_them_warns_and_leaves_no_descriptor(no_leaks, hanging):
     """Which of asyncio's transports the warning names, the one with TLS or the one below it, is its own."""
