@@ -27,6 +27,10 @@ class Host:
     def end_stopping(self) -> None: ...
     def close(self) -> None: ...
 
+@disjoint_base
+class Scheduler:
+    """`call_soon`, `call_later` and the like, and the event loop's turn. Its methods are asyncio's, and typed there."""
+
 @final
 class Acceptor:
     """Makes a transport for each connection that a listener accepts."""

@@ -28,3 +28,8 @@ include "_aio/ending.pyx"       # how it ends
 include "_aio/extra_info.pyx"   # get_extra_info
 include "_aio/transport.pyx"    # SocketTransport, which protocols see
 include "_aio/serving.pyx"      # connections that a listener accepts
+include "_aio/ready.pyx"        # the queue of callbacks
+include "_aio/handles.pyx"      # asyncio's handles, made and called from C
+include "_aio/timers.pyx"       # the heap of those that wait for their time
+include "_aio/scheduling.pyx"   # Scheduler: call_soon, call_later and the like
+include "_aio/turn.pyx"         # a turn of the event loop

@@ -10,6 +10,14 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
+cdef extern from "structmember.h":
+    """
+    static Py_ssize_t pbt_slot_offset(PyObject* descriptor) {
+        return ((PyMemberDescrObject*)descriptor)->d_member->offset;
+    }
+    """
+    Py_ssize_t pbt_slot_offset(object descriptor)       # where an instance has a member of `__slots__`
+
 
 cdef object logger = logging.getLogger("asyncio")       # where asyncio's own transports log
 

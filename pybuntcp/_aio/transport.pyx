@@ -7,14 +7,6 @@ from asyncio import constants
 from asyncio.transports import _FlowControlMixin
 from cpython.ref cimport PyObject
 
-cdef extern from "structmember.h":
-    """
-    static Py_ssize_t pbt_slot_offset(PyObject* descriptor) {
-        return ((PyMemberDescrObject*)descriptor)->d_member->offset;
-    }
-    """
-    Py_ssize_t pbt_slot_offset(object descriptor)
-
 
 class SocketTransport(_FlowControlMixin):
     """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""

@@ -132,7 +132,17 @@ cdef extern from * nogil:
         }
         return count;
     }
+    /* Whether an epoll instance of other code has a descriptor that is ready. -1 counts: they will find out why. */
+    static int pbt_poll_is_ready(int poll_fd) {
+        struct epoll_event event;
+        return epoll_wait(poll_fd, &event, 1, 0) != 0;
+    }
     #else
+    static int pbt_poll_is_ready(int poll_fd) {
+        struct kevent event;
+        struct timespec now = {0};
+        return kevent(poll_fd, NULL, 0, &event, 1, &now) != 0;
+    }
     static int pbt_watch_new(void) {
         int fd = kqueue();
         if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -318,6 +328,7 @@ cdef extern from * nogil:
     int pbt_watch_new()
     int pbt_watch_add(int, int, void*)
     void pbt_watch_remove(int, int)
+    int pbt_poll_is_ready(int poll_fd)
     int pbt_watch_ready(int, void**, int*)
     void pbt_watch_renew(int)
     int pbt_accept(int)

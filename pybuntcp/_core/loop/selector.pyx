@@ -26,7 +26,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport ceil
 from libc.stdint cimport uint64_t
 
-from pybuntcp._c cimport uv
+from pybuntcp._c cimport net, uv
 
 
 cdef enum:
@@ -40,6 +40,7 @@ cdef class Selector:
     """The selector of `new_event_loop`'s loops; see `selectors.BaseSelector`."""
     cdef Loop loop
     cdef object asyncio_fds     # a stock selector with asyncio's descriptors
+    cdef int asyncio_poll_fd    # its epoll instance, or kqueue
     cdef bint watches_signals   # this is the thread that may
     cdef uint64_t watched_at    # when we last made sure that signals wake us, in milliseconds
     cdef object ready           # asyncio's queue of callbacks; None: no asyncio loop has taken this selector
@@ -69,7 +70,7 @@ cdef class Selector:
         if loop_is_empty(c) and not c.dead and loop_has_work(c):
             selector_turn(self, 0)
         if loop_is_empty(c) or c.dead:
-            return self.asyncio_fds.select(0 if not c.dead and loop_has_work(c) else timeout)
+            return selector_select_asyncio(self, 0 if not c.dead and loop_has_work(c) else wait)
         if self.ready is not None and (wait <= 0 or c.asyncio_fds_ready):
             selector_queue_turn(self)
         else:
@@ -110,9 +111,21 @@ cdef class Selector:
 
 cdef int selector_watch_asyncio_fds(Selector self, object asyncio_fds) except -1:
     self.asyncio_fds = asyncio_fds
+    self.asyncio_poll_fd = asyncio_fds.fileno()
     self.register, self.unregister = asyncio_fds.register, asyncio_fds.unregister
     self.modify, self.get_key, self.get_map = asyncio_fds.modify, asyncio_fds.get_key, asyncio_fds.get_map
     return 0
+
+
+cdef object selector_select_asyncio(Selector self, double seconds):
+    """`select` of asyncio's descriptors alone. That none is ready costs one system call, and nothing in Python."""
+    cdef bint ready = True
+    if seconds <= 0:
+        with nogil:
+            ready = net.pbt_poll_is_ready(self.asyncio_poll_fd)
+    if not ready:
+        return []
+    return self.asyncio_fds.select(None if seconds >= 1e9 else seconds)
 
 
 cdef int selector_after_fork(Selector self) except -1:
