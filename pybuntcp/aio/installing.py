@@ -82,7 +82,7 @@ def is_installed(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _check_has_attributes(loop: Any) -> None:
-    if not isinstance(loop, asyncio.AbstractEventLoop):
+    if not hasattr(loop, "create_connection"):
         raise TypeError(f"install(): an event loop is wanted, not {loop!r}")
     if not hasattr(loop, "__dict__"):
         raise TypeError(
