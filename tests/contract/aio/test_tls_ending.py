@@ -42,13 +42,13 @@ PEERS = {
     "close_notify and FIN": lambda end: (end.say_goodbye(), end.finish()),
     "FIN": lambda end: end.finish(),
     "RST": lambda end: end.reset(),
-    "data, close_notify": lambda end: (end.write(b"last"), end.say_goodbye()),
-    "data, close_notify and FIN": lambda end: (end.write(b"last"), end.say_goodbye(), end.finish()),
+    "data, close_notify": lambda end: end.send(end.seal(b"last") + end.goodbye_held()),
+    "data, close_notify and FIN": lambda end: (end.send(end.seal(b"last") + end.goodbye_held()), end.finish()),
     "data, FIN": lambda end: (end.write(b"last"), end.finish()),
     "a piece of a record, FIN": lambda end: (end.send(end.seal(b"cut off")[:9]), end.finish()),
     "a bad record": lambda end: end.send(bytes.fromhex("1703030020") + bytes(32)),
     "no record": lambda end: end.send(b"GET / HTTP/1.1\r\n\r\n"),
-    "close_notify, then data": lambda end: (end.say_goodbye(), end.send(bytes.fromhex("1703030020") + bytes(32))),
+    "close_notify, then data": lambda end: end.send(end.goodbye_held() + bytes.fromhex("1703030020") + bytes(32)),
 }
 
 

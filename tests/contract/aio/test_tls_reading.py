@@ -151,9 +151,9 @@ ENDS = {
     "close_notify": lambda end: end.say_goodbye(),
     "FIN": lambda end: end.finish(),
     "close_notify and FIN": lambda end: (end.say_goodbye(), end.finish()),
-    "data, close_notify": lambda end: (end.write(b"last"), end.say_goodbye()),
+    "data, close_notify": lambda end: end.send(end.seal(b"last") + end.goodbye_held()),
     "data, FIN": lambda end: (end.write(b"last"), end.finish()),
-    "data, close_notify and FIN": lambda end: (end.write(b"last"), end.say_goodbye(), end.finish()),
+    "data, close_notify and FIN": lambda end: (end.send(end.seal(b"last") + end.goodbye_held()), end.finish()),
 }
 
 
