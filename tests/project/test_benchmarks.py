@@ -5,6 +5,7 @@ Windows are as short as they can be: what is tested is that a figure can be had,
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -19,11 +20,12 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "servers")]
 pytest.importorskip("rich", reason="the benchmarks print with rich")
 if sys.platform != "linux":
     pytest.skip("the benchmarks read Linux's accounts", allow_module_level=True)
 
+import event_loops  # noqa: E402
 import run as runner  # noqa: E402
 from harness import goals, names, report, tls  # noqa: E402
 from harness.build import CannotBuildError, compile_program  # noqa: E402
@@ -107,12 +109,31 @@ def test_every_server_answers_and_loses_nothing(peers, plan, kind):
 
 def test_our_own_servers_and_the_limits_are_all_there(peers):
     """In a checkout with its tests' packages, only what others install may be missing."""
-    programs = {peers["native"] for peers in names.PROGRAMS.values()}  # they need the programs
-    forms = (names.PROTOCOL, names.STREAMS, names.PROGRAMS["uvicorn"])
-    staying = {peers[loop] for peers in forms for loop in names.STAYING}  # they need pybuntcp.aio.install
-    theirs = {"pybuntcp-redis-slots", *programs, *staying}  # the first is built by pip, with setuptools
+    programs = {peer for peers in names.PROGRAMS.values() for peer in peers.values()}  # they need the programs
+    theirs = {"pybuntcp-redis-slots", *programs}  # the first is built by pip, with setuptools
     missing = {name: peer.missing for name, peer in peers.items() if peer.missing}
     assert {name: why for name, why in missing.items() if name in OUR_OWN - theirs or name == "c-epoll"} == {}
+
+
+@pytest.mark.parametrize("host", names.STAYING.values())
+def test_a_loop_that_stays_has_our_transports_and_is_still_itself(host):
+    if host == "uvloop":
+        pytest.importorskip("uvloop")
+    plain, loop = event_loops.factory_of(host)(), event_loops.factory_of(f"installed-{host}")()
+
+    async def connect() -> asyncio.Transport:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport.close()
+        server.close()
+        await asyncio.sleep(0)
+        return transport
+
+    transport = loop.run_until_complete(connect())
+    loop.close()
+    plain.close()
+    assert type(transport).__module__.startswith("pybuntcp")
+    assert type(loop) is type(plain)
 
 
 def test_a_missing_peer_says_why_and_is_no_error(monkeypatch, tmp_path):
