@@ -40,6 +40,7 @@ from pybuntcp._core cimport (
     socket_cork,
     socket_end,
     socket_error,
+    socket_exception,
     socket_ext,
     socket_fileno,
     socket_flush,
@@ -59,6 +60,8 @@ from pybuntcp._core cimport (
     socket_set_keep_alive,
     socket_set_no_delay,
     socket_shutdown,
+    socket_ssl_object,
+    socket_start_tls,
     socket_state,
     socket_t,
     socket_take_gil,
@@ -73,6 +76,7 @@ from pybuntcp._core cimport (
     socket_write_all,
     socket_writev,
     timeout_slot,
+    tls_prepare,
 )
 
 

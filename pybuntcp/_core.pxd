@@ -145,6 +145,23 @@ cdef bytes socket_bytes(socket_t* s, const char* data, size_t size)
 # nothing is read before socket_resume. The descriptor belongs to the loop unless this raises. The caller has the GIL.
 cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
 
+# TLS on an established plain connection, in place: the same socket, the same descriptor. What was accepted before goes out
+# in plain, before the first record; `initial`: bytes that came and belong to TLS already. `handshake` follows, and nothing
+# is written before it has succeeded. If it fails: `handshake` with success 0, then `close`, or `broken`, with EPROTO, or
+# ETIMEDOUT after `handshake_timeout` seconds. The caller has the GIL.
+# `tls` is what upgrade_tls takes. An ssl.SSLContext decides alone about the peer, as it does in the standard library, and
+# `server_hostname` is what that takes; it is for clients. What is wrong with either is raised by tls_prepare, before anything
+# has begun; what that returns can start one connection. socket_start_tls: RuntimeError unless the socket is established,
+# plain, and neither piped nor read by a SocketReader; ValueError unless handshake_timeout > 0.
+cdef object tls_prepare(object tls, bint server, object server_hostname=*)
+cdef int socket_start_tls(
+    socket_t* s, object prepared, double handshake_timeout, const char* initial=*, size_t size=*
+) except -1
+cdef object socket_ssl_object(socket_t* s)      # its ssl.SSLObject, to be asked, not to be moved; None: no TLS
+# What has ended the connection, or the peer's side of it: TLS's own exception or an OSError; None: nothing has failed. A FIN
+# without close_notify is `end` where only a verb closes (SLOTS_OPEN_UNTIL_CLOSED), and ssl.SSLEOFError here.
+cdef object socket_exception(socket_t* s)
+
 # What arrives at `s` is written to `target`, in the core; if `end` is not 0, the target ends with it. -1 also if `s` is
 # piped already, or its SocketReader waits, or if `target` takes no writes or is of another loop. See docs/piping.md.
 cdef int socket_pipe(socket_t* s, socket_t* target, int end) noexcept nogil
@@ -217,6 +234,7 @@ cdef tls_scratch_t* tls_scratch(socket_t* s) noexcept nogil                     
 cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogil           # False: no memory
 cdef bint tls_may_deliver(socket_t* s) noexcept nogil                   # may the user get data, or the peer's end, now?
 cdef bint tls_wants_read(socket_t* s) noexcept nogil                    # was SEAL_WANT_READ the last answer?
+cdef bint tls_accepts_fin(socket_t* s) noexcept nogil                   # is a FIN without close_notify an end?
 cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
 cdef void tls_deliver_eof(socket_t* s) noexcept nogil                   # the peer's close_notify arrived
 cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noexcept nogil

@@ -699,6 +699,7 @@ def threadsafe(callback: Callable[[Unpack[_Args]], object]) -> ThreadsafeCallbac
 def set_tls_readers(
     read_tls: Callable[[Any, bool, str | None], Config | None],
     read_upgrade: Callable[[Any, bool, str | None], Config],
+    read_in_place: Callable[[Any, bool, str | None], Config],
     /,
 ) -> None:
     """Called by the facade when it is imported. The core itself reads no option of `tls=`."""

@@ -71,6 +71,7 @@ include "_core/objects/short_writes.pyx"    # a short write that nobody noticed
 include "_core/objects/socket.pyx"          # Socket
 include "_core/objects/tls.pyx"             # what a Socket knows of its TLS connection
 include "_core/objects/starttls.pyx"        # Socket.upgrade_tls
+include "_core/objects/tls_in_place.pyx"    # the same by the C API, on one socket
 include "_core/objects/cork.pyx"            # Socket.cork
 include "_core/objects/array_buffer_sink.pyx"   # ArrayBufferSink
 include "_core/objects/sink.pyx"            # SocketSink

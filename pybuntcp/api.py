@@ -17,7 +17,7 @@ from .checks import seconds
 from .options import ConnectOptions, ListenOptions
 from .runner import run_coroutine
 from .short_writes import ShortWriteWarning, is_unnoticed, show_by_default
-from .tls.reader import read_tls, read_upgrade
+from .tls.reader import read_in_place, read_tls, read_upgrade
 from .typed import HandlersLike
 
 if TYPE_CHECKING:  # what a program does not use, it does not import
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # what a program does not use, it does not import
 
 Result = TypeVar("Result")
 
-_core.set_tls_readers(read_tls, read_upgrade)
+_core.set_tls_readers(read_tls, read_upgrade, read_in_place)
 _core.short_write_register(is_unnoticed, ShortWriteWarning)
 show_by_default()
 

@@ -12,37 +12,53 @@ core then closes the descriptor without a loss (socket_close), or, after a failu
 import warnings
 from os import strerror
 
+from libc.errno cimport EPIPE, EPROTO
+
 from pybuntcp cimport (
-    SOCKET_ESTABLISHED,
     broken_slot,
     close_slot,
     socket_close,
     socket_close_now,
+    socket_error,
+    socket_exception,
     socket_flush,
     socket_pause,
-    socket_state,
+    socket_shutdown,
     socket_t,
     socket_take_gil,
 )
 
 
 cdef int stream_close(Stream self) except -1:
+    if self.successor is not None:
+        return stream_close(self.successor)
     if self.closing:
         return 0
+    if self.tls is not None:
+        return stream_close_secured(self)
+    return stream_finish(self)
+
+
+cdef int stream_finish(Stream self) except -1:
+    """Nothing more is read. What is pending is sent first; over TLS also that we send no more."""
     self.closing = True
     socket_pause(self.s)
-    socket_flush(self.s)
+    if self.tls is None:
+        socket_flush(self.s)
+    else:
+        socket_shutdown(self.s)
     if self.s == NULL:
         return 0                # the flush failed, and the core has nothing to wait for: see on_close
     if stream_pending(self) != 0:
         stream_want_empty(self)
-    elif self.ended or socket_state(self.s) == SOCKET_ESTABLISHED:
-        self.lost = 1
-        self.host.call_soon(self.connection_lost, None, context=self.context)
+    elif self.ended or socket_error(self.s) == 0:
+        stream_lose_soon(self, None)
     return 0                    # otherwise the flush failed: see on_broken
 
 
 cdef int stream_abort(Stream self) except -1:
+    if self.successor is not None:
+        return stream_abort(self.successor)
     self.aborted = True
     return stream_force_close(self, None)
 
@@ -56,6 +72,10 @@ cdef int stream_force_close(Stream self, object error) except -1:
         if self.s != NULL:
             socket_pause(self.s)
     self.closing = True
+    return stream_lose_soon(self, error)
+
+
+cdef int stream_lose_soon(Stream self, object error) except -1:
     self.lost = 1
     self.host.call_soon(self.connection_lost, error, context=self.context)
     return 0
@@ -66,7 +86,17 @@ cdef object stream_flush_error(Stream self):
     cdef int code
     socket_flush(self.s)
     code = socket_error(self.s) if self.s != NULL else 0
-    return OSError(code, strerror(code)) if code != 0 else None
+    return stream_error_of(self, code)
+
+
+cdef object stream_error_of(Stream self, int code):
+    """The exception for what the core has found; None for 0. TLS has exceptions of its own."""
+    error = None
+    if code == EPROTO and self.tls is not None:
+        error = socket_exception(self.s)
+    if error is None and code != 0:
+        error = OSError(code, strerror(code))
+    return error
 
 
 cdef void stream_fatal_error(Stream self, object error, str message) noexcept:
@@ -84,6 +114,8 @@ cdef void stream_fatal_error(Stream self, object error, str message) noexcept:
 cdef int stream_lose(Stream self, object error) except -1:
     """`connection_lost`, whatever that raises, and then the end of everything."""
     cdef object protocol = self.protocol
+    if self.tls is not None:
+        return stream_lose_secured(self, error)
     try:
         if protocol is not None:
             protocol.connection_lost(error)
@@ -123,6 +155,8 @@ cdef int stream_release(Stream self, object error) except -1:
         else:
             socket_close_now(s)
     self.protocol = self.transport = None
+    if self.tls is not None:
+        transport = stream_forget_tls(self, transport)
     if server is not None:
         server_detach(server, transport)
     if waiter is not None and not waiter.done():
@@ -178,10 +212,16 @@ cdef void on_broken(socket_t* s, int error) noexcept nogil:
 
 
 cdef void stream_broken(socket_t* s, int error) noexcept:
-    """A write has failed for good."""
+    """A write has failed for good, or the peer has reset the connection, or TLS has failed."""
     cdef Stream self = stream_at(s)
-    if self is not None:
-        stream_fatal_error(self, OSError(error, strerror(error)), "Fatal write error on socket transport")
+    if self is None or self.lost != 0:
+        return
+    what = "write" if error == EPIPE else "read"
+    failed = stream_error_of(self, error)
+    if self.tls is not None and error == EPROTO:
+        stream_fatal_error(self, failed, "Fatal error on SSL protocol")
+    else:
+        stream_fatal_error(self, failed, f"Fatal {what} error on socket transport")
 
 
 cdef void on_close(socket_t* s, int error) noexcept nogil:
@@ -193,5 +233,6 @@ cdef void on_close(socket_t* s, int error) noexcept nogil:
 cdef void stream_closed(socket_t* s, int error) noexcept:
     """The core has closed it: the peer has reset it, or a deadline has passed."""
     cdef Stream self = stream_at(s)
-    stream_fatal_error(self, OSError(error, strerror(error)) if error != 0 else None, "Fatal read error on socket transport")
+    if self.lost == 0:
+        stream_fatal_error(self, stream_error_of(self, error), "Fatal read error on socket transport")
     stream_disown(self)         # not before: what logs the error may use the transport

@@ -37,6 +37,16 @@ cdef object closed_socket(int family):
 
 
 cdef object stream_extra(Stream self, object name, object default):
+    if self.successor is not None:
+        return stream_extra_of_socket(self.successor, name, default)
+    if self.tls is not None:
+        found = secured_extra(self.tls, name, default)
+        if found is not NotImplemented:
+            return found
+    return stream_extra_of_socket(self, name, default)
+
+
+cdef object stream_extra_of_socket(Stream self, object name, object default):
     if self.extra is None or "socket" not in self.extra:
         stream_note_extra(self)
     return self.extra.get(name, default)

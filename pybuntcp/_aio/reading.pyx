@@ -66,6 +66,11 @@ cdef void stream_received(socket_t* s, const char* data, size_t size) noexcept:
     cdef Stream self = stream_at(s)
     if self is None:
         return
+    if self.tls is not None:
+        host_begin_data(self.host)
+        stream_opened(self, data, size)
+        host_end_data(self.host)
+        return
     if self.paused:
         socket_pause(s)         # by get_buffer(): as in asyncio, this read came before the pause
     host_begin_data(self.host)
@@ -121,7 +126,12 @@ cdef void on_end(socket_t* s) noexcept nogil:
 cdef void stream_peer_ended(socket_t* s) noexcept:
     """The peer's FIN. The connection is closed unless its protocol wants to go on writing."""
     cdef Stream self = stream_at(s)
-    if self is None or self.closing:
+    if self is None:
+        return
+    if self.tls is not None:
+        stream_peer_ended_secured(self)
+        return
+    if self.closing:
         return
     if host_is_debug(self.host):
         stream_log(self, "%r received EOF", (self.transport,), None)
@@ -137,6 +147,8 @@ cdef void stream_peer_ended(socket_t* s) noexcept:
 cdef void stream_protocol_failed(Stream self, object error, str method) noexcept:
     if interrupts(error):
         stream_interrupted(self, error)
+    elif self.tls is not None and isinstance(error, Exception):
+        stream_fatal_error(self, error, "Fatal error on SSL protocol")
     else:
         stream_fatal_error(self, error, f"Fatal error: protocol.{method}() call failed.")
 
@@ -144,23 +156,29 @@ cdef void stream_protocol_failed(Stream self, object error, str method) noexcept
 # ---------------------------------------------------------------------------- pausing
 
 cdef int stream_pause(Stream self) except -1:
+    if self.successor is not None:
+        return stream_pause(self.successor)
     host_check_thread(self.host)
     if self.closing or self.paused:
         return 0
     self.paused = True
     if not self.asking:
         socket_pause(self.s)
-    if host_is_debug(self.host):
+    if host_is_debug(self.host) and self.tls is None:
         logger.debug("%r pauses reading", self.transport)
     return 0
 
 
 cdef int stream_resume(Stream self) except -1:
+    if self.successor is not None:
+        return stream_resume(self.successor)
     host_check_thread(self.host)
     if self.closing or not self.paused:
         return 0
     self.paused = False
+    if self.tls is not None and stream_holds_data(self):
+        return 0
     socket_resume(self.s)
-    if host_is_debug(self.host):
+    if host_is_debug(self.host) and self.tls is None:
         logger.debug("%r resumes reading", self.transport)
     return 0

@@ -19,6 +19,10 @@ cdef extern from "structmember.h":
     Py_ssize_t pbt_slot_offset(object descriptor)       # where an instance has a member of `__slots__`
 
 
+cdef extern from *:
+    ctypedef bint flag_t "unsigned char"    # in a Stream: a `bint` is four bytes
+
+
 cdef object logger = logging.getLogger("asyncio")       # where asyncio's own transports log
 
 

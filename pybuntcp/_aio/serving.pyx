@@ -16,6 +16,7 @@ from pybuntcp cimport (
     open_slot,
     slots_t,
     socket_close_now,
+    socket_fileno,
     socket_from_fd,
     socket_interrupted,
     socket_set_no_delay,
@@ -32,9 +33,10 @@ cdef class Acceptor:
     cdef object factory
     cdef object server
     cdef object context
+    cdef Secured tls            # None: plain
 
-    def __cinit__(self, Host host, factory, server):
-        self.host, self.factory, self.server = host, factory, server
+    def __cinit__(self, Host host, factory, server, Secured tls=None):
+        self.host, self.factory, self.server, self.tls = host, factory, server, tls
         self.context = PyContext_CopyCurrent()
 
     def handlers(self):
@@ -56,6 +58,8 @@ cdef slots_t slots_of_transports() noexcept:
     slots.broken = on_broken
     slots.close = on_close
     slots.abandoned = on_abandoned
+    slots.handshake = on_handshake
+    slots.timeout = on_timeout
     return slots
 
 
@@ -69,22 +73,38 @@ cdef void on_open(socket_t* s) noexcept nogil:
 
 
 cdef void stream_accepted(socket_t* s) noexcept:
-    """A connection was accepted: make its protocol and transport, and call `connection_made`."""
+    """A connection was accepted: make its protocol and transport, and call `connection_made`, or begin with TLS."""
     cdef Acceptor acceptor = <Acceptor>socket_user(s)
     cdef Stream self = None
     context = PyContext_Copy(acceptor.context)
     try:
         PyContext_Enter(context)
         try:
-            protocol = acceptor.factory()
-            self = stream_new(acceptor.host, s, protocol, context, acceptor.server)
             if host_is_debug(acceptor.host):
-                stream_log(self, "%r got a new connection: %r", (acceptor.server, self.transport), None)
-            stream_made(self, True)
+                acceptor_log(acceptor, s)
+            protocol = acceptor.factory()
+            prepared = None if acceptor.tls is None else secured_prepare(acceptor.tls)
+            self = stream_new(acceptor.host, s, protocol, context, acceptor.server, acceptor.tls)
+            if prepared is None:
+                stream_made(self, True)
+            else:
+                self.tls.accepted = True
+                stream_start_tls(self, prepared, None)
         finally:
             PyContext_Exit(context)
     except BaseException as error:
         acceptor_failed(acceptor, s, self, error)
+
+
+cdef int acceptor_log(Acceptor self, socket_t* s) except -1:
+    """As asyncio does, before there is a protocol."""
+    sock = socket_of_descriptor(socket_fileno(s))
+    try:
+        peer = name_of_socket(sock.getpeername)
+        logger.debug("%r got a new connection from %r: %r", self.server, peer, sock)
+    finally:
+        sock.detach()
+    return 0
 
 
 cdef int stream_made(Stream self, bint measured) except -1:
@@ -119,15 +139,22 @@ cdef void acceptor_report(Acceptor self, socket_t* s, object error) noexcept:
         socket_interrupted(s, stop)
 
 
-def open_transport(Host host, sock, protocol, waiter, extra, server):
-    """A transport on a connected socket, which belongs to it from now on. `connection_made` follows from the event loop."""
+def open_transport(Host host, sock, protocol, waiter, extra, server, Secured tls=None):
+    """A transport on a connected socket, which belongs to it from now on. `connection_made` follows from the event loop.
+
+    tls: it has a handshake first. Errors of `SSLContext.wrap_bio` leave the socket its owner's.
+    """
+    prepared = None if tls is None else secured_prepare(tls)
     cdef socket_t* s = socket_from_fd(sock.fileno(), _outgoing)
     cdef Stream self
     socket_set_no_delay(s, True)
-    self = stream_new(host, s, protocol, PyContext_CopyCurrent(), server)
+    self = stream_new(host, s, protocol, PyContext_CopyCurrent(), server, tls)
     self.sock = sock
     self.extra = None if extra is None else dict(extra)
-    host.call_soon(self.made, waiter, context=self.context)
+    if tls is None:
+        host.call_soon(self.made, waiter, context=self.context)
+    else:
+        stream_start_tls(self, prepared, waiter)
     return self.transport
 
 

@@ -12,10 +12,6 @@ from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from pybuntcp cimport socket_ext, socket_fileno, socket_interrupted, socket_resume, socket_t
 
 
-cdef extern from *:
-    ctypedef bint flag_t "unsigned char"    # in a Stream: a `bint` is four bytes
-
-
 cdef struct own_t:              # behind each socket
     PyObject* stream            # owned: the Stream; NULL: the protocol has lost the connection
     bint buffered               # its protocol gives the memory that is read into
@@ -29,6 +25,8 @@ cdef class Stream:
     cdef Host host
     cdef object transport       # None once the connection is lost
     cdef object protocol        # as above
+    cdef Tls tls                # None: plain
+    cdef Stream successor       # after start_tls: the Stream that has the connection now
     cdef object server          # asyncio's Server; None: an outgoing connection, or lost
     cdef object context         # in which the protocol is called
     cdef object sock            # the Python socket of the descriptor; None: nobody has asked for it; bytes: see extra_info
@@ -61,6 +59,9 @@ cdef class Stream:
     def connection_lost(self, error):
         stream_lose(self, error)
 
+    def deliver_held(self):
+        stream_deliver_held(self)
+
 
 cdef inline own_t* own_of(socket_t* s) noexcept nogil:
     return <own_t*>socket_ext(s)
@@ -72,14 +73,23 @@ cdef inline Stream stream_at(socket_t* s):
     return <Stream>stream if stream != NULL else None
 
 
-cdef Stream stream_new(Host host, socket_t* s, object protocol, object context, object server):
-    """A Stream and its transport, for a socket that is open. The socket has a reference to it."""
+cdef Stream stream_make(Host host, object context, Secured secured):
+    """A Stream and its transport, for no socket yet. secured: None, or the options of TLS."""
     cdef Stream self = Stream.__new__(Stream)
     self.host = host
     self.context = context
-    self.fd = socket_fileno(s)
     self.high, self.low = HIGH_WATER, LOW_WATER
+    if secured is not None:
+        self.tls = secured_new(secured)
+        self.high, self.low = SECURED_HIGH_WATER, SECURED_HIGH_WATER // 4
     self.transport = transport_new(self)
+    return self
+
+
+cdef Stream stream_new(Host host, socket_t* s, object protocol, object context, object server, Secured secured):
+    """A Stream and its transport, for a socket that is open. The socket has a reference to it."""
+    cdef Stream self = stream_make(host, context, secured)
+    self.fd = socket_fileno(s)
     if server is not None:
         server_attach(server, self.transport)
         self.server = server

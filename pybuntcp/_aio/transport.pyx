@@ -1,20 +1,20 @@
-"""transport: `SocketTransport`, which protocols and programs see.
+"""transport: `SocketTransport` and `SSLTransport`, which protocols and programs see.
 
-It is an instance of `asyncio.Transport`, as programs check. That class has a layout of its own (`__slots__`), which no extension
-type can inherit together with its own members. So this is a Python class with one slot for its Stream, read where it lies.
+Each is an instance of `asyncio.Transport`, as programs check. That class has a layout of its own (`__slots__`), which no
+extension type can inherit together with its own members. So these are Python classes with one slot for the Stream, read where it
+lies. What they have in common is in `StreamTransport`.
 """
 from asyncio import constants
 from asyncio.transports import _FlowControlMixin
 from cpython.ref cimport PyObject
 
 
-class SocketTransport(_FlowControlMixin):
-    """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
+class StreamTransport(_FlowControlMixin):
+    """What SocketTransport and SSLTransport have in common."""
 
     __slots__ = ("_stream", "__weakref__", "__dict__")      # programs put methods of their own in place of ours
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def write(self, data):
         """Send `data`, any bytes-like object. It leaves with what else this callback writes, and is copied if it must wait.
@@ -26,14 +26,6 @@ class SocketTransport(_FlowControlMixin):
     def writelines(self, list_of_data):
         """Send several bytes-like objects, as one write of all of them."""
         stream_write_lines(stream_of(self), list_of_data)
-
-    def write_eof(self):
-        """Send what is pending, and then FIN. What the peer sends is still received."""
-        stream_write_eof(stream_of(self))
-
-    def can_write_eof(self):
-        """True."""
-        return True
 
     def close(self):
         """Send what is pending, then close. `connection_lost(None)` follows."""
@@ -76,7 +68,7 @@ class SocketTransport(_FlowControlMixin):
     def set_write_buffer_limits(self, high=None, low=None):
         """The protocol's `pause_writing` is called when more than `high` bytes are pending, `resume_writing` at `low`.
 
-        The defaults are 64 KiB, or four times `low`; and a quarter of `high`. Errors: ValueError unless high >= low >= 0.
+        The defaults are 64 KiB, with TLS 512 KiB, or four times `low`; and a quarter of `high`. Errors: ValueError unless high >= low >= 0.
         """
         stream_set_limits(stream_of(self), high, low)
 
@@ -89,7 +81,7 @@ class SocketTransport(_FlowControlMixin):
         return stream_of(self).protocol
 
     def get_extra_info(self, name, default=None):
-        """`socket`, `peername`, `sockname`, as asyncio has them; or the default."""
+        """What asyncio has: `socket`, `peername`, `sockname`, and of TLS; or the default."""
         return stream_extra(stream_of(self), name, default)
 
     def __repr__(self):
@@ -139,18 +131,79 @@ class SocketTransport(_FlowControlMixin):
         return stream_of(self).protocol
 
 
-cdef object transport_type = SocketTransport
-cdef Py_ssize_t transport_stream_at = pbt_slot_offset(SocketTransport.__dict__["_stream"])
+class SocketTransport(StreamTransport):
+    """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
+
+    __slots__ = ()
+
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def write_eof(self):
+        """Send what is pending, and then FIN. What the peer sends is still received."""
+        stream_write_eof(stream_of(self))
+
+    def can_write_eof(self):
+        """True."""
+        return True
+
+
+class SSLTransport(StreamTransport):
+    """A connection with TLS, as a protocol sees it: what asyncio's SSLProtocol gives, on pybuntcp's own TLS."""
+
+    __slots__ = ()
+
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def write(self, data):
+        """Send `data`, encrypted, with what else this callback writes: a record holds up to 16 KiB of it.
+
+        Errors: TypeError for what is not bytes, bytearray or memoryview. After close() or a lost connection it is dropped.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
+        stream_write(stream_of(self), data)
+
+    def write_eof(self):
+        """TLS cannot end one direction alone. Errors: NotImplementedError, always."""
+        raise NotImplementedError
+
+    def can_write_eof(self):
+        """False."""
+        return False
+
+    def is_reading(self):
+        """True unless it is paused."""
+        return not stream_of(self).paused
+
+    def set_read_buffer_limits(self, high=None, low=None):
+        """Kept for get_read_buffer_limits: this side holds no more than it has to when the protocol pauses."""
+        cdef Stream stream = stream_of(self)
+        limits_read(high, low, SECURED_READ_HIGH_WATER, &stream.tls.read_high, &stream.tls.read_low)
+
+    def get_read_buffer_limits(self):
+        """(low, high), in bytes."""
+        cdef Stream stream = stream_of(self)
+        return stream.tls.read_low, stream.tls.read_high
+
+    def get_read_buffer_size(self):
+        """Bytes that were decrypted, and that the protocol has not had."""
+        cdef Stream stream = stream_of(self)
+        return 0 if stream.tls.held is None else len(stream.tls.held)
+
+
+cdef object transport_type = StreamTransport
+cdef Py_ssize_t transport_stream_at = pbt_slot_offset(StreamTransport.__dict__["_stream"])
 
 
 cdef object transport_new(Stream stream):
-    transport = transport_type.__new__(transport_type)
+    kind = SocketTransport if stream.tls is None else SSLTransport
+    transport = kind.__new__(kind)
     transport._stream = stream
     return transport
 
 
 cdef inline Stream stream_of(object transport):
-    """The Stream of a SocketTransport. TypeError: it is something else."""
+    """The Stream of a transport of ours. TypeError: it is something else."""
     cdef PyObject* stream
     if not isinstance(transport, transport_type):
         raise TypeError(f"a SocketTransport is wanted, not {type(transport).__name__!r}")
@@ -162,7 +215,7 @@ cdef inline Stream stream_of(object transport):
 
 cdef str stream_repr(Stream self):
     cdef size_t pending = stream_pending(self)
-    parts = ["SocketTransport"]
+    parts = ["SocketTransport" if self.tls is None else "SSLTransport"]
     if self.s == NULL:
         parts.append("closed")
     elif self.closing:

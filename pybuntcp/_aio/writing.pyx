@@ -77,19 +77,29 @@ cdef int stream_raise_unwritable(Stream self, str method) except -1:
 cdef inline int stream_accept(Stream self, const char* data, size_t size) except -1:
     if size == 0:
         return 0
-    if self.lost != 0:
+    if stream_drops_writes(self):
         stream_drop_write(self)
         return 0
     return stream_wrote(self, socket_write_all(self.s, data, size))
+
+
+cdef inline bint stream_drops_writes(Stream self) noexcept:
+    """Over TLS `close` has said that nothing more is sent."""
+    return self.lost != 0 or self.closing and self.tls is not None
 
 
 cdef inline int stream_wrote(Stream self, int rc) except -1:
     """What follows from a write. A program that never lets the loop turn must learn of a failure here."""
     if rc != 0:
         return stream_write_failed(self, rc)
-    if socket_pending(self.s) > self.high or self.host.thread == 0:
+    if stream_is_over(self, socket_pending(self.s)) or self.host.thread == 0:
         return stream_send_now(self)
     return 0
+
+
+cdef inline bint stream_is_over(Stream self, size_t pending) noexcept:
+    """More than `high` bytes are pending. Over TLS, as in asyncio, so many are enough."""
+    return pending > self.high or pending == self.high and self.tls is not None and pending != 0
 
 
 cdef int stream_write_failed(Stream self, int rc) except -1:
@@ -98,12 +108,15 @@ cdef int stream_write_failed(Stream self, int rc) except -1:
         raise MemoryError()
     if error == 0:
         error = EPIPE
-    stream_fatal_error(self, OSError(error, strerror(error)), "Fatal write error on socket transport")
+    stream_fatal_error(self, stream_error_of(self, error), "Fatal write error on socket transport")
     return 0
 
 
 cdef void stream_drop_write(Stream self) noexcept:
     """Nobody will get it."""
+    if self.tls is not None:
+        stream_drop_secured(self)
+        return
     if self.lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
         logger.warning("socket.send() raised exception.")
     self.lost += 1
@@ -140,7 +153,7 @@ cdef int stream_accept_lines(Stream self, Py_buffer* views, socket_part_t* parts
         size += parts[i].size
     if size == 0:
         return 0
-    if self.lost != 0:
+    if stream_drops_writes(self):
         stream_drop_write(self)
         return 0
     return stream_wrote(self, socket_writev(self.s, parts, count))
@@ -170,7 +183,7 @@ cdef int stream_send_now(Stream self) except -1:
     socket_flush(self.s)
     if self.lost == 0 and socket_error(self.s) != 0:
         return stream_write_failed(self, -1)
-    if self.write_paused or stream_pending(self) <= self.high:
+    if self.write_paused or not stream_is_over(self, stream_pending(self)):
         return 0
     self.write_paused = True
     socket_want_drain(self.s, self.low)
@@ -198,18 +211,23 @@ cdef int stream_call_in_context(Stream self, object method) except -1:
 
 
 cdef int stream_set_limits(Stream self, object high, object low) except -1:
-    """As asyncio has them: high is 64 KiB or four times low; low is a quarter of high."""
+    """As asyncio has them: high is 64 KiB, over TLS 512, or four times low; low is a quarter of high."""
+    limits_read(high, low, HIGH_WATER if self.tls is None else SECURED_HIGH_WATER, &self.high, &self.low)
+    if self.write_paused and self.lost == 0:
+        socket_want_drain(self.s, self.low)
+    if stream_is_over(self, stream_pending(self)):
+        stream_send_now(self)
+    return 0
+
+
+cdef int limits_read(object high, object low, size_t usual, size_t* high_to, size_t* low_to) except -1:
     if high is None:
-        high = HIGH_WATER if low is None else 4 * low
+        high = usual if low is None else 4 * low
     if low is None:
         low = high // 4
     if not high >= low >= 0:
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    self.high, self.low = <size_t>int(min(high, SIZE_MAX)), <size_t>int(min(low, SIZE_MAX))
-    if self.write_paused and self.lost == 0:
-        socket_want_drain(self.s, self.low)
-    if stream_pending(self) > self.high:
-        stream_send_now(self)
+    high_to[0], low_to[0] = <size_t>int(min(high, SIZE_MAX)), <size_t>int(min(low, SIZE_MAX))
     return 0
 
 
@@ -227,6 +245,8 @@ cdef void stream_drained(socket_t* s) noexcept:
         stream_resume_writing(self)
     if self.lost != 0 or not (self.closing or self.empty_waiter is not None):
         return
+    if self.tls is not None and not self.tls.finishing:
+        return                  # close() waits for the peer's end
     if stream_pending(self) != 0:
         stream_want_empty(self)
         return

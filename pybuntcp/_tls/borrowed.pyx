@@ -188,6 +188,6 @@ cdef object borrowed_error(tls_connection_t* self):
     text = reason.decode() if reason != NULL else "unknown error"
     name = text.upper().replace(" ", "_")
     where = "SSL" if library == NULL else library.decode().replace(" routines", "").replace("lib(20)", "SSL")
-    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[{where}: {name}] {text}")
+    error = ssl.SSLError(int(ssl.SSL_ERROR_SSL), f"[{where}: {name}] {text}")
     error.library, error.reason = where, name
     return error

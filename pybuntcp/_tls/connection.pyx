@@ -104,6 +104,8 @@ cdef class TLSConnection:
     cdef readonly bint server
 
     def __dealloc__(self):
+        if self.c.ssl != NULL and not self.c.detached:
+            borrowed_detach(&self.c)        # it was never started; the object may live on
         free(self.c.flight.out)
         free(self.c.sni_name)
 

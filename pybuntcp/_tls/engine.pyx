@@ -42,6 +42,7 @@ from pybuntcp._core cimport (
     tls_deliver_eof,
     tls_wants_read,
     tls_may_deliver,
+    tls_accepts_fin,
     tls_deliver,
     tls_register,
     tls_scratch_reserve,
@@ -86,9 +87,7 @@ cdef int tls_wrap(TLSConnection self) except -1:
     """Make the ssl.SSLObject, and choose the engine: the `SSL*` if it can be found, else the object."""
     cdef list made = []
     cdef tuple ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
-    cdef dict options = {"server_side": self.server}
-    if not self.server:
-        options["server_hostname"] = self.config.server_name
+    cdef dict options = {"server_side": self.server, "server_hostname": self.config.server_name}
     if _borrowing:
         self.c.ssl = openssl_wrap(self.config.context, ends, options, made)
     else:
@@ -353,6 +352,9 @@ cdef void tls_eof(tls_connection_t* self, socket_t* s) noexcept:
     if self.handshaking:
         self.handshaking = False
         tls_handshake_done(s, False, 0)
+    elif tls_accepts_fin(s):
+        self.end = TLS_EOF_DELIVERED
+        tls_deliver_eof(s)
     else:
         tls_truncated(s)
 

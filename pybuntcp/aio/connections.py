@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -49,6 +50,20 @@ def _as_current(loop: asyncio.AbstractEventLoop) -> contextlib.AbstractContextMa
     return _AS_IT_IS if loop.is_running() else _current(loop)
 
 
+def is_context(sslcontext: Any) -> bool:
+    """Whether it is an ssl.SSLContext. A program without TLS does not import `ssl` for the question."""
+    ssl: Any = sys.modules.get("ssl")
+    return ssl is not None and isinstance(sslcontext, ssl.SSLContext)
+
+
+def _named(*options: Any) -> dict[str, Any]:
+    """The options of TLS for asyncio's own code, which differs by version: those that are not the default."""
+    names = ("server_side", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
+    return {
+        name: option for name, option in zip(names, options, strict=True) if option is not None and option is not False
+    }
+
+
 class Connections(StockEventLoop):
     """The standard library's loop, as far as streams go, on our transports."""
 
@@ -70,7 +85,7 @@ class Connections(StockEventLoop):
         start_serving: bool = True,
         **options: Any,
     ) -> asyncio.Server:
-        """As asyncio's, with options of ours: see the class. Errors: those of `listen` for them; ValueError with `ssl`."""
+        """As asyncio's, with options of ours: see the class. Errors: those of `listen` for them."""
         limits = take_limits(options)
         server = await super().create_server(protocol_factory, host, port, start_serving=False, **options)
         return await self._begin_serving(server, limits, start_serving)
@@ -113,22 +128,70 @@ class Connections(StockEventLoop):
         with _as_current(self):
             return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
 
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: Any = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **more: Any,
+    ) -> asyncio.Transport:
+        options = (server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if not is_ours(rawsock):
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, extra=extra, server=server, **_named(*options), **more
+            )
+        self._ensure_fd_no_transport(rawsock)
+        secured = _aio.Secured(sslcontext, *options)
+        with _as_current(self):
+            return _aio.open_transport(self._host, rawsock, protocol, waiter, extra, server, secured)
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """As asyncio's: on a transport of ours by our own TLS, on any other one by asyncio's."""
+        options = (server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
+        if not isinstance(transport, _aio.SocketTransport) or not is_context(sslcontext):
+            return await super().start_tls(transport, protocol, sslcontext, **_named(*options))
+        return await _aio.start_tls(self._host, transport, protocol, _aio.Secured(sslcontext, *options))
+
     def _start_serving(
         self,
         protocol_factory: Callable[[], Any],
         sock: Any,
         sslcontext: Any = None,
         server: Any = None,
-        *args: Any,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
         **more: Any,
     ) -> None:
-        if sslcontext is not None or not is_ours(sock):
-            super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **more)
+        if not is_ours(sock):
+            timeouts = _named(None, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, **timeouts, **more)
             return
         socks = getattr(server, "_sockets", None) or [sock]
         if sock is not socks[-1]:
             return  # one listener for all of them is made when they all listen
-        acceptor = _aio.Acceptor(self._host, protocol_factory, server)
+        secured = None
+        if sslcontext:
+            secured = _aio.Secured(sslcontext, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
+        acceptor = _aio.Acceptor(self._host, protocol_factory, server, secured)
         with _as_current(self):
             listener = listen_on_sockets(acceptor.handlers(), socks, self._limits.get(server, {}))
         self._listeners.update((each.fileno(), listener) for each in socks)

@@ -22,8 +22,6 @@ def take_limits(options: dict[str, Any]) -> dict[str, Any]:
     """Take ours out of the keyword options of a call. Errors: TypeError or ValueError that names one, as of `listen`."""
     limits = {name: options.pop(name) for name in LIMITS if name in options}
     if limits:
-        if options.get("ssl") is not None:
-            raise ValueError(f"{' and '.join(limits)} cannot be given together with ssl")
         listen_options([-1], limits)
     return limits
 

@@ -25,14 +25,12 @@ if TYPE_CHECKING:
             self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None, **more: Any
         ) -> asyncio.Transport: ...
 
+        def _make_ssl_transport(
+            self, rawsock: Any, protocol: Any, sslcontext: Any, waiter: Any = None, **more: Any
+        ) -> asyncio.Transport: ...
+
         def _start_serving(
-            self,
-            protocol_factory: Callable[[], Any],
-            sock: Any,
-            sslcontext: Any = None,
-            server: Any = None,
-            *args: Any,
-            **more: Any,
+            self, protocol_factory: Callable[[], Any], sock: Any, sslcontext: Any = None, *args: Any, **more: Any
         ) -> None: ...
 
         def _stop_serving(self, sock: Any) -> None: ...

@@ -175,7 +175,7 @@ def is_on_ours(transport: Any) -> bool:
     """A transport of ours, or TLS of the standard library's on one."""
     while isinstance(secured := getattr(transport, "_ssl_protocol", None), sslproto.SSLProtocol):
         transport = secured._transport
-    return isinstance(transport, _aio.SocketTransport)
+    return isinstance(transport, _aio.StreamTransport)
 
 
 REPLACED = "_replaced_by_pybuntcp"  # attribute of a loop: what `install` has found among its own attributes

@@ -68,6 +68,16 @@ class ContextConfig(Config):
         raise NotImplementedError(f"get_certificate of an ssl.SSLContext {_tls.borrowed_alone()}")
 
 
+class StandardConfig(Config):
+    """A context that decides alone about the peer, as in the standard library; or what wraps connections as one does."""
+
+    def __init__(self, context: Any, server_name: str | None) -> None:
+        self.context, self.server_name = context, server_name
+
+    def settled(self, connection: Any) -> None:
+        pass
+
+
 class OptionsConfig(Config):
     """Of `TLSOptions`."""
 

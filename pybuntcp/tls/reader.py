@@ -1,6 +1,6 @@
 """reader: the way into this package, for api.py and the core.
 
-Owns two functions, from a value of `tls=` to a Config. They import the rest of the package, and with it `ssl`, only
+Owns three functions, from a value of `tls=` to a Config. They import the rest of the package, and with it `ssl`, only
 when a connection has TLS.
 Promises a TypeError, ValueError, ssl.SSLError or OSError that names the option.
 """
@@ -29,3 +29,12 @@ def read_upgrade(value: Any, server: bool, hostname: str | None) -> Config:
     from .connecting import read_client, read_server_upgrade
 
     return read_server_upgrade(value) if server else read_client(value, hostname)
+
+
+def read_in_place(value: Any, server: bool, hostname: str | None) -> Config:
+    """For `tls_prepare` of the C API: as `read_upgrade`, but a context decides alone, with the name as it is given."""
+    if not hasattr(value, "wrap_bio"):
+        return read_upgrade(value, server, hostname)
+    from .config import StandardConfig
+
+    return StandardConfig(value, None if server else hostname)

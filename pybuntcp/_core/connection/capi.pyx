@@ -13,8 +13,7 @@ cdef enum:
 
 
 cdef void* socket_ext(socket_t* s) noexcept nogil:
-    cdef context_t* context = context_of(s)
-    return <char*>s + stream_ext_start() + context.own_size if context.ext_size != 0 else NULL
+    return <char*>s + stream_ext_start() if context_of(s).ext_size != 0 else NULL
 
 
 cdef void* socket_user(socket_t* s) noexcept nogil:

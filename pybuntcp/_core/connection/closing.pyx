@@ -17,6 +17,8 @@ cdef void closing_send_fin(socket_t* s) noexcept nogil:
     if s.flags & S_TLS and not tls_close_notify(s):
         deadlines_linger_for_close_notify(s)
         return
+    if s.flags & S_TLS and stays_open(s):
+        return                  # close_notify has ended our side, and FIN follows when a verb closes it
     closing_shutdown_write(s)
     if s.flags & S_EOF and not stays_open(s):
         stream_close(s)

@@ -191,8 +191,7 @@ cdef bint deadlines_set(socket_t* s, deadline_t which, double seconds) noexcept 
     return True
 
 
-cdef void deadlines_start_handshake(socket_t* s) noexcept nogil:
-    cdef double seconds = context_of(s).handshake_timeout
+cdef void deadlines_start_handshake(socket_t* s, double seconds) noexcept nogil:
     if not isinf(seconds) and deadlines_of(s) != NULL:
         s.deadlines.handshake_at = deadline_after(seconds)
         deadlines_arm(s)

@@ -47,7 +47,6 @@ cdef struct context_t:
     double read_timeout
     double linger_timeout
     double slow_handler         # seconds from which on a handler is slow; for `reload`
-    size_t own_size             # bytes of ours behind every socket, for its `tls_t*`; 0: plain sockets
     size_t ext_size             # bytes of the user's behind every socket; `reload` does not change it
     PyObject* host              # owned: the name passed to connect(), a str or None; NULL: accepted
     PyObject* tls               # owned: the configuration that `_tls` makes a connection of; NULL: plain
@@ -209,7 +208,6 @@ cdef inline void emit_connect_error(socket_t* s, int error) noexcept nogil:
 cdef int context_set_tls(context_t* context, object tls) except -1:
     """Use TLS for the context's new sockets, with this configuration. Existing sockets keep theirs."""
     cdef PyObject* old = context.tls
-    context.own_size = EXT_ALIGNMENT
     Py_INCREF(tls)
     context.tls = <PyObject*>tls
     Py_XDECREF(old)

@@ -92,7 +92,7 @@ cdef enum:
     S_HANDLER_TASK = 1 << 13        # an async handler runs, and no other handler starts. Cleared: the last task has ended
 
     # tls
-    S_TLS = 1 << 14                 # it has a TLS engine: tls_make_connection. Cleared: the engine is freed (tls_free)
+    S_TLS = 1 << 14                 # it has a TLS engine: tls_attach_connection. Cleared: the engine is freed (tls_free)
     S_HANDSHAKE = 1 << 15           # its handshake goes on, and nothing of the user's is sent. Cleared: done, or failed
     S_TLS_WANT_READ = 1 << 16       # the engine encrypts nothing before it has read more: tls_want_read. Cleared: it has read
     S_INPUT_DEFERRED = 1 << 17      # ciphertext, or an event of the engine, waits for a turn; not read. Cleared: tls_resume
@@ -261,6 +261,11 @@ cdef inline bint receives_directly(socket_t* s) noexcept nogil:
 cdef inline bint reads_into_user_memory(socket_t* s) noexcept nogil:
     """What is read goes to memory of its user's."""
     return context_of(s).table.slots.alloc != NULL and receives_directly(s)
+
+
+cdef inline bint takes_no_memory(socket_t* s) noexcept nogil:
+    """`alloc` itself has closed it, or begun with TLS."""
+    return s.flags & (S_CLOSED | S_TLS) != 0
 
 
 cdef inline bint is_read_for_handlers(socket_t* s) noexcept nogil:

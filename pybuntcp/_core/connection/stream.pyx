@@ -32,6 +32,7 @@ cdef struct socket_t:
     chunk_t* gather         # owned: accepted bytes that the kernel has not been offered yet; see output
     deadlines_t* deadlines  # owned; made when first needed
     pipe_t* pipe            # owned: the sockets that it is piped to, and from; made when first needed
+    tls_t* tls              # owned, with S_TLS: the engine's part of it; see tls_output
     uint64_t bytes_read
     uint64_t accepted       # bytes taken from the user; minus the pending ones: bytes written
     size_t drain_at         # not 0: `drain` is owed once fewer bytes are pending; S_BROKEN: `broken` is (see unbounded)
@@ -41,14 +42,13 @@ cdef struct socket_t:
 
 
 cdef inline size_t stream_ext_start() noexcept nogil:
-    """Offset of what lies behind a socket: a `tls_t*` if the context uses TLS, then the user's bytes."""
+    """Offset of the user's bytes, which lie behind a socket."""
     return (sizeof(socket_t) + EXT_ALIGNMENT - 1) // EXT_ALIGNMENT * EXT_ALIGNMENT
 
 
 cdef socket_t* stream_new(loop_t* loop, context_t* context) noexcept nogil:
     """A socket without a descriptor. libuv owns it from here on; NULL: no memory."""
-    cdef size_t ext = context.own_size + context.ext_size
-    cdef size_t size = stream_ext_start() + ext if ext != 0 else sizeof(socket_t)
+    cdef size_t size = stream_ext_start() + context.ext_size if context.ext_size != 0 else sizeof(socket_t)
     cdef socket_t* self = <socket_t*>calloc(1, size)
     if self == NULL:
         return NULL
@@ -212,7 +212,7 @@ cdef bint stream_ask_for_memory(socket_t* self, size_t suggested, uv.uv_buf_t* b
     handler_enter(loop)
     memory = slot(self, suggested, &capacity)
     handler_leave(loop)
-    if self.flags & S_CLOSED or loop.asking_stops or context_of(self).table.slots.alloc != slot:
+    if takes_no_memory(self) or loop.asking_stops or context_of(self).table.slots.alloc != slot:
         return True
     if memory == NULL and capacity != 0:
         loop.asking = NULL

@@ -92,7 +92,7 @@ cdef void tls_attach(socket_t* s, bint server) noexcept nogil:
 
 
 cdef void tls_start(socket_t* s, bint server) noexcept nogil:
-    deadlines_start_handshake(s)
+    deadlines_start_handshake(s, context_of(s).handshake_timeout)
     if context_of(s).table.slots.handshake != NULL:
         socket_opened(s)
     if s.flags & S_CLOSED:
@@ -101,6 +101,16 @@ cdef void tls_start(socket_t* s, bint server) noexcept nogil:
         stream_read(s)
     else:
         tls_defer_input(s)              # a client sends first: the next turn makes its first step
+
+
+cdef void tls_start_in_place(socket_t* s, bint server, double handshake_timeout) noexcept nogil:
+    """The same, where `open` was called long ago. What is still to be sent in plain goes first: see tls_take_over_output."""
+    s.flags |= S_HANDSHAKE
+    deadlines_start_handshake(s, handshake_timeout)
+    if server and tls_of(s).buffered_size == 0:
+        stream_read(s)
+    else:
+        tls_defer_input(s)
 
 
 cdef void tls_free(socket_t* s) noexcept nogil:
@@ -250,7 +260,7 @@ cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noex
     if s.flags & S_CLOSED:
         return
     if not success:
-        tls_close(s)
+        tls_end(s)
         return
     if context_of(s).connector != NULL:
         upcalls.connector_handshake_done(context_of(s).connector)
@@ -312,7 +322,7 @@ cdef void tls_failed(socket_t* s) noexcept nogil:
     gil_take(loop_of(s))
     upcalls.tls_emit_error(s)
     if not s.flags & S_CLOSED:
-        tls_close(s)
+        tls_end(s)
 
 
 cdef void tls_peer_fin(socket_t* s) noexcept nogil:
@@ -329,6 +339,11 @@ cdef void tls_truncated(socket_t* s) noexcept nogil:
     stream_close(s)
 
 
+cdef bint tls_accepts_fin(socket_t* s) noexcept nogil:
+    """Is a FIN without close_notify an end like any other? Only for a user who closes it himself, and can ask for the error."""
+    return stays_open(s) and may_emit_error(s) and not s.flags & S_TLS_WANT_READ
+
+
 cdef inline bint tls_is_leaving(socket_t* s) noexcept nogil:
     """Its user has closed it, and only our close_notify waits: what the peer does is not reported any more."""
     return s.flags & S_CLOSING and s.flags & S_TLS_WANT_READ and output_pending(s) == 0
@@ -336,6 +351,17 @@ cdef inline bint tls_is_leaving(socket_t* s) noexcept nogil:
 
 cdef void tls_take_gil(socket_t* s) noexcept nogil:
     gil_take(loop_of(s))
+
+
+cdef void tls_end(socket_t* s) noexcept nogil:
+    """TLS has failed, and our alert is sent: close, unless a verb of its user's does that: then `broken` is called."""
+    if not stays_open(s) or not may_emit_error(s) or context_of(s).connector != NULL:
+        tls_close(s)
+        return
+    net.pbt_discard(stream_fd(s))
+    stream_stop(s)
+    s.flags |= S_EOF
+    output_fail(s, uv.UV_EPROTO)
 
 
 cdef void tls_close(socket_t* s) noexcept nogil:

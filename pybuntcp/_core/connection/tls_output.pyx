@@ -34,14 +34,9 @@ cdef enum:
 cdef const filter_t* engine = NULL      # set when _tls is imported
 
 
-cdef inline tls_t** tls_slot_of(socket_t* self) noexcept nogil:
-    """Where the pointer lies: right behind the socket_t."""
-    return <tls_t**>(<char*>self + stream_ext_start())
-
-
 cdef inline tls_t* tls_of(socket_t* self) noexcept nogil:
     """The engine's part of a TLS socket."""
-    return tls_slot_of(self)[0]
+    return self.tls
 
 
 # ---------------------------------------------------------------------------- accounting
@@ -64,6 +59,17 @@ cdef inline size_t tls_dropped(socket_t* self) noexcept nogil:
     cdef size_t plain = tls_of(self).sealed
     tls_of(self).sealed = 0
     return plain
+
+
+cdef void tls_take_over_output(socket_t* self) noexcept nogil:
+    """TLS begins where plain bytes are pending: they keep their place, and count as what is sealed already."""
+    cdef chunk_t* chunk
+    output_enqueue(self)
+    chunk = self.send_queue
+    while chunk != NULL:
+        chunk.plain = chunk_length(chunk)
+        tls_of(self).sealed += chunk.plain
+        chunk = chunk.next
 
 
 # ---------------------------------------------------------------------------- sending

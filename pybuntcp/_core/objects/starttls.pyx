@@ -163,7 +163,7 @@ cdef int upgrade_retire_wrapper(Socket self) except -1:
 cdef void upgrade_begin(socket_t* s) noexcept nogil:
     """All plain bytes are with the kernel: begin the handshake."""
     s.flags &= ~S_SHARED
-    deadlines_start_handshake(s)
+    deadlines_start_handshake(s, context_of(s).handshake_timeout)
     stream_queue_deferred(s)
     stream_read(s)
 

@@ -7,7 +7,7 @@ the engine and the function that makes a connection object. The facade calls `se
 turn the option `tls=` into a configuration.
 
   context.tls (a configuration) -> _make_tls_connection -> its object, a TLSConnection
-                                                             |-> tls_slot_of(s): the address of its tls_t, for C
+                                                             |-> socket_t.tls: the address of its tls_t, for C
                                                              '-> Socket.tls_connection, for Python
 
 Who frees: the socket owns one reference to the object (`tls_t.wrapper`), released by `engine.detach` when the
@@ -24,6 +24,7 @@ from pybuntcp._c cimport uv
 cdef object _make_tls_connection      # set by _tls: (config, server) -> an object; its `address`: the tls_t
 cdef object _read_tls                 # set by the facade: (tls, server, hostname) -> a configuration; None: no TLS
 cdef object _read_upgrade             # set by the facade: the same for upgrade_tls; never None
+cdef object _read_in_place            # set by the facade: the same for tls_prepare
 
 
 cdef void tls_register(const filter_t* filter, object begin) noexcept:
@@ -33,11 +34,12 @@ cdef void tls_register(const filter_t* filter, object begin) noexcept:
     _make_tls_connection = begin
 
 
-def set_tls_readers(read_tls, read_upgrade, /):
+def set_tls_readers(read_tls, read_upgrade, read_in_place, /):
     """Called by the facade when it is imported. The core itself reads no option of `tls=`."""
-    global _read_tls, _read_upgrade
+    global _read_tls, _read_upgrade, _read_in_place
     _read_tls = read_tls
     _read_upgrade = read_upgrade
+    _read_in_place = read_in_place
 
 
 cdef bint tls_make_connection(socket_t* s, bint server) noexcept:
@@ -56,12 +58,17 @@ cdef bint tls_make_connection(socket_t* s, bint server) noexcept:
                 <Loop>loop_of(s).owner, "A TLS connection could not be made", error, None, <object>context_of(s).tls
             )
         return False
-    tls_slot_of(s)[0] = <tls_t*><size_t>made.address
-    Py_INCREF(made)
+    tls_attach_connection(s, made)
+    return True
+
+
+cdef void tls_attach_connection(socket_t* s, object connection) noexcept:
+    """The socket owns it from now on."""
+    s.tls = <tls_t*><size_t>connection.address
+    Py_INCREF(connection)
     s.flags |= S_TLS
     if s.wrapper != NULL:
-        (<Socket>s.wrapper).tls_connection = made
-    return True
+        (<Socket>s.wrapper).tls_connection = connection
 
 
 cdef void tls_emit_error(socket_t* s) noexcept:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as stdlib
-import ssl
 
 import pytest
 from support import descriptors
@@ -14,6 +13,7 @@ from support.coroutines import turns
 from support.leaks import without_spares
 from support.protocols import Made, Plain, on_ours, on_ours_and_asyncio
 from support.streams import abort, address_of, ends, send
+from support.tls_peer import client_context, server_context
 
 import pybuntcp
 
@@ -201,12 +201,29 @@ async def test_an_option_of_listen_that_servers_do_not_have_is_named(streams):
         await streams.server(Plain, high_water_mark=2)
 
 
-@pytest.mark.parametrize("option", list(LIMITS))
 @on_ours
-async def test_with_ssl_they_are_refused_by_name(streams, option):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with nothing_is_bound(), pytest.raises(ValueError, match=f"{option} .*ssl"):
-        await streams.server(Plain, ssl=context, **{option: LIMITS[option]})
+async def test_with_ssl_every_limit_can_be_given_too(streams):
+    made = Made()
+    async with streams.served(made, ssl=server_context(), **LIMITS) as server:
+        transport, client = await streams.connect(
+            Plain, address_of(server), ssl=client_context(), server_hostname="localhost"
+        )
+        await made.until(lambda: len(made.open) == 1)
+        transport.write(b"x")
+        await made.open[0].received(b"x")
+        await abort(client, *made.open)
+
+
+@on_ours
+async def test_with_ssl_a_client_that_says_nothing_counts_and_is_closed_in_time(streams):
+    made = Made()
+    async with streams.served(made, ssl=server_context(), max_connections=1, ssl_handshake_timeout=0.05) as server:
+        with await streams.dial(address_of(server)):
+            _, client = await streams.connect(
+                Plain, address_of(server), ssl=client_context(), server_hostname="localhost"
+            )
+            await made.until(lambda: len(made.open) == 1)  # the one that says something
+            await abort(client, *made.open)
 
 
 @contextlib.contextmanager

@@ -28,11 +28,13 @@ def contexts(side, version):
 
 async def pending(notes, protocol, end):
     """The peer does not read, and the protocol has written more than leaves."""
+    notes.leave_out_flow_control()
     end.deaf()
     small_buffer(protocol.transport)
     protocol.transport.write(pattern(BIG))
     await quiet()
-    notes("pending", protocol.transport.get_write_buffer_size() > 0)
+    if notes.ours:
+        assert protocol.transport.get_write_buffer_size() > 0
 
 
 # ---------------------------------------------------------------- the peer ends
@@ -91,7 +93,9 @@ async def test_what_eof_received_writes(notes, tls, side, ending):
         PEERS[ending](end)
         await protocol.called("connection_lost")
         await end.is_over()
-    notes("peer", bytes(end.data), *end.over)
+    notes("peer", *end.over)
+    if notes.ours or ending != "FIN":  # after which asyncio drops it
+        assert end.data == b"and goodbye"
 
 
 @pytest.mark.parametrize("verb", ["close", "abort"])
@@ -169,7 +173,6 @@ async def test_close_sends_what_was_written_in_the_same_step(notes, tls, side):
 @each_side
 @as_on_asyncio
 async def test_close_with_much_unsent_and_a_slow_peer_sends_all(notes, tls, side):
-    """In asyncio close_notify overtakes what waits in its own backlog, so that the rest is not sent: see its result."""
     async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
         await pending(notes, protocol, end)
         protocol.transport.close()
@@ -177,8 +180,8 @@ async def test_close_with_much_unsent_and_a_slow_peer_sends_all(notes, tls, side
         end.listen()
         await protocol.called("connection_lost")
         await end.is_over()
-    notes("peer", len(end.data), *end.over)
-    assert bytes(end.data) == pattern(BIG)[: len(end.data)]
+    notes("peer", *end.over)
+    assert bytes(end.data) == pattern(BIG)[: None if notes.ours else len(end.data)]
 
 
 @since_3_11

@@ -156,6 +156,7 @@ async def test_a_client_whom_the_server_refuses_late_is_connected_and_lost(notes
             await end.until(lambda: end.over)
             end.finish()
             await protocol.called("connection_lost")
+            await end.is_over()
     notes("peer", *end.over)
 
 

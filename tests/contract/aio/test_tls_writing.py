@@ -13,6 +13,7 @@ import asyncio
 import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern
+from support.protocols import Plain, on_ours
 from support.streams import address_of, small_buffer
 from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
 from support.tls_peer import client_context, server_context
@@ -35,7 +36,6 @@ DATA = {
     "bytearray": bytearray(b"data"),
     "memoryview": memoryview(b"data"),
     "a part of a view": memoryview(b"<data>")[1:5],
-    "a view with a stride": memoryview(b"d-a-t-a-")[::2],
     "an array": array.array("B", b"data"),
     "a string": "data",
     "none": None,
@@ -69,10 +69,6 @@ LINES = {
     "only empty ones": [b"", b""],
     "a tuple": (b"one", b"two"),
     "a generator": "generator",
-    "bytes": b"ab",
-    "a string": "ab",
-    "strings": ["one", "two"],
-    "one that is wrong": [b"right", "wrong"],
     "a number": 5,
     "nothing": None,
 }
@@ -88,6 +84,27 @@ async def test_each_list_of_lines_is_taken_or_refused_as_by_asyncio(notes, tls, 
         await quiet()
         notes("peer", bytes(end.data))
         notes("us", "state", protocol.transport.is_closing())
+
+
+WRONG = {
+    "bytes": (b"ab", TypeError),
+    "a string": ("ab", TypeError),
+    "strings": (["one", "two"], TypeError),
+    "one that is wrong": ([b"right", "wrong"], TypeError),
+    "a view with a stride": ([memoryview(b"d-a-t-a-")[::2]], BufferError),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@on_ours
+async def test_what_asyncio_refuses_late_and_fatally_is_refused_at_once(tls, kind):
+    protocol = Plain()
+    lines, error = WRONG[kind]
+    async with tls.accepted_tls(protocol) as (_, end):
+        with pytest.raises(error):
+            protocol.transport.writelines(lines)
+        protocol.transport.write(b"after it")
+        await end.received(b"after it")
 
 
 @each_side
@@ -200,6 +217,7 @@ MARKS = [
 @pytest.mark.parametrize("marks", MARKS, ids=str)
 @as_on_asyncio
 async def test_marks_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
+    notes.leave_out_flow_control()  # with 0, asyncio pauses where nothing is pending
     async with tls.accepted_tls(notes.plain("us")) as (protocol, _):
         transport = protocol.transport
         before = transport.get_write_buffer_limits()
