@@ -79,7 +79,7 @@ annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/
 	  --config-settings=cmake.define.PYBUNTCP_ANNOTATE=ON
 	@ls build/annotate/*.html
 
-bench: $(VENV)/.bench $(VENV)/.peers peers  ## every benchmark: two hours; a look: ARGS=--quick
+bench: $(VENV)/.bench $(VENV)/.peers peers  ## every benchmark: two hours and a half; a look: ARGS=--quick
 	$(PY) benchmarks/run.py $(ARGS)
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
