@@ -47,6 +47,24 @@ cdef extern from *:
         Py_XDECREF(result);
         return PyContext_Exit(context) || result == NULL ? -1 : 0;
     }
+    /* What the collector of garbage asks a handle. The members that all have are visited where they lie: to go through the
+       lists of members of three classes costs more than all else that is done with a handle. */
+    static Py_ssize_t pbt_members[9];
+    static int pbt_handle_traverse(PyObject* self, visitproc visit, void* arg) {
+        int each;
+        for (each = 0; each < 7; each++) Py_VISIT(pbt_slot(self, pbt_members[each]));
+        Py_VISIT(Py_TYPE(self));
+        return 0;
+    }
+    static int pbt_timer_traverse(PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(pbt_slot(self, pbt_members[7]));
+        Py_VISIT(pbt_slot(self, pbt_members[8]));
+        return pbt_handle_traverse(self, visit, arg);
+    }
+    static void pbt_set_traverse(PyObject* handle, PyObject* timer) {
+        ((PyTypeObject*)handle)->tp_traverse = pbt_handle_traverse;
+        ((PyTypeObject*)timer)->tp_traverse = pbt_timer_traverse;
+    }
     /* Whether an object is this thread's alone, so that it may be used for something else. */
     #ifdef Py_GIL_DISABLED
     #define pbt_is_unreferenced(object) 0
@@ -60,6 +78,8 @@ cdef extern from *:
     void pbt_slot_set(object self, Py_ssize_t at, object value) noexcept        # may run any code: what was there may end
     object pbt_alloc(object type_)
     int pbt_run(object context, object callback, object args) except -1
+    Py_ssize_t pbt_members[9]
+    void pbt_set_traverse(object handle, object timer) noexcept
     bint pbt_is_unreferenced(object self) noexcept
 
 cdef enum:
@@ -78,13 +98,20 @@ cdef struct spare_handles_t:
 
 cdef handle_slots_t handle_slots
 cdef spare_handles_t spare_handles
-cdef object handle_type = events.Handle
+cdef object handle_base = events.Handle
 cdef object timer_base = events.TimerHandle
+cdef object handle_type
 cdef object timer_type
 cdef object context_type = contextvars.Context
 cdef object handle_run_stock = events.Handle._run
 cdef object format_callback = format_helpers._format_callback_source
 cdef bint format_takes_debug = "debug" in inspect.signature(format_callback).parameters
+
+
+class Handle(events.Handle):
+    """asyncio's, of a loop of pybuntcp's."""
+
+    __slots__ = ()
 
 
 class TimerHandle(events.TimerHandle):
@@ -98,21 +125,35 @@ class TimerHandle(events.TimerHandle):
             timer_cancel(self)
 
 
+handle_type = Handle
 timer_type = TimerHandle
 
 
 cdef int handle_slots_find() except -1:
     cdef handle_slots_t* at = &handle_slots
-    at.callback, at.args = pbt_slot_offset(handle_type._callback), pbt_slot_offset(handle_type._args)
-    at.context, at.loop = pbt_slot_offset(handle_type._context), pbt_slot_offset(handle_type._loop)
-    at.cancelled, at.repr = pbt_slot_offset(handle_type._cancelled), pbt_slot_offset(handle_type._repr)
-    at.traceback = pbt_slot_offset(handle_type._source_traceback)
+    at.callback, at.args = pbt_slot_offset(handle_base._callback), pbt_slot_offset(handle_base._args)
+    at.context, at.loop = pbt_slot_offset(handle_base._context), pbt_slot_offset(handle_base._loop)
+    at.cancelled, at.repr = pbt_slot_offset(handle_base._cancelled), pbt_slot_offset(handle_base._repr)
+    at.traceback = pbt_slot_offset(handle_base._source_traceback)
     at.when, at.scheduled = pbt_slot_offset(timer_base._when), pbt_slot_offset(timer_base._scheduled)
-    at.weakrefs = handle_type.__weakrefoffset__
+    at.weakrefs = handle_base.__weakrefoffset__
+    return 0
+
+
+cdef int handle_set_traverse() except -1:
+    """Unless this Python's handles have other members than those."""
+    if len(handle_base.__slots__) == 8 and len(timer_base.__slots__) == 2:
+        for each, where in enumerate((
+            handle_slots.callback, handle_slots.args, handle_slots.context, handle_slots.loop, handle_slots.cancelled,
+            handle_slots.repr, handle_slots.traceback, handle_slots.when, handle_slots.scheduled
+        )):
+            pbt_members[each] = where
+        pbt_set_traverse(handle_type, timer_type)
     return 0
 
 
 handle_slots_find()
+handle_set_traverse()
 
 
 # ---------------------------------------------------------------------------- how one is made
@@ -187,7 +228,7 @@ cdef void handle_keep_spare(object self) noexcept:
 cdef inline bint handle_is_known(object self) noexcept:
     """It has the slots, and no `_run` of its own."""
     kind = type(self)
-    return kind is handle_type or kind is timer_type or kind is timer_base
+    return kind is handle_type or kind is timer_type or kind is handle_base or kind is timer_base
 
 
 cdef inline bint handle_is_cancelled(object self) noexcept:

@@ -4,10 +4,10 @@ It is a list of handles that is a heap by their time, as asyncio's own: asyncio'
 it. Here heapq's steps are made on floats where they lie; heapq itself would call `TimerHandle.__lt__`, which is Python. The
 steps are the same ones, so that timers of the same time are called in the order in which asyncio calls them.
 
-The problem: most timers are cancelled, and to find one in a heap takes a search. The rule: the last of the list is removed at
-once, which is where a timer lies that was started after those that are due before it. Others stay, empty, until they are
-more than those that wait, and more than IDLE_TIMERS; then all of them are removed. So 100,000 cancelled timers are no memory.
-asyncio has the same rule, but looks at it once a turn.
+The problem: most timers are cancelled, and to find one in a heap takes a search. The rule, which is asyncio's: they stay,
+empty, until they are more than those that wait, and more than IDLE_TIMERS. Then those that wait get another list, and nobody
+who goes through the old one is disturbed. asyncio looks at it once a turn. Here each `cancel` does, so that 100,000 timers that
+one callback starts and cancels are no memory.
 """
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.ref cimport PyObject
@@ -24,7 +24,7 @@ cdef extern from *:
     void pbt_list_swap(list items, Py_ssize_t a, Py_ssize_t b) noexcept
 
 cdef enum:
-    IDLE_TIMERS = 100       # cancelled ones that are kept in any case, as asyncio does
+    IDLE_TIMERS = 100       # cancelled ones that are kept in any case
 
 
 cdef inline double timer_when(object handle) except? -1.0:
@@ -102,18 +102,7 @@ cdef int timer_cancel(object handle) except -1:
     pbt_slot_set(handle, handle_slots.args, None)
     if pbt_slot(handle, handle_slots.scheduled) == Py_True:
         (<Scheduler>loop)._timer_cancelled_count += 1
-        timers_forget(<Scheduler>loop, handle)
-    return 0
-
-
-cdef int timers_forget(Scheduler loop, object cancelled) except -1:
-    """One more timer is cancelled, and in the heap."""
-    cdef list heap = <list>loop.scheduled
-    cdef Py_ssize_t count = PyList_GET_SIZE(heap)
-    if count != 0 and heap[count - 1] is cancelled:
-        timers_note(loop, heap.pop())
-    else:
-        timers_sweep(loop)
+        timers_sweep(<Scheduler>loop)
     return 0
 
 
@@ -130,9 +119,9 @@ cdef int timers_remove_cancelled(Scheduler loop) except -1:
     cdef list waiting = [handle for handle in heap if not handle._cancelled]
     cdef list cancelled = [handle for handle in heap if handle._cancelled]
     cdef Py_ssize_t at
-    heap[:] = waiting
-    for at in range((len(heap) >> 1) - 1, -1, -1):      # heapq.heapify
-        timer_sink(heap, at)
+    for at in range((len(waiting) >> 1) - 1, -1, -1):   # heapq.heapify
+        timer_sink(waiting, at)
+    loop.scheduled = waiting
     for handle in cancelled:
         handle._scheduled = False
     loop._timer_cancelled_count = 0

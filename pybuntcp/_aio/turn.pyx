@@ -32,8 +32,9 @@ cdef int turn_make(Scheduler self) except -1:
 
 cdef object turn_timeout(Scheduler self):
     """How long to wait, in seconds. None: until something happens."""
-    cdef list timers = <list>self.scheduled
+    cdef list timers
     timers_sweep(self)
+    timers = <list>self.scheduled
     while timers and timers[0]._cancelled:
         timers_note(self, timer_pop(timers))
     if ready_count(self.ready) != 0 or self._stopping:
@@ -56,7 +57,7 @@ cdef int turn_time_out(Scheduler self) except -1:
 
 cdef int turn_call_ready(Scheduler self) except -1:
     cdef Py_ssize_t left = ready_count(self.ready)
-    cdef bint known = _PyType_Lookup(<type>handle_type, "_run") == <PyObject*>handle_run_stock    # nobody has patched it
+    cdef bint known = _PyType_Lookup(<type>handle_base, "_run") == <PyObject*>handle_run_stock    # nobody has patched it
     while left > 0:
         left -= 1
         handle = self.ready.popleft() if self.stock else ready_popleft(self.ready, NULL)

@@ -174,7 +174,7 @@ cdef int selector_turns(Selector self, double seconds) except -1:
     cdef Py_ssize_t count = len(timers) if timers else 0
     selector_turn(self, left)
     while host is not None and not selector_has_news(self, host):
-        if len(timers) != count or count != 0 and timers[0] is not first:
+        if host._scheduled is not timers or len(timers) != count or count != 0 and timers[0] is not first:
             break
         if seconds < 1e9:
             left = seconds - (uv.uv_hrtime() - began) / 1e9
