@@ -75,26 +75,6 @@ class _Asking(StockEventLoop):
     def _remove_reader(self, fd: int) -> Any:
         return not self.is_closed() and self.own("remove_reader")(fd)
 
-    def _make_ssl_transport(
-        self,
-        rawsock: Any,
-        protocol: Any,
-        sslcontext: Any,
-        waiter: Any = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: Any = None,
-        server: Any = None,
-        **timeouts: Any,
-    ) -> asyncio.Transport:
-        secured: Any = sslproto.SSLProtocol(
-            self.running(), protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
-        self._make_socket_transport(rawsock, secured, extra=extra, server=server)
-        transport: asyncio.Transport = secured._app_transport
-        return transport
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} for {self._running()!r}>"
 
