@@ -43,7 +43,7 @@ cdef int stream_finish(Stream self) except -1:
     """Nothing more is read. What is pending is sent first; over TLS also that we send no more."""
     self.closing = True
     socket_pause(self.s)
-    if self.tls is None:
+    if self.tls is None or self.tls.cut:
         socket_flush(self.s)
     else:
         socket_shutdown(self.s)
@@ -150,7 +150,7 @@ cdef int stream_release(Stream self, object error) except -1:
         stream_disown(self)
         if kept is not None:
             self.sock = kept
-        if error is None and not self.aborted:
+        if error is None and not self.aborted and (self.tls is None or not self.tls.cut):
             socket_close(s)
         else:
             socket_close_now(s)

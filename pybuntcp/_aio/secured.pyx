@@ -76,6 +76,7 @@ cdef class Tls:
     cdef flag_t accepted            # by a listener
     cdef flag_t known               # the protocol knows of the connection: `connection_lost` is due
     cdef flag_t peer_ended          # `eof_received` was called
+    cdef flag_t cut                 # for a FIN without close_notify, which asyncio answers with the same
     cdef flag_t finishing           # the peer has ended, and so do we
     cdef flag_t closed_early        # in connection_made: what has come with the handshake is delivered still, as in asyncio
 

@@ -96,7 +96,8 @@ cdef void stream_peer_ended_secured(Stream self) noexcept:
         return
     self.tls.peer_ended = True
     try:
-        if host_is_debug(self.host) and isinstance(socket_exception(self.s), ssl.SSLEOFError):
+        self.tls.cut = isinstance(socket_exception(self.s), ssl.SSLEOFError)
+        if self.tls.cut and host_is_debug(self.host):
             stream_log_fin(self)
         if stream_call(self, self.protocol.eof_received, ()):
             logger.warning("returning true from eof_received() has no effect when using ssl")

@@ -214,8 +214,11 @@ cdef int stream_set_limits(Stream self, object high, object low) except -1:
     """As asyncio has them: high is 64 KiB, over TLS 512, or four times low; low is a quarter of high."""
     limits_read(high, low, HIGH_WATER if self.tls is None else SECURED_HIGH_WATER, &self.high, &self.low)
     if self.write_paused and self.lost == 0:
-        socket_want_drain(self.s, self.low)
-    if stream_is_over(self, stream_pending(self)):
+        if self.tls is not None and stream_pending(self) <= self.low:
+            stream_resume_writing(self)     # asyncio's TLS does not wait for the next byte that goes out
+        else:
+            socket_want_drain(self.s, self.low)
+    if self.lost == 0 and stream_is_over(self, stream_pending(self)):
         stream_send_now(self)
     return 0
 

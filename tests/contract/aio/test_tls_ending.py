@@ -70,6 +70,18 @@ async def test_what_a_protocol_is_called_when_its_peer_ends(notes, tls, side, en
     assert notes.names("us").count("connection_lost") == 1
 
 
+@since_3_11
+@each_side
+@as_on_asyncio
+async def test_a_fin_without_close_notify_is_answered_by_such_a_fin(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        end.finish()
+        await protocol.called("connection_lost")
+        await end.is_over()
+    notes("peer", *end.over)
+    assert end.over == ["FIN"]
+
+
 @pytest.mark.parametrize("answer", [True, False, None, 1, "x"])
 @pytest.mark.parametrize("ending", ["close_notify", "FIN"])
 @each_side

@@ -228,6 +228,24 @@ async def test_marks_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
 
 
 @since_3_11
+@each_side
+@as_on_asyncio
+async def test_new_marks_pause_and_resume_at_once(notes, tls, side):
+    async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
+        end.deaf()
+        small_buffer(protocol.transport)
+        while protocol.log[-1] != "pause_writing":
+            protocol.transport.write(pattern(10_000))
+        size = protocol.transport.get_write_buffer_size()
+        for marks in ((size + 2048, size + 1), (size - 2048, 0), (size + 2048, size + 1)):
+            protocol.transport.set_write_buffer_limits(*marks)
+            notes("last", protocol.log[-1])
+        assert protocol.log[-3:] == ["resume_writing", "pause_writing", "resume_writing"]
+        protocol.transport.abort()
+        await protocol.called("connection_lost")
+
+
+@since_3_11
 @as_on_asyncio
 async def test_the_marks_are_half_a_megabyte_and_a_quarter_of_that(notes, tls):
     async with tls.accepted_tls(notes.plain("us")) as (protocol, _):
