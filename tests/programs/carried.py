@@ -14,6 +14,10 @@ def is_ours(transport: Any) -> bool:
     return isinstance(transport, _aio.SocketTransport)
 
 
+def is_ours_with_tls(transport: Any) -> bool:
+    return isinstance(transport, _aio.SSLTransport)
+
+
 def carried(received: int = 0, sent: int = 0) -> bool:
     """Have sockets of the running loop carried at least so many bytes?"""
     stats = pybuntcp.stats()

@@ -12,7 +12,7 @@ import ssl
 import sys
 
 import pytest
-from carried import MIB
+from carried import MIB, carried, is_ours_with_tls
 from support.asyncio_loops import on_loop
 from support.coroutines import seen
 from support.tls import STRANGE_SERVER
@@ -30,6 +30,8 @@ async def test_requests_one_after_the_other_share_one_tls_connection():
         for number in range(50):
             async with session.get(f"/hello?name={number}") as response:
                 assert await response.text() == f"hello, {number}"
+        assert is_ours_with_tls(kept_by(session))
+        assert is_ours_with_tls(site.transports[0])
         assert isinstance(kept_by(session).get_extra_info("ssl_object"), ssl.SSLObject)
         assert site.transports[0].get_extra_info("cipher") == kept_by(session).get_extra_info("cipher")
     assert len(set(map(id, site.transports))) == 1
@@ -54,6 +56,7 @@ async def test_a_body_of_8_mib_is_streamed_up_over_tls():
 
     async with talking_tls() as (_, _, session), session.post("/digest", data=parts()) as response:
         assert await response.json() == {"digest": hashlib.sha256(BODY).hexdigest(), "size": len(BODY)}
+        assert carried(received=len(BODY))
 
 
 @on_loop("native")

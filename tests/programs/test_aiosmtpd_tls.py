@@ -8,7 +8,7 @@ import smtplib
 import sys
 
 import pytest
-from carried import MIB
+from carried import MIB, is_ours_with_tls
 from support import TIMEOUT, pattern
 from support.asyncio_loops import on_loop
 from support.coroutines import seen
@@ -109,6 +109,7 @@ async def test_a_stream_of_asyncios_is_upgraded_to_tls_at_both_ends():
         await reply(reader, b"250")
         await reply(reader, b"220")
         await writer.start_tls(client_context(), server_hostname="localhost")
+        assert is_ours_with_tls(writer.transport)
         assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
         mail = b"MAIL FROM:<me@example.test>\r\nRCPT TO:<you@example.test>\r\nDATA\r\n"
         writer.write(b"EHLO there\r\n" + (mail + b"hello\r\n.\r\n") * 20 + b"QUIT\r\n")

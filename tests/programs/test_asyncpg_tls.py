@@ -8,7 +8,7 @@ import io
 import ssl
 
 import pytest
-from carried import MIB
+from carried import MIB, is_ours_with_tls
 from support.asyncio_loops import on_loop
 from support.coroutines import seen
 from support.programs import HOST
@@ -44,6 +44,7 @@ async def connected(server, context=None):
 @on_loop("native")
 async def test_a_query_is_answered_over_tls(tls_postgres):
     async with connected(tls_postgres) as connection:
+        assert is_ours_with_tls(connection._transport)
         assert await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()") is True
         version = connection._transport.get_extra_info("ssl_object").version()
         assert await connection.fetchval("select version from pg_stat_ssl where pid = pg_backend_pid()") == version

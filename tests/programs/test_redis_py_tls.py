@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 
 import pytest
-from carried import MIB
+from carried import MIB, is_ours_with_tls
 from support import pattern
 from support.asyncio_loops import on_loop
 from support.programs import HOST
@@ -39,7 +38,7 @@ async def test_values_are_set_and_got_over_tls(tls_redis_server):
         assert await client.set("key", "value") is True
         assert await client.get("key") == b"value"
         connection = await client.connection_pool.get_connection()
-        assert isinstance(connection._writer.get_extra_info("ssl_object"), ssl.SSLObject)
+        assert is_ours_with_tls(connection._writer.transport)
         await client.connection_pool.release(connection)
 
 

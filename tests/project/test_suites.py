@@ -58,7 +58,7 @@ def suites() -> Iterator[Any]:
 
 def lines(end: bool = True, **outcomes: str) -> str:
     told: list[dict[str, Any]] = [{"test": test, "outcome": outcome} for test, outcome in outcomes.items()]
-    last = {"end": True, "transports": 1, "engine": "borrowed"}
+    last = {"end": True, "transports": 1, "secured": 1, "engine": "borrowed"}
     return "".join(json.dumps(each) + "\n" for each in [*told, *([last] if end else [])])
 
 
@@ -192,6 +192,7 @@ def test_what_is_about_tls_runs_on_both_engines(suites: Any, tmp_path: Path) -> 
         files=("test_fake.py",),
         prepare=prepare,
         tls=tls,
+        secures=False,
         left_out=left_out,
         control_fails_at_most=2,
     )
@@ -210,6 +211,14 @@ def test_a_run_that_hangs_is_stopped(suites: Any, tmp_path: Path) -> None:
     suite = suites.suite.Suite("fake", "A fake's", command=command, seconds=0.5)
     ((_, verdict, _),) = suites.run.play(suite, suites.source.provide(suite, tmp_path))
     assert len(verdict.troubles) == 3
+
+
+def test_a_run_of_tests_about_tls_without_a_tls_connection_of_ours_fails(suites: Any) -> None:
+    ours, control = (suites.results.read(lines(a="passed"), True) for _ in range(2))
+    ours.secured = 0
+    suite = suites.suite.Suite("fake", "A fake's", tls=("a",))
+    assert not suites.results.judge(suite, ours, control).fine()
+    assert suites.results.judge(replace(suite, secures=False), ours, control).fine()
 
 
 def test_a_run_on_another_engine_than_the_suites_fails(suites: Any) -> None:

@@ -108,6 +108,8 @@ def judge(suite: Suite, ours: Run, control: Run) -> Verdict:
             verdict.troubles.append(f"the run on {side} did not come to its end")
     if ours.ended and not ours.transports:
         verdict.troubles.append("the run on pybuntcp has not opened one of its transports")
+    if ours.ended and suite.tls and suite.secures and not ours.secured:
+        verdict.troubles.append("the run on pybuntcp has not opened one of its transports with TLS")
     if ours.ended and ours.engine != suite.engine:
         verdict.troubles.append(f"the run on pybuntcp had the TLS engine {ours.engine!r}, not {suite.engine!r}")
     if len(control.ran()) < suite.fewest:

@@ -49,11 +49,13 @@ class Suite:
     )
     unavailable: Callable[[], str] | None = None  # why it cannot run on this interpreter, or ""
     tls: tuple[str, ...] = ()  # patterns of the tests that are about TLS: these run on both engines
+    secures: bool = True  # whether those connect with TLS by the event loop: some projects do TLS themselves
     engine: str = ENGINES[0]  # that TLS connections of ours are on
     only: tuple[str, ...] = ()  # patterns of the tests that are run; none: all of them
     left_out: dict[str, str] = field(default_factory=dict)  # pattern of test ids (fnmatch) -> why these are not run
     not_quick: tuple[str, ...] = ()  # patterns of tests that `--quick` does not run
     expected: dict[str, str] = field(default_factory=dict)  # id of a test that fails here and not on asyncio -> why
+    but_not_on_fallback: tuple[str, ...] = ()  # of these, those that pass on the fallback engine
     fewest: int = 1  # tests that run on asyncio; fewer: the suite was not found, or not read
     control_fails_at_most: int = 0  # a control that fails more often is no control
     seconds: float = 300.0  # until a run is stopped
@@ -61,7 +63,8 @@ class Suite:
 
     def on_fallback(self) -> Suite:
         """What of it is about TLS, on the fallback engine."""
-        expected = {test: why for test, why in self.expected.items() if matches(test, self.tls)}
+        left = {test: why for test, why in self.expected.items() if matches(test, self.tls)}
+        expected = {test: why for test, why in left.items() if test not in self.but_not_on_fallback}
         return replace(self, engine=ENGINES[1], only=self.tls, expected=expected, fewest=1)
 
     def quick(self) -> Suite:

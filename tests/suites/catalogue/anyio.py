@@ -11,6 +11,7 @@ SUITE = Suite(
     config="pyproject.toml",
     files=("tests/test_sockets.py", "tests/streams/test_tls.py"),
     tls=("tests/streams/test_tls.py::*",),
+    secures=False,  # it encrypts what it writes
     needs=(
         *PYTEST,
         "anyio==4.16.0",

@@ -48,7 +48,7 @@ def count_transports() -> None:
         return
     from pybuntcp import _aio
 
-    open_transport, acceptor = _aio.open_transport, _aio.Acceptor
+    open_transport, acceptor, start_tls = _aio.open_transport, _aio.Acceptor, _aio.start_tls
 
     def counted(*arguments: Any, **named: Any) -> Any:
         opened["transports"] += 1
@@ -63,7 +63,11 @@ def count_transports() -> None:
 
         return acceptor(host, made, *more, **named)
 
-    _aio.open_transport, _aio.Acceptor = counted, counting
+    def upgraded(*arguments: Any, **named: Any) -> Any:
+        opened["secured"] += secured(arguments, named)
+        return start_tls(*arguments, **named)
+
+    _aio.open_transport, _aio.Acceptor, _aio.start_tls = counted, counting, upgraded
     count_tls_of_asyncio()
 
 
