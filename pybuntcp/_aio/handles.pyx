@@ -47,18 +47,17 @@ cdef extern from *:
         Py_XDECREF(result);
         return PyContext_Exit(context) || result == NULL ? -1 : 0;
     }
-    /* What the collector of garbage asks a handle. The members that all have are visited where they lie: to go through the
-       lists of members of three classes costs more than all else that is done with a handle. */
-    static Py_ssize_t pbt_members[9];
+    /* What the collector of garbage asks a handle. The members that may refer to anything are visited where they lie: to go
+       through the lists of members of three classes costs more than all else that is done with a handle. */
+    static Py_ssize_t pbt_members[6];
     static int pbt_handle_traverse(PyObject* self, visitproc visit, void* arg) {
         int each;
-        for (each = 0; each < 7; each++) Py_VISIT(pbt_slot(self, pbt_members[each]));
+        for (each = 0; each < 5; each++) Py_VISIT(pbt_slot(self, pbt_members[each]));
         Py_VISIT(Py_TYPE(self));
         return 0;
     }
     static int pbt_timer_traverse(PyObject* self, visitproc visit, void* arg) {
-        Py_VISIT(pbt_slot(self, pbt_members[7]));
-        Py_VISIT(pbt_slot(self, pbt_members[8]));
+        Py_VISIT(pbt_slot(self, pbt_members[5]));
         return pbt_handle_traverse(self, visit, arg);
     }
     static void pbt_set_traverse(PyObject* handle, PyObject* timer) {
@@ -78,7 +77,7 @@ cdef extern from *:
     void pbt_slot_set(object self, Py_ssize_t at, object value) noexcept        # may run any code: what was there may end
     object pbt_alloc(object type_)
     int pbt_run(object context, object callback, object args) except -1
-    Py_ssize_t pbt_members[9]
+    Py_ssize_t pbt_members[6]
     void pbt_set_traverse(object handle, object timer) noexcept
     bint pbt_is_unreferenced(object self) noexcept
 
@@ -144,8 +143,8 @@ cdef int handle_set_traverse() except -1:
     """Unless this Python's handles have other members than those."""
     if len(handle_base.__slots__) == 8 and len(timer_base.__slots__) == 2:
         for each, where in enumerate((
-            handle_slots.callback, handle_slots.args, handle_slots.context, handle_slots.loop, handle_slots.cancelled,
-            handle_slots.repr, handle_slots.traceback, handle_slots.when, handle_slots.scheduled
+            handle_slots.callback, handle_slots.args, handle_slots.context, handle_slots.loop, handle_slots.traceback,
+            handle_slots.when
         )):
             pbt_members[each] = where
         pbt_set_traverse(handle_type, timer_type)

@@ -75,6 +75,10 @@ cdef class Scheduler:
         """The time of the loop's clock, in seconds."""
         return clock.monotonic()
 
+    def get_debug(self):
+        """Whether debug mode is on. Every future and task asks."""
+        return self._debug
+
     def call_soon(self, callback, *args, context=None):
         """Have a callback called in the next turn. Returns its handle, to cancel it."""
         if self.stock or self._debug or self._closed:

@@ -50,14 +50,14 @@ async def test_in_debug_mode_a_slow_method_of_a_protocol_is_logged(streams, debu
         await arrives(peer, accepted)
         peer.shutdown(stdlib.SHUT_WR)
         await accepted.called("connection_lost")
-    assert any("Executing" in text and "took 0.0" in text for text in warnings_of(debug_log))
+    assert any("Executing" in text and " took " in text for text in warnings_of(debug_log))
 
 
 @on_ours_and_asyncio
 async def test_in_debug_mode_a_slow_buffered_protocol_is_logged(streams, debug_log):
     slow_loop()
     await one_message(streams, Buffered(buffer_updated=slow))
-    assert any("Executing" in text and "took 0.0" in text for text in warnings_of(debug_log))
+    assert any("Executing" in text and " took " in text for text in warnings_of(debug_log))
 
 
 @on_ours
