@@ -128,6 +128,8 @@ async def test_wait_closed_waits_for_a_handshake_that_hangs(notes, tls):
 @pytest.mark.parametrize("hanging", [0, 2])
 @as_on_asyncio
 async def test_the_clients_of_a_server_are_closed_and_aborted(notes, tls, verb, hanging):
+    """asyncio's knows the transports below: `close_clients` has their connections end without close_notify, which ours says."""
+    notes.leave_out("eof_received")
     async with crowd(notes, tls, 2, hanging) as (server, protocols, ends):
         server.close()
         getattr(server, verb)()
@@ -135,7 +137,7 @@ async def test_the_clients_of_a_server_are_closed_and_aborted(notes, tls, verb, 
             await protocol.called("connection_lost")
         for end in ends:
             await end.is_over()
-            notes("peers", *end.over)
+            notes("peer", *end.over)
         await server.wait_closed()
 
 
@@ -143,6 +145,7 @@ async def test_the_clients_of_a_server_are_closed_and_aborted(notes, tls, verb, 
 @pytest.mark.parametrize("verb", ["close_clients", "abort_clients"])
 @as_on_asyncio
 async def test_clients_with_much_unsent_are_closed_and_aborted(notes, tls, verb):
+    notes.leave_out("eof_received")
     async with crowd(notes, tls, 1, 0) as (server, (protocol,), (end,)):
         end.deaf()
         small_buffer(protocol.transport)
