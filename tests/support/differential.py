@@ -62,6 +62,7 @@ def plain_text(text: str) -> str:
     text = re.sub(r" \(_ssl\.c:\d+\)", "", text)
     text = re.sub(r"<[^<>]*(?:<[^<>]*>[^<>]*)*>", "<...>", text)
     text = re.sub(r"\('127\.0\.0\.1', \d+\)", "('127.0.0.1', ...)", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:...", text)
     return re.sub(r"\b\d+\.\d+ ms", "... ms", re.sub(r"0x[0-9a-f]+", "0x...", text))
 
 

@@ -388,6 +388,7 @@ async def test_tls_inside_tls_with_a_peer_by_hand_ends_in_order(notes, tls):
             protocol.transport.close()
             await protocol.called("connection_lost")
             await inner.until(lambda: inner.over)
+            await outer.is_over()
             asyncio.get_running_loop().remove_reader(other)
         inner.close()
     notes("inner", *inner.over)

@@ -124,6 +124,7 @@ async def test_each_size_arrives_whole(notes, tls, side, size):
     async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
         protocol.transport.write(pattern(size))
         await end.received(pattern(size))
+        await quiet()
         assert protocol.transport.get_write_buffer_size() == 0
 
 
