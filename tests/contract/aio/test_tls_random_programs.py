@@ -19,7 +19,7 @@ from support.asyncio_loops import close_host, new_host
 from support.differential import end_as_discreet, plain_text, same
 from support.kernel import pattern
 from support.streams import collected
-from support.tls_end import OLD_TLS, TlsEnd, quiet
+from support.tls_end import OLD_TLS, TlsEnd, quiet, since_3_11
 from support.tls_peer import client_context, server_context
 
 FULL = 1_000_000  # more than the kernel takes of a pair
@@ -206,6 +206,7 @@ def played(host, steps, hooks, server):
         close_host(loop)
 
 
+@since_3_11
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS, HOOKS, st.booleans())
 @example([[("write", FULL)], [("read",)], [("close",)], [("read",)]], NO_HOOKS, True)
