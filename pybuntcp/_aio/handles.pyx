@@ -17,6 +17,8 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 cdef extern from "Python.h":
     PyObject* Py_False
     PyObject* Py_True
+    void PyObject_GC_Track(object self) noexcept
+    void PyObject_GC_UnTrack(object self) noexcept
 
 cdef extern from *:
     """
@@ -120,6 +122,8 @@ class TimerHandle(events.TimerHandle):
 
     def cancel(self):
         """Cancel the callback."""
+        if not isinstance(self, timer_base):
+            raise TypeError(f"a TimerHandle is wanted, not {type(self).__name__!r}")
         if not handle_is_cancelled(self):
             timer_cancel(self)
 
@@ -162,11 +166,13 @@ cdef object handle_new(object loop, object callback, object args, object context
     cdef object self
     if context is None:
         context = PyContext_CopyCurrent()
-    if spare_handles.count != 0:
-        self = handle_take_spare()
-    else:
+    if spare_handles.count == 0:
         self = pbt_alloc(handle_type)
+        handle_fill(self, loop, callback, args, context)
+        return self
+    self = handle_take_spare()
     handle_fill(self, loop, callback, args, context)
+    PyObject_GC_Track(self)
     return self
 
 
@@ -202,12 +208,16 @@ cdef inline object handle_take_spare():
 
 
 cdef void handle_keep_spare(object self) noexcept:
-    """A handle was called. If the caller alone refers to it, the next `handle_new` returns it."""
+    """A handle was called. If the caller alone refers to it, the next `handle_new` returns it.
+
+    Until then it is unknown to the collector of garbage: nobody can find it, so nobody can hold the next one by it.
+    """
     cdef PyObject* held[7]
     cdef int each
     if spare_handles.count == SPARE_HANDLES or not pbt_is_unreferenced(self) or type(self) is not handle_type \
             or pbt_slot(self, handle_slots.weakrefs) != NULL:
         return
+    PyObject_GC_UnTrack(self)
     pbt_slot_empty(self, handle_slots.loop, &held[0])
     pbt_slot_empty(self, handle_slots.callback, &held[1])
     pbt_slot_empty(self, handle_slots.args, &held[2])
@@ -230,8 +240,11 @@ cdef inline bint handle_is_known(object self) noexcept:
     return kind is handle_type or kind is timer_type or kind is handle_base or kind is timer_base
 
 
-cdef inline bint handle_is_cancelled(object self) noexcept:
-    return pbt_slot(self, handle_slots.cancelled) != Py_False
+cdef inline bint handle_is_cancelled(object self) except -1:
+    cdef PyObject* cancelled = pbt_slot(self, handle_slots.cancelled)
+    if cancelled == Py_False:
+        return False
+    return cancelled == Py_True or bool(self._cancelled)
 
 
 cdef int handle_run(object self) except -1:

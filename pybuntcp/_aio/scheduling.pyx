@@ -9,7 +9,6 @@ the same name do. They are asyncio's own where that matters more than time:
 
 The members whose names begin with `_` are those of `asyncio.BaseEventLoop`, which writes and reads them. Here they have a place.
 """
-cimport cython
 import asyncio
 import time
 
@@ -22,11 +21,10 @@ cdef extern from "Python.h":
 cdef object SEAMS = frozenset({"call_at", "_call_soon", "_add_callback", "_process_events", "_timer_handle_cancelled"})
 
 cdef object clock = time
-cdef object task_type = asyncio.Task
-cdef object future_type = asyncio.Future
+cdef object tasks = asyncio.tasks       # where programs put classes of their own
+cdef object futures = asyncio.futures
 
 
-@cython.no_gc_clear             # its containers are cleared; a method that is called meanwhile finds them
 cdef class Scheduler:
     """`call_soon`, `call_later` and the like, and the event loop's turn."""
     cdef object ready           # callbacks: see ready
@@ -51,6 +49,8 @@ cdef class Scheduler:
     def _ready(self, queue):
         self.ready = queue
         scheduler_look(self)
+        if hasattr(self._selector, "use_queue"):
+            self._selector.use_queue(queue)
 
     @property
     def _scheduled(self):
@@ -112,15 +112,15 @@ cdef class Scheduler:
         """An `asyncio.Future` of this loop."""
         if self._debug:
             return super().create_future()
-        return future_type(loop=self)
+        return futures.Future(loop=self)
 
     def create_task(self, coro, *, name=None, context=None, **options):
         """Run a coroutine as an `asyncio.Task` of this loop, or as what the task factory makes of it."""
         if self._debug or self._closed or self._task_factory is not None or context is not None or options:
             return scheduler_create_task(self, super().create_task, coro, name, context, options)
         if name is None:
-            return task_type(coro, loop=self)
-        return task_type(coro, loop=self, name=name)
+            return tasks.Task(coro, loop=self)
+        return tasks.Task(coro, loop=self, name=name)
 
     def _run_once(self):
         """One turn: wait, and call what is ready."""
@@ -146,7 +146,7 @@ class StockScheduler(Scheduler, asyncio.SelectorEventLoop):
 
 cdef object scheduler_call_at(Scheduler self, object when, object callback, object args, object context):
     handle = handle_new_timer(when, self, callback, args, context)
-    timer_push(<list>self.scheduled, handle)
+    timer_push(timers_of(self), handle)
     return handle
 
 

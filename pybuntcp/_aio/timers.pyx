@@ -9,6 +9,7 @@ empty, until they are more than those that wait, and more than IDLE_TIMERS. Then
 who goes through the old one is disturbed. asyncio looks at it once a turn. Here each `cancel` does, so that 100,000 timers that
 one callback starts and cancels are no memory.
 """
+from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.ref cimport PyObject
 
@@ -27,22 +28,41 @@ cdef enum:
     IDLE_TIMERS = 100       # cancelled ones that are kept in any case
 
 
-cdef inline double timer_when(object handle) except? -1.0:
-    """When it is due, in seconds of the loop's clock."""
-    cdef PyObject* when = NULL
-    if isinstance(handle, timer_base):
-        when = pbt_slot(handle, handle_slots.when)
-    if when != NULL and type(<object>when) is float:
-        return <double><object>when
-    return handle._when         # an int, or whatever a program has given
+cdef inline list timers_of(Scheduler loop):
+    """The heap. TypeError: a program has put something else in its place while a turn waited (see `stock` in scheduling)."""
+    if type(loop.scheduled) is not list:
+        raise TypeError(f"_scheduled must be a list, not {type(loop.scheduled).__name__!r}")
+    return <list>loop.scheduled
+
+
+cdef inline bint timer_has_float(object handle) noexcept:
+    """False: its time is an int, or whatever a program has given. Then asyncio's comparisons are made, which may run any code."""
+    cdef PyObject* when = pbt_slot(handle, handle_slots.when) if isinstance(handle, timer_base) else NULL
+    return when != NULL and type(<object>when) is float
+
+
+cdef inline double timer_when(object handle) noexcept:
+    """When it is due, in seconds of the loop's clock, if that is a float."""
+    return PyFloat_AS_DOUBLE(<object>pbt_slot(handle, handle_slots.when))
 
 
 cdef inline bint timer_is_before(list heap, Py_ssize_t a, Py_ssize_t b) except -1:
     cdef Py_ssize_t count = PyList_GET_SIZE(heap)
-    cdef bint before = timer_when(heap[a]) < timer_when(heap[b])
+    cdef bint before
+    first, second = heap[a], heap[b]
+    if timer_has_float(first) and timer_has_float(second):
+        return timer_when(first) < timer_when(second)
+    before = first < second
     if PyList_GET_SIZE(heap) != count:
-        raise RuntimeError("list changed size during iteration")    # by `__float__` of such a thing
+        raise RuntimeError("list changed size during iteration")
     return before
+
+
+cdef inline bint timer_is_due(object handle, double end) except -1:
+    """asyncio asks whether it is at `end` or later, which NaN never is."""
+    if timer_has_float(handle):
+        return not timer_when(handle) >= end
+    return not handle._when >= end
 
 
 cdef int timer_push(list heap, object handle) except -1:
@@ -109,13 +129,13 @@ cdef int timer_cancel(object handle) except -1:
 cdef inline int timers_sweep(Scheduler loop) except -1:
     """Remove what is cancelled if that is most of it."""
     cdef Py_ssize_t cancelled = loop._timer_cancelled_count
-    if cancelled > IDLE_TIMERS and 2 * cancelled > PyList_GET_SIZE(<list>loop.scheduled):
+    if cancelled > IDLE_TIMERS and 2 * cancelled > PyList_GET_SIZE(timers_of(loop)):
         timers_remove_cancelled(loop)
     return 0
 
 
 cdef int timers_remove_cancelled(Scheduler loop) except -1:
-    cdef list heap = <list>loop.scheduled
+    cdef list heap = timers_of(loop)
     cdef list waiting = [handle for handle in heap if not handle._cancelled]
     cdef list cancelled = [handle for handle in heap if handle._cancelled]
     cdef Py_ssize_t at
@@ -132,5 +152,5 @@ cdef inline void timers_note(Scheduler loop, object removed) noexcept:
     """A timer has left the heap."""
     if isinstance(removed, timer_base):
         pbt_slot_set(removed, handle_slots.scheduled, False)
-        if handle_is_cancelled(removed):
+        if pbt_slot(removed, handle_slots.cancelled) == Py_True:
             loop._timer_cancelled_count -= 1

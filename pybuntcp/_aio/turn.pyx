@@ -24,7 +24,7 @@ cdef int turn_make(Scheduler self) except -1:
     if events:
         self._process_events(events)
         events = None           # which may refer to what a callback closes
-    if self.scheduled:
+    if PyList_GET_SIZE(timers_of(self)) != 0:
         turn_time_out(self)
     turn_call_ready(self)
     return 0
@@ -34,7 +34,7 @@ cdef object turn_timeout(Scheduler self):
     """How long to wait, in seconds. None: until something happens."""
     cdef list timers
     timers_sweep(self)
-    timers = <list>self.scheduled
+    timers = timers_of(self)
     while timers and timers[0]._cancelled:
         timers_note(self, timer_pop(timers))
     if ready_count(self.ready) != 0 or self._stopping:
@@ -46,9 +46,9 @@ cdef object turn_timeout(Scheduler self):
 
 cdef int turn_time_out(Scheduler self) except -1:
     """Timers that are due by now become ready."""
-    cdef list timers = <list>self.scheduled
+    cdef list timers = timers_of(self)
     cdef double end = self.time() + self._clock_resolution
-    while timers and timer_when(timers[0]) < end:
+    while timers and timer_is_due(timers[0], end):
         handle = timer_pop(timers)
         timers_note(self, handle)
         ready_append(self.ready, handle)
@@ -60,7 +60,7 @@ cdef int turn_call_ready(Scheduler self) except -1:
     cdef bint known = _PyType_Lookup(<type>handle_base, "_run") == <PyObject*>handle_run_stock    # nobody has patched it
     while left > 0:
         left -= 1
-        handle = self.ready.popleft() if self.stock else ready_popleft(self.ready, NULL)
+        handle = ready_popleft(self.ready)
         if self._debug:
             turn_call_timed(self, handle)
         elif known and handle_is_known(handle):

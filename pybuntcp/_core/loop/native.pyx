@@ -18,7 +18,7 @@ def native_attach(host):
     """The asyncio loop has taken such a selector: what is opened while it runs belongs to it."""
     cdef Selector selector = host._selector
     selector.loop.host = weakref.ref(host)
-    selector.ready = host._ready
+    selector.use_queue(host._ready)
     _native_hosts[host] = weakref.ref(selector.loop)
 
 

@@ -80,6 +80,10 @@ cdef class Selector:
         c.asyncio_fds_ready = False
         return self.asyncio_fds.select(0)
 
+    def use_queue(self, ready):
+        """asyncio's queue of callbacks is this one from now on."""
+        self.ready, self.queued = ready, False
+
     # What asyncio asks of a callback that is ready.
 
     _cancelled = False
