@@ -45,9 +45,10 @@ cdef int secured_check(Secured self) except -1:
 
 
 cdef object secured_timeout(str name, seconds, usual):
+    """As it was given: it is in asyncio's messages. OverflowError: it is beyond what a double holds."""
     if seconds is None:
         return usual
-    if seconds <= 0:
+    if seconds <= 0 or not <double>seconds > 0:     # NaN
         raise ValueError(f"{name} should be a positive number, got {seconds}")
     return seconds
 
