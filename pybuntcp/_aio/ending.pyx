@@ -40,7 +40,7 @@ cdef int stream_close(Stream self) except -1:
 
 
 cdef int stream_finish(Stream self) except -1:
-    """Nothing more is read. What is pending is sent first; over TLS also that we send no more."""
+    """Nothing more is read. What is pending is sent first; over TLS also that we send no more, to a peer that has said so."""
     self.closing = True
     socket_pause(self.s)
     if self.tls is None or self.tls.cut:

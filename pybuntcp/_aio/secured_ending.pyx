@@ -1,7 +1,7 @@
 """secured_ending: how a connection with TLS ends.
 
     close()              what was written goes out, then close_notify; then the peer's is waited for, at most ssl_shutdown_timeout
-    the peer has ended   `eof_received`; what was written goes out, then our close_notify
+    the peer has ended   `eof_received`; what was written goes out, then our close_notify, if it has said so by its own
 
 Both lead to `stream_finish`, where it goes on as without TLS. As in asyncio, nothing is written after close(), and a peer that
 sends data after it has our close_notify ends the connection with an error. abort() sends nothing.

@@ -97,6 +97,9 @@ LINES = """
     cdef int socket_error(socket_t* s) noexcept nogil
     cdef void socket_take_gil(socket_t* s) noexcept nogil
     cdef void socket_interrupted(socket_t* s, object error) noexcept
+    cdef object tls_prepare(object tls, bint server, object server_hostname=*)
+    cdef object socket_ssl_object(socket_t* s)
+    cdef object socket_exception(socket_t* s)
     cdef bytes socket_bytes(socket_t* s, const char* data, size_t size)
     cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
 """

@@ -14,6 +14,7 @@ from pybuntcp cimport (
     close_slot,
     data_slot,
     handlers_from_slots,
+    handshake_slot,
     new_slots,
     open_slot,
     slots_t,
@@ -23,6 +24,7 @@ from pybuntcp cimport (
     socket_cork,
     socket_end,
     socket_error,
+    socket_exception,
     socket_fileno,
     socket_flush,
     socket_from_fd,
@@ -33,6 +35,8 @@ from pybuntcp cimport (
     socket_pending,
     socket_resume,
     socket_shutdown,
+    socket_ssl_object,
+    socket_start_tls,
     socket_state,
     socket_t,
     socket_take_gil,
@@ -42,6 +46,7 @@ from pybuntcp cimport (
     socket_want_drain,
     socket_write_all,
     socket_writev,
+    tls_prepare,
 )
 
 FLAG = SLOTS_OPEN_UNTIL_CLOSED
@@ -55,10 +60,11 @@ cdef class Writer:
     cdef readonly bytearray memory      # what `alloc` gives
     cdef public object after            # called with nothing, after each event
     cdef public object capacity         # None: the loop's memory; 0: nothing is to be read now
-    cdef bint hears_broken, gives_memory, stays_open, hears_abandoned
+    cdef bint hears_broken, gives_memory, stays_open, hears_abandoned, hears_handshake
 
-    def __init__(self, *, broken=True, memory=None, stays_open=False, abandoned=False, **calls):
+    def __init__(self, *, broken=True, memory=None, stays_open=False, abandoned=False, handshake=False, **calls):
         self.events, self.calls = [], calls
+        self.hears_handshake = handshake
         self.hears_broken, self.stays_open, self.hears_abandoned = broken, stays_open, abandoned
         self.gives_memory = memory is not None
         self.memory, self.capacity = bytearray(memory or 0), memory
@@ -77,6 +83,8 @@ cdef class Writer:
             slots.alloc = on_alloc
         if self.hears_abandoned:
             slots.abandoned = on_abandoned
+        if self.hears_handshake:
+            slots.handshake = on_handshake
         if self.stays_open:
             slots.flags = SLOTS_OPEN_UNTIL_CLOSED
         return handlers_from_slots(&slots, others, self)
@@ -161,9 +169,25 @@ cdef class Writer:
     def object(self):
         return socket_object(alive(self))
 
+    def start_tls(self, prepared, double handshake_timeout, bytes initial=b""):
+        return socket_start_tls(alive(self), prepared, handshake_timeout, initial, len(initial))
+
+    @property
+    def ssl_object(self):
+        return socket_ssl_object(alive(self))
+
+    @property
+    def exception(self):
+        return socket_exception(alive(self))
+
     def interrupt(self, error):
         """`socket_interrupted`, which belongs into a slot."""
         socket_interrupted(alive(self), error)
+
+
+def prepare(tls, bint server, server_hostname=None):
+    """`tls_prepare`"""
+    return tls_prepare(tls, server, server_hostname)
 
 
 cdef socket_t* alive(Writer self) except NULL:
@@ -233,6 +257,15 @@ cdef void on_broken(socket_t* s, int error) noexcept nogil:
 
 cdef void failed(socket_t* s, int error) noexcept:
     tell(s, "broken", error)
+
+
+cdef void on_handshake(socket_t* s, int success, long verify_result) noexcept nogil:
+    socket_take_gil(s)
+    (<handshake_slot><void*>agreed)(s, success, verify_result)
+
+
+cdef void agreed(socket_t* s, int success, long verify_result) noexcept:
+    tell(s, "handshake", success)
 
 
 cdef void on_close(socket_t* s, int error) noexcept nogil:
