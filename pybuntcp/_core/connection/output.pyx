@@ -151,11 +151,12 @@ cdef ssize_t output_send_all(
 ) noexcept nogil:
     """One attempt; the rest is kept: the caller has checked the limit. A negative code: the socket is broken."""
     cdef ssize_t taken = output_send(self, data, size, limit)
-    if 0 <= taken < <ssize_t>size:
-        # A part was sent, and there is no memory for the rest.
-        output_fail(self, uv.UV_ENOMEM)
-        return uv.UV_ENOMEM
-    return taken
+    if taken < 0 or taken == <ssize_t>size:
+        return taken
+    if not may_send(self):      # a part was sent, and then the kernel has refused, or TLS has failed
+        return self.error if self.error != 0 else uv.UV_EPIPE
+    output_fail(self, uv.UV_ENOMEM)
+    return uv.UV_ENOMEM         # there is no memory for the rest
 
 
 cdef ssize_t output_buffer(socket_t* self, const char* data, size_t size, size_t limit) noexcept nogil:

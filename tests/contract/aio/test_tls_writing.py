@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import array
 import asyncio
+import socket
+import ssl
 
 import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern
-from support.protocols import Plain, on_ours
+from support.protocols import Plain, on_ours, on_ours_and_asyncio
 from support.streams import address_of, small_buffer
 from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
 from support.tls_peer import client_context, server_context
@@ -352,3 +354,37 @@ async def test_both_ends_write_much_at_once(notes, tls):
     for who in ("server", "client"):  # where the pauses lie is the kernel's business
         assert alternate(notes.names(who))
         notes.seen[who] = [name for name in notes.names(who) if name in ("connection_made", "connection_lost")]
+
+
+# ---------------------------------------------------------------- a peer that has gone
+
+
+@on_ours_and_asyncio
+@pytest.mark.parametrize("size", [100, 70_000, 300_000])
+@pytest.mark.parametrize("method", ["write", "writelines"])
+async def test_a_write_to_a_peer_that_has_gone_raises_nothing(size, method):
+    """Of a large one, the kernel takes the first records, and refuses the next when the peer has answered with a reset."""
+    loop, made = asyncio.get_running_loop(), asyncio.Queue()
+
+    class Told(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport, self.lost = transport, loop.create_future()
+            made.put_nowait(self)
+
+        def connection_lost(self, error):
+            self.lost.set_result(error)
+
+    def dialled(address):
+        sock = socket.create_connection(address)
+        return client_context(ssl.TLSVersion.TLSv1_2).wrap_socket(sock, server_hostname="localhost")
+
+    server = await loop.create_server(Told, "127.0.0.1", 0, ssl=server_context())
+    peer = await loop.run_in_executor(None, dialled, address_of(server))
+    protocol = await made.get()
+    peer.close()  # and the loop has not turned since
+    if method == "write":
+        protocol.transport.write(pattern(size))
+    else:
+        protocol.transport.writelines([pattern(size // 2), pattern(size // 2)])
+    await protocol.lost
+    server.close()
