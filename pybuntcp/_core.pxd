@@ -154,9 +154,7 @@ cdef socket_t* socket_from_fd(int fd, object handlers) except NULL
 # has begun; what that returns can start one connection. socket_start_tls: RuntimeError unless the socket is established,
 # plain, and neither piped nor read by a SocketReader; ValueError unless handshake_timeout > 0.
 cdef object tls_prepare(object tls, bint server, object server_hostname=*)
-cdef int socket_start_tls(
-    socket_t* s, object prepared, double handshake_timeout, const char* initial=*, size_t size=*
-) except -1
+cdef int socket_start_tls(socket_t* s, object prepared, double handshake_timeout, const char* initial=*, size_t size=*) except -1
 cdef object socket_ssl_object(socket_t* s)      # its ssl.SSLObject, to be asked, not to be moved; None: no TLS
 # What has ended the connection, or the peer's side of it: TLS's own exception or an OSError; None: nothing has failed. A FIN
 # without close_notify is `end` where only a verb closes (SLOTS_OPEN_UNTIL_CLOSED), and ssl.SSLEOFError here.

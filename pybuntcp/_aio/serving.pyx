@@ -97,11 +97,15 @@ cdef void stream_accepted(socket_t* s) noexcept:
 
 
 cdef int acceptor_log(Acceptor self, socket_t* s) except -1:
-    """As asyncio does, before there is a protocol."""
+    """As asyncio does, before there is a protocol. A program's logging may raise what it likes: the connection goes on."""
     sock = socket_of_descriptor(socket_fileno(s))
     try:
         peer = name_of_socket(sock.getpeername)
         logger.debug("%r got a new connection from %r: %r", self.server, peer, sock)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        acceptor_report(self, s, "Exception in logging", error)
     finally:
         sock.detach()
     return 0
@@ -126,13 +130,12 @@ cdef void acceptor_failed(Acceptor self, socket_t* s, Stream stream, object erro
     if interrupts(error):
         socket_interrupted(s, error)
     elif host_is_debug(self.host):
-        acceptor_report(self, s, error)
+        acceptor_report(self, s, "Error on transport creation for incoming connection", error)
     if stream is None:
         socket_close_now(s)
 
 
-cdef void acceptor_report(Acceptor self, socket_t* s, object error) noexcept:
-    message = "Error on transport creation for incoming connection"
+cdef void acceptor_report(Acceptor self, socket_t* s, str message, object error) noexcept:
     try:
         self.host.loop.call_exception_handler({"message": message, "exception": error})
     except BaseException as stop:

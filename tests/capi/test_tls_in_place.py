@@ -65,7 +65,7 @@ def test_a_plain_connection_goes_on_with_tls_on_its_own_descriptor(loop, ends, m
     fd = writer.fd
     writer.write_all(b"in plain")
     assert loop.wait(peer.recv(8)) == b"in plain"
-    assert writer.ssl_object is None
+    assert writer.standard_object is None
     context = server_context() if server else client_context()
     writer.start_tls(prepare(context, server, None if server else "localhost"), 10)
     assert writer.state == 2
@@ -74,8 +74,8 @@ def test_a_plain_connection_goes_on_with_tls_on_its_own_descriptor(loop, ends, m
     loop.run_until(lambda: writer.names() == ["handshake"])
     loop.wait(done)
     assert (writer.fd, writer.state, writer.events[0][1]) == (fd, 1, 1)
-    assert isinstance(writer.ssl_object, ssl.SSLObject)
-    assert writer.ssl_object.context is context
+    assert isinstance(writer.standard_object, ssl.SSLObject)
+    assert writer.standard_object.context is context
     assert writer.exception is None
     assert loop.wait(peer.read(19)) == b"before it is agreed"
     loop.wait(peer.write(b"over TLS"))

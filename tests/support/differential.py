@@ -31,7 +31,7 @@ import pytest
 
 from .asyncio_loops import _as_test, run_on
 from .coroutines import loop_reports
-from .kernel import TIMEOUT
+from .kernel import TIMEOUT, descriptors
 from .protocols import Buffered, Plain
 from .transports import Transport
 
@@ -223,11 +223,12 @@ def _seen(kind: str, test: Any, fixtures: dict[str, Any], debug: bool, timeout: 
                     fixture.close()
 
     print(f"--- on {kind}")
+    before = len(descriptors())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # asyncio leaves some to the collector; `unclosed` looks
         run_on(kind, main, timeout)
-        if notes.reports:  # their exceptions hold what asyncio has left to the collector
-            notes.reports.clear()
+        notes.reports.clear()  # their exceptions hold some of it
+        if len(descriptors()) > before:
             gc.collect()
     print(notes.seen)
     return notes.seen

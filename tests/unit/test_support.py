@@ -348,7 +348,8 @@ def rows_of(*axes, names, handlers=(), product=False):
 def marked(*kinds, folder="contract"):
     """A test of this folder with the mark `hosts`."""
     marks = {"hosts": pytest.mark.hosts(*kinds).mark}
-    return SimpleNamespace(get_closest_marker=marks.get, path=Path("tests", folder, "test_some.py"))
+    path = Path("tests", folder, "test_some.py")
+    return SimpleNamespace(get_closest_marker=marks.get, iter_markers=lambda name: iter(()), path=path)
 
 
 def test_each_loop_and_each_transport_has_a_run_and_all_pairs_have_one_when_asked():

@@ -226,6 +226,9 @@ def test_a_protocol_is_called_as_asyncio_calls_it(no_leaks, steps, hooks, server
     ]  # who has read is luck
     assert end_as_discreet(*resets) == resets[1], "how the peer saw it end"
     assert ours[4] == theirs[4], "reports"
-    aborted = any(operation == ("abort",) for step in steps for operation in step) or "abort" in hooks.values()
-    shorter = min(len(ours[3]), len(theirs[3])) if aborted else None  # what the kernel had of the rest is luck
+    done = [operation[0] for step in steps for operation in step]
+    failed = any("SSLError" in str(call) for _, calls, *_ in theirs[0] for call in calls)  # data after close()
+    aborted = failed or "abort" in done or "abort" in hooks.values()
+    told = hooks["eof"] == "write" and "finish" in done  # asyncio drops what is written then, ours sends it
+    shorter = min(len(ours[3]), len(theirs[3])) if aborted or told else None  # what the kernel had of the rest is luck
     assert ours[3][:shorter] == theirs[3][:shorter], "sent"

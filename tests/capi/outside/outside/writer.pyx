@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from pybuntcp cimport (
     SLOTS_OPEN_UNTIL_CLOSED,
     alloc_slot,
+    abandoned_slot,
     broken_slot,
     close_slot,
     data_slot,
@@ -173,7 +174,7 @@ cdef class Writer:
         return socket_start_tls(alive(self), prepared, handshake_timeout, initial, len(initial))
 
     @property
-    def ssl_object(self):
+    def standard_object(self):
         return socket_ssl_object(alive(self))
 
     @property
@@ -279,7 +280,7 @@ cdef void closed(socket_t* s, int error) noexcept:
 
 cdef void on_abandoned(socket_t* s) noexcept nogil:
     socket_take_gil(s)
-    (<open_slot><void*>abandoned)(s)
+    (<abandoned_slot><void*>abandoned)(s)
 
 
 cdef void abandoned(socket_t* s) noexcept:
