@@ -30,10 +30,10 @@ cdef class Scheduler:
     cdef object ready           # callbacks: see ready
     cdef object scheduled       # timers: see timers
     cdef bint stock             # asyncio's own code, in Python, is used
+    cdef bint stopping          # at the end of the turn
     cdef public object _selector
     cdef public object _task_factory
     cdef public bint _closed
-    cdef public bint _stopping
     cdef public bint _debug
     cdef public Py_ssize_t _timer_cancelled_count
     cdef public double _clock_resolution
@@ -51,6 +51,7 @@ cdef class Scheduler:
         scheduler_look(self)
         if hasattr(self._selector, "use_queue"):
             self._selector.use_queue(queue)
+        scheduler_tell(self)
 
     @property
     def _scheduled(self):
@@ -60,6 +61,16 @@ cdef class Scheduler:
     def _scheduled(self, heap):
         self.scheduled = heap
         scheduler_look(self)
+        scheduler_tell(self)
+
+    @property
+    def _stopping(self):
+        return self.stopping
+
+    @_stopping.setter
+    def _stopping(self, bint stopping):
+        self.stopping = stopping
+        scheduler_tell(self)
 
     def __setattr__(self, name, value):
         PyObject_GenericSetAttr(self, name, value)
@@ -137,6 +148,13 @@ cdef int scheduler_look(Scheduler self) except -1:
     for name in SEAMS:
         if name in own or getattr(type(self), name) is not getattr(StockScheduler, name):
             self.stock = True
+    return 0
+
+
+cdef int scheduler_tell(Scheduler self) except -1:
+    """The selector makes turns by itself as long as there is nothing for us to do: tell it that there is."""
+    if hasattr(self._selector, "notice"):
+        self._selector.notice()
     return 0
 
 

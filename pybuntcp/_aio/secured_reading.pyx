@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
-from pybuntcp cimport socket_exception, socket_pause, socket_resume
+from pybuntcp cimport socket_exception, socket_resume
 
 
 cdef void stream_opened(Stream self, const char* data, size_t size) noexcept:

@@ -10,7 +10,7 @@ who goes through the old one is disturbed. asyncio looks at it once a turn. Here
 one callback starts and cancels are no memory.
 """
 from cpython.float cimport PyFloat_AS_DOUBLE
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_SIZE
 from cpython.ref cimport PyObject
 
 cdef extern from *:
@@ -116,13 +116,14 @@ cdef int timer_cancel(object handle) except -1:
     if not isinstance(loop, Scheduler) or (<Scheduler>loop).stock or (<Scheduler>loop)._debug:
         timer_base.cancel(handle)
         return 0
-    callback, args = handle._callback, handle._args     # so that they end when all else is done
+    held = handle._callback, handle._args
     pbt_slot_set(handle, handle_slots.cancelled, True)
     pbt_slot_set(handle, handle_slots.callback, None)
     pbt_slot_set(handle, handle_slots.args, None)
     if pbt_slot(handle, handle_slots.scheduled) == Py_True:
         (<Scheduler>loop)._timer_cancelled_count += 1
         timers_sweep(<Scheduler>loop)
+    del held                    # the callback and its arguments end here, which may run any code
     return 0
 
 
@@ -142,6 +143,7 @@ cdef int timers_remove_cancelled(Scheduler loop) except -1:
     for at in range((len(waiting) >> 1) - 1, -1, -1):   # heapq.heapify
         timer_sink(waiting, at)
     loop.scheduled = waiting
+    scheduler_tell(loop)
     for handle in cancelled:
         handle._scheduled = False
     loop._timer_cancelled_count = 0

@@ -37,7 +37,7 @@ cdef object turn_timeout(Scheduler self):
     timers = timers_of(self)
     while timers and timers[0]._cancelled:
         timers_note(self, timer_pop(timers))
-    if ready_count(self.ready) != 0 or self._stopping:
+    if ready_count(self.ready) != 0 or self.stopping:
         return 0
     if not timers:
         return None

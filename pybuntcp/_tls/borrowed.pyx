@@ -70,13 +70,14 @@ cdef int on_bio_read(void* bio, char* data, int size) noexcept nogil:
 
 
 cdef int on_bio_write(void* bio, const char* data, int size) noexcept nogil:
-    """Append to the scratch buffer."""
+    """Append to the scratch buffer; outside of a call of ours, when a program uses the SSLObject itself, to what leaves next."""
     cdef tls_connection_t* self = <tls_connection_t*>openssl.BIO_get_data(bio)
+    cdef tls_scratch_t* scratch = self.scratch if self.scratch != NULL else &self.flight
     openssl.BIO_clear_flags(bio, ossl.BIO_FLAGS_RETRY)
-    if self.scratch == NULL or not tls_scratch_reserve(self.scratch, size):
+    if not tls_scratch_reserve(scratch, size):
         return -1
-    memcpy(self.scratch.out + self.scratch.out_size, data, size)
-    self.scratch.out_size += size
+    memcpy(scratch.out + scratch.out_size, data, size)
+    scratch.out_size += size
     return size
 
 

@@ -45,6 +45,7 @@ cdef class Selector:
     cdef uint64_t watched_at    # when we last made sure that signals wake us, in milliseconds
     cdef object ready           # asyncio's queue of callbacks; None: no asyncio loop has taken this selector
     cdef bint queued            # we are in it
+    cdef bint noticed           # asyncio's loop stops, or has another list of timers
     cdef readonly object register
     cdef readonly object unregister
     cdef readonly object modify
@@ -83,6 +84,10 @@ cdef class Selector:
     def use_queue(self, ready):
         """asyncio's queue of callbacks is this one from now on."""
         self.ready, self.queued = ready, False
+
+    def notice(self):
+        """asyncio's loop stops, or has another list of timers: it does not wait for a change of the one that it had."""
+        self.noticed = True
 
     # What asyncio asks of a callback that is ready.
 
@@ -176,9 +181,10 @@ cdef int selector_turns(Selector self, double seconds) except -1:
     cdef object timers = None if host is None else host._scheduled
     cdef object first = timers[0] if timers else None
     cdef Py_ssize_t count = len(timers) if timers else 0
+    self.noticed = False
     selector_turn(self, left)
-    while host is not None and not selector_has_news(self, host):
-        if host._scheduled is not timers or len(timers) != count or count != 0 and timers[0] is not first:
+    while host is not None and not selector_has_news(self):
+        if len(timers) != count or count != 0 and timers[0] is not first:
             break
         if seconds < 1e9:
             left = seconds - (uv.uv_hrtime() - began) / 1e9
@@ -188,11 +194,11 @@ cdef int selector_turns(Selector self, double seconds) except -1:
     return 0
 
 
-cdef bint selector_has_news(Selector self, object host) except -1:
+cdef bint selector_has_news(Selector self) except -1:
     """True if asyncio has something to do before it waits again."""
     cdef loop_t* c = self.loop.c
     PyErr_CheckSignals()        # asyncio's own code would run their handlers here
-    return c.asyncio_fds_ready or loop_is_empty(c) or c.dead or bool(self.ready) or bool(host._stopping)
+    return c.asyncio_fds_ready or loop_is_empty(c) or c.dead or bool(self.ready) or self.noticed
 
 
 cdef int selector_turn(Selector self, double seconds) except -1:

@@ -124,6 +124,30 @@ def test_what_is_no_list_in_place_of_the_timers_is_an_error_and_no_more(loop, in
         loop._scheduled = before
 
 
+@on_both
+def test_a_timer_that_is_started_after_many_were_cancelled_in_a_handler_wakes_the_loop(loop):
+    """The list of timers is another one then, and the loop's next wait is for the new one's first."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        timers = [loop.call_later(10 * TIMEOUT, int) for _ in range(300)]
+        woken = loop.create_future()
+
+        class Restarts(asyncio.Protocol):
+            def data_received(self, data):
+                for timer in timers:
+                    timer.cancel()
+                loop.call_later(0.001, woken.set_result, data)
+
+        transport, _ = await loop.create_connection(Restarts, sock=ours)
+        with theirs:
+            loop.call_later(0.001, theirs.send, b"x")
+            assert await woken == b"x"
+        transport.close()
+
+    run_in(loop, main)
+
+
 # ---------------------------------------------------------------- times that are no floats
 
 

@@ -64,6 +64,15 @@ async def test_each_type_of_data_is_taken_or_refused_as_by_asyncio(notes, tls, k
         notes("us", "state", protocol.transport.is_closing())
 
 
+@as_on_asyncio
+async def test_what_a_program_writes_by_the_ssl_object_leaves_with_the_next_write(notes, tls):
+    async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
+        notes("us", "wrote", protocol.transport.get_extra_info("ssl_object").write(b"by itself, "))
+        protocol.transport.write(b"and after")
+        await quiet()
+        notes("peer", bytes(end.data))
+
+
 LINES = {
     "several": [b"one ", bytearray(b"two "), memoryview(b"three")],
     "none": [],
