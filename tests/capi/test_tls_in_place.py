@@ -21,12 +21,15 @@ def prepare(outside):
 
 @pytest.fixture(params=["tcp", "unix"])
 def ends(request):
-    """Two connected sockets. What is detached is not closed here."""
+    """Two connected sockets, whose kernel buffers do not grow. What is detached is not closed here."""
     if request.param == "unix":
         made = socket.socketpair()
     else:
         with socket.create_server(("127.0.0.1", 0)) as server:
             made = (socket.create_connection(server.getsockname()), server.accept()[0])
+    for end in made:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     yield made
     for end in made:
         end.close()
