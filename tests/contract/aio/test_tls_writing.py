@@ -15,7 +15,7 @@ import ssl
 import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern
-from support.protocols import Plain, on_ours, on_ours_and_asyncio
+from support.protocols import Plain, on_ours
 from support.streams import address_of, small_buffer
 from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
 from support.tls_peer import client_context, server_context
@@ -368,7 +368,7 @@ async def test_both_ends_write_much_at_once(notes, tls):
 # ---------------------------------------------------------------- a peer that has gone
 
 
-@on_ours_and_asyncio
+@on_ours
 @pytest.mark.parametrize("size", [100, 70_000, 300_000])
 @pytest.mark.parametrize("method", ["write", "writelines"])
 async def test_a_write_to_a_peer_that_has_gone_raises_nothing(size, method):
