@@ -86,7 +86,7 @@ def test_a_handle_looks_like_asyncios(loop):
     handle = loop.call_soon(print, 1)
     assert isinstance(handle, asyncio.Handle)
     assert not isinstance(handle, asyncio.TimerHandle)
-    assert repr(handle) == "<Handle print(1)>"
+    assert repr(handle) == repr(asyncio.Handle(print, (1,), loop))  # without arguments since Python 3.13
     handle.cancel()
     assert repr(handle) == "<Handle cancelled>"
     assert handle.cancelled()
@@ -205,7 +205,8 @@ def test_what_ends_the_program_leaves_the_rest_ready(loop, ending):
 
 
 @on_both
-def test_a_context_that_is_entered_already_is_reported(loop):
+def test_a_context_that_is_entered_already_is_reported(loop, caplog):
+    """Since Python 3.12 the exception handler runs in the same context, and fails, too."""
     reports = []
     loop.set_exception_handler(lambda loop, context: reports.append(type(context["exception"])))
     context = contextvars.copy_context()
@@ -216,7 +217,7 @@ def test_a_context_that_is_entered_already_is_reported(loop):
         loop.run_forever()
 
     context.run(inside)
-    assert reports == [RuntimeError]
+    assert reports == [RuntimeError] or "Unhandled error in exception handler" in caplog.text
 
 
 @on_both

@@ -103,7 +103,7 @@ def test_a_timer_handle_looks_like_asyncios(loop):
     handle = loop.call_at(5.5, print, 1)
     other = loop.call_at(6, print, 1)
     assert isinstance(handle, asyncio.TimerHandle)
-    assert repr(handle) == "<TimerHandle when=5.5 print(1)>"
+    assert repr(handle) == repr(asyncio.TimerHandle(5.5, print, (1,), loop))
     assert handle.when() == 5.5
     assert handle < other
     assert handle == asyncio.TimerHandle(5.5, print, (1,), loop)
