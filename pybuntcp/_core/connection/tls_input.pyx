@@ -72,10 +72,9 @@ cdef bint tls_scratch_reserve(tls_scratch_t* scratch, size_t more) noexcept nogi
 cdef void tls_begin(socket_t* s, bint server) noexcept nogil:
     """Use TLS on an established connection. `open` is called before the handshake if there is a `handshake` handler."""
     cdef loop_t* loop = loop_of(s)
-    cdef uint64_t started = uv.uv_hrtime() if loop.handshakes_served_at != 0 else 0
+    cdef uint64_t started = tls_begin_cost(loop)
     tls_attach(s, server)
-    if started != 0:
-        loop.handshakes_served_at += uv.uv_hrtime() - started
+    tls_end_cost(loop, started)
 
 
 cdef void tls_attach(socket_t* s, bint server) noexcept nogil:
@@ -95,18 +94,19 @@ cdef void tls_start(socket_t* s, bint server) noexcept nogil:
     deadlines_start_handshake(s, context_of(s).handshake_timeout)
     if context_of(s).table.slots.handshake != NULL:
         socket_opened(s)
-    if s.flags & S_CLOSED:
-        return
-    if server:
-        stream_read(s)
-    else:
-        tls_defer_input(s)              # a client sends first: the next turn makes its first step
+    if not s.flags & S_CLOSED:
+        tls_start_steps(s, server)
 
 
 cdef void tls_start_in_place(socket_t* s, bint server, double handshake_timeout) noexcept nogil:
     """The same, where `open` was called long ago. What is still to be sent in plain goes first: see tls_take_over_output."""
     s.flags |= S_HANDSHAKE
     deadlines_start_handshake(s, handshake_timeout)
+    tls_start_steps(s, server)
+
+
+cdef void tls_start_steps(socket_t* s, bint server) noexcept nogil:
+    """A client sends first, and what is buffered has arrived: then the next turn makes the first step."""
     if server and tls_of(s).buffered_size == 0:
         stream_read(s)
     else:

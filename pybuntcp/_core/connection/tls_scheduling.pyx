@@ -38,6 +38,17 @@ cdef struct share_t:
     uint64_t spent
 
 
+cdef inline uint64_t tls_begin_cost(loop_t* loop) noexcept nogil:
+    """A connection object is made, which is most of the cost of accepting. Returns the time now; 0: no handshake waits."""
+    return uv.uv_hrtime() if loop.handshakes_served_at != 0 else 0
+
+
+cdef inline void tls_end_cost(loop_t* loop, uint64_t started) noexcept nogil:
+    """It is made: what that took counts as time of the handshakes, and not as other work."""
+    if started != 0:
+        loop.handshakes_served_at += uv.uv_hrtime() - started
+
+
 cdef void tls_unqueue(socket_t* s) noexcept nogil:
     """The socket is gone: remove it from the list."""
     cdef socket_list_t* deferred = &loop_of(s).deferred_input

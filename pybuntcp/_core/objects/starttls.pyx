@@ -65,10 +65,7 @@ cdef object upgrade_host(Socket self):
 
 
 cdef int upgrade_check(Socket self) except -1:
-    if not wrapper_is_open(self) or socket_state(self.s) != SOCKET_ESTABLISHED:
-        raise RuntimeError("upgrade_tls: the connection is not established")
-    if self.s.flags & S_TLS:
-        raise RuntimeError("upgrade_tls: the connection is secured by TLS already")
+    tls_check_plain(self.s if wrapper_is_open(self) else NULL, "upgrade_tls")
     if is_piped(self.s) or is_piped_into(self.s):
         raise RuntimeError("upgrade_tls: the socket is piped, or piped into: call unpipe() first")
     return 0

@@ -11,8 +11,6 @@ tls_take_over_output. Also owns what a slot may ask about TLS: `socket_ssl_objec
 cimport cython
 from libc.stdint cimport uint64_t
 
-from pybuntcp._c cimport uv
-
 
 @cython.final
 @cython.internal
@@ -23,21 +21,15 @@ cdef class PreparedTLS:
 
 
 cdef object tls_prepare(object tls, bint server, object server_hostname=None):
-    """Most of the cost of a connection's beginning: it counts as time of the handshakes, see tls_scheduling."""
+    """It counts as time of the handshakes, as `tls_begin` does."""
     cdef PreparedTLS made = PreparedTLS.__new__(PreparedTLS)
-    cdef uint64_t started = uv.uv_hrtime()
-    cdef Loop loop
+    cdef Loop loop = current_loop_peek()
+    cdef uint64_t started = tls_begin_cost(loop.c) if loop is not None else 0
     made.server = server
-    made.connection = tls_make_connection_of(tls, server, server_hostname)
-    loop = current_loop_peek()
-    if loop is not None and loop.c.handshakes_served_at != 0:
-        loop.c.handshakes_served_at += uv.uv_hrtime() - started
+    made.connection = _make_tls_connection(_read_in_place(tls, server, server_hostname), server)
+    if loop is not None:
+        tls_end_cost(loop.c, started)
     return made
-
-
-cdef object tls_make_connection_of(object tls, bint server, object server_hostname):
-    config = _read_in_place(tls, server, server_hostname)
-    return _make_tls_connection(config, server)
 
 
 cdef int socket_start_tls(
@@ -45,13 +37,13 @@ cdef int socket_start_tls(
 ) except -1:
     """Errors: nothing has changed, but what is pending may have been sent."""
     cdef PreparedTLS begun = <PreparedTLS?>prepared
-    tls_check_plain(s)
+    tls_check_in_place(s)
     if begun.connection is None:
         raise RuntimeError("socket_start_tls: this was used by another connection")
     if not handshake_timeout > 0:
         raise ValueError("handshake_timeout must be greater than 0")
     output_flush(s)
-    tls_check_plain(s)
+    tls_check_in_place(s)
     connection, begun.connection = begun.connection, None
     tls_attach_connection(s, connection)
     tls_take_over_output(s)
@@ -62,11 +54,17 @@ cdef int socket_start_tls(
     return 0
 
 
-cdef int tls_check_plain(socket_t* s) except -1:
-    if socket_state(s) != SOCKET_ESTABLISHED:
-        raise RuntimeError("socket_start_tls: the connection is not established")
+cdef int tls_check_plain(socket_t* s, str verb) except -1:
+    """s: NULL = it is closed."""
+    if s == NULL or socket_state(s) != SOCKET_ESTABLISHED:
+        raise RuntimeError(f"{verb}: the connection is not established")
     if s.flags & S_TLS:
-        raise RuntimeError("socket_start_tls: the connection is secured by TLS already")
+        raise RuntimeError(f"{verb}: the connection is secured by TLS already")
+    return 0
+
+
+cdef int tls_check_in_place(socket_t* s) except -1:
+    tls_check_plain(s, "socket_start_tls")
     if s.flags & S_RECEIVER or is_piped_into(s):
         raise RuntimeError("socket_start_tls: the socket is piped, piped into, or has a SocketReader")
     return 0
