@@ -187,6 +187,13 @@ def run_in(loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[Any
     return loop.run_until_complete(bounded())
 
 
+def run_turns(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:
+    """Turns of a loop that does not run. They do not wait."""
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
 def close_host(loop: asyncio.AbstractEventLoop) -> None:
     """What `asyncio.run` does at its end: tasks cancelled, the executor ended, the loop closed."""
     if loop.is_closed():

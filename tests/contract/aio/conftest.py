@@ -1,8 +1,9 @@
-"""Fixtures of what the transports of asyncio's loops run on: `streams`, and `tls`, whose peers speak TLS by hand."""
+"""Fixtures of what the transports of asyncio's loops run on: `streams`, and `tls`, whose peers speak TLS by hand; and `loop`."""
 
 from __future__ import annotations
 
 import pytest
+from support.asyncio_loops import open_host
 from support.streams import Streams
 from support.tls_end import TlsStreams
 
@@ -21,3 +22,10 @@ def tls(request, no_leaks):
     streams = TlsStreams(getattr(request, "param", "tcp"))
     yield streams
     streams.close()
+
+
+@pytest.fixture
+def loop(host):
+    """A new loop of the kind `host`, which does not run: for tests of the loop itself."""
+    with open_host(host) as loop:
+        yield loop

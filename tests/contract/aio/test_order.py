@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from support.asyncio_loops import not_in, open_host, run_in
+from support.asyncio_loops import not_in, open_host, run_in, run_turns
 from support.protocols import Plain, on_ours_and_asyncio
 from support.streams import connect, no_tls_yet, serve
 
@@ -79,9 +79,7 @@ def test_a_loop_that_is_stopped_at_once_has_sent_and_read():
 
         server, writer = run_in(loop, go)
         writer.write(b"x")
-        for _ in range(3):
-            loop.call_soon(loop.stop)
-            loop.run_forever()
+        run_turns(loop, 3)
         assert protocol.data == b"x"
         writer.abort()
         server.close()

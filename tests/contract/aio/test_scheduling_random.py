@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.asyncio_loops import open_host
+from support.asyncio_loops import open_host, run_turns
 
 SECONDS = (0, 1, 1, 2, 2.5)
 
@@ -69,8 +69,7 @@ class Program:
 
     def do_turn(self, seconds):
         self.now += seconds
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
+        run_turns(self.loop)
         self.log.append(("turn", len(self.loop._ready), self.loop.is_running()))
 
 

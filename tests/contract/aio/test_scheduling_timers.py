@@ -8,18 +8,11 @@ import threading
 import weakref
 
 import pytest
-from support.asyncio_loops import hosts, on_loops, open_host
+from support.asyncio_loops import hosts, open_host, run_turns
 from support.kernel import TIMEOUT
+from support.protocols import host_is_ours_or_asyncio, on_ours_and_asyncio
 
-BOTH = ("asyncio", "native")
-on_both = hosts(*BOTH)
 MANY = 100_000
-
-
-@pytest.fixture
-def loop(host):
-    with open_host(host) as loop:
-        yield loop
 
 
 class Clock:
@@ -31,11 +24,10 @@ class Clock:
 
     def turn(self, loop, after=0.0):
         self.now += after
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+        run_turns(loop)
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_timer_is_called_when_its_time_has_come_and_not_before(loop):
     clock, log = Clock(loop), []
     loop.call_later(5, log.append, "five")
@@ -49,7 +41,7 @@ def test_a_timer_is_called_when_its_time_has_come_and_not_before(loop):
     assert loop._scheduled == []
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_timers_that_are_due_together_are_called_in_the_order_of_their_time(loop):
     clock, log = Clock(loop), []
     for seconds in (7, 3, 9, 1, 5, 2.5, True):
@@ -72,7 +64,7 @@ def test_timers_of_the_same_time_are_called_in_the_order_in_which_asyncio_calls_
     assert order("native") == order("asyncio")
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_timers_come_behind_what_is_ready_and_before_what_that_schedules(loop):
     clock, log = Clock(loop), []
 
@@ -87,7 +79,7 @@ def test_timers_come_behind_what_is_ready_and_before_what_that_schedules(loop):
     assert log == ["ready", "timer", "scheduled"]
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_timer_is_due_within_the_clocks_resolution(loop):
     clock, log = Clock(loop), []
     loop._clock_resolution = 0.5
@@ -98,7 +90,7 @@ def test_a_timer_is_due_within_the_clocks_resolution(loop):
     assert log == ["timer"]
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_timer_handle_looks_like_asyncios(loop):
     handle = loop.call_at(5.5, print, 1)
     other = loop.call_at(6, print, 1)
@@ -116,7 +108,7 @@ def test_a_timer_handle_looks_like_asyncios(loop):
     other.cancel()
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_the_heap_is_a_list_that_others_read_and_push_on(loop):
     clock, log = Clock(loop), []
     handle = loop.call_later(2, log.append, "ours")
@@ -130,7 +122,7 @@ def test_the_heap_is_a_list_that_others_read_and_push_on(loop):
     assert log == ["theirs", "ours"]
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_timer_cancels_another_one_that_is_due_with_it(loop):
     clock, log = Clock(loop), []
     second = None
@@ -142,7 +134,7 @@ def test_a_timer_cancels_another_one_that_is_due_with_it(loop):
     assert loop._timer_cancelled_count in (0, 1)
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_an_error_for_what_is_no_time(loop):
     with pytest.raises(TypeError):
         loop.call_later(None, int)
@@ -177,7 +169,7 @@ def test_what_is_left_of_the_heap_is_in_order(loop):
     assert log == sorted(log)
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_timers_may_be_cancelled_while_they_are_looked_through(loop):
     for _ in range(1000):
         loop.call_later(3 * TIMEOUT, int)
@@ -186,7 +178,7 @@ def test_timers_may_be_cancelled_while_they_are_looked_through(loop):
     assert all(handle.cancelled() for handle in loop._scheduled)
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_cancelled_timer_lets_go_of_its_callback(loop):
     class Argument:
         def __del__(self):
@@ -201,7 +193,7 @@ def test_a_cancelled_timer_lets_go_of_its_callback(loop):
     assert handle._args is None
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_debug_mode_may_come_and_go_while_timers_wait(loop):
     clock, log = Clock(loop), []
     loop.slow_callback_duration = TIMEOUT
@@ -221,7 +213,7 @@ def test_debug_mode_may_come_and_go_while_timers_wait(loop):
     assert log == sorted(log)
 
 
-@on_loops(*BOTH)
+@on_ours_and_asyncio
 async def test_a_sleep_is_not_shorter_than_it_says():
     loop = asyncio.get_running_loop()
     for seconds in (0, 0.001, 0.0123):
@@ -230,13 +222,13 @@ async def test_a_sleep_is_not_shorter_than_it_says():
         assert loop.time() - began >= seconds - loop._clock_resolution
 
 
-@on_loops(*BOTH)
+@on_ours_and_asyncio
 async def test_a_timeout_ends_what_takes_too_long():
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(asyncio.Event().wait(), 0.01)
 
 
-@on_loops(*BOTH)
+@on_ours_and_asyncio
 async def test_a_timer_that_another_thread_asks_for_is_called():
     loop = asyncio.get_running_loop()
     called = loop.create_future()

@@ -10,16 +10,9 @@ import socket
 import weakref
 
 import pytest
-from support.asyncio_loops import hosts, open_host, run_in
+from support.asyncio_loops import hosts, open_host, run_in, run_turns
 from support.kernel import TIMEOUT
-
-on_both = hosts("asyncio", "native")
-
-
-@pytest.fixture
-def loop(host):
-    with open_host(host) as loop:
-        yield loop
+from support.protocols import host_is_ours_or_asyncio
 
 
 class SubclassOfDeque(collections.deque):
@@ -45,7 +38,7 @@ class OtherQueue:
         return iter(self.handles)
 
 
-@on_both
+@host_is_ours_or_asyncio
 @pytest.mark.parametrize("queue", [collections.deque, SubclassOfDeque, OtherQueue])
 def test_connections_are_served_while_callbacks_are_ready_in_another_queue(loop, queue):
     async def echo(reader, writer):
@@ -77,7 +70,7 @@ def test_connections_are_served_while_callbacks_are_ready_in_another_queue(loop,
         loop._ready = collections.deque(loop._ready)
 
 
-@on_both
+@host_is_ours_or_asyncio
 @pytest.mark.parametrize("queue", [collections.deque, SubclassOfDeque, OtherQueue])
 def test_the_queue_may_be_replaced_while_the_loop_waits(loop, queue):
     async def main():
@@ -101,7 +94,7 @@ def test_the_queue_may_be_replaced_while_the_loop_waits(loop, queue):
         loop._ready = collections.deque(loop._ready)
 
 
-@on_both
+@host_is_ours_or_asyncio
 @pytest.mark.parametrize("instead", [5, None])
 def test_what_is_no_list_in_place_of_the_timers_is_an_error_and_no_more(loop, instead):
     before = loop._scheduled
@@ -124,7 +117,7 @@ def test_what_is_no_list_in_place_of_the_timers_is_an_error_and_no_more(loop, in
         loop._scheduled = before
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_timer_that_is_started_after_many_were_cancelled_in_a_handler_wakes_the_loop(loop):
     """The list of timers is another one then, and the loop's next wait is for the new one's first."""
 
@@ -151,16 +144,15 @@ def test_a_timer_that_is_started_after_many_were_cancelled_in_a_handler_wakes_th
 # ---------------------------------------------------------------- times that are no floats
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_time_that_is_no_number_is_due_at_once_as_in_asyncio(loop):
     log = []
     loop.call_later(float("nan"), log.append, "nan")
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+    run_turns(loop)
     assert log == ["nan"]
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_time_beyond_what_a_float_holds_is_later_than_any_other(loop):
     log = []
     far = [loop.call_at(10**400, log.append, "never"), loop.call_at(loop.time() + 1000, log.append, "never")]
@@ -172,7 +164,7 @@ def test_a_time_beyond_what_a_float_holds_is_later_than_any_other(loop):
         handle.cancel()
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_time_whose_comparison_empties_the_timers_is_an_error(loop):
     class Empties(float):
         def __lt__(self, other):
@@ -197,32 +189,30 @@ def test_cancel_of_a_timer_is_for_timers_alone(loop):
     handle.cancel()
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_every_handle_that_the_collector_of_garbage_knows_can_be_shown(loop):
     for _ in range(50):
         loop.call_soon(int)
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+    run_turns(loop)
     for found in gc.get_objects():
         if isinstance(found, asyncio.Handle):
             assert "Handle" in repr(found)
             found.cancelled()
 
 
-@on_both
+@host_is_ours_or_asyncio
 @pytest.mark.parametrize(("cancelled", "called"), [(0, ["called"]), (1, [])])
 def test_a_handle_is_cancelled_if_a_program_says_so_in_other_words(loop, cancelled, called):
     log = []
     loop.call_soon(log.append, "called")._cancelled = cancelled
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+    run_turns(loop)
     assert log == called
 
 
 # ---------------------------------------------------------------- classes of a program's own
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_tasks_and_futures_are_of_the_classes_that_a_program_has_put_in_place(loop, monkeypatch):
     monkeypatch.setattr(asyncio.tasks, "Task", asyncio.tasks._PyTask)
     monkeypatch.setattr(asyncio.futures, "Future", asyncio.futures._PyFuture)
@@ -238,7 +228,7 @@ def test_tasks_and_futures_are_of_the_classes_that_a_program_has_put_in_place(lo
         loop.run_until_complete(task)
 
 
-@on_both
+@host_is_ours_or_asyncio
 def test_a_closed_loop_is_collected_though_its_task_factory_is_a_method_of_its_own(host):
     with open_host(host) as other:
         kind = type(other)
