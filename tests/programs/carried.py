@@ -1,21 +1,21 @@
-"""That the connections of a library are ours: the class of its transports, and what the loop's counters say."""
+"""That the connections of a library are ours, in plain text and over TLS: the class of its transports, and what the loop's counters say."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import pytest
 
 import pybuntcp
 from pybuntcp import _aio
 
 MIB = 1 << 20
 
-
-def is_ours(transport: Any) -> bool:
-    return isinstance(transport, _aio.SocketTransport)
+plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
-def is_ours_with_tls(transport: Any) -> bool:
-    return isinstance(transport, _aio.SSLTransport)
+def is_ours(transport: Any, tls: bool = False) -> bool:
+    return isinstance(transport, _aio.SSLTransport if tls else _aio.SocketTransport)
 
 
 def carried(received: int = 0, sent: int = 0) -> bool:

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: real servers, a file of tests each, and the program that aiosmtpd, uvicorn and others serve."""
+"""What the tests of this folder share: real servers, a file of tests each, and how often the kernel sends a file."""
 
 import os
 import sys
@@ -9,6 +9,15 @@ sys.path.insert(0, os.path.dirname(__file__))  # for --import-mode=importlib
 pytest.register_assert_rewrite("carried", "web_site")
 
 from support import servers  # noqa: E402
+
+
+@pytest.fixture
+def sendfile_calls(monkeypatch):
+    """How often the kernel was asked to send a file."""
+    calls = []
+    real = os.sendfile
+    monkeypatch.setattr(os, "sendfile", lambda *given: calls.append(given) or real(*given))
+    return calls
 
 
 @pytest.fixture(scope="module")

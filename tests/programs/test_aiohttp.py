@@ -1,4 +1,4 @@
-"""aiohttp on our loop, and in loops that stay after `install`, server and client: bodies up and down, keep-alive, WebSockets, who leaves in the middle, the end of a server."""
+"""aiohttp on our loop, and in loops that stay after `install`, server and client, in plain text and over TLS: bodies up and down, keep-alive, WebSockets, who leaves in the middle, the end of a server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import hashlib
 import io
 
 import pytest
-from carried import MIB, carried, is_ours
+from carried import MIB, carried, is_ours, plain_and_tls
 from support.asyncio_loops import on_loops
 from support.coroutines import seen
-from web_site import BLOCK, BODY, aiohttp, kept_by, serving, talking, web
+from web_site import BLOCK, BODY, aiohttp, kept_by, serving, serving_tcp, talking, web
 
 import pybuntcp
 
@@ -19,18 +19,20 @@ pytestmark = pytest.mark.loops_that_stay
 # ---------------------------------------------------------------- requests
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_both_ends_of_a_request_are_transports_of_ours():
-    async with talking() as (site, _, session), session.get("/hello?name=ada") as response:
+async def test_both_ends_of_a_request_are_transports_of_ours(tls):
+    async with talking(tls) as (site, _, session), session.get("/hello?name=ada") as response:
         assert (response.status, await response.text()) == (200, "hello, ada")
-        assert is_ours(kept_by(session))
-    assert is_ours(site.transports[0])
+        assert is_ours(kept_by(session), tls)
+    assert is_ours(site.transports[0], tls)
     assert isinstance(site.transports[0], asyncio.Transport)
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_requests_one_after_the_other_share_one_connection():
-    async with talking() as (site, _, session):
+async def test_requests_one_after_the_other_share_one_connection(tls):
+    async with talking(tls) as (site, _, session):
         before = pybuntcp.stats()["accepted"]
         for number in range(50):
             async with session.get(f"/hello?name={number}") as response:
@@ -39,41 +41,45 @@ async def test_requests_one_after_the_other_share_one_connection():
     assert len(set(map(id, site.transports))) == 1
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_fifty_requests_at_a_time_are_answered_each_with_its_own_answer():
+async def test_fifty_requests_at_a_time_are_answered_each_with_its_own_answer(tls):
     async def ask(session, number):
         async with session.post("/echo", data=str(number) * 1000) as response:
             return await response.text()
 
-    async with talking() as (_, _, session):
+    async with talking(tls) as (_, _, session):
         answers = await asyncio.gather(*(ask(session, number) for number in range(50)))
     assert answers == [str(number) * 1000 for number in range(50)]
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_body_of_8_mib_is_streamed_up():
+async def test_a_body_of_8_mib_is_streamed_up(tls):
     async def parts():
         for at in range(0, len(BODY), BLOCK):
             yield BODY[at : at + BLOCK]
 
-    async with talking() as (_, _, session), session.post("/digest", data=parts()) as response:
+    async with talking(tls) as (_, _, session), session.post("/digest", data=parts()) as response:
         assert await response.json() == {"digest": hashlib.sha256(BODY).hexdigest(), "size": len(BODY)}
         assert carried(received=len(BODY))
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_body_of_8_mib_is_streamed_down():
+async def test_a_body_of_8_mib_is_streamed_down(tls):
     digest = hashlib.sha256()
-    async with talking() as (_, _, session), session.get("/body") as response:
+    async with talking(tls) as (_, _, session), session.get("/body") as response:
         async for chunk in response.content.iter_any():
             digest.update(chunk)
         assert carried(received=len(BODY), sent=len(BODY))
     assert digest.digest() == hashlib.sha256(BODY).digest()
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_body_in_one_piece_goes_there_and_back():
-    async with talking() as (_, _, session), session.post("/echo", data=io.BytesIO(BODY)) as response:
+async def test_a_body_in_one_piece_goes_there_and_back(tls):
+    async with talking(tls) as (_, _, session), session.post("/echo", data=io.BytesIO(BODY)) as response:
         assert await response.read() == BODY
 
 
@@ -107,10 +113,11 @@ async def test_it_serves_and_asks_on_a_unix_socket(tmp_path):
 # ---------------------------------------------------------------- WebSockets
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_web_socket_echoes_small_and_large_messages_and_answers_pings():
-    async with talking() as (_, _, session), session.ws_connect("/socket", max_msg_size=16 * MIB) as socket:
-        assert is_ours(socket._conn.transport)
+async def test_a_web_socket_echoes_small_and_large_messages_and_answers_pings(tls):
+    async with talking(tls) as (_, _, session), session.ws_connect("/socket", max_msg_size=16 * MIB) as socket:
+        assert is_ours(socket._conn.transport, tls)
         for text in ("one", "two", "grüß dich"):
             await socket.send_str(text)
             assert await socket.receive_str() == text
@@ -121,9 +128,10 @@ async def test_a_web_socket_echoes_small_and_large_messages_and_answers_pings():
         assert await socket.receive_str() == "still here"
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_web_socket_is_closed_with_the_code_of_who_closes_it():
-    async with talking() as (_, _, session), session.ws_connect("/socket") as socket:
+async def test_a_web_socket_is_closed_with_the_code_of_who_closes_it(tls):
+    async with talking(tls) as (_, _, session), session.ws_connect("/socket") as socket:
         await socket.send_str("leave")
         message = await socket.receive()
         assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 4001, "as you wish")
@@ -132,9 +140,10 @@ async def test_a_web_socket_is_closed_with_the_code_of_who_closes_it():
 # ---------------------------------------------------------------- who leaves
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_client_that_leaves_in_the_middle_of_a_response_ends_its_handler():
-    async with talking() as (site, _, session):
+async def test_a_client_that_leaves_in_the_middle_of_a_response_ends_its_handler(tls):
+    async with talking(tls) as (site, _, session):
         response = await session.get("/endless")
         assert len(await response.content.readexactly(3 * BLOCK)) == 3 * BLOCK
         response.close()
@@ -143,9 +152,10 @@ async def test_a_client_that_leaves_in_the_middle_of_a_response_ends_its_handler
             assert after.status == 200
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_client_that_leaves_while_it_waits_has_its_handler_cancelled():
-    async with talking() as (site, _, session):
+async def test_a_client_that_leaves_while_it_waits_has_its_handler_cancelled(tls):
+    async with talking(tls) as (site, _, session):
         with pytest.raises(asyncio.TimeoutError):
             async with session.get("/patient", timeout=aiohttp.ClientTimeout(total=0.05)):
                 pass
@@ -155,7 +165,7 @@ async def test_a_client_that_leaves_while_it_waits_has_its_handler_cancelled():
 
 @on_loops("native")
 async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_the_server_as_it_was():
-    async with serving() as (site, _, (host, port)):
+    async with serving_tcp() as (site, _, (host, port)):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + BODY[:BLOCK])
         await site.began.wait()
@@ -183,7 +193,7 @@ async def test_a_server_that_breaks_off_is_an_error_of_the_payload():
 
 @on_loops("native")
 async def test_a_port_where_nobody_listens_is_a_connector_error():
-    async with serving() as (_, _, (host, port)):
+    async with serving_tcp() as (_, _, (host, port)):
         pass
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectorError) as caught:
@@ -194,9 +204,10 @@ async def test_a_port_where_nobody_listens_is_a_connector_error():
 # ---------------------------------------------------------------- the end of a server
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_server_that_stops_answers_what_is_under_way():
-    async with talking() as (site, runner, session):
+async def test_a_server_that_stops_answers_what_is_under_way(tls):
+    async with talking(tls) as (site, runner, session):
         asked = asyncio.ensure_future(session.get("/patient"))
         await site.began.wait()
         ended = asyncio.ensure_future(runner.cleanup())
@@ -207,9 +218,10 @@ async def test_a_server_that_stops_answers_what_is_under_way():
         await ended
 
 
+@plain_and_tls
 @on_loops("native")
-async def test_a_server_that_stops_does_not_wait_for_idle_connections():
-    async with talking() as (_, runner, session):
+async def test_a_server_that_stops_does_not_wait_for_idle_connections(tls):
+    async with talking(tls) as (_, runner, session):
         async with session.get("/hello") as response:
             await response.read()
         assert pybuntcp.stats()["open_sockets"] == 2  # kept alive, both ends

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 
 import pytest
-from carried import MIB
+from carried import MIB, plain_and_tls
 from support import pattern
 from support.asyncio_loops import on_loops
 from support.tls_peer import client_context, server_context
@@ -22,15 +21,6 @@ def path(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     return path
-
-
-@pytest.fixture
-def sendfile_calls(monkeypatch):
-    """How often the kernel was asked to send a file."""
-    calls = []
-    real = os.sendfile
-    monkeypatch.setattr(os, "sendfile", lambda *given: calls.append(given) or real(*given))
-    return calls
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +46,7 @@ async def downloading(serve, tls):
         writer.close()
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@plain_and_tls
 @on_loops("asyncio", "native")
 async def test_a_file_between_two_writes_arrives_in_order(path, sendfile_calls, tls):
     async def serve(writer):
@@ -71,7 +61,7 @@ async def test_a_file_between_two_writes_arrives_in_order(path, sendfile_calls, 
     assert bool(sendfile_calls) is not tls
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@plain_and_tls
 @on_loops("asyncio", "native")
 async def test_parts_of_a_file_are_sent_one_after_the_other(path, tls):
     parts = [(0, 10), (MIB, MIB), (len(CONTENT) - 5, None), (3, 0)]

@@ -1,4 +1,4 @@
-"""redis-py on our loop, against a real redis-server: pipelines, publish and subscribe, waits that are cancelled, a server that dies."""
+"""redis-py on our loop, against a real redis-server, in plain text and over TLS: pipelines, publish and subscribe, waits that are cancelled, a server that dies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from support import pattern
 from support.asyncio_loops import on_loop
 from support.programs import HOST
 from support.servers import redis_server as start_server
+from support.tls import CA, OTHER_CA
 
 import pybuntcp
 
@@ -19,10 +20,27 @@ redis = pytest.importorskip("redis.asyncio", reason="redis-py is not installed")
 VALUE = pattern(4 * MIB)
 
 
+@pytest.fixture(scope="module", params=["tcp", "tls"])
+def address(request):
+    """Where a real server is, and how it is spoken to."""
+    if request.param == "tls":
+        return tls_address(request.getfixturevalue("tls_redis_server"), CA)
+    server = request.getfixturevalue("redis_server")
+    if request.param == "unix":
+        return {"unix_socket_path": str(server.folder / "redis")}
+    return {"host": HOST, "port": server.port}
+
+
+every_way = pytest.mark.parametrize("address", ["tcp", "unix", "tls"], indirect=True)
+
+
+def tls_address(server, authority):
+    return {"host": HOST, "port": server.port, "ssl": True, "ssl_ca_data": authority.pem.decode()}
+
+
 @contextlib.asynccontextmanager
-async def client_of(server, *, unix=False, **options):
-    where = {"unix_socket_path": str(server.folder / "redis")} if unix else {"host": HOST, "port": server.port}
-    client = redis.Redis(**where, **options)
+async def client_of(address):
+    client = redis.Redis(**address)
     try:
         await client.flushall()
         yield client
@@ -31,30 +49,30 @@ async def client_of(server, *, unix=False, **options):
         await client.connection_pool.disconnect()
 
 
-@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@every_way
 @on_loop("native")
-async def test_values_are_set_and_got_on_a_transport_of_ours(redis_server, unix):
-    async with client_of(redis_server, unix=unix) as client:
+async def test_values_are_set_and_got_on_a_transport_of_ours(address):
+    async with client_of(address) as client:
         assert await client.set("key", "value") is True
         assert await client.get("key") == b"value"
         assert await client.get("nothing") is None
         connection = await client.connection_pool.get_connection()
-        assert is_ours(connection._writer.transport)
+        assert is_ours(connection._writer.transport, tls="ssl" in address)
         await client.connection_pool.release(connection)
 
 
-@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@every_way
 @on_loop("native")
-async def test_a_value_of_4_mib_goes_there_and_back(redis_server, unix):
-    async with client_of(redis_server, unix=unix) as client:
+async def test_a_value_of_4_mib_goes_there_and_back(address):
+    async with client_of(address) as client:
         await client.set("large", VALUE)
         assert await client.get("large") == VALUE
         assert carried(received=len(VALUE), sent=len(VALUE))
 
 
 @on_loop("native")
-async def test_a_pipeline_of_1000_commands_has_its_answers_in_order(redis_server):
-    async with client_of(redis_server) as client:
+async def test_a_pipeline_of_1000_commands_has_its_answers_in_order(address):
+    async with client_of(address) as client:
         pipeline = client.pipeline(transaction=False)
         for number in range(1000):
             pipeline.set(f"key:{number}", number)
@@ -65,12 +83,14 @@ async def test_a_pipeline_of_1000_commands_has_its_answers_in_order(redis_server
 
 
 @on_loop("native")
-async def test_fifty_tasks_share_ten_connections(redis_server):
+async def test_fifty_tasks_share_ten_connections(address):
     async def count():
         for _ in range(20):
             await client.incr("count")
 
-    pool = redis.BlockingConnectionPool(host=HOST, port=redis_server.port, max_connections=10)
+    where = dict(address)
+    kind = redis.SSLConnection if where.pop("ssl", False) else redis.Connection
+    pool = redis.BlockingConnectionPool(max_connections=10, connection_class=kind, **where)
     async with redis.Redis.from_pool(pool) as client:
         await client.flushall()
         await asyncio.gather(*(count() for _ in range(50)))
@@ -79,8 +99,8 @@ async def test_fifty_tasks_share_ten_connections(redis_server):
 
 
 @on_loop("native")
-async def test_what_is_published_reaches_the_subscriber_in_order(redis_server):
-    async with client_of(redis_server) as client, client.pubsub() as subscriber:
+async def test_what_is_published_reaches_the_subscriber_in_order(address):
+    async with client_of(address) as client, client.pubsub() as subscriber:
         await subscriber.subscribe("news")
         assert (await subscriber.get_message(timeout=None))["type"] == "subscribe"
         for number in range(100):
@@ -90,8 +110,8 @@ async def test_what_is_published_reaches_the_subscriber_in_order(redis_server):
 
 
 @on_loop("native")
-async def test_a_blocking_pop_gets_what_another_connection_pushes(redis_server):
-    async with client_of(redis_server) as client:
+async def test_a_blocking_pop_gets_what_another_connection_pushes(address):
+    async with client_of(address) as client:
         popped = asyncio.ensure_future(client.blpop("list"))
         await blocked(client)
         await client.rpush("list", "value")
@@ -99,8 +119,8 @@ async def test_a_blocking_pop_gets_what_another_connection_pushes(redis_server):
 
 
 @on_loop("native")
-async def test_a_blocking_pop_that_is_cancelled_takes_nothing(redis_server):
-    async with client_of(redis_server) as client:
+async def test_a_blocking_pop_that_is_cancelled_takes_nothing(address):
+    async with client_of(address) as client:
         popped = asyncio.ensure_future(client.blpop("list"))
         await blocked(client)
         popped.cancel()
@@ -133,3 +153,11 @@ async def test_a_client_goes_on_when_a_server_that_died_is_back(tmp_path):
         assert await client.get("key") is None  # it kept nothing
         assert await client.set("key", "again") is True
         await client.aclose()
+
+
+@on_loop("native")
+async def test_a_server_whose_authority_is_unknown_is_refused_by_tls(tls_redis_server):
+    client = redis.Redis(**tls_address(tls_redis_server, OTHER_CA), retry=None)
+    with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        await client.ping()
+    await client.aclose()

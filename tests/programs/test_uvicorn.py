@@ -1,4 +1,4 @@
-"""uvicorn on our loop: as a process with `--loop`, with each of its parsers, and by Config and Server in a loop that runs."""
+"""uvicorn on our loop, in plain text and over TLS: as a process with `--loop`, with each of its parsers, and by Config and Server in a loop that runs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from carried import MIB, carried
 from support import TIMEOUT, pattern
 from support.asyncio_loops import on_loop
 from support.programs import HOST
+from support.servers import identity_files
+from support.tls import OTHER_CA, trusting
+from support.tls_peer import client_context
 from web_servers import serving
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -36,10 +39,28 @@ def needs(module):
 
 
 @pytest.fixture(scope="module", params=["h11", "httptools"])
-def server(request):
-    """The program."""
+def parser(request):
     needs(request.param)
-    with process("--http", request.param) as program:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def identity(request, tmp_path_factory):
+    """The options of a server that has one, or none."""
+    if request.param == "plain":
+        return ()
+    cert, key = identity_files(tmp_path_factory.mktemp("identity"))
+    return ("--ssl-certfile", cert, "--ssl-keyfile", key)
+
+
+plain_alone = pytest.mark.parametrize("identity", ["plain"], indirect=True)
+tls_alone = pytest.mark.parametrize("identity", ["tls"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def server(parser, identity):
+    """The program."""
+    with process("--http", parser, *identity) as program:
         yield program
 
 
@@ -50,8 +71,12 @@ def process(*arguments):
 
 
 @contextlib.contextmanager
-def client_of(program):
-    client = http.client.HTTPConnection(HOST, program.port, timeout=TIMEOUT)
+def client_of(program, context=None):
+    if program.tls:
+        context = context or client_context()
+        client = http.client.HTTPSConnection("localhost", program.port, timeout=TIMEOUT, context=context)
+    else:
+        client = http.client.HTTPConnection(HOST, program.port, timeout=TIMEOUT)
     with contextlib.closing(client):
         yield client
 
@@ -106,6 +131,7 @@ def test_16_mib_are_streamed_down(server):
         assert hashlib.sha256(ask(client, "/stream")).digest() == hashlib.sha256(STREAM).digest()
 
 
+@plain_alone
 def test_pipelined_requests_are_answered_in_order(server):
     with socket.create_connection((HOST, server.port), TIMEOUT) as client:
         requests = [f"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n{number:03}" for number in range(20)]
@@ -130,14 +156,24 @@ def test_a_client_that_leaves_in_the_middle_of_a_response_leaves_the_server_as_i
         assert ask(client, "/echo", b"hello") == b"hello"
 
 
-def test_sigterm_lets_a_response_finish():
-    with process() as program, client_of(program) as client:
+@tls_alone
+def test_a_client_that_refuses_the_certificate_leaves_the_server_as_it_was(server):
+    with client_of(server, trusting(ca=OTHER_CA)) as client, pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        ask(client, "/loop")
+    with client_of(server) as client:
+        assert ask(client, "/echo", b"hello") == b"hello"
+
+
+def test_sigterm_lets_a_response_finish(identity):
+    with process(*identity) as program, client_of(program) as client:
         client.request("GET", "/patient")
         response = client.getresponse()
         assert response.read(3) == b"at "
         os.kill(program.pid, signal.SIGTERM)
         program.hear("Waiting for").result()
         assert response.read() == b"last"
+        if program.tls:
+            client.close()  # TLS ends when both ends have said so
         program.hear("Application shutdown complete").result()
         program.finished().result()
 
@@ -155,15 +191,15 @@ def test_it_serves_on_a_unix_socket(tmp_path):
 
 
 @pytest.mark.parametrize("implementation", ["websockets", "websockets-sansio"])
-def test_a_web_socket_echoes_small_and_large_messages_answers_pings_and_closes(implementation):
+def test_a_web_socket_echoes_small_and_large_messages_answers_pings_and_closes(implementation, identity):
     needs("websockets")
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
-    with process("--ws", implementation) as program:
-        with connect(
-            f"ws://{HOST}:{program.port}/", open_timeout=TIMEOUT, close_timeout=TIMEOUT, max_size=None
-        ) as client:
+    with process("--ws", implementation, *identity) as program:
+        where = f"wss://localhost:{program.port}/" if program.tls else f"ws://{HOST}:{program.port}/"
+        secured = {"ssl": client_context()} if program.tls else {}
+        with connect(where, open_timeout=TIMEOUT, close_timeout=TIMEOUT, max_size=None, **secured) as client:
             for message in ("hello", b"bytes", "grüß dich", BODY[: MIB // 4]):
                 client.send(message)
                 assert client.recv(TIMEOUT) == message
@@ -172,7 +208,7 @@ def test_a_web_socket_echoes_small_and_large_messages_answers_pings_and_closes(i
             with pytest.raises(ConnectionClosed) as caught:
                 client.recv(TIMEOUT)
             assert caught.value.rcvd.code == 4001
-        with connect(f"ws://{HOST}:{program.port}/") as client:  # and one that the client closes
+        with connect(where, **secured) as client:  # and one that the client closes
             client.send("hello")
             assert client.recv(TIMEOUT) == "hello"
 

@@ -91,10 +91,10 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def serving(make_site=lambda runner: web.TCPSite(runner, "127.0.0.1", 0), **options):
+async def serving(make_site):
     """The site, its runner, and where it is."""
     site = Site()
-    runner = web.AppRunner(site.app, handler_cancellation=True, **options)
+    runner = web.AppRunner(site.app, handler_cancellation=True)
     await runner.setup()
     try:
         await make_site(runner).start()
@@ -103,31 +103,19 @@ async def serving(make_site=lambda runner: web.TCPSite(runner, "127.0.0.1", 0), 
         await runner.cleanup()
 
 
+def serving_tcp(context=None):
+    """As `serving`, on a port, with this TLS or without."""
+    return serving(lambda runner: web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context))
+
+
 @contextlib.asynccontextmanager
-async def talking(**options):
+async def talking(tls=False):
     """The site, its runner, and a session with it."""
-    async with (
-        serving(**options) as (site, runner, (host, port)),
-        aiohttp.ClientSession(f"http://{host}:{port}") as session,
-    ):
-        yield site, runner, session
-
-
-@contextlib.asynccontextmanager
-async def talking_tls(**options):
-    """As `talking`, over TLS."""
-    context = server_context()
-    async with (
-        serving(lambda runner: web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context), **options) as (
-            site,
-            runner,
-            (_, port),
-        ),
-        aiohttp.ClientSession(
-            f"https://localhost:{port}", connector=aiohttp.TCPConnector(ssl=client_context())
-        ) as session,
-    ):
-        yield site, runner, session
+    async with serving_tcp(server_context() if tls else None) as (site, runner, (host, port)):
+        where = f"https://localhost:{port}" if tls else f"http://{host}:{port}"
+        connector = aiohttp.TCPConnector(ssl=client_context()) if tls else None
+        async with aiohttp.ClientSession(where, connector=connector) as session:
+            yield site, runner, session
 
 
 def kept_by(session):
