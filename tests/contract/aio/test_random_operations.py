@@ -14,13 +14,13 @@ import sys
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.asyncio_loops import close_host, new_host
+from support.coroutines import turns
 from support.kernel import pattern
+from support.random_programs import FULL, Watched, played, same_steps, steps_of
 
 from pybuntcp._aio import SocketTransport
 
-FULL = 1_000_000  # more than the kernel takes of a pair, by far more than the highest mark
-SURE = 150_000  # bytes of it that it takes, however they are cut
+SURE = 150_000  # bytes of FULL that it takes, however they are cut
 
 OURS = st.one_of(
     st.tuples(st.just("write"), st.sampled_from([0, 1, 100, 5000, 5000, FULL, FULL])),
@@ -32,7 +32,7 @@ PEERS = st.one_of(
     st.tuples(st.just("send"), st.sampled_from([1, 100, 5000, 5000])),
     st.sampled_from([("read",), ("read",), ("finish",), ("leave",)]),
 )
-STEPS = st.lists(st.one_of(st.lists(OURS, max_size=4), PEERS.map(lambda one: [one])), min_size=1, max_size=9)
+STEPS = steps_of(OURS, PEERS)
 PAUSED = ["pause"] if sys.version_info >= (3, 11) else []  # asyncio of before reads on, when paused in connection_made
 NO_HOOKS: dict[str, str | None] = dict.fromkeys(("made", "data", "eof", "pause", "resume"))
 HOOKS = st.fixed_dictionaries(
@@ -46,23 +46,12 @@ HOOKS = st.fixed_dictionaries(
 )
 
 
-class Watched(asyncio.Protocol):
-    """Does in each call what its hooks say, the first two times."""
+class WatchedInPlain(Watched):
+    """It knows whether an abort found bytes that had not left."""
 
     def __init__(self, hooks):
-        self.hooks, self.calls, self.received, self.raised = hooks, [], bytearray(), []
-        self.done = dict.fromkeys(hooks, 0)
+        super().__init__(hooks)
         self.ended = self.dropped = False
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.note("made")
-
-    def data_received(self, data):
-        self.received += data
-        if self.calls[-1:] == ["data"]:
-            self.calls.pop()
-        self.note("data")
 
     def eof_received(self):
         if not self.ended:  # asyncio calls it again when reading is paused and resumed afterwards
@@ -79,41 +68,16 @@ class Watched(asyncio.Protocol):
     def connection_lost(self, error):
         self.calls.append(f"lost: {type(error).__name__}")
 
-    def note(self, name):
-        self.calls.append(name)
-        what = self.hooks[name]
-        if what not in (None, "keep") and self.done[name] < 2:
-            self.done[name] += 1
-            self.do(("write", 10) if what == "write" else (what,))
-
     def do(self, operation):
         if operation == ("abort",) and self.transport.get_write_buffer_size() > 0:
             self.dropped = True
-        try:
-            perform(self.transport, *operation)
-        except (RuntimeError, TypeError, ValueError) as error:
-            self.raised.append((operation, type(error).__name__))
+        super().do(operation)
 
-
-def perform(transport, name, what=None):
-    if name == "write":
-        transport.write(pattern(FULL)[:what])
-    elif name == "lines":
-        lines = [pattern(FULL)[:size] for size in what]
-        if sys.version_info < (3, 12) or isinstance(transport, SocketTransport):
-            transport.writelines(lines)
+    def write_lines(self, lines):
+        if sys.version_info < (3, 12) or isinstance(self.transport, SocketTransport):
+            super().write_lines(lines)
         else:  # asyncio's own forgets to pause, keeps empty ones, and fails after close
-            transport.write(b"".join(lines))
-    elif name == "marks":
-        transport.set_write_buffer_limits(*what)
-    else:
-        {
-            "write_eof": transport.write_eof,
-            "close": transport.close,
-            "abort": transport.abort,
-            "pause": transport.pause_reading,
-            "resume": transport.resume_reading,
-        }[name]()
+            self.transport.write(b"".join(lines))
 
 
 class Peer:
@@ -147,14 +111,9 @@ class Peer:
                     "end"  # also where asyncio resets, since it closes with bytes unread: that may lose some of ours
                 )
             except BlockingIOError:
-                await rest(3)
+                await turns(3)
             except ConnectionResetError:
                 self.ended = "reset"
-
-
-async def rest(turns=12):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 async def play(steps, hooks):
@@ -163,37 +122,27 @@ async def play(steps, hooks):
     for each in (one, two):
         each.setblocking(False)
     peer, seen = Peer(two), []
-    transport, protocol = await asyncio.get_running_loop().create_connection(lambda: Watched(hooks), sock=one)
-    await rest()
+    transport, protocol = await asyncio.get_running_loop().create_connection(lambda: WatchedInPlain(hooks), sock=one)
+    await turns(12)
     for step in [*steps, [("read",)], [("abort",)], [("read",)]]:
         for operation in step:
             if operation[0] in ("send", "read", "finish", "leave"):
                 await peer.do(*operation)
             elif operation == ("resume",):  # apart: a turn reads before it finds that what was written cannot be sent
-                await rest()
+                await turns(12)
                 if transport.get_protocol() is not None:
                     protocol.do(operation)
-                await rest()
+                await turns(12)
             elif transport.get_protocol() is not None:  # what asyncio does afterwards depends on how it was lost
                 protocol.do(operation)
-        await rest()
+        await turns(12)
         lost = transport.get_protocol() is None
         state = [transport.is_closing(), transport.is_reading(), not lost and transport.get_write_buffer_size() > 0]
         seen.append((step, list(protocol.calls), list(protocol.raised), state))
         protocol.calls.clear()
         protocol.raised.clear()
     two.close()
-    return [seen, bytes(protocol.received), peer.ended is not None], bytes(peer.received), protocol.dropped
-
-
-def played(host, steps, hooks):
-    loop, reports = new_host(host), []
-    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
-    try:
-        (seen, *more), sent, dropped = loop.run_until_complete(play(steps, hooks))
-        return seen, [*more, reports], sent, dropped
-    finally:
-        close_host(loop)
+    return seen, [bytes(protocol.received), peer.ended is not None], bytes(peer.received), protocol.dropped
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -204,9 +153,9 @@ def played(host, steps, hooks):
     [[("write", FULL)], [("read",)], [("write", 1), ("abort",)]], NO_HOOKS
 )  # in ours the byte waits for the end of the step
 def test_a_protocol_is_called_as_asyncio_calls_it(no_leaks, steps, hooks):
-    ours, theirs = played("native", steps, hooks), played("asyncio", steps, hooks)
-    for at, (one, other) in enumerate(zip(ours[0], theirs[0], strict=True)):
-        assert one == other, f"step {at}"
-    assert ours[1] == theirs[1]
+    ours, our_reports = played("native", lambda: play(steps, hooks))
+    theirs, their_reports = played("asyncio", lambda: play(steps, hooks))
+    same_steps(ours[0], theirs[0])
+    assert [*ours[1], our_reports] == [*theirs[1], their_reports]
     certain = SURE if theirs[3] else None  # what of the rest the kernel had taken depends on how it was cut into pieces
     assert ours[2][:certain] == theirs[2][:certain]

@@ -10,19 +10,15 @@ pauses and resumptions alternate. A `close` of one that is closing is left out: 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.asyncio_loops import close_host, new_host
-from support.differential import end_as_discreet, plain_text, same
+from support.differential import end_as_discreet, plain_text, same, since_3_11
 from support.kernel import pattern
-from support.streams import collected
-from support.tls_end import OLD_TLS, TlsEnd, quiet, since_3_11
+from support.random_programs import FULL, Watched, played, same_steps, steps_of
+from support.tls_end import TlsEnd, quiet
 from support.tls_peer import client_context, server_context
-
-FULL = 1_000_000  # more than the kernel takes of a pair
 
 OURS = st.one_of(
     st.tuples(st.just("write"), st.sampled_from([0, 1, 100, 5000, 20_000, FULL])),
@@ -34,7 +30,7 @@ PEERS = st.one_of(
     st.tuples(st.just("records"), st.sampled_from([2, 30])),
     st.sampled_from([("read",), ("read",), ("read",), ("notify",), ("notify",), ("finish",), ("leave",)]),
 )
-STEPS = st.lists(st.one_of(st.lists(OURS, max_size=4), PEERS.map(lambda one: [one])), min_size=1, max_size=9)
+STEPS = steps_of(OURS, PEERS)
 HOOKS = st.fixed_dictionaries(
     {
         "made": st.sampled_from([None, None, "write", "close"]),
@@ -46,23 +42,12 @@ NO_HOOKS: dict[str, str | None] = dict.fromkeys(("made", "data", "eof"))
 PEERS_VERBS = ("send", "records", "read", "notify", "finish", "leave")
 
 
-class Watched(asyncio.Protocol):
-    """Does in each call what its hooks say, the first two times."""
+class WatchedOverTLS(Watched):
+    """It does not close a transport that is closing, by itself or by the peer's end."""
 
     def __init__(self, hooks):
-        self.hooks, self.calls, self.received, self.raised = hooks, [], bytearray(), []
-        self.done = dict.fromkeys(hooks, 0)
-        self.paused = self.lost = self.closed = False
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.note("made")
-
-    def data_received(self, data):
-        self.received += data
-        if self.calls[-1:] == ["data"]:
-            self.calls.pop()
-        self.note("data")
+        super().__init__(hooks)
+        self.paused = self.lost = False
 
     def eof_received(self):
         self.note("eof")
@@ -80,37 +65,9 @@ class Watched(asyncio.Protocol):
         self.lost = True
         self.calls.append(["lost", error])
 
-    def note(self, name):
-        self.calls.append(name)
-        what = self.hooks[name]
-        if what is not None and self.done[name] < 2:
-            self.done[name] += 1
-            self.do(("write", 10) if what == "write" else (what,))
-
     def do(self, operation):
-        name, *what = operation
-        if name == "close" and self.closed:
-            return
-        self.closed = self.closed or name in ("close", "abort")
-        try:
-            perform(self.transport, name, *what)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-            self.raised.append((operation, type(error).__name__))
-
-
-def perform(transport, name, what=None):
-    if name == "write":
-        transport.write(pattern(FULL)[:what])
-    elif name == "lines":
-        transport.writelines([pattern(FULL)[:size] for size in what])
-    else:
-        {
-            "write_eof": transport.write_eof,
-            "close": transport.close,
-            "abort": transport.abort,
-            "pause": transport.pause_reading,
-            "resume": transport.resume_reading,
-        }[name]()
+        if operation != ("close",) or not self.transport.is_closing():
+            super().do(operation)
 
 
 async def peer_does(end, name, what=None):
@@ -157,12 +114,12 @@ async def connected(hooks, server):
         TlsEnd(two, client_context() if server else server_context(), server=not server),
     )
     end.left = end.silent = False
-    end.handshake() if server else end.listen()
+    end.handshake()
     if server:
-        make = loop.connect_accepted_socket(lambda: Watched(hooks), one, ssl=server_context())
+        make = loop.connect_accepted_socket(lambda: WatchedOverTLS(hooks), one, ssl=server_context())
     else:
         make = loop.create_connection(
-            lambda: Watched(hooks), sock=one, ssl=client_context(), server_hostname="localhost"
+            lambda: WatchedOverTLS(hooks), sock=one, ssl=client_context(), server_hostname="localhost"
         )
     _, protocol = await make
     await quiet()
@@ -200,34 +157,24 @@ async def play(steps, hooks, server):
     return seen, bytes(protocol.received), [plain_text(each) for each in end.over], bytes(end.data)
 
 
-def played(host, steps, hooks, server):
-    loop, reports = new_host(host), []
-    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
-    try:
-        seen, received, over, sent = loop.run_until_complete(play(steps, hooks, server))
-        return seen, received, over, sent, reports
-    finally:
-        close_host(loop)
-
-
 @since_3_11
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS, HOOKS, st.booleans())
 @example([[("write", FULL)], [("read",)], [("close",)], [("read",)]], NO_HOOKS, True)
 @example([[("pause",)], [("send", 100)], [("close",)], [("read",)]], NO_HOOKS, True)
 @example([[("pause",)], [("send", 5000)], [("notify",)], [("resume",)], [("read",)]], NO_HOOKS, False)
+@example([[("write", FULL)], [("notify",)], [("close",)]], NO_HOOKS, False)
 @example([[("write", 1), ("close",), ("write", 1)], [("read",)]], {**NO_HOOKS, "eof": "write"}, False)
 def test_a_protocol_is_called_as_asyncio_calls_it(no_leaks, steps, hooks, server):
-    with collected() if OLD_TLS else contextlib.nullcontext():
-        ours, theirs = (played(host, steps, hooks, server) for host in ("native", "asyncio"))
-    for at, (one, other) in enumerate(zip(ours[0], theirs[0], strict=True)):
-        assert one == other, f"step {at}"
+    ours, our_reports = played("native", lambda: play(steps, hooks, server))
+    theirs, their_reports = played("asyncio", lambda: play(steps, hooks, server))
+    same_steps(ours[0], theirs[0])
     assert ours[1] == theirs[1], "received"
     resets = [
         ["FIN" if each == "reset" else each for each in over] for over in (ours[2], theirs[2])
     ]  # who has read is luck
     assert end_as_discreet(*resets) == resets[1], "how the peer saw it end"
-    assert ours[4] == theirs[4], "reports"
+    assert our_reports == their_reports, "reports"
     done = [operation[0] for step in steps for operation in step]
     failed = any("SSLError" in str(call) for _, calls, *_ in theirs[0] for call in calls)  # data after close()
     aborted = failed or "abort" in done or "abort" in hooks.values()
