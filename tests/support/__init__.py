@@ -33,12 +33,14 @@ coroutines          what a coroutine awaits: events, peers, the kernel; pairs ma
 protocols           asyncio's protocols that remember, and answer as a test says; the loops that their tests run on
 streams             connections of such protocols, and their peers: in threads of their own, or in the same loop
 differential        programs that must see the same on asyncio's own loop and on ours
+random_programs     programs that hypothesis makes of a transport's methods and a peer's acts
 async_handlers      recorders whose handlers are `async def`
 sinks               sockets whose kernel takes no more; drain callbacks that remember
 piping              connections that are piped, seen from their peers
 tls                 certificates, which engine it is, two ends of ours
 tls_peer            a peer of TLS driven by hand, record by record
 tls_end             the same in the loop that runs, for asyncio's protocols
+tls_sides           the two sides of such a connection; upgrades; handshakes that fail
 tls_records         records of TLS made by hand
 tls_messages        peers that send a message of TLS in pieces
 writers             C users whose writes are never refused

@@ -5,7 +5,6 @@
 Owns: `TlsEnd`, the other end of a secured connection, woken by nothing but its socket, where the test decides which bytes
 travel and when; `TlsStreams`, which brings a protocol and such a peer together. `tls_peer` has one in a thread, where the loop
 must wait for it. Its `came` and `went` are all bytes that travelled, for `tls_records.Sealer`. Does not know whose the loop is.
-`since_3_11` marks what the TLS of asyncio before that Python has not; where it only does otherwise, nothing needs a mark.
 """
 
 from __future__ import annotations
@@ -15,11 +14,8 @@ import contextlib
 import socket
 import ssl
 import struct
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-
-import pytest
 
 from .coroutines import turns
 from .protocols import _Looked
@@ -125,8 +121,16 @@ class TlsEnd(_Looked):
             self._in.write(chunk)
         return flight
 
+    async def finished_held(self) -> bytes:
+        """A client's last flight of TLS 1.3: it is not sent. What is sealed from now on goes behind it."""
+        self.step()
+        flight = await self.answer_held()
+        self.secured = True
+        self.listen()
+        return flight
+
     def handshake(self) -> TlsEnd:
-        """Begin it, and go on with whatever comes."""
+        """Begin it, as a client does, and go on with whatever comes."""
         self.step()
         return self.listen()
 
@@ -244,18 +248,35 @@ class TlsStreams(Streams):
         **options: Any,
     ) -> AsyncIterator[tuple[Any, TlsEnd]]:
         """As `accepted_tls`, of a protocol that has connected itself."""
-        options.setdefault("server_hostname", "localhost")
-        async with self.listening() as (address, accept):
-            connecting = asyncio.ensure_future(
-                self.connect(lambda: protocol, address, ssl=context or client_context(), **options)
-            )
-            end = TlsEnd(
-                await accept(connecting), peer_context or server_context(), server=True, **(peer or {})
-            ).listen()
+        async with self.connecting_tls(protocol, context, peer_context, peer=peer, **options) as (connecting, end):
+            end.listen()
             await connecting
             await end.is_secured()
-        async with kept(end, protocol):
             yield protocol, end
+
+    @contextlib.asynccontextmanager
+    async def connecting_tls(
+        self,
+        protocol: Any,
+        context: ssl.SSLContext | None = None,
+        peer_context: ssl.SSLContext | None = None,
+        *,
+        peer: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncIterator[tuple[asyncio.Future[Any], TlsEnd]]:
+        """What waits for a client with `ssl`, and its peer, which has accepted and neither read nor said anything yet."""
+        async with self.listening() as (address, accept):
+            connecting = asyncio.ensure_future(self.connect_tls(protocol, address, context, **options))
+            end = TlsEnd(await accept(connecting), peer_context or server_context(), server=True, **(peer or {}))
+        async with kept(end, protocol):
+            yield connecting, end
+
+    async def connect_tls(
+        self, protocol: Any, address: Any, context: ssl.SSLContext | None = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """As `connect`, with `ssl`."""
+        options.setdefault("server_hostname", "localhost")
+        return await self.connect(lambda: protocol, address, ssl=context or client_context(), **options)
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[tuple[Any, Callable[[Any], Any]]]:
@@ -284,13 +305,6 @@ async def kept(end: TlsEnd, *protocols: Any) -> AsyncIterator[None]:
     finally:
         await abort(*[protocol for protocol in protocols if protocol.transport is not None])
         end.close()
-
-
-OLD_TLS = sys.version_info < (3, 11)
-since_3_11 = pytest.mark.skipif(
-    OLD_TLS, reason="before Python 3.11 asyncio's TLS was another, which has not this or hangs"
-)
-SIDES = {"accepted": TlsStreams.accepted_tls, "connected": TlsStreams.connected_tls}
 
 
 async def quiet(count: int = 12) -> None:

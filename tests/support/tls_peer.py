@@ -218,12 +218,17 @@ def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
 
 def server_context(version: ssl.TLSVersion | None = None, identity: Identity = SERVER) -> ssl.SSLContext:
     """A peer's that accepts, and sends no tickets unless the test sets `num_tickets`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = certified(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), identity)
     tell_truncations(context)
-    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
-        context.load_cert_chain(cert, key)
     context.num_tickets = 0
     return _of_version(context, version)
+
+
+def certified(context: ssl.SSLContext, identity: Identity = SERVER) -> ssl.SSLContext:
+    """This context, which shows that certificate."""
+    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
+        context.load_cert_chain(cert, key)
+    return context
 
 
 def _of_version(context: ssl.SSLContext, version: ssl.TLSVersion | None) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""[A10] `start_tls` by asyncio's own TLS, on our transports: both sides, in the middle of a connection."""
+"""[A10] `start_tls`, of asyncio's TLS and of ours: both sides, in the middle of a connection, over each family."""
 
 from __future__ import annotations
 
@@ -10,19 +10,7 @@ import pytest
 from support.protocols import Plain, on_ours, on_ours_and_asyncio
 from support.streams import address_of, collected
 from support.tls_peer import client_context, server_context
-
-
-async def secured(transport, protocol, *, server):
-    loop = asyncio.get_running_loop()
-    if server:
-        return await loop.start_tls(transport, protocol, server_context(), server_side=True)
-    return await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")
-
-
-async def both_secured(accepted, connected):
-    return await asyncio.gather(
-        secured(accepted.transport, accepted, server=True), secured(connected.transport, connected, server=False)
-    )
+from support.tls_sides import both_upgraded, upgrade
 
 
 @on_ours_and_asyncio
@@ -32,7 +20,7 @@ async def test_both_sides_of_a_connection_go_over_to_tls(streams):
         plain.write(b"in plain")
         await accepted.received(b"in plain")
         accepted.data.clear()
-        ours, theirs = await both_secured(accepted, connected)
+        ours, theirs = await both_upgraded(accepted, connected)
         ours.write(b"from the server" * 10_000)
         theirs.write(b"from the client" * 10_000)
         await accepted.received(b"from the client" * 10_000)
@@ -52,7 +40,7 @@ async def test_streams_go_over_to_tls(streams):
         writer.write(b"go ahead\n")
         await writer.drain()
         writer.transport.pause_reading()
-        transport = await secured(writer.transport, writer.transport.get_protocol(), server=True)
+        transport = await upgrade(writer.transport.get_protocol(), True, writer.transport)
         reader._transport = writer._transport = transport
         writer.write((await reader.readline()).upper())
         writer.close()
@@ -69,7 +57,7 @@ async def test_streams_go_over_to_tls(streams):
         transport, _ = await streams.connect(lambda: client, address_of(server))
         transport.write(b"STARTTLS\n")
         assert await streamed.readline() == b"go ahead\n"
-        over_tls = await secured(transport, client, server=False)
+        over_tls = await upgrade(client, False, transport)
         streamed._transport = over_tls
         over_tls.write(b"hello\n")
         assert await streamed.readline() == b"HELLO\n"
@@ -83,7 +71,7 @@ async def test_streams_go_over_to_tls(streams):
 async def test_one_that_is_cancelled_at_any_step_leaves_nothing(streams, steps):
     with collected():
         async with streams.pair(Plain(), Plain()) as (accepted, connected):
-            await cancelled(asyncio.ensure_future(both_secured(accepted, connected)), steps)
+            await cancelled(asyncio.ensure_future(both_upgraded(accepted, connected)), steps)
             for transport in transports_of(accepted, connected):
                 transport.abort()
             while not all(transport.get_protocol() is None for transport in transports_of(accepted, connected)):

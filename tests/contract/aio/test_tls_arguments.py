@@ -10,13 +10,14 @@ import pytest
 from support.differential import as_on_asyncio
 from support.streams import address_of, collected
 from support.tls import CA
-from support.tls_end import OLD_TLS, TlsEnd, kept, quiet
+from support.tls_end import TlsEnd, kept, quiet
 from support.tls_peer import client_context, server_context
+from support.tls_sides import greeted, serves
 
 on_unix = pytest.mark.parametrize("tls", ["unix"], indirect=True)
 on_each = pytest.mark.parametrize("tls", ["tcp", "unix"], indirect=True)
 
-TIMEOUTS = ["ssl_handshake_timeout", *([] if OLD_TLS else ["ssl_shutdown_timeout"])]
+TIMEOUTS = ["ssl_handshake_timeout", "ssl_shutdown_timeout"]
 WRONG = {
     "a number": 1,
     "a string": "context",
@@ -25,15 +26,6 @@ WRONG = {
     "an empty dict": {},
     "a dict": {"cert": b""},
 }
-
-
-async def greeted(protocol, end):
-    """A word each way."""
-    await end.is_secured()
-    end.write(b"hello")
-    await protocol.received(b"hello")
-    protocol.transport.write(b"answer")
-    await end.received(b"answer")
 
 
 async def served_by_hand(notes, tls, connect, **options):
@@ -274,13 +266,8 @@ async def test_a_server_context_is_no_clients(notes, tls):
 
 @as_on_asyncio
 async def test_a_server_without_a_certificate_fails_each_handshake(notes, tls):
-    async with tls.served(lambda: notes.plain("protocol"), ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as server:
-        end = (await tls.dial_tls(address_of(server))).handshake()
-        async with kept(end):
-            await end.is_over()
-            await quiet()
-    notes("peer", *end.over)
-    assert notes.names("protocol") == []
+    await serves(notes, tls, TlsEnd.handshake, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    assert notes.names("server") == []
 
 
 # ---------------------------------------------------------------- sockets that the program has accepted
@@ -328,9 +315,8 @@ REFUSED_UPGRADES = {
     "True": (True, {}),
     "a string": ("context", {}),
     "a timeout of zero": ("client", {"ssl_handshake_timeout": 0}),
+    "a shutdown timeout of zero": ("client", {"ssl_shutdown_timeout": 0}),
 }
-if not OLD_TLS:
-    REFUSED_UPGRADES["a shutdown timeout of zero"] = ("client", {"ssl_shutdown_timeout": 0})
 
 
 @pytest.mark.parametrize("refused", REFUSED_UPGRADES)

@@ -10,35 +10,12 @@ import pytest
 from support.differential import as_on_asyncio, ssl_fields
 from support.streams import address_of, collected
 from support.tls import CA, CLIENT, CRL, PASSPHRASE, REVOKED_CLIENT, SERVER, STRANGE_SERVER
-from support.tls_end import SIDES, kept, quiet
-from support.tls_peer import client_context, server_context
+from support.tls_end import TlsEnd, kept, quiet
+from support.tls_peer import certified, client_context, server_context, versions
 from support.tls_records import records
+from support.tls_sides import OLD, SIDES, contexts, each_side, greeted, serves
 
 from pybuntcp.tls.memory_file import memory_path
-
-OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-each_side = pytest.mark.parametrize("side", SIDES)
-
-
-def contexts(side, version=NEW):
-    """(ours, the peer's)"""
-    made = server_context(version), client_context(version)
-    return made if side == "accepted" else made[::-1]
-
-
-def certified(context, identity=SERVER, **options):
-    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
-        context.load_cert_chain(cert, key, **options)
-    return context
-
-
-async def greeted(protocol, end):
-    await end.is_secured()
-    end.write(b"hello")
-    await protocol.received(b"hello")
-    protocol.transport.write(b"answer")
-    await end.received(b"answer")
-
 
 # ---------------------------------------------------------------- the name that a client asks for
 
@@ -77,12 +54,7 @@ async def test_an_sni_callback_gives_the_connection_another_context(notes, tls):
 async def test_an_sni_callback_refuses_with_an_alert(notes, tls, answer):
     ours = server_context()
     ours.sni_callback = lambda sslobject, name, context: answer
-    async with tls.served(lambda: notes.plain("server"), ssl=ours) as server:
-        end = (await tls.dial_tls(address_of(server))).handshake()
-        async with kept(end):
-            await end.is_over()
-            await quiet()
-    notes("peer", *end.over)
+    await serves(notes, tls, TlsEnd.handshake, ours)
     assert "server" not in notes.seen
 
 
@@ -97,14 +69,9 @@ async def test_an_sni_callback_that_raises_fails_the_handshake(notes, tls):
     ours.sni_callback = asked
     hook, sys.unraisablehook = sys.unraisablehook, lambda args: unraisable.append(args.exc_value)
     try:
-        async with tls.served(lambda: notes.plain("server"), ssl=ours) as server:
-            end = (await tls.dial_tls(address_of(server))).handshake()
-            async with kept(end):
-                await end.is_over()
-                await quiet()
+        await serves(notes, tls, TlsEnd.handshake, ours)
     finally:
         sys.unraisablehook = hook
-    notes("peer", *end.over)
     notes("unraisable", *unraisable)
     assert len(unraisable) == 1
 
@@ -185,12 +152,7 @@ async def test_a_list_of_revoked_certificates_is_heeded(notes, tls):
     ours.load_verify_locations(cadata=CA.pem.decode())
     with memory_path(CRL) as path:
         ours.load_verify_locations(path)
-    async with tls.served(lambda: notes.plain("server"), ssl=ours) as server:
-        end = (await tls.dial_tls(address_of(server), certified(theirs, REVOKED_CLIENT))).handshake()
-        async with kept(end):
-            await end.is_over()
-            await quiet()
-    notes("peer", *end.over)
+    await serves(notes, tls, TlsEnd.handshake, ours, certified(theirs, REVOKED_CLIENT))
     assert "server" not in notes.seen
 
 
@@ -216,10 +178,8 @@ async def test_a_server_sends_as_many_tickets_as_its_context_says(notes, tls, ti
     async with tls.served(lambda: protocol, ssl=ours) as server:
         end = await tls.dial_tls(address_of(server))
         async with kept(end, protocol):
-            end.step()
-            finished = await end.answer_held()
+            finished = await end.finished_held()
             before = len(end.came)
-            end.listen()
             end.send(finished)
             await protocol.called("connection_made")
             await quiet()
@@ -227,7 +187,7 @@ async def test_a_server_sends_as_many_tickets_as_its_context_says(notes, tls, ti
             notes("tickets", tickets, end.tls.session is not None)
 
 
-@pytest.mark.parametrize("version", [OLD, NEW], ids=["TLSv1.2", "TLSv1.3"])
+@versions
 @as_on_asyncio
 async def test_a_client_of_the_same_session_is_told_that_it_is_reused(notes, tls, version):
     ours, theirs = contexts("accepted", version)

@@ -4,26 +4,16 @@ then, and what may still be called."""
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import pytest
 from support.differential import as_on_asyncio, unclosed
 from support.kernel import pattern
 from support.streams import small_buffer
-from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
-from support.tls_peer import client_context, server_context
+from support.tls_end import quiet
+from support.tls_peer import versions
+from support.tls_sides import SIDES, contexts, each_side
 
-each_side = pytest.mark.parametrize("side", SIDES)
-versions = pytest.mark.parametrize(
-    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLSv1.2", "TLSv1.3"]
-)
 BIG = 4 << 20  # more than the kernels of both ends take, whose buffers are small
-
-
-def contexts(side, version):
-    """(ours, the peer's)"""
-    made = server_context(version), client_context(version)
-    return made if side == "accepted" else made[::-1]
 
 
 async def pending(notes, protocol, end):
@@ -70,7 +60,6 @@ async def test_what_a_protocol_is_called_when_its_peer_ends(notes, tls, side, en
     assert notes.names("us").count("connection_lost") == 1
 
 
-@since_3_11
 @each_side
 @as_on_asyncio
 async def test_a_fin_without_close_notify_is_answered_by_such_a_fin(notes, tls, side):
@@ -196,7 +185,6 @@ async def test_close_with_much_unsent_and_a_slow_peer_sends_all(notes, tls, side
     assert bytes(end.data) == pattern(BIG)[: None if notes.ours else len(end.data)]
 
 
-@since_3_11
 @each_side
 @as_on_asyncio
 async def test_a_peer_that_never_answers_goodbye_is_dropped_after_the_shutdown_timeout(notes, tls, side):
@@ -210,7 +198,6 @@ async def test_a_peer_that_never_answers_goodbye_is_dropped_after_the_shutdown_t
     notes("peer", *end.over)
 
 
-@since_3_11
 @each_side
 @as_on_asyncio
 async def test_a_peer_that_reads_nothing_is_dropped_after_the_shutdown_timeout(notes, tls, side):
@@ -363,7 +350,7 @@ async def test_what_may_be_called_while_it_ends_and_afterwards(notes, tls, endin
         else:
             getattr(transport, ending)()
         notes.raised("at once", VERBS[verb], transport)
-        if verb == "pause_reading" and (OLD_TLS or ending == "the peer"):
+        if verb == "pause_reading" and ending == "the peer":
             notes.raised("at once", transport.resume_reading)
         end.finish()
         await protocol.called("connection_lost")
@@ -394,7 +381,6 @@ async def test_in_debug_mode_an_end_is_logged_as_asyncio_does(notes, tls, ending
         await quiet()
 
 
-@since_3_11
 @as_on_asyncio(debug=True)
 async def test_in_debug_mode_a_shutdown_timeout_is_logged_as_asyncio_does(notes, tls):
     async with tls.accepted_tls(notes.plain("us"), peer={"polite": False}, ssl_shutdown_timeout=0.05) as (protocol, _):

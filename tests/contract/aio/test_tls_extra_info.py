@@ -9,21 +9,11 @@ import ssl
 import pytest
 from support.differential import as_on_asyncio, ssl_fields
 from support.tls import CA, CLIENT
-from support.tls_end import SIDES, quiet
-from support.tls_peer import client_context, server_context
-
-from pybuntcp.tls.memory_file import memory_path
+from support.tls_end import quiet
+from support.tls_peer import certified, versions
+from support.tls_sides import OLD, SIDES, contexts, each_side
 
 NAMES = ("sslcontext", "ssl_object", "peercert", "cipher", "compression", "socket", "peername", "sockname", "nothing")
-OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-each_side = pytest.mark.parametrize("side", SIDES)
-versions = pytest.mark.parametrize("version", [OLD, NEW], ids=["TLSv1.2", "TLSv1.3"])
-
-
-def contexts(side, version=NEW):
-    """(ours, the peer's)"""
-    made = server_context(version), client_context(version)
-    return made if side == "accepted" else made[::-1]
 
 
 def known(transport, names=NAMES):
@@ -80,9 +70,7 @@ async def test_a_server_that_asks_knows_its_clients_certificate(notes, tls, vers
     ours, theirs = contexts("accepted", version)
     ours.verify_mode = ssl.CERT_REQUIRED
     ours.load_verify_locations(cadata=CA.pem.decode())
-    with memory_path(CLIENT.cert) as cert, memory_path(CLIENT.key) as key:
-        theirs.load_cert_chain(cert, key)
-    async with tls.accepted_tls(notes.plain("us"), ours, theirs) as (protocol, _):
+    async with tls.accepted_tls(notes.plain("us"), ours, certified(theirs, CLIENT)) as (protocol, _):
         peercert = protocol.transport.get_extra_info("peercert")
         notes("peercert", peercert)
         assert dict(part for (part,) in peercert["subject"])["commonName"] == "client"

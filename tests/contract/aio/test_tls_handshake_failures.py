@@ -11,26 +11,19 @@ from support.differential import as_on_asyncio, unclosed
 from support.protocols import Plain
 from support.streams import address_of, collected
 from support.tls import CA, EXPIRED_CLIENT, EXPIRED_SERVER, SERVER, STRANGE_CLIENT, STRANGE_SERVER, Identity
-from support.tls_end import TlsEnd, kept, quiet, since_3_11
-from support.tls_peer import client_context, server_context
-
-from pybuntcp.tls.memory_file import memory_path
-
-OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+from support.tls_end import TlsEnd, kept, quiet
+from support.tls_peer import certified, client_context, server_context, versions
+from support.tls_sides import NEW, OLD, connects, serves
 
 
 def server_of(identity: Identity = SERVER, **fields) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
-        context.load_cert_chain(cert, key)
-    return with_fields(context, fields)
+    return with_fields(certified(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), identity), fields)
 
 
 def client_of(identity: Identity | None = None, **fields) -> ssl.SSLContext:
     context = client_context()
     if identity is not None:
-        with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
-            context.load_cert_chain(cert, key)
+        certified(context, identity)
     return with_fields(context, fields)
 
 
@@ -78,43 +71,6 @@ LATE = {  # with TLS 1.3 the client is done before the server has looked
 }
 
 
-async def connects(notes, tls, act, context=None, peer_context=None, **options):
-    """A client whose server is `act(end)`, an end of TLS that has only accepted so far. The end, whose peer is gone."""
-    protocol = notes.plain("client")
-    async with tls.listening() as (address, accept):
-        options.setdefault("server_hostname", "localhost")
-        connecting = asyncio.ensure_future(
-            tls.connect(lambda: protocol, address, ssl=context or client_context(), **options)
-        )
-        end = TlsEnd(await accept(connecting), peer_context or server_context(), server=True)
-        async with kept(end, protocol):
-            act(end)
-            await notes.outcome("client", connecting)
-            await quiet()
-            assert connecting.exception() is not None
-            if end.sock.fileno() >= 0:
-                if not end.over:
-                    end.listen()
-                await end.is_over()
-    notes("peer", *end.over)
-    return end
-
-
-async def serves(notes, tls, act, context=None, peer_context=None, **options):
-    """A server of which a client is `act(end)`; the client is looked at until it is gone."""
-    protocol = notes.plain("server")
-    async with tls.served(lambda: protocol, ssl=context or server_context(), **options) as server:
-        end = await tls.dial_tls(address_of(server), peer_context)
-        async with kept(end, protocol):
-            act(end)
-            if end.sock.fileno() >= 0:
-                end.listen()
-                await end.is_over()
-            await quiet()
-            server.close()
-    notes("peer", *end.over)
-
-
 # ---------------------------------------------------------------- what one of them does not accept
 
 
@@ -148,15 +104,13 @@ async def test_a_server_whose_handshake_fails_calls_no_protocol(notes, tls, fail
 async def test_a_client_whom_the_server_refuses_late_is_connected_and_lost(notes, tls, failure):
     server, client, name = LATE[failure]()
     protocol = notes.plain("client")
-    async with tls.listening() as (address, accept):
-        connecting = asyncio.ensure_future(tls.connect(lambda: protocol, address, ssl=client, server_hostname=name))
-        end = TlsEnd(await accept(connecting), server, server=True).listen()
-        async with kept(end, protocol):
-            await notes.outcome("client", connecting)
-            await end.until(lambda: end.over)
-            end.finish()
-            await protocol.called("connection_lost")
-            await end.is_over()
+    async with tls.connecting_tls(protocol, client, server, server_hostname=name) as (connecting, end):
+        end.listen()
+        await notes.outcome("client", connecting)
+        await end.until(lambda: end.over)
+        end.finish()
+        await protocol.called("connection_lost")
+        await end.is_over()
     notes("peer", *end.over)
 
 
@@ -213,21 +167,16 @@ async def test_a_server_whose_client_goes_after_half_of_its_hello_calls_no_proto
 
 
 @pytest.mark.parametrize("ending", ["finish", "close", "reset"])
-@pytest.mark.parametrize("version", [OLD, NEW], ids=["TLSv1.2", "TLSv1.3"])
+@versions
 @as_on_asyncio
 async def test_a_client_whose_server_goes_in_the_middle_raises(notes, tls, version, ending):
     protocol = notes.plain("client")
-    async with tls.listening() as (address, accept):
-        connecting = asyncio.ensure_future(
-            tls.connect(lambda: protocol, address, ssl=client_of(), server_hostname="localhost")
-        )
-        end = TlsEnd(await accept(connecting), server_of(maximum_version=version), server=True)
-        async with kept(end):
-            flight = await end.answer_held()
-            end.send(flight[: len(flight) // 2])
-            await quiet()
-            getattr(end, ending)()
-            await notes.outcome("client", connecting)
+    async with tls.connecting_tls(protocol, peer_context=server_of(maximum_version=version)) as (connecting, end):
+        flight = await end.answer_held()
+        end.send(flight[: len(flight) // 2])
+        await quiet()
+        getattr(end, ending)()
+        await notes.outcome("client", connecting)
     assert notes.names("client") == ["raised"]
 
 
@@ -263,15 +212,12 @@ async def test_a_server_whose_client_says_nothing_drops_it_after_the_handshake_t
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.0, -0.5])
-@pytest.mark.parametrize("name", ["ssl_handshake_timeout", pytest.param("ssl_shutdown_timeout", marks=since_3_11)])
+@pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
 @as_on_asyncio
 async def test_a_timeout_that_is_not_positive_is_refused(notes, tls, name, timeout):
     with collected():
         async with tls.listening() as (address, _):
-            where = {"ssl": client_context(), "server_hostname": "localhost"}
-            await notes.outcome(
-                "client", tls.connect(lambda: notes.plain("client"), address, **where, **{name: timeout})
-            )
+            await notes.outcome("client", tls.connect_tls(notes.plain("client"), address, **{name: timeout}))
         await quiet()
 
 
@@ -324,9 +270,7 @@ async def test_a_client_that_is_cancelled_at_any_step_leaves_nothing(notes, tls,
     """How far it had got by then is each loop's own."""
     protocol = Plain()
     async with tls.served(Plain, ssl=server_context()) as server:
-        connecting = asyncio.ensure_future(
-            tls.connect(lambda: protocol, address_of(server), ssl=client_context(), server_hostname="localhost")
-        )
+        connecting = asyncio.ensure_future(tls.connect_tls(protocol, address_of(server)))
         for _ in range(steps):
             await asyncio.sleep(0)
         connecting.cancel()

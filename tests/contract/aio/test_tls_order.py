@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern
 from support.streams import address_of
-from support.tls_end import SIDES, TlsEnd, kept, quiet
-from support.tls_peer import client_context, server_context
+from support.tls_end import TlsEnd, kept, quiet
+from support.tls_peer import client_context, server_context, versions
 from support.tls_records import Sealer, keylog
-
-OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-each_side = pytest.mark.parametrize("side", SIDES)
-versions = pytest.mark.parametrize("version", [OLD, NEW], ids=["TLSv1.2", "TLSv1.3"])
-
-
-def begun(tls, protocol, address, version=None, **options):
-    return asyncio.ensure_future(
-        tls.connect(lambda: protocol, address, ssl=client_context(version), server_hostname="localhost", **options)
-    )
+from support.tls_sides import OLD, SIDES, each_side
 
 
 async def client_told_with_its_last_flight(notes, tls, protocol, version, after, then=lambda end: None):
@@ -31,21 +21,18 @@ async def client_told_with_its_last_flight(notes, tls, protocol, version, after,
     """
     context = server_context(version)
     with keylog(context) as keys:
-        async with tls.listening() as (address, accept):
-            connecting = begun(tls, protocol, address, version)
+        async with tls.connecting_tls(protocol, client_context(version), context) as (connecting, end):
             connecting.add_done_callback(lambda task: notes("client", "waiter"))
-            end = TlsEnd(await accept(connecting), context, server=True)
-            async with kept(end, protocol):
+            flight = await end.answer_held()
+            end.went += flight
+            if version is OLD:
+                end.send(flight)
                 flight = await end.answer_held()
-                end.went += flight
-                if version is OLD:
-                    end.send(flight)
-                    flight = await end.answer_held()
-                end.send(flight + after(Sealer(end, keys)))
-                then(end)
-                await notes.outcome("outcome", connecting)
-                await quiet()
-                notes("state", protocol.transport.is_closing())
+            end.send(flight + after(Sealer(end, keys)))
+            then(end)
+            await notes.outcome("outcome", connecting)
+            await quiet()
+            notes("state", protocol.transport.is_closing())
 
 
 # ---------------------------------------------------------------- the beginning
@@ -99,11 +86,7 @@ async def test_a_server_gets_what_its_client_says_behind_its_finished(notes, tls
     async with tls.served(lambda: protocol, ssl=server_context()) as server:
         end = await tls.dial_tls(address_of(server))
         async with kept(end, protocol):
-            end.step()
-            finished = await end.answer_held()
-            end.secured = True
-            end.listen()
-            end.send(finished + end.seal(b"first words") + end.seal(b", and more"))
+            end.send(await end.finished_held() + end.seal(b"first words") + end.seal(b", and more"))
             await protocol.received(b"first words, and more")
     assert notes.names("server")[:2] == ["connection_made", "data_received"]
 
@@ -114,11 +97,7 @@ async def test_a_server_whose_client_says_all_at_once_and_ends_hears_all(notes, 
     async with tls.served(lambda: protocol, ssl=server_context()) as server:
         end = await tls.dial_tls(address_of(server), polite=False)
         async with kept(end, protocol):
-            end.step()
-            finished = await end.answer_held()
-            end.secured = True
-            end.listen()
-            end.send(finished + end.seal(b"hello") + end.goodbye_held())
+            end.send(await end.finished_held() + end.seal(b"hello") + end.goodbye_held())
             end.finish()
             await protocol.called("connection_lost")
             await end.is_over()
@@ -182,7 +161,7 @@ async def test_two_ends_of_one_loop_talk_and_part(notes, tls):
 
     server, client = notes.plain("server", data_received=echo), notes.plain("client")
     async with tls.served(lambda: server, ssl=server_context()) as listening:
-        transport, _ = await begun(tls, client, address_of(listening))
+        transport, _ = await tls.connect_tls(client, address_of(listening))
         transport.write(pattern(300_000))
         await client.received(pattern(300_000))
         transport.close()
@@ -197,7 +176,7 @@ async def test_many_connections_at_once_each_have_their_own(notes, tls):
     clients = [notes.plain(f"client {number}") for number in range(20)]
     waiting = list(protocols)
     async with tls.served(lambda: waiting.pop(0), ssl=server_context()) as listening:
-        made = await asyncio.gather(*[begun(tls, client, address_of(listening)) for client in clients])
+        made = await asyncio.gather(*[tls.connect_tls(client, address_of(listening)) for client in clients])
         for number, (transport, _) in enumerate(made):
             transport.write(b"%d" % number)
         for number, (transport, client) in enumerate(made):

@@ -8,8 +8,9 @@ import pytest
 from support.protocols import Plain, on_ours
 from support.streams import address_of
 from support.tls_end import quiet
-from support.tls_peer import client_context, server_context
+from support.tls_peer import server_context
 from support.tls_records import records
+from support.tls_sides import both_upgraded
 
 import pybuntcp
 from pybuntcp import _aio
@@ -17,14 +18,6 @@ from pybuntcp import _aio
 
 def record_sizes(data):
     return [len(content) for _, content in records(bytes(data))]
-
-
-async def upgraded(accepted, connected):
-    loop = asyncio.get_running_loop()
-    return await asyncio.gather(
-        loop.start_tls(accepted.transport, accepted, server_context(), server_side=True),
-        loop.start_tls(connected.transport, connected, client_context(), server_hostname="localhost"),
-    )
 
 
 @on_ours
@@ -71,7 +64,7 @@ async def test_start_tls_keeps_the_descriptor_and_opens_none(streams):
     async with streams.pair(Plain(), Plain()) as (accepted, connected):
         before = [each.transport.get_extra_info("socket").fileno() for each in (accepted, connected)]
         opened = pybuntcp.stats()["open_sockets"]
-        ours, theirs = await upgraded(accepted, connected)
+        ours, theirs = await both_upgraded(accepted, connected)
         assert [each.get_extra_info("socket").fileno() for each in (ours, theirs)] == before
         assert pybuntcp.stats()["open_sockets"] == opened
         ours.abort()
@@ -85,7 +78,7 @@ async def test_start_tls_keeps_the_descriptor_and_opens_none(streams):
 async def test_the_old_transport_writes_nothing_and_can_still_end_the_connection(streams, verb):
     async with streams.pair(Plain(), Plain()) as (accepted, connected):
         old = connected.transport
-        ours, _ = await upgraded(accepted, connected)
+        ours, _ = await both_upgraded(accepted, connected)
         old.write(b"dropped")
         old.pause_reading()
         ours.write(b"waits")

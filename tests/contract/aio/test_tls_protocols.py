@@ -9,14 +9,14 @@ import itertools
 import pytest
 from support.asyncio_loops import open_host
 from support.coroutines import turns
-from support.differential import as_on_asyncio
+from support.differential import as_on_asyncio, since_3_11
 from support.handlers import Boom
 from support.protocols import Plain, host_is_ours_or_asyncio
 from support.streams import address_of, collected
-from support.tls_end import SIDES, TlsEnd, kept, quiet, since_3_11
+from support.tls_end import TlsEnd, kept, quiet
 from support.tls_peer import client_context, server_context
+from support.tls_sides import SIDES, each_side
 
-each_side = pytest.mark.parametrize("side", SIDES)
 place = contextvars.ContextVar("place", default="nowhere")
 
 
@@ -75,7 +75,6 @@ async def test_what_was_written_before_an_exception_arrives(notes, tls, method):
     notes("peer", bytes(end.data), *end.over)
 
 
-@since_3_11
 @pytest.mark.parametrize("thing", [None, 5], ids=str)  # an empty buffer is the peer's end to asyncio
 @as_on_asyncio
 async def test_a_get_buffer_that_gives_nothing_to_fill_is_reported(notes, tls, thing):
@@ -224,7 +223,7 @@ def test_an_exit_that_a_protocol_raises_comes_out_of_the_loop(host, tls, method,
 
 # ---------------------------------------------------------------- contexts
 
-METHODS = ("connection_made", "data_received", "pause_writing", "resume_writing", "eof_received", "connection_lost")
+METHODS = ("connection_made", "data_received", "eof_received", "connection_lost")
 
 
 def placing(notes):
@@ -242,28 +241,33 @@ def placing(notes):
     return {name: noting(name) for name in METHODS}
 
 
+async def lives(protocol, end):
+    """A connection that is made is used, and ended by the peer."""
+    await end.is_secured()
+    end.write(b"x")
+    await protocol.received(b"x")
+    end.say_goodbye()
+    end.finish()
+    await protocol.called("connection_lost")
+
+
 @as_on_asyncio
 async def test_a_servers_connections_are_called_in_the_context_in_which_it_began_to_serve(notes, tls):
-    protocol = notes.plain("us", **{name: f for name, f in placing(notes).items() if not name.endswith("_writing")})
+    protocol = notes.plain("us", **placing(notes))
     place.set("server")
     server = await tls.server(lambda: protocol, ssl=server_context())
     place.set("client")
     end = (await tls.dial_tls(address_of(server))).handshake()
     async with kept(end, protocol):
         await protocol.called("connection_made")
-        await end.is_secured()
-        end.write(b"x")
-        await protocol.received(b"x")
-        end.say_goodbye()
-        end.finish()
-        await protocol.called("connection_lost")
+        await lives(protocol, end)
     server.close()
     assert {where for _, where in notes.seen["places"]} == {"server"}
 
 
 @as_on_asyncio
 async def test_a_client_is_called_in_the_context_in_which_it_connected(notes, tls):
-    protocol = notes.plain("us", **{name: f for name, f in placing(notes).items() if not name.endswith("_writing")})
+    protocol = notes.plain("us", **placing(notes))
     async with tls.listening() as (address, accept):
         place.set("made")
         connecting = asyncio.ensure_future(
@@ -273,10 +277,5 @@ async def test_a_client_is_called_in_the_context_in_which_it_connected(notes, tl
         end = TlsEnd(await accept(connecting), server_context(), server=True).listen()
         async with kept(end, protocol):
             await connecting
-            await end.is_secured()
-            end.write(b"x")
-            await protocol.received(b"x")
-            end.say_goodbye()
-            end.finish()
-            await protocol.called("connection_lost")
+            await lives(protocol, end)
     assert {where for _, where in notes.seen["places"]} == {"made"}

@@ -10,11 +10,9 @@ import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern, shrink_send_buffer
 from support.streams import address_of
-from support.tls_end import SIDES, TlsEnd, kept, quiet, since_3_11
-from support.tls_peer import client_context, server_context
-
-each_side = pytest.mark.parametrize("side", SIDES)
-
+from support.tls_end import kept, quiet
+from support.tls_peer import server_context
+from support.tls_sides import SIDES, each_side
 
 # ---------------------------------------------------------------- pauses
 
@@ -51,26 +49,20 @@ async def test_both_are_idempotent(notes, tls, side):
         await protocol.received(b"once, kept")
 
 
-@since_3_11
 @as_on_asyncio
 async def test_a_client_that_pauses_in_connection_made_loses_nothing(notes, tls):
     """asyncio's does not send the end of its handshake before it writes, or reads on."""
     protocol = notes.plain("us", connection_made=lambda protocol, transport: transport.pause_reading())
-    async with tls.listening() as (address, accept):
-        connecting = asyncio.ensure_future(
-            tls.connect(lambda: protocol, address, ssl=client_context(), server_hostname="localhost")
-        )
-        end = TlsEnd(await accept(connecting), server_context(), server=True).listen()
-        async with kept(end, protocol):
-            await connecting
-            await quiet()
-            protocol.transport.resume_reading()
-            await end.is_secured()
-            end.write(b"hello")
-            await protocol.received(b"hello")
+    async with tls.connecting_tls(protocol) as (connecting, end):
+        end.listen()
+        await connecting
+        await quiet()
+        protocol.transport.resume_reading()
+        await end.is_secured()
+        end.write(b"hello")
+        await protocol.received(b"hello")
 
 
-@since_3_11
 @as_on_asyncio
 async def test_a_server_that_pauses_in_connection_made_loses_nothing(notes, tls):
     def pause(protocol, transport):
@@ -86,18 +78,13 @@ async def test_a_server_that_pauses_in_connection_made_loses_nothing(notes, tls)
     assert notes.names("us")[:3] == ["connection_made", "resumes", "data_received"]
 
 
-@since_3_11
 @as_on_asyncio
 async def test_a_pause_in_connection_made_keeps_what_came_with_the_handshake(notes, tls):
     protocol = notes.plain("server", connection_made=lambda protocol, transport: transport.pause_reading())
     async with tls.served(lambda: protocol, ssl=server_context()) as server:
         end = await tls.dial_tls(address_of(server))
         async with kept(end, protocol):
-            end.step()
-            finished = await end.answer_held()
-            end.secured = True
-            end.listen()
-            end.send(finished + end.seal(b"early"))
+            end.send(await end.finished_held() + end.seal(b"early"))
             await protocol.called("connection_made")
             await quiet()
             notes("server", "resumes")
@@ -173,7 +160,6 @@ async def test_a_peer_that_ends_while_reading_is_paused(notes, tls, side, ending
     notes("peer", *end.over)
 
 
-@since_3_11
 @pytest.mark.parametrize("verb", ["close", "abort"])
 @each_side
 @as_on_asyncio
@@ -325,7 +311,6 @@ async def test_set_protocol_in_data_received_gives_the_rest_to_the_other(notes, 
     assert bytes(first.data) == b"one"
 
 
-@since_3_11
 @as_on_asyncio
 async def test_set_protocol_while_reading_is_paused(notes, tls):
     """As of a server that hands its connections on."""

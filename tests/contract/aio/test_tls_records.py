@@ -10,8 +10,8 @@ import pytest
 from support.differential import as_on_asyncio
 from support.kernel import pattern
 from support.streams import address_of
-from support.tls_end import SIDES, TlsEnd, kept, quiet
-from support.tls_peer import client_context, server_context
+from support.tls_end import kept, quiet
+from support.tls_peer import client_context, server_context, versions
 from support.tls_records import (
     ALERT,
     DATA,
@@ -25,18 +25,13 @@ from support.tls_records import (
     record,
     records,
 )
-
-OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-each_side = pytest.mark.parametrize("side", SIDES)
-versions = pytest.mark.parametrize("version", [OLD, NEW], ids=["TLSv1.2", "TLSv1.3"])
+from support.tls_sides import NEW, OLD, SIDES, contexts, each_side
 
 
 @contextlib.asynccontextmanager
 async def sealing(notes, tls, side, version=NEW, **answers):
     """A connection whose peer sends records made by hand from now on: protocol, peer, sealer."""
-    ours, theirs = server_context(version), client_context(version)
-    if side == "connected":
-        ours, theirs = theirs, ours
+    ours, theirs = contexts(side, version)
     for context in (ours, theirs):
         context.options |= ssl.OP_NO_TICKET  # a ticket of TLS 1.2 is no message of a Sealer's
     with keylog(theirs) as keys:
@@ -295,23 +290,12 @@ async def test_each_record_is_one_that_the_peer_can_open_alone(notes, tls, side)
 @as_on_asyncio
 async def test_a_client_says_the_same_hello(notes, tls):
     """Its extensions, by their numbers, in order."""
-    async with tls.listening() as (address, accept):
-        connecting = asyncio.ensure_future(
-            tls.connect(
-                lambda: notes.plain("us"),
-                address,
-                ssl=client_context(),
-                server_hostname="localhost",
-                ssl_handshake_timeout=5,
-            )
-        )
-        end = TlsEnd(await accept(connecting), server_context(), server=True)
-        async with kept(end):
-            hello = await asyncio.get_running_loop().sock_recv(end.sock, 1 << 16)
-            notes("hello", len(hello), extensions(hello))
-            end.close()
-            await asyncio.wait([connecting])
-            notes("us", connecting.exception())
+    async with tls.connecting_tls(notes.plain("us"), ssl_handshake_timeout=5) as (connecting, end):
+        hello = await asyncio.get_running_loop().sock_recv(end.sock, 1 << 16)
+        notes("hello", len(hello), extensions(hello))
+        end.close()
+        await asyncio.wait([connecting])
+        notes("us", connecting.exception())
 
 
 def extensions(hello):

@@ -11,16 +11,16 @@ import sys
 import pytest
 from support.asyncio_loops import new_host
 from support.coroutines import turns
-from support.differential import as_on_asyncio, plain_text, unclosed
+from support.differential import as_on_asyncio, plain_text, since_3_11, unclosed
 from support.kernel import pattern
 from support.protocols import Plain
 from support.streams import address_of, collected, small_buffer
-from support.tls_end import SIDES, TlsStreams, kept, quiet, since_3_11
-from support.tls_peer import client_context, server_context
+from support.tls_end import TlsStreams, kept, quiet
+from support.tls_peer import server_context
+from support.tls_sides import SIDES, each_side
 
 BIG = 1 << 20
 LARGE = 1_000_000
-each_side = pytest.mark.parametrize("side", SIDES)
 ends_clients = pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients came with Python 3.13")
 waits_for_connections = pytest.mark.skipif(
     sys.version_info < (3, 12, 1), reason="before Python 3.12.1 it does not wait for them"
@@ -275,7 +275,7 @@ def test_a_loop_that_is_closed_under_them_warns_and_leaves_no_descriptor(no_leak
                 await turns(10)
                 listening.close()
                 return [sock]
-            await tls.connect(lambda: client, address_of(listening), ssl=client_context(), server_hostname="localhost")
+            await tls.connect_tls(client, address_of(listening))
             await server.called("connection_made")
             listening.close()
             return []

@@ -1,34 +1,22 @@
-"""[A10] `start_tls`, call by call: bytes that came early, plain writes that wait, failures, cancelling, streams, TLS in TLS."""
+"""[A10] `start_tls`, call by call: bytes that came early, plain writes that wait, failures, cancelling."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-import sys
 
 import pytest
 from support.differential import as_on_asyncio, ssl_fields
 from support.kernel import pattern
-from support.streams import address_of, collected, small_buffer
+from support.streams import abort, collected, small_buffer
 from support.tls import CA, CLIENT
-from support.tls_end import TlsEnd, TlsStreams, quiet, since_3_11
-from support.tls_peer import client_context, server_context
-
-from pybuntcp.tls.memory_file import memory_path
+from support.tls_end import TlsEnd, TlsStreams, quiet
+from support.tls_peer import certified, client_context, server_context
+from support.tls_sides import both_upgraded, greeted, upgrade, upgraded
 
 BIG = 1 << 20
 each_kind = pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
-streams_upgrade = pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls came with Python 3.11")
-
-
-def upgrade(protocol, server, transport=None, context=None, **options):
-    """The loop's `start_tls` for this protocol."""
-    loop, transport = asyncio.get_running_loop(), transport or protocol.transport
-    if server:
-        return loop.start_tls(transport, protocol, context or server_context(), server_side=True, **options)
-    options.setdefault("server_hostname", "localhost")
-    return loop.start_tls(transport, protocol, context or client_context(), **options)
 
 
 def counterpart(sock, server, **options):
@@ -51,20 +39,6 @@ async def plain(tls: TlsStreams, protocol, server, **options):
             end.close()
 
 
-async def upgraded(notes, protocol, server, end=None, **options):
-    """It is over TLS then; what was returned is noted, and is the protocol's transport. The peer begins when we have."""
-    old = protocol.transport
-    upgrading = asyncio.ensure_future(notes.outcome("start_tls", upgrade(protocol, server, **options)))
-    await quiet(3)
-    if end is not None:
-        end.listen() if end.server else end.handshake()
-    new = await upgrading
-    if new is not None:
-        protocol.transport = new
-        assert new is not old
-    return new
-
-
 # ---------------------------------------------------------------- both sides
 
 
@@ -73,11 +47,7 @@ async def upgraded(notes, protocol, server, end=None, **options):
 async def test_a_connection_goes_over_to_tls_without_connection_made(notes, tls, server):
     async with plain(tls, notes.plain("us"), server) as (protocol, end):
         await upgraded(notes, protocol, server, end)
-        await end.is_secured()
-        end.write(b"hello")
-        await protocol.received(b"hello")
-        protocol.transport.write(b"answer")
-        await end.received(b"answer")
+        await greeted(protocol, end)
         end.say_goodbye()
         end.finish()
         await protocol.called("connection_lost")
@@ -113,7 +83,7 @@ async def test_the_protocol_of_an_upgrade_may_be_another(notes, tls, server):
     async with plain(tls, notes.plain("first"), server) as (first, end):
         upgrading = asyncio.ensure_future(upgrade(second, server, first.transport))
         await quiet(3)
-        end.handshake() if server else end.listen()
+        end.handshake()
         second.transport = await upgrading
         await end.is_secured()
         end.write(b"for the second")
@@ -127,7 +97,7 @@ async def test_the_protocol_of_an_upgrade_may_be_another(notes, tls, server):
 @as_on_asyncio
 async def test_two_ends_of_one_loop_go_over_and_part(notes, tls):
     async with tls.pair(notes.plain("server"), notes.plain("client")) as (server, client):
-        server.transport, client.transport = await asyncio.gather(upgrade(server, True), upgrade(client, False))
+        server.transport, client.transport = await both_upgraded(server, client)
         server.transport.write(pattern(BIG))
         client.transport.write(pattern(BIG))
         await asyncio.gather(server.received(pattern(BIG)), client.received(pattern(BIG)))
@@ -183,19 +153,14 @@ async def test_data_behind_the_handshake_is_received(notes, tls, server):
         upgrading = asyncio.ensure_future(upgraded(notes, protocol, server))
         await quiet()
         if server:
-            end.step()
-            finished = await end.answer_held()
-            end.secured = True
-            end.send(finished + end.seal(b"at once"))
-            end.listen()
+            end.send(await end.finished_held() + end.seal(b"at once"))
         else:
             end.listen()
             await end.is_secured()
             end.write(b"at once")
         await upgrading
         await protocol.received(b"at once")
-        protocol.transport.abort()
-        await protocol.called("connection_lost")
+        await abort(protocol)
 
 
 @each_kind
@@ -207,13 +172,12 @@ async def test_what_was_written_in_plain_goes_before_the_first_record(notes, tls
         words = await asyncio.get_running_loop().sock_recv(end.sock, 13)
         assert words == b"220 go ahead\n"
         await quiet()
-        end.handshake() if server else end.listen()
+        end.handshake()
         await upgrading
         await end.is_secured()
         protocol.transport.write(b"over TLS")
         await end.received(b"over TLS")
-        protocol.transport.abort()
-        await protocol.called("connection_lost")
+        await abort(protocol)
 
 
 @each_kind
@@ -228,13 +192,12 @@ async def test_much_that_waits_in_plain_goes_before_the_first_record(notes, tls,
         while len(received) < BIG:
             received += await asyncio.get_running_loop().sock_recv(end.sock, BIG - len(received))
         assert received == pattern(BIG)
-        end.handshake() if server else end.listen()
+        end.handshake()
         await upgrading
         await end.is_secured()
         protocol.transport.write(b"over TLS")
         await end.received(b"over TLS")
-        protocol.transport.abort()
-        await protocol.called("connection_lost")
+        await abort(protocol)
     assert notes.seen["waits"] == [[True]]
     notes.reports.clear()  # asyncio's SSLProtocol is told to resume what it has not paused
     notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
@@ -327,143 +290,13 @@ async def test_an_upgrade_whose_old_transport_is_closed_in_the_middle(notes, tls
 
 @as_on_asyncio
 async def test_a_client_certificate_is_asked_for_in_an_upgrade(notes, tls):
-    ours, theirs = server_context(), client_context()
+    ours = server_context()
     ours.verify_mode = ssl.CERT_REQUIRED
     ours.load_verify_locations(cadata=CA.pem.decode())
-    with memory_path(CLIENT.cert) as cert, memory_path(CLIENT.key) as key:
-        theirs.load_cert_chain(cert, key)
     async with tls.accepted(notes.plain("us")) as (protocol, sock):
-        end = TlsEnd(sock, theirs)
+        end = TlsEnd(sock, certified(client_context(), CLIENT))
         new = await upgraded(notes, protocol, True, end, context=ours)
         notes("peercert", new.get_extra_info("peercert"))
         new.abort()
         await protocol.called("connection_lost")
         end.close()
-
-
-# ---------------------------------------------------------------- again
-
-
-@since_3_11
-@as_on_asyncio
-async def test_tls_inside_tls_carries_bytes_both_ways(notes, tls):
-    """As through a proxy that is reached over TLS. Both layers are the loop's at both ends."""
-    server, client = notes.plain("server"), notes.plain("client")
-    async with tls.served(lambda: server, ssl=server_context()) as listening:
-        await tls.connect(lambda: client, address_of(listening), ssl=client_context(), server_hostname="localhost")
-        await server.called("connection_made")
-    outer = server.transport, client.transport
-    server.transport, client.transport = await asyncio.gather(upgrade(server, True), upgrade(client, False))
-    for protocol in (server, client):
-        notes("inner", ssl_fields(protocol.transport.get_extra_info("ssl_object"))["version"])
-    client.transport.write(pattern(200_000))
-    server.transport.write(b"answer")
-    await server.received(pattern(200_000))
-    await client.received(b"answer")
-    client.transport.close()
-    await client.called("connection_lost")
-    await server.called("connection_lost")
-    await quiet()
-    for transport in (*outer, server.transport):
-        transport.abort()
-    await quiet()
-
-
-@since_3_11
-@as_on_asyncio
-async def test_tls_inside_tls_with_a_peer_by_hand_ends_in_order(notes, tls):
-    async with tls.accepted_tls(notes.plain("us")) as (protocol, outer):
-        one, other = tls.sockets()
-        inner = TlsEnd(one, client_context())
-        upgrading = asyncio.ensure_future(upgraded(notes, protocol, True))
-        with other:
-            relay(outer, other)
-            inner.handshake()
-            await upgrading
-            await inner.is_secured()
-            inner.write(b"hello")
-            await protocol.received(b"hello")
-            protocol.transport.write(b"answer")
-            await inner.received(b"answer")
-            protocol.transport.close()
-            await protocol.called("connection_lost")
-            await inner.until(lambda: inner.over)
-            await outer.is_over()
-            asyncio.get_running_loop().remove_reader(other)
-        inner.close()
-    notes("inner", *inner.over)
-    notes("outer", *outer.over)
-
-
-def relay(outer, sock):
-    """What the outer end receives goes to the socket, and back."""
-    loop, given = asyncio.get_running_loop(), [0]
-
-    def give():
-        sock.sendall(outer.data[given[0] :])
-        given[0] = len(outer.data)
-
-    def take():
-        if data := sock.recv(1 << 16):
-            outer.write(data)
-
-    outer._looks.append(give)
-    loop.add_reader(sock, take)
-
-
-# ---------------------------------------------------------------- streams
-
-
-@streams_upgrade
-@as_on_asyncio
-async def test_both_streams_of_a_connection_go_over_to_tls(notes, tls):
-    async def serve(reader, writer):
-        notes("server", await reader.readline())
-        writer.write(b"go ahead\n")
-        await writer.drain()
-        await writer.start_tls(server_context())
-        notes("server", type(writer.transport.get_extra_info("ssl_object")).__name__)
-        writer.write((await reader.readline()).upper())
-        await writer.drain()
-        notes("server", await reader.read())
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*address_of(server))
-    writer.write(b"STARTTLS\n")
-    notes("client", await reader.readline())
-    await writer.start_tls(client_context(), server_hostname="localhost")
-    writer.write(b"hello\n")
-    notes("client", await reader.readline())
-    writer.close()
-    await notes.outcome("client", writer.wait_closed())
-    await quiet()
-    server.close()
-    assert notes.seen["client"][1] == [b"HELLO\n"]
-
-
-@streams_upgrade
-@as_on_asyncio
-async def test_a_stream_whose_upgrade_fails(notes, tls):
-    served = asyncio.get_running_loop().create_future()
-
-    async def serve(reader, writer):
-        notes("server", await reader.readline())
-        writer.write(b"go ahead\n")
-        with pytest.raises((ConnectionResetError, ssl.SSLError)):  # ours tells why, by an alert
-            await writer.start_tls(server_context())
-        writer.transport.abort()
-        served.set_result(None)
-
-    with collected():
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*address_of(server))
-        writer.write(b"STARTTLS\n")
-        notes("answer", await reader.readline())
-        await notes.outcome("client", writer.start_tls(client_context(), server_hostname="example.test"))
-        writer.transport.abort()
-        await served
-        await quiet()
-        server.close()
-    assert notes.names("client") == ["raised"]

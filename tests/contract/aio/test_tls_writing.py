@@ -17,10 +17,10 @@ from support.differential import as_on_asyncio
 from support.kernel import pattern
 from support.protocols import Plain, on_ours
 from support.streams import address_of, small_buffer
-from support.tls_end import OLD_TLS, SIDES, quiet, since_3_11
+from support.tls_end import quiet
 from support.tls_peer import client_context, server_context
+from support.tls_sides import SIDES, each_side
 
-each_side = pytest.mark.parametrize("side", SIDES)
 BIG = 1 << 20  # more than the kernels of both ends take, whose buffers are small
 TWICE = 2 * pattern(BIG)
 
@@ -46,10 +46,9 @@ DATA = {
     "nothing": b"",
     "an empty view": memoryview(b""),
     "an empty string": "",
+    "a view of shorts": memoryview(array.array("H", [1, 2, 3])),
+    "a view of two dimensions": memoryview(b"datadata").cast("B", (2, 4)),
 }
-if not OLD_TLS:
-    DATA["a view of shorts"] = memoryview(array.array("H", [1, 2, 3]))
-    DATA["a view of two dimensions"] = memoryview(b"datadata").cast("B", (2, 4))
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -239,7 +238,6 @@ async def test_marks_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
             notes("limits", after if after != before else "as before")
 
 
-@since_3_11
 @each_side
 @as_on_asyncio
 async def test_new_marks_pause_and_resume_at_once(notes, tls, side):
@@ -257,7 +255,6 @@ async def test_new_marks_pause_and_resume_at_once(notes, tls, side):
         await protocol.called("connection_lost")
 
 
-@since_3_11
 @as_on_asyncio
 async def test_the_marks_are_half_a_megabyte_and_a_quarter_of_that(notes, tls):
     async with tls.accepted_tls(notes.plain("us")) as (protocol, _):
@@ -268,7 +265,6 @@ async def test_the_marks_are_half_a_megabyte_and_a_quarter_of_that(notes, tls):
 READ_MARKS = [{}, {"high": 1000}, {"low": 1000}, {"high": 10, "low": 20}, {"high": -1}, {"high": 0}]
 
 
-@since_3_11
 @pytest.mark.parametrize("marks", READ_MARKS, ids=str)
 @as_on_asyncio
 async def test_marks_for_reading_are_taken_or_refused_as_by_asyncio(notes, tls, marks):
@@ -349,9 +345,7 @@ async def test_both_ends_write_much_at_once(notes, tls):
     """Neither waits for the other: what is read is read while what is written waits."""
     server, client = notes.plain("server"), notes.plain("client")
     async with tls.served(lambda: server, ssl=server_context()) as listening:
-        transport, _ = await tls.connect(
-            lambda: client, address_of(listening), ssl=client_context(), server_hostname="localhost"
-        )
+        transport, _ = await tls.connect_tls(client, address_of(listening))
         await server.called("connection_made")
         for protocol in (server, client):
             small_buffer(protocol.transport)

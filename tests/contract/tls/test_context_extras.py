@@ -14,9 +14,10 @@ from support import Recorder, pattern
 from support.asyncio_loops import on_every_loop
 from support.coroutines import done, until
 from support.handlers import echo
-from support.tls import BORROWED, CLIENT, CLIENT_TLS, SERVER, SERVER_TLS, TLSRecorder, speaker, talk, trusting
+from support.tls import BORROWED, CLIENT, CLIENT_TLS, SERVER_TLS, TLSRecorder, speaker, talk, trusting
 from support.tls_peer import (
     accepting,
+    certified,
     client_context,
     context_of,
     dialling,
@@ -28,7 +29,6 @@ from support.tls_peer import (
 )
 
 from pybuntcp.tls import contexts
-from pybuntcp.tls.memory_file import memory_path
 from pybuntcp.tls.options import TLSOptions
 
 one_loop = pytest.mark.standalone("what the bytes mean is the engine's to say, which knows no loops")
@@ -37,12 +37,6 @@ IGNORING = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", None)
 needs_option = pytest.mark.skipif(IGNORING is None, reason="an option of OpenSSL 3")
 given = pytest.mark.parametrize("given", ["secure_options", "a context"])
 TLSv1_2, TLSv1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-
-
-def loaded(context, identity):
-    with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
-        context.load_cert_chain(cert, key)
-    return context
 
 
 # ---------------------------------------------------------------- a FIN that is taken for a close_notify
@@ -74,7 +68,7 @@ def ignoring(side, given):
     if given == "secure_options":
         own = SERVER_TLS if side is tls_accepted else {**CLIENT_TLS, "server_name": "localhost"}
         return {**own, "secure_options": IGNORING}
-    context = loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), SERVER) if side is tls_accepted else trusting()
+    context = certified(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) if side is tls_accepted else trusting()
     context.check_hostname = False
     context.options |= IGNORING
     return context
@@ -195,7 +189,7 @@ def servers(which):
         return SERVER_TLS
     if which == "sni":
         return {**SERVER_TLS, "sni": {"localhost": SERVER_TLS, "other.example": SERVER_TLS}}
-    return loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), SERVER)
+    return certified(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 @one_loop
@@ -268,7 +262,7 @@ def test_s9_pre_shared_keys_work_by_the_callbacks_of_a_context(loop, tcp, versio
 @one_loop
 @pytest.mark.parametrize("cut", [None, 4, 30], ids=["whole", "4", "30"])
 def test_s9_a_client_shows_its_certificate_to_a_server_that_asks_after_the_handshake(loop, tcp, cut):
-    context = loaded(trusting(), CLIENT)
+    context = certified(trusting(), CLIENT)
     context.post_handshake_auth = True
     theirs = server_context(TLSv1_3)
     theirs.load_verify_locations(cadata=CLIENT_TLS["ca"].decode())

@@ -19,6 +19,7 @@ from support.handlers import echo, ignore
 from support.programs import run_program
 from support.tls import BORROWED, CA, CLIENT, SERVER, SERVER_TLS, TLSRecorder, joined, needs_borrowed
 from support.tls_peer import (
+    certified,
     client_context,
     dialling,
     each_side,
@@ -31,7 +32,6 @@ from support.tls_peer import (
 from support.tls_records import ALERT, Sealer, keylog
 
 import pybuntcp
-from pybuntcp.tls.memory_file import memory_path
 
 one_loop = pytest.mark.standalone("what is sent and told in what order is nothing that a loop decides")
 
@@ -317,10 +317,7 @@ MUTUAL = {"tls": {**SERVER_TLS, "ca": CA.pem, "request_cert": True}}
 
 
 def showing_its_certificate():
-    context = client_context()
-    with memory_path(CLIENT.cert) as cert, memory_path(CLIENT.key) as key:
-        context.load_cert_chain(cert, key)
-    return context
+    return certified(client_context(), CLIENT)
 
 
 @one_loop
