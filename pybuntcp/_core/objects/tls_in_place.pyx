@@ -26,7 +26,8 @@ cdef object tls_prepare(object tls, bint server, object server_hostname=None):
     cdef Loop loop = current_loop_peek()
     cdef uint64_t started = tls_begin_cost(loop.c) if loop is not None else 0
     made.server = server
-    made.connection = _make_tls_connection(_read_in_place(tls, server, server_hostname), server)
+    config = _read_in_place(tls, server, server_hostname)      # loads the engine, which sets what is called next
+    made.connection = _make_tls_connection(config, server)
     if loop is not None:
         tls_end_cost(loop.c, started)
     return made
