@@ -6,7 +6,7 @@ Beside them a handler of ours, alone and inside our event loop: what a Protocol 
 
 from __future__ import annotations
 
-from harness.goals import times, times_the_best
+from harness.goals import figure_of, times, times_the_best
 from harness.names import BUFFERED, EMBEDDED, PROTOCOL, STREAMS, of_others, ours_beside
 from harness.questions import Goal, Medians, Question, Row
 
@@ -58,7 +58,7 @@ ROWS = (ONE, FIFTY, MANY, FIVE, BUFFERS, READS, EXACT, *SIZES, CHURN, IDLE)
 
 
 def idle_bytes(medians: Medians) -> float | None:
-    found = medians.get(IDLE.key, {}).get(PROTOCOL["native"], {}).get("private_bytes")
+    found = figure_of(IDLE, PROTOCOL["native"], "private_bytes")(medians)
     return None if found is None else found - USER_OBJECT
 
 

@@ -5,8 +5,9 @@ Of the clients the client's CPU is measured: of a redis-server or a PostgreSQL o
 
 from __future__ import annotations
 
+from harness.goals import figure_of
 from harness.names import PROGRAMS, ours_beside
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 MOST = {"uvicorn": 0.93, "aiohttp": 0.97, "redis-py": 0.97, "asyncpg": 0.97}  # times uvloop
 
@@ -36,10 +37,8 @@ ROWS = (
 
 
 def goal(row: Row) -> Goal:
-    def value(medians: Medians) -> float | None:
-        return medians.get(row.key, {}).get(PROGRAMS[row.key.removeprefix("aio-")]["native"], {}).get("ratio")
-
-    return Goal(f"{row.title}: CPU, times uvloop", value, MOST[row.key.removeprefix("aio-")])
+    name = row.key.removeprefix("aio-")
+    return Goal(f"{row.title}: CPU, times uvloop", figure_of(row, PROGRAMS[name]["native"], "ratio"), MOST[name])
 
 
 QUESTION = Question(

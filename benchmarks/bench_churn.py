@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+from harness.goals import times
 from harness.names import OURS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 CHURN = Row("churn", "connect + echo + close, 50 at a time", mode="churn", among="churn")
-
-
-def against_uvloop(medians: Medians) -> float | None:
-    row = medians.get("churn", {})
-    if OURS not in row or "uvloop" not in row:
-        return None
-    return row[OURS]["cpu_us"] / row["uvloop"]["cpu_us"]
-
 
 QUESTION = Question(
     name="churn",
     about="connect, one echo, close",
     rows=(CHURN,),
     quick=(CHURN,),
-    goals=(Goal("churn: server CPU a connection, times uvloop", against_uvloop, 1.0),),
+    goals=(Goal("churn: server CPU a connection, times uvloop", times(CHURN, OURS, "uvloop"), 1.0),),
 )

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from harness.goals import figure_of
 from harness.names import LIMIT, OURS, SLOTS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 ECHO_50 = Row("echo-50", "echo, 100 B, 50 connections")
-
-
-def figure(peer: str, name: str) -> Callable[[Medians], float | None]:
-    return lambda medians: medians.get("echo-50", {}).get(peer, {}).get(name)
-
 
 QUESTION = Question(
     name="echo",
@@ -20,9 +14,9 @@ QUESTION = Question(
     rows=(ECHO_50,),
     quick=(ECHO_50,),
     goals=(
-        Goal(f"echo: server CPU a message, times {LIMIT}", figure(OURS, "ratio"), 1.05),
-        Goal("echo: user CPU a message, us", figure(OURS, "user_us"), 0.45),
-        Goal(f"echo in slots: server CPU a message, times {LIMIT}", figure(SLOTS, "ratio"), 1.02),
-        Goal("echo in slots: user CPU a message, us", figure(SLOTS, "user_us"), 0.25),
+        Goal(f"echo: server CPU a message, times {LIMIT}", figure_of(ECHO_50, OURS, "ratio"), 1.05),
+        Goal("echo: user CPU a message, us", figure_of(ECHO_50, OURS, "user_us"), 0.45),
+        Goal(f"echo in slots: server CPU a message, times {LIMIT}", figure_of(ECHO_50, SLOTS, "ratio"), 1.02),
+        Goal("echo in slots: user CPU a message, us", figure_of(ECHO_50, SLOTS, "user_us"), 0.25),
     ),
 )

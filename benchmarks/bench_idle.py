@@ -5,19 +5,14 @@ The slope between 500 and 5,500 connections, so that the server's own size and f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from harness.goals import figure_of
 from harness.names import OURS, SLOTS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 ACCEPTED = Row("idle", "memory of an idle connection, just accepted", mode="idle", base=500, connections=5000)
 TOUCHED = Row(
     "idle-used", "memory of an idle connection, after one echo", mode="idle", base=500, connections=5000, touch=True
 )
-
-
-def bytes_of(peer: str, row: str) -> Callable[[Medians], float | None]:
-    return lambda medians: medians.get(row, {}).get(peer, {}).get("private_bytes")
 
 
 QUESTION = Question(
@@ -26,7 +21,11 @@ QUESTION = Question(
     rows=(ACCEPTED, TOUCHED),
     quick=(TOUCHED,),
     goals=(
-        Goal("idle: bytes a connection, after one echo", bytes_of(OURS, "idle-used"), 360.0),
-        Goal("idle: bytes a connection served by slots, after one echo", bytes_of(SLOTS, "idle-used"), 290.0),
+        Goal("idle: bytes a connection, after one echo", figure_of(TOUCHED, OURS, "private_bytes"), 360.0),
+        Goal(
+            "idle: bytes a connection served by slots, after one echo",
+            figure_of(TOUCHED, SLOTS, "private_bytes"),
+            290.0,
+        ),
     ),
 )

@@ -6,10 +6,9 @@ All ratios come from the same rounds. The first is to pybuntcp alone, the second
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from harness.goals import figure_of
 from harness.names import ASYNC, EMBEDDED, EVENT_LOOPS, OURS, PROTOCOL, READER, STREAMS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 BESIDE_PROTOCOLS = (
     *((EMBEDDED[loop], PROTOCOL[loop]) for loop in EVENT_LOOPS),
@@ -39,10 +38,6 @@ IDLE = Row(
 )
 
 
-def figure(row: Row, peer: str, name: str) -> Callable[[Medians], float | None]:
-    return lambda medians: medians.get(row.key, {}).get(peer, {}).get(name)
-
-
 QUESTION = Question(
     name="loops",
     about="the echo inside event loops, beside their Protocols and streams; CPU while idle",
@@ -52,7 +47,7 @@ QUESTION = Question(
         *(
             Goal(
                 f"loops, {loop}: server CPU a message, times pybuntcp alone",
-                figure(LOOPS_50, EMBEDDED[loop], "ratio"),
+                figure_of(LOOPS_50, EMBEDDED[loop], "ratio"),
                 most,
             )
             for loop, most in MOST.items()
@@ -60,7 +55,7 @@ QUESTION = Question(
         *(
             Goal(
                 f"loops, {loop}, {connections(row.connections)}: server CPU a message, times {PROTOCOL[loop]}'s Protocol",
-                figure(row, EMBEDDED[loop], "beside"),
+                figure_of(row, EMBEDDED[loop], "beside"),
                 1.0,
             )
             for row in (LOOPS_1, LOOPS_50)
@@ -69,14 +64,16 @@ QUESTION = Question(
         *(
             Goal(
                 f"loops, {loop}: server CPU a message with reader(), times {STREAMS[loop]}",
-                figure(AWAITS_50, READER[loop], "beside"),
+                figure_of(AWAITS_50, READER[loop], "beside"),
                 1 / 1.5,
             )
             for loop in MOST
         ),
         *(
             Goal(
-                f"loops, {loop}, 100 idle connections: server CPU, ms", figure(IDLE, EMBEDDED[loop], "idle_cpu_ms"), 0.0
+                f"loops, {loop}, 100 idle connections: server CPU, ms",
+                figure_of(IDLE, EMBEDDED[loop], "idle_cpu_ms"),
+                0.0,
             )
             for loop in MOST
         ),

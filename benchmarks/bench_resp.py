@@ -5,10 +5,9 @@ The generator is not ours, and redis-server is the peer: both servers keep the v
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from harness.goals import times
 from harness.names import REDIS, REDIS_SLOTS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 
 def row(command: str, depth: int) -> Row:
@@ -19,16 +18,6 @@ def row(command: str, depth: int) -> Row:
 ROWS = tuple(row(command, depth) for depth in (16, 1) for command in ("get", "set"))
 
 
-def against_redis(key: str) -> Callable[[Medians], float | None]:
-    """CPU a request, times redis-server's."""
-
-    def value(medians: Medians) -> float | None:
-        ours, theirs = (medians.get(key, {}).get(peer, {}).get("cpu_us") for peer in (REDIS_SLOTS, REDIS))
-        return ours / theirs if ours is not None and theirs else None
-
-    return value
-
-
 QUESTION = Question(
     name="resp",
     about="GET and SET by redis-benchmark, beside redis-server",
@@ -36,7 +25,9 @@ QUESTION = Question(
     quick=ROWS[:1],
     goals=tuple(
         Goal(
-            f"{row.title}: server CPU, times redis-server's", against_redis(row.key), 1 / 1.5 if row.depth > 1 else 1.0
+            f"{row.title}: server CPU, times redis-server's",
+            times(row, REDIS_SLOTS, REDIS),
+            1 / 1.5 if row.depth > 1 else 1.0,
         )
         for row in ROWS
     ),

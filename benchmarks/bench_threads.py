@@ -5,6 +5,7 @@ Server and load share all cores here, so only CPU a message counts, and how the 
 
 from __future__ import annotations
 
+from harness.goals import figure_of
 from harness.names import LIMIT, SLOTS
 from harness.questions import Goal, Medians, Question, Row
 
@@ -29,10 +30,6 @@ def growth_over_limit(medians: Medians) -> float | None:
     return ours / limit if ours and limit else None
 
 
-def unevenness(medians: Medians) -> float | None:
-    return medians.get(TWO.key, {}).get(SLOTS, {}).get("unevenness")
-
-
 QUESTION = Question(
     name="threads",
     about="the same echo with one loop and with two on the port",
@@ -41,6 +38,6 @@ QUESTION = Question(
     goals=(
         Goal("threads, slots: CPU a message with two, times one", growth, 1.05),
         Goal(f"threads, slots: the same, times {LIMIT}'s", growth_over_limit, 1.05),
-        Goal("threads, slots: the busiest thread above an even share", unevenness, 0.20),
+        Goal("threads, slots: the busiest thread above an even share", figure_of(TWO, SLOTS, "unevenness"), 0.20),
     ),
 )

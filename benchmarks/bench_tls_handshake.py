@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.goals import times
 from harness.names import OURS
 from harness.questions import Goal, Medians, Question, Row
 
@@ -20,14 +21,6 @@ def handshake(key: str, version: str, resume: bool) -> Row:
 
 FULL, RESUMED = handshake("handshake", "1.3", False), handshake("resumed", "1.3", True)
 FULL_1_2, RESUMED_1_2 = handshake("handshake-1.2", "1.2", False), handshake("resumed-1.2", "1.2", True)
-
-
-def times_uvloop(row: Row) -> Callable[[Medians], float | None]:
-    def value(medians: Medians) -> float | None:
-        ratio = medians.get(row.key, {}).get("uvloop", {}).get("ratio")
-        return 1 / ratio if ratio else None
-
-    return value
 
 
 def times_full(resumed: Row, full: Row) -> Callable[[Medians], float | None]:
@@ -44,9 +37,9 @@ QUESTION = Question(
     rows=(FULL, RESUMED, FULL_1_2, RESUMED_1_2),
     quick=(FULL,),
     goals=(
-        Goal("TLS 1.3 handshake: server CPU, times uvloop", times_uvloop(FULL), 0.85),
+        Goal("TLS 1.3 handshake: server CPU, times uvloop", times(FULL, OURS, "uvloop"), 0.85),
         Goal("TLS 1.3 resumed: server CPU, times a full one", times_full(RESUMED, FULL), 0.5),
-        Goal("TLS 1.2 handshake: server CPU, times uvloop", times_uvloop(FULL_1_2), 0.85),
+        Goal("TLS 1.2 handshake: server CPU, times uvloop", times(FULL_1_2, OURS, "uvloop"), 0.85),
         Goal("TLS 1.2 resumed: server CPU, times a full one", times_full(RESUMED_1_2, FULL_1_2), 0.5),
     ),
 )

@@ -5,10 +5,9 @@ The slope between 200 and 2,200 connections, as in bench_idle.py: what a server 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from harness.goals import figure_of
 from harness.names import OURS
-from harness.questions import Goal, Medians, Question, Row
+from harness.questions import Goal, Question, Row
 
 
 def idle(key: str, size: int, words: str) -> Row:
@@ -19,17 +18,13 @@ def idle(key: str, size: int, words: str) -> Row:
 SMALL, LARGE = idle("tls-idle", 100, "100 B"), idle("tls-idle-64k", 65536, "64 KiB")
 
 
-def bytes_of(row: Row) -> Callable[[Medians], float | None]:
-    return lambda medians: medians.get(row.key, {}).get(OURS, {}).get("private_bytes")
-
-
 QUESTION = Question(
     name="tls_idle",
     about="memory of the process for each idle TLS connection",
     rows=(SMALL, LARGE),
     quick=(LARGE,),
     goals=(
-        Goal("idle TLS connection: bytes, after 100 B", bytes_of(SMALL), 24 * 1024),
-        Goal("idle TLS connection: bytes, after 64 KiB", bytes_of(LARGE), 24 * 1024),
+        Goal("idle TLS connection: bytes, after 100 B", figure_of(SMALL, OURS, "private_bytes"), 24 * 1024),
+        Goal("idle TLS connection: bytes, after 64 KiB", figure_of(LARGE, OURS, "private_bytes"), 24 * 1024),
     ),
 )

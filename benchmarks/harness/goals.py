@@ -1,6 +1,6 @@
 """What goals are made of: one figure beside another, out of the medians of a run.
 
-Promises: a value is None when one of the two was not measured. A ratio of CPU to the peer that a row is against is the median of the ratios inside the rounds; every other is one of medians.
+Promises: a value is None when one of the two was not measured. A ratio of CPU to the peer that a row is against, or of that peer to another, is the median of the ratios inside the rounds; every other is one of medians.
 It does not know: what is held to be enough.
 """
 
@@ -24,6 +24,8 @@ def times(row: Row, peer: str, other: str, figure: str = "cpu_us") -> Value:
         ours, theirs = (medians.get(row.key, {}).get(name, {}) for name in (peer, other))
         if figure == "cpu_us" and other == row.against and "ratio" in ours:
             return ours["ratio"]
+        if figure == "cpu_us" and peer == row.against and theirs.get("ratio"):
+            return 1 / theirs["ratio"]
         return ours[figure] / theirs[figure] if ours.get(figure) and theirs.get(figure) else None
 
     return value

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from harness.build import BUILD, CannotBuildError, compile_program, run
 from harness.names import AIO_TLS, TLS, TLS_FOLDER
 from harness.processes import MeasurementError, Server
+from harness.runtimes import Peer
 
 if TYPE_CHECKING:
     from harness.questions import Plan, Row
-from harness.runtimes import Peer
 
 NAME = "localhost"
 PINNED = "TLS_AES_128_GCM_SHA256"

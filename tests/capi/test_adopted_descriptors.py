@@ -13,19 +13,6 @@ from support.endpoints import finished
 import pybuntcp
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request):
-    """Two connected sockets. What is detached is not closed here."""
-    if request.param == "unix":
-        ends = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            ends = (socket.create_connection(server.getsockname()), server.accept()[0])
-    yield ends
-    for end in ends:
-        end.close()
-
-
 def test_an_adopted_socket_is_read_when_it_is_resumed_and_not_before(loop, pair, make):
     ours, theirs = pair
     writer = make()

@@ -10,6 +10,7 @@ import ssl
 import pytest
 from support import pattern
 from support.tls_peer import TlsPeer, client_context, server_context
+from support.writers import finished
 
 import pybuntcp
 
@@ -19,20 +20,13 @@ def prepare(outside):
     return importlib.import_module("outside.writer").prepare
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def ends(request):
-    """Two connected sockets, whose kernel buffers do not grow. What is detached is not closed here."""
-    if request.param == "unix":
-        made = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            made = (socket.create_connection(server.getsockname()), server.accept()[0])
-    for end in made:
+@pytest.fixture
+def ends(pair):
+    """Two connected sockets, whose kernel buffers do not grow."""
+    for end in pair:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    yield made
-    for end in made:
-        end.close()
+    return pair
 
 
 def opened(ends, writer, *, server=False, **options):
@@ -52,13 +46,6 @@ def secured(loop, prepare, ends, writer):
     loop.run_until(lambda: "handshake" in writer.names())
     loop.wait(done)
     return peer
-
-
-def finished(loop, writer, peer):
-    peer.close()
-    if not writer.gone:
-        writer.do("close_now")
-    loop.run()
 
 
 @pytest.mark.parametrize("server", [True, False], ids=["server", "client"])

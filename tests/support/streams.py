@@ -31,6 +31,7 @@ from .protocols import Plain
 from .transports import TRANSPORTS, Transport
 
 BIG = 1 << 22  # more than the kernels of two ends take, whose buffers are small
+LARGE = 1_500_000  # of the fixture `file`
 
 no_tls_yet = pytest.mark.plain("transports with TLS are asyncio's own")
 
@@ -173,6 +174,21 @@ async def reset_unseen(protocol: Any, peer: Peer) -> None:
 def write_five(transport: Any) -> None:
     for _ in range(5):
         transport.write(b"five ")
+
+
+def use_all(transport: Any) -> None:
+    """Every method of a transport of ours, when its connection or its loop is gone."""
+    transport.write(b"x")
+    transport.writelines([b"x", b"y"])
+    transport.close()
+    transport.abort()
+    transport.pause_reading()
+    transport.resume_reading()
+    transport.set_write_buffer_limits(0)
+    assert transport.get_write_buffer_size() == 0
+    assert transport.is_closing()
+    assert transport.get_extra_info("socket").fileno() == -1
+    assert "SocketTransport closed" in repr(transport)
 
 
 async def open_writer(transport: Transport, *, rcvbuf: int | None = None) -> tuple[asyncio.StreamWriter, Peer]:

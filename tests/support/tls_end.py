@@ -20,7 +20,7 @@ from typing import Any
 from .coroutines import turns
 from .protocols import _Looked
 from .streams import Streams, abort, address_of
-from .tls_peer import client_context, server_context
+from .tls_peer import client_context, over_memory, server_context
 
 
 class TlsEnd(_Looked):
@@ -46,10 +46,7 @@ class TlsEnd(_Looked):
         self.over: list[str] = []
         self.secured = False
         self._unsent = bytearray()
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
-            self._in, self._out, server_side=server, server_hostname=None if server else name, session=session
-        )
+        self._in, self._out, self.tls = over_memory(context, server=server, name=name, session=session)
         self._loop = asyncio.get_running_loop()
 
     # ---------------------------------------------------------------- what comes

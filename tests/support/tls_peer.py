@@ -49,10 +49,7 @@ class TlsPeer(Peer):
     ) -> None:
         self.came, self.went = bytearray(), bytearray()
         self.server, self.dribble = server, dribble
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
-            self._in, self._out, server_side=server, server_hostname=None if server else name, session=session
-        )
+        self._in, self._out, self.tls = over_memory(context, server=server, name=name, session=session)
         super().__init__(opener)
 
     def handshake(self) -> Job:
@@ -224,6 +221,20 @@ def server_context(version: ssl.TLSVersion | None = None, identity: Identity = S
     return _of_version(context, version)
 
 
+def over_memory(
+    context: ssl.SSLContext,
+    *,
+    server: bool = False,
+    name: str | None = "localhost",
+    session: ssl.SSLSession | None = None,
+) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject]:
+    """What comes, what goes, and the object that speaks TLS over them; `name` and `session` are a client's."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    name = None if server else name
+    tls = context.wrap_bio(incoming, outgoing, server_side=server, server_hostname=name, session=session)
+    return incoming, outgoing, tls
+
+
 def certified(context: ssl.SSLContext, identity: Identity = SERVER) -> ssl.SSLContext:
     """This context, which shows that certificate."""
     with memory_path(identity.cert) as cert, memory_path(identity.key) as key:
@@ -280,9 +291,9 @@ def _joined(loop: Loop, recorder: Recorder, peer: TlsPeer, listener: Any = None)
 
 def hello() -> bytes:
     """What a client says first."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    _, outgoing, tls = over_memory(client_context())
     with contextlib.suppress(ssl.SSLWantReadError):
-        client_context().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+        tls.do_handshake()
     return outgoing.read()
 
 

@@ -1,10 +1,11 @@
-"""Fixtures of what the transports of asyncio's loops run on: `streams`, and `tls`, whose peers speak TLS by hand; and `loop`."""
+"""Fixtures of what the transports of asyncio's loops run on: `streams`, and `tls`, whose peers speak TLS by hand; a `file`; a `loop`."""
 
 from __future__ import annotations
 
 import pytest
 from support.asyncio_loops import open_host
-from support.streams import Streams
+from support.kernel import pattern
+from support.streams import LARGE, Streams
 from support.tls_end import TlsStreams
 
 
@@ -22,6 +23,15 @@ def tls(request, no_leaks):
     streams = TlsStreams(getattr(request, "param", "tcp"))
     yield streams
     streams.close()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of `pattern(LARGE)`, open to be read."""
+    path = tmp_path / "file"
+    path.write_bytes(pattern(LARGE))
+    with path.open("rb") as file:
+        yield file
 
 
 @pytest.fixture

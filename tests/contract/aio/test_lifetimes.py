@@ -19,6 +19,7 @@ from support.asyncio_loops import close_host, new_host, run_on
 from support.kernel import wait_for
 from support.leaks import without_collector
 from support.loops import unraisable
+from support.streams import use_all
 
 SIZE = 1 << 20
 CALLBACKS = [
@@ -174,20 +175,6 @@ def open_transport(loop):
     return loop.run_until_complete(main())
 
 
-def use(transport):
-    """Every method of it, when its connection is gone."""
-    transport.write(b"x")
-    transport.writelines([b"x", b"y"])
-    transport.close()
-    transport.abort()
-    transport.pause_reading()
-    transport.resume_reading()
-    assert transport.get_write_buffer_size() == 0
-    assert transport.is_closing()
-    assert transport.get_extra_info("socket").fileno() == -1
-    assert "SocketTransport" in repr(transport)
-
-
 def test_a_transport_outlives_its_loop():
     loop = new_host("native")
     transport, theirs = open_transport(loop)
@@ -195,7 +182,7 @@ def test_a_transport_outlives_its_loop():
         close_host(loop)
     del loop
     gc.collect()
-    use(transport)
+    use_all(transport)
     assert theirs.recv(1) == b""
     theirs.close()
 
@@ -284,7 +271,7 @@ def test_a_forked_child_may_use_what_it_inherited(inside):
         if child == 0:
             code = 1
             try:
-                use(transport)
+                use_all(transport)
                 code = 0
             finally:
                 os._exit(code)

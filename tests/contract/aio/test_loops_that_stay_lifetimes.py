@@ -17,7 +17,7 @@ from support.asyncio_loops import FOREIGN, close_host, each_foreign_host, new_ho
 from support.leaks import without_collector
 from support.loops import unraisable
 from support.protocols import Plain
-from support.streams import abort, arrives
+from support.streams import abort, arrives, use_all
 from support.threads import in_thread
 
 import pybuntcp
@@ -36,21 +36,6 @@ def opened(loop, protocol=None):
         return transport, theirs
 
     return run_in(loop, main)
-
-
-def use(transport):
-    """Every method of it, when its loop is gone."""
-    transport.write(b"x")
-    transport.writelines([b"x", b"y"])
-    transport.close()
-    transport.abort()
-    transport.pause_reading()
-    transport.resume_reading()
-    transport.set_write_buffer_limits(0)
-    assert transport.get_write_buffer_size() == 0
-    assert transport.is_closing()
-    assert transport.get_extra_info("socket").fileno() == -1
-    assert "SocketTransport closed" in repr(transport)
 
 
 def warned_by(closing):
@@ -75,7 +60,7 @@ def test_each_transport_that_is_open_is_warned_of_and_closed(host):
         with peer:
             assert peer.recv(1) == b""
         assert protocol.calls == ["connection_made"]
-        use(transport)
+        use_all(transport)
 
 
 @each_foreign_host
@@ -154,7 +139,7 @@ def test_sendfile_that_runs_ends_with_the_loop(host, tmp_path):
         tasks = [run_in(loop, begin)]
         assert not tasks[0].done()
         warned_by(loop.close)
-        use(transport)
+        use_all(transport)
         tasks[0]._log_destroy_pending = False
         with unraisable():
             tasks.clear()
@@ -210,7 +195,7 @@ def test_a_loop_that_is_dropped_with_a_transport_open_is_collected_and_closes_it
     assert gone() is None
     with peer:
         assert peer.recv(1) == b""
-    use(transport)
+    use_all(transport)
 
 
 @each_foreign_host
@@ -245,7 +230,7 @@ def test_a_transport_outlives_the_thread_of_its_loop(host):
     loop, transport, peer = kept
     with peer:
         assert peer.recv(1) == b""
-    use(transport)
+    use_all(transport)
     loop.close()
 
 
@@ -300,7 +285,7 @@ def test_a_forked_child_may_use_what_it_inherited(host, inside):
         if child == 0:
             code = 1
             try:
-                use(transport)
+                use_all(transport)
                 code = 0
             finally:
                 os._exit(code)

@@ -12,19 +12,9 @@ from support.asyncio_loops import not_in
 from support.coroutines import read_exactly
 from support.kernel import pattern
 from support.protocols import Plain, on_ours, on_ours_and_asyncio
-from support.streams import ends, small_buffer
+from support.streams import LARGE, ends, small_buffer
 
 pytestmark = pytest.mark.loops_that_stay
-
-LARGE = 1_500_000
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(pattern(LARGE))
-    with path.open("rb") as file:
-        yield file
 
 
 def running():

@@ -14,13 +14,12 @@ from support.coroutines import turns
 from support.differential import as_on_asyncio, plain_text, since_3_11, unclosed
 from support.kernel import pattern
 from support.protocols import Plain
-from support.streams import address_of, collected, small_buffer
+from support.streams import LARGE, address_of, collected, small_buffer
 from support.tls_end import TlsStreams, kept, quiet
 from support.tls_peer import server_context
 from support.tls_sides import SIDES, each_side
 
 BIG = 1 << 20
-LARGE = 1_000_000
 ends_clients = pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients came with Python 3.13")
 waits_for_connections = pytest.mark.skipif(
     sys.version_info < (3, 12, 1), reason="before Python 3.12.1 it does not wait for them"
@@ -146,6 +145,7 @@ async def test_the_clients_of_a_server_are_closed_and_aborted(notes, tls, verb, 
 @as_on_asyncio
 async def test_clients_with_much_unsent_are_closed_and_aborted(notes, tls, verb):
     notes.leave_out("eof_received")
+    notes.leave_out_flow_control()
     async with crowd(notes, tls, 1, 0) as (server, (protocol,), (end,)):
         end.deaf()
         small_buffer(protocol.transport)
@@ -159,23 +159,15 @@ async def test_clients_with_much_unsent_are_closed_and_aborted(notes, tls, verb)
         await end.is_over()
         notes("peer", len(end.data) == BIG)
         await server.wait_closed()
-    notes.seen["server 0"] = [entry for entry in notes.seen["server 0"] if not entry[0].endswith("_writing")]
 
 
 # ---------------------------------------------------------------- sendfile
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(pattern(LARGE))
-    with path.open("rb") as file:
-        yield file
-
-
 @each_side
 @as_on_asyncio
 async def test_a_file_arrives_whole(notes, tls, file, side):
+    notes.leave_out_flow_control()
     file.seek(0)
     async with SIDES[side](tls, notes.plain("us")) as (protocol, end):
         await notes.outcome("sendfile", asyncio.get_running_loop().sendfile(protocol.transport, file))
@@ -183,19 +175,18 @@ async def test_a_file_arrives_whole(notes, tls, file, side):
         notes("file", file.tell())
         protocol.transport.write(b"after")
         await end.received(pattern(LARGE) + b"after")
-    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
 
 
 @pytest.mark.parametrize(("offset", "count"), [(0, 10), (1000, None), (1000, 10), (LARGE, None), (10, LARGE * 2)])
 @as_on_asyncio
 async def test_offset_and_count_choose_a_part(notes, tls, file, offset, count):
+    notes.leave_out_flow_control()
     file.seek(0)
     wanted = pattern(LARGE)[offset:][:count]
     async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
         loop = asyncio.get_running_loop()
         await notes.outcome("sendfile", loop.sendfile(protocol.transport, file, offset, count))
         await end.received(wanted)
-    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
 
 
 @each_side
@@ -219,13 +210,13 @@ async def test_a_file_that_has_no_descriptor_is_sent(notes, tls):
 
 @as_on_asyncio
 async def test_what_is_written_before_and_after_keeps_its_place(notes, tls, file):
+    notes.leave_out_flow_control()
     file.seek(0)
     async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
         protocol.transport.write(b"<" * 100_000)
         await asyncio.get_running_loop().sendfile(protocol.transport, file)
         protocol.transport.write(b">" * 100_000)
         await end.received(b"<" * 100_000 + pattern(LARGE) + b">" * 100_000)
-    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
 
 
 @as_on_asyncio
@@ -239,6 +230,7 @@ async def test_a_closing_transport_is_refused(notes, tls, file):
 
 @as_on_asyncio
 async def test_a_peer_that_goes_in_the_middle_is_an_error(notes, tls, file):
+    notes.leave_out_flow_control()
     file.seek(0)
     async with tls.accepted_tls(notes.plain("us")) as (protocol, end):
         end.deaf()
@@ -251,7 +243,6 @@ async def test_a_peer_that_goes_in_the_middle_is_an_error(notes, tls, file):
         end.reset()
         await sending
         await protocol.called("connection_lost")
-    notes.seen["us"] = [entry for entry in notes.seen["us"] if not entry[0].endswith("_writing")]
 
 
 # ---------------------------------------------------------------- a loop that is closed
