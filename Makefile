@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suites peers test lint format docs stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo suites peers test lint format docs site stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 docs:       ## rewrite the tables of docs/architecture.md, from the sources, and of docs/compatibility.md
 	$(PYTHON) docs/source_tables.py
 	$(PYTHON) tests/suites/page.py
+
+site: $(VENV)/.site      ## the documentation as web pages, in build/site; needs no compiler
+	$(PY) -m mkdocs build --strict --quiet
 
 stubs: $(VENV)/.dev    ## write the docstrings of the built extension into its stub, where editors look
 	$(PY) docs/stub_docstrings.py
@@ -108,6 +111,11 @@ $(VENV)/bin/python:
 $(VENV)/.%: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet cmake ninja $$(sed -n '/^requires = /{s/.*\[//; s/\].*//; s/", "/" "/g; s/"//g; p}' pyproject.toml)
 	$(PIP) install --quiet --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+# what builds the web pages: the package itself is read, not installed
+$(VENV)/.site: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet $$(sed -n '/^docs = /{s/.*\[//; s/\].*//; s/", "/" "/g; s/"//g; p}' pyproject.toml)
 	@touch $@
 
 # programs of others, which tests run on our event loop: the extra of the package that is installed, if all have wheels for this Python

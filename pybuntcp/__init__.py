@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .tls.options import TLSOptions
 
 __version__ = "0.1.0"
+"""The version of this package."""
 
 __all__ = [
     "ArrayBufferSink",

@@ -48,6 +48,7 @@ class _HasAsyncOpen(Protocol):
 _HandlersLike: TypeAlias = Handlers | Mapping[str, Any] | _HasData | _HasDrain | _HasAsyncOpen
 
 libuv_version: str
+"""The version of the libuv that the extension was built with, for example "1.52.1"."""
 
 class ReadyState(IntEnum):
     """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""

@@ -140,3 +140,4 @@ class Clock:
 
 
 clock = Clock()
+"""The one clock of this process: see `Clock`."""

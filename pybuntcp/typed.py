@@ -43,6 +43,7 @@ class SocketHandler(Generic[Data, Chunk]):
     """
 
     binary_type: Literal["bytes", "bytearray", "memoryview"]
+    """The type of `chunk`. A class that does not set it gets bytes."""
 
     if TYPE_CHECKING:
 

@@ -205,20 +205,24 @@ class Connections(StockEventLoop):
     # ---------------------------------------------------------------- a descriptor that a transport uses, too
 
     async def sock_recv(self, sock: Any, n: int) -> bytes:
+        """As the standard library's. What a transport on the same descriptor has written is sent first."""
         self._flush(sock)
         return await super().sock_recv(sock, n)
 
     async def sock_recv_into(self, sock: Any, buf: Any) -> int:
+        """As the standard library's. What a transport on the same descriptor has written is sent first."""
         self._flush(sock)
         return await super().sock_recv_into(sock, buf)
 
     async def sock_sendall(self, sock: Any, data: Any) -> None:
+        """As the standard library's. What a transport on the same descriptor has written is sent first."""
         self._flush(sock)
         return await super().sock_sendall(sock, data)
 
     async def sock_sendfile(
         self, sock: Any, file: IO[bytes], offset: int = 0, count: int | None = None, *, fallback: bool | None = True
     ) -> int:
+        """As the standard library's. What a transport on the same descriptor has written is sent first."""
         self._flush(sock)
         return await super().sock_sendfile(sock, file, offset, count, fallback=fallback)
 

@@ -32,6 +32,7 @@ class Installed:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: bool) -> None:
         self.loop = loop
+        """The event loop whose methods were replaced."""
         self._changed = changed
 
     def uninstall(self) -> None:

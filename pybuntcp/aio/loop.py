@@ -24,10 +24,12 @@ class EventLoop(_aio.Scheduler, Connections):
         _core.native_attach(self)
 
     def set_debug(self, enabled: bool) -> None:
+        """As the standard library's: asyncio's debug mode. pybuntcp's sockets in this loop follow it."""
         super().set_debug(enabled)
         self._host.set_debug(enabled)
 
     def run_forever(self) -> None:
+        """As the standard library's: run until `stop()`. Errors: RuntimeError if it runs already."""
         if self.is_running():
             super().run_forever()  # RuntimeError
         self._host.enter()
@@ -39,6 +41,7 @@ class EventLoop(_aio.Scheduler, Connections):
                 self._selector.flush()
 
     def close(self) -> None:
+        """As the standard library's; it also stops the listeners that were opened in this loop. Errors: RuntimeError if it runs."""
         if not self.is_closed() and not self.is_running():
             self._host.close()
             for listener in self._listeners.values():
