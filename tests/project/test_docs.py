@@ -71,6 +71,26 @@ def names_not_in(page: str, known: set[str]) -> list[str]:
     return sorted(name for name in names if re.search(r"[a-zA-Z]_\w", name) and name not in known)
 
 
+def sections_of_contents(text: str) -> dict[str, set[str]]:
+    """The sections of mkdocs.yml, each with its pages."""
+    found: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        if section := re.match(r"  - ([A-Z][^:]*):$", line):
+            pages = found[section[1]] = set()
+        elif page := re.match(r"      - .*?([\w/-]+\.md)$", line):
+            pages.add(page[1])
+    return found
+
+
+def sections_of_page(text: str) -> dict[str, set[str]]:
+    """The sections of a page, each with the pages that it links."""
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)[1:]
+    return {
+        name: {link.split("#")[0] for link in LINK.findall(part)}
+        for name, part in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
 def files_not_in(page: str, names: set[str]) -> list[str]:
     """Files of the sources in backticks, with their folder or without, that do not end one of the paths `names`."""
     named = {name for text in quoted(page) for name in re.findall(r"[\w/]+\.(?:pyx|pxd|pyi|py)\b", text)}
@@ -117,6 +137,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_table_of_contents_names_every_page_once() -> None:
     listed = re.findall(r"^\s+- .*?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+
+
+def test_the_front_page_has_the_sections_of_the_table_of_contents() -> None:
+    contents = sections_of_contents((ROOT / "mkdocs.yml").read_text())
+    front = sections_of_page((DOCS / "index.md").read_text())
+    assert list(contents) == list(front)
+    assert {name: sorted(pages) for name, pages in contents.items() if pages - front[name]} == {}
 
 
 def test_every_page_is_found_from_the_readme_and_the_first_walk() -> None:
@@ -254,6 +281,13 @@ def test_a_file_that_is_not_there_is_seen() -> None:
 def test_rows_are_found_under_their_folder() -> None:
     page = "### `pybuntcp/`\n\n| `api.py` | x |\n\n### `_core/loop/`\n\n| `turn.pyx` | x |\n\n| `turn` | x |\n"
     assert rows_of(page) == {"api.py", "_core/loop/turn.pyx"}
+
+
+def test_sections_are_read_with_their_pages() -> None:
+    contents = "nav:\n  - Home: index.md\n  - Start:\n      - A b: a.md\n      - C: c/d.md\n  - Inside:\n      - E: e.md\nplugins:\n  - search\n"
+    assert sections_of_contents(contents) == {"Start": {"a.md", "c/d.md"}, "Inside": {"e.md"}}
+    page = "# P\n\n[x](x.md)\n\n## Start\n\n[a](a.md#b) [c](c/d.md)\n\n## Inside\n\n[e](e.md)\n"
+    assert sections_of_page(page) == {"Start": {"a.md", "c/d.md"}, "Inside": {"e.md"}}
 
 
 def test_a_table_that_is_out_of_date_is_seen() -> None:
