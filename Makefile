@@ -23,7 +23,7 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suites peers test lint format docs site stubs types pyright asan matrix coverage annotate bench instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo suites peers test lint format docs site stubs types pyright asan matrix coverage annotate bench pages instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,13 @@ annotate: $(VENV)/.test  ## Cython's annotated HTML of each extension, in build/
 
 bench: $(VENV)/.bench $(VENV)/.peers peers  ## every benchmark: two hours and a half; a look: ARGS=--quick
 	$(PY) benchmarks/run.py $(ARGS)
+
+RESULTS = docs/performance
+pages: $(VENV)/.bench  ## fill the pages about performance, the README's table and the pictures, from the result files
+	$(PY) benchmarks/run.py --show $(RESULTS)/result.json --plots $(RESULTS) \
+	    --page docs/performance.md $(RESULTS)/results.md $(RESULTS)/goals.md README.md
+	$(PY) benchmarks/run.py --show $(RESULTS)/asyncio.json $(RESULTS)/asyncio-tls.json --plots $(RESULTS) \
+	    --page docs/performance-asyncio.md $(RESULTS)/results-asyncio.md
 
 instructions: $(VENV)/.test  ## instructions a message beside the stored figures, by valgrind (ARGS=--store accepts them)
 	$(PY) benchmarks/instructions.py $(ARGS)

@@ -3,7 +3,7 @@
     python benchmarks/run.py                  all questions
     python benchmarks/run.py echo five        these
     python benchmarks/run.py --quick          less than two minutes, for a look only
-    python benchmarks/run.py --show FILE      the tables of a result file again; --plots FOLDER, --page PAGE: plots, or a Markdown page's tables, made of it
+    python benchmarks/run.py --show FILE      the tables of a result file again; --plots FOLDER, --page PAGE ...: plots, or the tables of Markdown pages, made of it
 
 Promises: a round asks every peer before the next round begins, in an order that turns each time; all figures of all rounds are in the file; it ends by itself.
 It does not know: how a row is measured (harness/measure.py), who the peers are (harness/peers.py), what is asked (bench_*.py).
@@ -55,7 +55,7 @@ from harness.measure import measure
 from harness.names import LEFT_OUT_WHEN_QUICK
 from harness.peers import all_peers
 from harness.plots import can_draw, draw
-from harness.questions import Plan, Question, Row
+from harness.questions import Goal, Plan, Question, Row
 from harness.report import Result, print_report
 from harness.runtimes import Peer
 from rich.console import Console
@@ -131,7 +131,12 @@ def parse_arguments() -> argparse.Namespace:
         "--plots", type=Path, default=None, metavar="FOLDER", help="where the plots go (beside the result file)"
     )
     parser.add_argument(
-        "--page", type=Path, default=None, metavar="PAGE", help="with --show: fill the tables of this Markdown page"
+        "--page",
+        type=Path,
+        nargs="+",
+        default=None,
+        metavar="PAGE",
+        help="with --show: fill the tables of these Markdown pages",
     )
     arguments = parser.parse_args()
     if arguments.page is not None and arguments.show is None:
@@ -292,15 +297,23 @@ def show(console: Console, arguments: argparse.Namespace) -> None:
     result = merged([json.loads(path.read_text()) for path in arguments.show])
     goals = [g for q in QUESTIONS.values() for g in q.goals]
     if arguments.page is not None:
-        try:
-            unused = fill(arguments.page, result, goals)
-        except PageError as error:
-            raise SystemExit(str(error)) from None
-        console.print(f"{arguments.page} is filled" + (f"; rows not on it: {', '.join(unused)}" if unused else ""))
+        fill_pages(console, arguments.page, result, goals)
     if arguments.plots is not None:
         save_plots(console, result, arguments.plots)
     if arguments.page is None and arguments.plots is None:
         print_report(console, result, goals)
+
+
+def fill_pages(console: Console, pages: list[Path], result: Result, goals: list[Goal]) -> None:
+    """All of them, and which rows are on none."""
+    try:
+        unused = [fill(page, result, goals) for page in pages]
+    except PageError as error:
+        raise SystemExit(str(error)) from None
+    nowhere = [key for key in unused[0] if all(key in keys for keys in unused)]
+    where = f"; rows not on {'it' if len(pages) == 1 else 'them'}: {', '.join(nowhere)}" if nowhere else ""
+    filled = f"{', '.join(str(page) for page in pages)} {'is' if len(pages) == 1 else 'are'} filled"
+    console.print(filled + where, highlight=False, soft_wrap=True)
 
 
 def save_plots(console: Console, result: Result, folder: Path) -> None:

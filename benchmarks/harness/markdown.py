@@ -5,15 +5,19 @@
     <!-- goals -->        goals, and what was met    <!-- behind -->       where ours is behind, in sentences
     <!-- missing -->      peers and samples without  <!-- machine -->      machine, versions, commit, plan, date
     <!-- tls -->          who has which library
+    <!-- compare NAME -->, <!-- summary -->, <!-- run -->   what a reader is shown first: see summary.py
+    <!-- instructions -->   the stored counts of instructions.json, which are not the result's
 
-Promises: what stands outside the blocks is kept to the letter; filling twice gives the same page; a marker that cannot be filled is an error that names it, and the page is then
+Promises: what stands outside the blocks is kept to the letter; filling twice gives the same page, and a page without a marker is left as it is; a marker that cannot be filled is an error that names it, and the page is then
 not written; a row that no marker asks for is named to the caller. A table's columns and words are report.py's: they are read out of its rich tables.
 It does not know: what the rows mean, where a page lies, what its author says around the tables.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +26,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import report
+from harness import report, summary
+from harness.build import HERE
 from harness.names import OUR_OWN, OURS
 from harness.questions import Goal
 from harness.report import Result
+from harness.summary import Comparison
 
-MARKER = re.compile(r"<!-- (?:(row|beside) (\S+)|(series) (\w+(?: \S+)+)|(goals|behind|missing|machine|tls)) -->")
+MARKER = re.compile(
+    r"<!-- (?:(row|beside) (\S+)|(series) (\w+(?: \S+)+)|compare \S+|(?:goals|behind|missing|machine|tls|summary|run|instructions)) -->"
+)
 END = "<!-- end -->"
+INSTRUCTIONS = HERE / "instructions.json"
+LEGEND = "Less is better. Bold: the best, and each whose rounds overlap with the best. aiofastnet runs on uvloop."
 SPECIAL = re.compile(r"([\\`*|<])")
 
 
@@ -90,11 +100,16 @@ def blocks_of(result: Result, goals: list[Goal]) -> Callable[[str, str], list[st
         "missing": lambda: missing_lines(result),
         "machine": lambda: bullets(machine_words(result)),
         "tls": lambda: tls_lines(result),
+        "summary": lambda: summary_lines(result),
+        "run": lambda: run_lines(result),
+        "instructions": instruction_lines,
     }
 
     def block(kind: str, key: str) -> list[str]:
         if kind in whole:
             return whole[kind]()
+        if kind == "compare":
+            return compare_lines(result, comparison_named(key))
         field, *several = key.split()
         asked = several if kind == "series" else [key]
         if missing := [each for each in asked if each not in rows]:
@@ -107,6 +122,59 @@ def blocks_of(result: Result, goals: list[Goal]) -> Callable[[str, str], list[st
 
 
 # --- blocks ---
+
+
+def comparison_named(name: str) -> Comparison:
+    if name not in summary.COMPARISONS:
+        raise PageError(f"no comparison {name}: there are {', '.join(summary.COMPARISONS)}")
+    return summary.COMPARISONS[name]
+
+
+def compare_lines(result: Result, comparison: Comparison) -> list[str]:
+    if missing := summary.missing_rows(result, comparison):
+        raise PageError(f"the result has no row {', '.join(missing)}")
+    return summary.compare_lines(result, comparison)
+
+
+def summary_lines(result: Result) -> list[str]:
+    """The README's table, and what one must know to read it."""
+    return [*compare_lines(result, summary.README), "", LEGEND, *run_lines(result, commits=False)]
+
+
+def run_lines(result: Result, commits: bool = True) -> list[str]:
+    """A paragraph: where, when, what and how often."""
+    plan, python = result["plan"], f"Python {result['machine']['python']}"
+    run = f"medians of {plan['rounds']} interleaved rounds of {plan['seconds']} s"
+    peers = ", ".join((python, *summary.versions_of(result)))
+    words = "; ".join((computer(result), system(result), peers, run, when(result, commits)))
+    return textwrap.wrap(f"{escaped(words)}.", 140, break_on_hyphens=False, break_long_words=False)
+
+
+def when(result: Result, commits: bool) -> str:
+    """The day of the run, and of rows that were measured again on another."""
+    later = result.get("later", ())
+    days = " and ".join(dict.fromkeys(run["finished"][:10] for run in (result, *later)))
+    again = ", ".join(run["commit"]["revision"][:10] for run in later if run.get("commit"))
+    if not commits:
+        return days
+    return f"{days}, {source(result)}" + (f", of some rows {again}" if again else "")
+
+
+def instruction_lines() -> list[str]:
+    """What is stored, which `make instructions` compares with."""
+    stored = json.loads(INSTRUCTIONS.read_text())
+    optimised = "" if stored["optimised"] else ", not optimised"
+    counted = (
+        f"CPython {stored['python']}{optimised}, {stored['architecture']}, {stored['compiler']}, {stored['openssl']}"
+    )
+    rows = [f"| `{case}` | {count:,.0f} |" for case, count in stored["instructions"].items()]
+    return [
+        "| case | instructions a message |",
+        "| --- | ---: |",
+        *rows,
+        "",
+        f"{counted}, valgrind {stored['valgrind']}.",
+    ]
 
 
 def row_lines(row: dict[str, Any]) -> list[str]:

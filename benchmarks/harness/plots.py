@@ -1,4 +1,5 @@
-"""Pictures of a result file, an SVG for each question: bars for rows that stand alone, curves where rows form a series.
+"""Pictures of a result file, an SVG for each question: bars for rows that stand alone, curves where rows form a series;
+and summary.svg, the few bars that a reader is shown first.
 
 Every bar and point is the median of the rounds, and a thin line goes from the smallest to the largest of them. Below a
 picture stand the machine, the day and the commit, so that one that is passed on alone still says where it is from.
@@ -20,6 +21,7 @@ from harness.markdown import computer, source
 from harness.names import LIMIT, OUR_OWN, OURS, is_limit
 from harness.questions import Question
 from harness.report import Result, ratios, values
+from harness.summary import BARS, picture_rows, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +38,7 @@ COLORS = {"ours": "#0072b2", "limit": "#999999", "other": "#e69f00"}  # apart fo
 KEY = "blue: ours; grey: bare C, the least that the work can cost; orange: others"
 CURVES = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b3294", "#8c6d31", "#a0a000")
 MARKERS = "sohD^vPX*<>"
+METADATA = {"Date": None, "Creator": None}
 CUT = 4.0  # a bar is cut at so many times the median of all bars
 SETTINGS = {
     "svg.hashsalt": OURS,
@@ -62,7 +65,10 @@ def draw(result: Result, folder: Path, questions: Iterable[Question]) -> list[Pa
         for question in questions:
             if groups := groups_of(rows_of(result, question), question.series):
                 paths.append(folder / f"{question.name}.svg")
-                picture(result, question, groups).savefig(paths[-1], metadata={"Date": None, "Creator": None})
+                picture(result, question, groups).savefig(paths[-1], metadata=METADATA)
+        if bars := picture_rows(result):
+            paths.append(folder / "summary.svg")
+            summary_picture(result, bars).savefig(paths[-1], metadata=METADATA)
     return paths
 
 
@@ -95,6 +101,32 @@ def picture(result: Result, question: Question, groups: list[list[RowData]]) -> 
     figure.suptitle("\n".join(textwrap.wrap(f"{question.name}: {question.about}", 100)), weight="bold")
     figure.supxlabel("\n".join(footer(result, groups)), x=0.01, ha="left", fontsize=7, color="#555555")
     return figure
+
+
+def summary_picture(result: Result, bars: dict[str, list[float]]) -> Figure:
+    """The row that everybody asks for first, without the rest: `bars` has the figures of each round by peer."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 0.42 * len(bars) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    kinds = {words: kind_of(peer) for peer, words in BARS.items()}
+    for place, (words, numbers) in enumerate(bars.items()):
+        middle, weight = median(numbers), "bold" if kinds[words] == "ours" else "normal"
+        axes.barh(place, middle, color=COLORS[kinds[words]], height=0.66)
+        axes.text(-0.012, place, words, ha="right", va="center", weight=weight, transform=axes.get_yaxis_transform())
+        axes.annotate(short(middle), (middle, place), (4, 0), textcoords="offset points", va="center", weight=weight)
+    axes.set(xlim=(0, 1.1 * max(median(n) for n in bars.values())), yticks=[])
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("Server CPU for an echo of 100 bytes, 50 connections: us a message, less is better", weight="bold")
+    figure.supxlabel("\n".join(summary_footer(result)), x=0.01, ha="left", fontsize=7, color="#555555")
+    return figure
+
+
+def summary_footer(result: Result) -> list[str]:
+    plan = result["plan"]
+    run = f"medians of {plan['rounds']} interleaved rounds of {plan['seconds']} s on loopback"
+    return [f"{computer(result)}; kernel {result['machine']['kernel']}", f"{result['finished'][:10]}, {run}"]
 
 
 def draw_bars(axes: Axes, row: RowData) -> None:
@@ -186,8 +218,3 @@ def spread(row: RowData, peer: str) -> list[list[float]]:
     """How far the smallest and the largest round are from the median."""
     found = values(row["samples"][peer], figure_of(row))
     return [[median(found) - min(found)], [max(found) - median(found)]]
-
-
-def short(value: float) -> str:
-    """Three figures that count."""
-    return f"{value:,.{0 if value == 0 or value >= 100 else 1 if value >= 10 else 2}f}"

@@ -243,9 +243,8 @@ def series_table(rows: list[dict[str, Any]], series: str) -> Table:
     """Rows that differ in one number, side by side: median CPU, and how many times that of whom the row is against."""
     against, unit = rows[0].get("against", LIMIT), rows[0].get("unit", "message")
     words = f"server CPU us/{unit} (x {against})"
-    table = Table(
-        title=words, title_justify="left", caption="\n".join(filter(None, {remarks(r) for r in rows})) or None
-    )
+    marks = dict.fromkeys(line for row in rows for line in (remarks(row) or "").splitlines())
+    table = Table(title=words, title_justify="left", caption="\n".join(marks) or None)
     table.add_column(f"{series}:")
     for row in rows:
         table.add_column(f"{row[series]:,}", justify="right")

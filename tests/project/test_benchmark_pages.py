@@ -1,24 +1,30 @@
-"""The benchmarks' pictures and pages, drawn and filled from small made-up results; nothing is measured here.
+"""The benchmarks' pictures and pages, drawn and filled from small made-up results; and the pages of this repository, which
+have to say what its result files say. Nothing is measured here.
 
 Pictures need matplotlib, which the tests' requirements do not have: where it is not installed these tests are skipped.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, BENCHMARKS = ROOT / "docs", ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 pytest.importorskip("rich")
 
-from harness import markdown, plots  # noqa: E402
+import run  # noqa: E402
+from harness import markdown, plots, summary  # noqa: E402
 from harness.questions import Goal, Question, Row  # noqa: E402
 
 Draw = Callable[[dict[str, Any], Path, Iterable[Any]], list[Path]]
@@ -159,6 +165,15 @@ def test_a_peer_without_a_figure_stands_there_without_a_bar(draw: Draw, tmp_path
 def test_a_question_without_a_figure_has_no_picture(draw: Draw, tmp_path: Path) -> None:
     asked = failed(failed(row("a", 1, 2), "c-epoll"), "pybuntcp")
     assert draw(result(asked), tmp_path, [question("a")]) == []
+
+
+def test_the_summary_is_drawn_where_its_row_was_measured(draw: Draw, tmp_path: Path) -> None:
+    rows = [row(summary.BARS_ROW, 1, 2, 3, 4)]
+    assert draw(result(*rows), tmp_path, []) == [tmp_path / "summary.svg"]
+    text = (tmp_path / "summary.svg").read_text()
+    for words in ("bare C (epoll)", "pybuntcp", "uvloop", "asyncio", "2.00", "a processor", "2031-02-03"):
+        assert words in text
+    assert ">Bun<" not in text
 
 
 def test_a_bar_is_cut_where_it_would_dwarf_the_others(draw: Draw) -> None:
@@ -319,3 +334,124 @@ def test_a_page_that_cannot_be_filled_is_named_and_left_alone(tmp_path: Path, te
 
 def test_signs_that_mean_something_in_markdown_are_escaped() -> None:
     assert markdown.escaped("123* a|b <c>") == r"123\* a\|b \<c>"
+
+
+# --- what a reader is shown first ---
+
+
+def compared(one: dict[str, Any], against: str = "") -> str:
+    line = summary.Line(one["key"], "a question", PEERS[1:] + PEERS[:1])
+    table = summary.Comparison("head", ("ours", "uvloop", "asyncio", "bare C"), (line,), against)
+    return summary.compare_lines(result(one), table)[-1]
+
+
+def test_the_best_is_bold_and_so_is_a_tie_and_bare_c_is_neither() -> None:
+    assert compared(row("a", 1, 2, 3, 4)) == "| a question | **2.00** | 3.00 | 4.00 | 1.00 |"
+    assert compared(row("a", 1, 3.1, 3, 4)) == "| a question | **3.10** | **3.00** | 4.00 | 1.00 |"
+
+
+def test_a_table_of_ratios_has_the_median_of_those_in_each_round() -> None:
+    assert compared(row("a", 1, 1, 2, 8), "uvloop") == "| a question | **0.50** | 1.00 | 4.00 | 0.50 |"
+
+
+@pytest.mark.parametrize(("mode", "ours"), [("idle", "200"), ("fixed", "40.0")])
+def test_a_table_for_readers_takes_the_figure_of_the_rows_mode(mode: str, ours: str) -> None:
+    assert f"| **{ours}** |" in compared(row("a", 1, 2, 3, 4, mode=mode))
+
+
+def test_a_peer_that_was_not_measured_has_a_dash() -> None:
+    assert compared(failed(row("a", 1, 2, 3, 4), "uvloop")) == "| a question | **2.00** | - | 4.00 | 1.00 |"
+
+
+def test_a_comparison_that_is_not_known_or_not_measured_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    for marker, complaint in (
+        ("compare colours", "no comparison colours"),
+        ("summary", "the result has no row echo-50"),
+    ):
+        path.write_text(f"<!-- {marker} -->\n<!-- end -->\n")
+        with pytest.raises(markdown.PageError, match=complaint):
+            markdown.fill(path, full(), [])
+
+
+def test_the_run_is_told_in_one_paragraph(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("<!-- run -->\n<!-- end -->\n")
+    markdown.fill(path, full(), [])
+    words = " ".join(block(path.read_text(), "run"))
+    for said in (
+        "a processor",
+        "Linux 6.1",
+        "Python 3.12.1, uvloop 1.0",
+        "3 interleaved rounds",
+        "2031-02-03, commit 01",
+    ):
+        assert said in words
+    assert "Bun" not in words  # it was not there
+
+
+# --- the pages of this repository ---
+
+HANDLERS = ("performance.md", "performance/results.md", "performance/goals.md", "../README.md")
+LOOPS = ("performance-asyncio.md", "performance/results-asyncio.md")
+
+
+def measured(*names: str) -> dict[str, Any]:
+    return run.merged([json.loads((DOCS / "performance" / f"{name}.json").read_text()) for name in names])
+
+
+def result_of(page: str) -> dict[str, Any]:
+    return measured("asyncio", "asyncio-tls") if page in LOOPS else measured("result")
+
+
+@pytest.mark.parametrize("page", [*HANDLERS, *LOOPS])
+def test_a_page_says_what_its_result_file_says(page: str, tmp_path: Path) -> None:
+    path = shutil.copy(DOCS / page, tmp_path / "page.md")
+    markdown.fill(path, result_of(page), [goal for q in run.QUESTIONS.values() for goal in q.goals])
+    assert path.read_text() == (DOCS / page).read_text(), "run `make pages`"
+
+
+@pytest.mark.parametrize("pages", [HANDLERS, LOOPS], ids=["handlers", "loops"])
+def test_no_row_of_a_result_file_is_left_out(pages: tuple[str, ...]) -> None:
+    text = "".join((DOCS / page).read_text() for page in pages)
+    asked = {key for found in markdown.MARKER.finditer(text) for key in (found[2] or found[4] or "").split()}
+    assert [row["key"] for row in result_of(pages[0])["rows"] if row["key"] not in asked] == []
+
+
+@pytest.mark.parametrize("folder", ["results", "results-asyncio"])
+def test_every_picture_of_a_result_is_on_its_page(folder: str) -> None:
+    page = f"performance/{folder}.md"
+    asked = {q.name for q in run.QUESTIONS.values() if plots.rows_of(result_of(page), q)}
+    assert asked == set(re.findall(r"\]\((\w+)\.svg\)", (DOCS / page).read_text()))
+
+
+@pytest.mark.parametrize(("page", "most"), [("performance.md", 150), ("performance-asyncio.md", 120)])
+def test_a_readers_page_is_short(page: str, most: int) -> None:
+    assert len((DOCS / page).read_text().splitlines()) <= most
+
+
+def test_the_picture_for_readers_says_the_medians() -> None:
+    drawn = (DOCS / "performance" / "summary.svg").read_text()
+    bars = summary.picture_rows(measured("result"))
+    assert [*bars] == [*summary.BARS.values()]
+    for words, numbers in bars.items():
+        assert f">{words}<" in drawn
+        assert f">{summary.short(median(numbers))}<" in drawn
+    assert measured("result")["finished"][:10] in drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "least"),
+    [("result", summary.README, 2), ("result", summary.COMPARISONS["servers"], 2)],
+    ids=["readme", "page"],
+)
+def test_a_table_for_readers_has_rows_in_which_ours_loses_or_ties(name: str, table: Any, least: int) -> None:
+    rows = {row["key"]: row for row in measured(name)["rows"]}
+    lines = [summary.cells_of(rows[line.key], line, table) for line in table.lines]
+    alone = [cells for cells in lines if [cell.peer for cell in cells if cell.bold] == ["pybuntcp"]]
+    assert len(lines) - len(alone) >= least
+
+
+def test_the_readmes_table_has_six_rows_and_five_peers() -> None:
+    assert len(summary.README.lines) == 6
+    assert summary.README.columns == ("pybuntcp", "uvloop", "aiofastnet", "asyncio", "Bun")
