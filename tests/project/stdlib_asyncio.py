@@ -59,7 +59,7 @@ MODULES = [
 ]
 """Those in which loops are made; the others test futures, transports and protocols with a mock for a loop."""
 
-INNARDS = "asks for what is private to asyncio's own TLS transport"
+INNARDS = "use private parts of asyncio's own TLS transport"
 KNOWN = {
     "test_ssl.TestSSL.test_flush_before_shutdown": INNARDS,
     "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data": INNARDS,

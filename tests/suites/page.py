@@ -25,7 +25,7 @@ def scores(suites: dict[str, Suite], stored: dict[str, Any]) -> str:
     rows.append("|---|---|---|---|---|---|---|---|")
     for name, suite in suites.items():
         if name not in stored:
-            rows.append(f"| {suite.title} (`{name}`) | {suite.version} | not run to its end yet | | | | | |")
+            rows.append(f"| {suite.title} (`{name}`) | {suite.version} | no complete run yet | | | | | |")
             continue
         row = stored[name]
         part = " with `--quick`" if row.get("quick") else ""
@@ -56,7 +56,9 @@ def expected(suites: dict[str, Suite]) -> str:
 
 def left_out(suites: dict[str, Suite]) -> str:
     parts = [
-        f"{suite.title} (`{name}`):\n\n{listed(suite.left_out, '')}" for name, suite in suites.items() if suite.left_out
+        f"{suite.title} tests (`{name}`):\n\n{listed(suite.left_out, '')}"
+        for name, suite in suites.items()
+        if suite.left_out
     ]
     return "\n\n".join(parts) or "None."
 

@@ -2,7 +2,7 @@
 
 from suite import Suite
 
-ENDS = "ends the whole run on stock asyncio, whose TLS protocol lets the exception out"
+ENDS = "end the whole run on stock asyncio, whose TLS protocol does not catch the exception"
 
 SUITE = Suite(
     name="aiofastnet",
@@ -14,10 +14,10 @@ SUITE = Suite(
     needs=("aiofastnet==1.2.0", "pytest-asyncio==1.4.0", "async-timeout==5.0.1"),
     environment={"NO_AIOFN": "1"},
     left_out={
-        "*uvloop*": "run on uvloop, whatever the loop here is",
+        "*uvloop*": "run on uvloop in both runs",
         "*::test_exc_connection_made*ssl*": ENDS,
         "*::test_exc_connection_made*stls*": ENDS,
-        "*ktls*": "kTLS, which is aiofastnet's own",
+        "*ktls*": "test kTLS, which only aiofastnet has",
     },
     tls=("*ssl*", "*stls*"),
     # without aiofastnet its ways of TLS, ssl_mbio, ssl_mbio_fall and ssl_sbio, are one

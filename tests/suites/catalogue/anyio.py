@@ -26,9 +26,9 @@ SUITE = Suite(
     environment=NO_PLUGINS,
     prepare=without_uvloop,
     left_out={
-        "*[[]*trio*": "not on asyncio",
-        "*[[]asyncio+uvloop*": "on uvloop",
-        **({"*ipv6*": "localhost has no IPv6 here"} if no_ipv6() else {}),
+        "*[[]*trio*": "run on Trio",
+        "*[[]asyncio+uvloop*": "run on uvloop",
+        **({"*ipv6*": "need IPv6, which localhost does not have here"} if no_ipv6() else {}),
     },
     fewest=250,
     control_fails_at_most=10,

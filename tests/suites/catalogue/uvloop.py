@@ -46,25 +46,25 @@ def prepare(place: Place) -> None:
 
 FILES = ["tcp", "unix", "context", "sockets", "base", "dns", "aiohttp", "signals", "process", "executors", "regr1"]
 
-HANGS = "waits for a time limit on stock asyncio too: "
+HANGS = "wait until their time limit on stock asyncio too, because they "
 
 LEFT_OUT = {
-    "*::*AIO*": "run on stock asyncio, whatever the loop here is",
-    "*::test_socket_connect_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
-    "*::test_socket_recv_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
-    "*::test_socket_recv_into_and_close": HANGS + "uvloop refuses to close a socket that a sock_* method uses",
-    "*::test_first_data_after_wakeup": "waits for a time limit, and fails on stock asyncio: start_tls of uvloop's returns "
-    "before the first data",
-    "*::test_start_tls_client_buf_proto_1": HANGS + "its protocol has get_buffer and is no BufferedProtocol",
-    "*::test_shutdown_timeout_handler_not_set": HANGS + "about a field of uvloop's own TLS protocol",
-    "*::test_shutdown_while_pause_reading": HANGS + "about uvloop's own TLS protocol",
-    "*::test_flush_before_shutdown": HANGS + "about a field of uvloop's own TLS protocol",
+    "*::*AIO*": "run on stock asyncio in both runs",
+    "*::test_socket_connect_and_close": HANGS + "expect uvloop's refusal to close a socket that a sock_* method uses",
+    "*::test_socket_recv_and_close": HANGS + "expect uvloop's refusal to close a socket that a sock_* method uses",
+    "*::test_socket_recv_into_and_close": HANGS + "expect uvloop's refusal to close a socket that a sock_* method uses",
+    "*::test_first_data_after_wakeup": "wait until their time limit, and fail on stock asyncio, because they "
+    "expect start_tls to return before the first data, as uvloop's does",
+    "*::test_start_tls_client_buf_proto_1": HANGS + "have a protocol with get_buffer that is not a BufferedProtocol",
+    "*::test_shutdown_timeout_handler_not_set": HANGS + "use a field of uvloop's own TLS protocol",
+    "*::test_shutdown_while_pause_reading": HANGS + "test uvloop's own TLS protocol",
+    "*::test_flush_before_shutdown": HANGS + "use a field of uvloop's own TLS protocol",
 }
 
 TLS = "tests/test_tcp.py::Test_UV_TCPSSL::"
 EXPECTED = {
-    TLS + "test_remote_shutdown_receives_trailing_data": "asks for what is private to asyncio's own TLS transport",
-    TLS + "test_renegotiation": "renegotiation, of TLS 1.2, is off on the engine that borrows OpenSSL's connection",
+    TLS + "test_remote_shutdown_receives_trailing_data": "use private parts of asyncio's own TLS transport",
+    TLS + "test_renegotiation": "TLS 1.2's renegotiation is off on the engine that borrows OpenSSL's connection",
 }
 
 SUITE = Suite(
