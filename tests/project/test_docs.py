@@ -143,7 +143,7 @@ def test_the_front_page_has_the_sections_of_the_table_of_contents() -> None:
     contents = sections_of_contents((ROOT / "mkdocs.yml").read_text())
     front = sections_of_page((DOCS / "index.md").read_text())
     assert list(contents) == list(front)
-    assert {name: sorted(pages) for name, pages in contents.items() if pages - front[name]} == {}
+    assert {name: sorted(missing) for name, pages in contents.items() if (missing := pages - front[name])} == {}
 
 
 def test_every_page_is_found_from_the_readme_and_the_first_walk() -> None:

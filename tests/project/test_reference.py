@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,6 +30,16 @@ def thing(path: str) -> Any:
 
 
 CLASSES = [path for path in PUBLIC if isinstance(thing(path), type)]
+
+
+def reference_labels() -> ModuleType:
+    """docs/reference_labels.py"""
+    spec = importlib.util.spec_from_file_location("reference_labels", DOCS / "reference_labels.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def shown(page: str) -> list[str]:
@@ -66,6 +78,19 @@ def test_every_public_member_of_a_class_has_a_docstring_of_its_own(path: str) ->
 def test_every_option_of_tls_is_explained_with_the_others() -> None:
     words = set(re.findall(r"\w+", pybuntcp.TLSOptions.__doc__ or ""))
     assert pybuntcp.TLSOptions.__dataclass_fields__.keys() <= words
+
+
+def test_labels_begin_paragraphs() -> None:
+    text = "Listen.\n\nport, fd: where.\ndata: yours. backlog:\na number.\nErrors at the call: OSError: all.\nBun: spins.\nNone: no."
+    written = reference_labels().with_paragraphs(text, ["port", "fd", "data", "backlog"])
+    assert [paragraph.strip() for paragraph in written.split("\n\n") if paragraph.strip()] == [
+        "Listen.",
+        "**port, fd**: where.",
+        "**data**: yours.",
+        "**backlog**:\na number.",
+        "**Errors at the call**: OSError: all.",
+        "**Bun**: spins.\nNone: no.",
+    ]
 
 
 # --- the rules can fail --------------------------------------------------------------------------------------
