@@ -178,6 +178,13 @@ def test_every_file_of_the_architecture_is_there() -> None:
     assert files_not_in(ARCHITECTURE, paths) == []
 
 
+def test_the_page_about_installing_has_every_option_of_the_build_with_its_default() -> None:
+    rows = re.findall(r"^\| `(PYBUNTCP_\w+)` \| (\w+) \|", (DOCS / "install.md").read_text(), re.MULTILINE)
+    options = re.findall(r'^(PYBUNTCP_\w+) = "(\w*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert len(options) > 4
+    assert rows == [(name, default or "empty") for name, default in options]
+
+
 def test_the_page_about_tls_names_every_option() -> None:
     page = (DOCS / "tls.md").read_text()
     assert [name for name in NAMES if not re.search(rf"^\|[^|]*`{name}`[^|]*\|", page, re.MULTILINE)] == []
