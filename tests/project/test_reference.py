@@ -93,6 +93,17 @@ def test_labels_begin_paragraphs() -> None:
     ]
 
 
+def test_public_names_are_links() -> None:
+    module = reference_labels()
+    names = module.linked_names("::: pybuntcp.Socket\n\n::: pybuntcp.aio.install\n\n::: pybuntcp.run\n")
+    assert names == ["Socket", "run"]
+    assert module.with_links(
+        "`Socket.end`, `install`, `run`, `run()`, `Sockets`, Bun's `Socket`, `Socket.readyState`.", names
+    ) == (
+        "[`Socket.end`][pybuntcp.Socket.end], `install`, [`run`][pybuntcp.run], `run()`, `Sockets`, Bun's `Socket`, `Socket.readyState`."
+    )
+
+
 # --- the rules can fail --------------------------------------------------------------------------------------
 
 
