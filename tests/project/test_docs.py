@@ -23,7 +23,7 @@ ARCHITECTURE = (DOCS / "architecture.md").read_text()
 PAGES = sorted(DOCS.glob("**/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
-BLOCKS = [block for page in PAGES for block in blocks_of(page.name, page.read_text())]
+BLOCKS = [block for page in PAGES for block in blocks_of(page.relative_to(DOCS).as_posix(), page.read_text())]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 PROGRAMS = [block for block in PYTHON if block.runs]
 
@@ -250,6 +250,7 @@ def test_a_block_that_needs_what_is_not_here_is_known() -> None:
     [
         "```sh\n",
         "```\n",
+        "```js\n",
         "<!-- compile only: -->\n```python\n",
         "<!-- skip -->\n```python\n",
         "<!-- since: 2 -->\n```python\n",

@@ -9,6 +9,7 @@ How a page marks its blocks, each mark an HTML comment on the line above the fen
   <!-- with: MODULE -->          the same, once the extension module of that name was built out of the page's files
   <!-- prints -->                this ```text block is what the python block before it writes to stdout
   <!-- compile only: REASON -->  it serves for ever, or needs what a test has not; it is only compiled
+  <!-- not run: REASON -->       a program in another language, for comparison; nothing is done with it
   <!-- file: FOLDER/NAME -->     a file of a package; a ```cython block without a mark is a part of the last .pyx file
 
 Owns the extraction and the rules; knows nothing of the runtime, and nothing of how packages are built.
@@ -36,6 +37,7 @@ WHERE = r"since: 3\.\d+|installed: \w+"
 MARKS = {
     "python": rf"|compile only: \S.*|{WHERE}|with: \w+|{FILE}",
     "text": r"|prints",
+    "js": r"not run: \S.*",
     "cython": rf"|{FILE}",
     "toml": FILE,
     "cmake": FILE,
