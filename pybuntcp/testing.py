@@ -1,4 +1,4 @@
-"""testing: for tests of one's own protocol: connected pairs, a loop that is turned until something holds, a clock to turn.
+"""testing: for tests of your own protocol: connected pairs, a loop that runs until a condition holds, a clock to set.
 
 Owns `pair`, `open_pair`, `run_until`, `run_until_idle` and `clock`. Nothing here waits for time to pass: the loop is turned, and
 deadlines come when the clock is turned. Sockets are real ones of the kernel, so what is tested is what runs.

@@ -1,4 +1,4 @@
-"""extra_info: what get_extra_info knows.
+"""extra_info: the values of `get_extra_info`.
 
 asyncio notes the addresses and makes a Python socket for every connection. Here that is done when a program first asks, and
 most never do. Only the peer's address is noted in the beginning, and our own in the end: see peer.

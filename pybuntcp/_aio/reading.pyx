@@ -1,4 +1,4 @@
-"""reading: what comes in.
+"""reading: incoming bytes.
 
 Owns the slots `on_alloc`, `on_data` and `on_end`, and pause_reading and resume_reading. An exception of a protocol's method
 ends its connection, as asyncio's `_fatal_error` does (see ending); SystemExit and KeyboardInterrupt end the program.

@@ -1,4 +1,4 @@
-"""scheduling: `Scheduler`, the part of an event loop that has callbacks called: soon, later, and by tasks.
+"""scheduling: `Scheduler`, the part of an event loop that schedules callbacks: soon, later, and by tasks.
 
 It is the first base of our event loop, and `asyncio.SelectorEventLoop` is the second. What is here does what asyncio's methods of
 the same name do. They are asyncio's own where that matters more than time:

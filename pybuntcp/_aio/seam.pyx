@@ -1,4 +1,4 @@
-"""seam: what the transports use of others: the C API, CPython, asyncio.
+"""seam: the names that the transports use of the C API, CPython and asyncio.
 
 Owns `interrupts`, the question which exceptions no loop catches. Nothing here has a state.
 """

@@ -1,4 +1,4 @@
-"""secured: what a connection with TLS is made with, and what it has besides.
+"""secured: the options of a TLS connection, and the state that only such a connection has.
 
 Owns `Secured`, the options of TLS as asyncio's methods have them, one object for all connections of a server; and `Tls`, which
 a Stream with TLS has. The handshake is in `handshake`; what is read then and how it ends in `secured_reading`, `secured_ending`.

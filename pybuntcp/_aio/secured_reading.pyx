@@ -1,4 +1,4 @@
-"""secured_reading: what comes in over TLS.
+"""secured_reading: incoming bytes over TLS.
 
 The core gives plaintext as it opens records, in its own memory, so a BufferedProtocol's buffers are filled from there. What such
 a protocol has not had when it pauses is held until it reads on. The peer's end is its close_notify, or, as asyncio takes it, a FIN

@@ -1,4 +1,4 @@
-"""stream: one connection of asyncio's, and calls into its protocol.
+"""stream: one asyncio connection, and calls into its protocol.
 
 Owns `Stream`. The socket has a reference to it until the protocol has lost the connection (`own_t.stream`), or the socket is
 gone. From then on `s` is NULL, and `lost` is not 0. The transport, which programs may keep for ever, has another.

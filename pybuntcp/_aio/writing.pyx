@@ -1,4 +1,4 @@
-"""writing: what goes out, and when the protocol is told to wait.
+"""writing: outgoing bytes, and when the protocol must wait.
 
 A write is never refused for the peer's sake. After close() it is sent as long as something that was written before is
 pending, as in asyncio; once `connection_lost` is on its way it is dropped, and from the fifth time on a warning says so.

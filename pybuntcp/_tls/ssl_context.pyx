@@ -1,4 +1,4 @@
-"""ssl_context: what only OpenSSL itself can set in a context of ours; see tls/config.py.
+"""ssl_context: the settings of our contexts that only OpenSSL itself can change; see tls/config.py.
 
 A context's `SSL_CTX*` is learnt from a connection that is made of it for that purpose only. A user's own context is
 never asked for here.

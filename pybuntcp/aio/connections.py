@@ -1,4 +1,4 @@
-"""connections: what our event loop's methods for streams do in place of the standard library's.
+"""connections: our event loop's methods for streams, which replace the standard library's.
 
 The standard library's code resolves names, connects, binds and checks arguments, and calls a few methods where it would make a
 transport, or begin to accept. `Connections` overrides these: a transport on a stream socket is ours, and a server's sockets are

@@ -1,4 +1,4 @@
-"""installing: our connections in place of those of an event loop's own methods.
+"""installing: replaces the methods for connections of an event loop with ours.
 
     async def main():
         with pybuntcp.aio.install():

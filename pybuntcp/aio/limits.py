@@ -1,4 +1,4 @@
-"""limits: the options of ours that a server of asyncio's takes.
+"""limits: our options that asyncio's servers take.
 
     await loop.create_server(factory, host, port, max_connections=1000, idle_timeout=60)
 

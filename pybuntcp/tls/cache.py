@@ -1,4 +1,4 @@
-"""cache: which contexts are shared, and by what one is recognised.
+"""cache: which contexts are shared, and how an existing one is found.
 
 A context costs as much as one to ten handshakes, so connections whose options are alike share one. Alike means alike in
 content: files are read each time, and a file that has changed makes another context.

@@ -1,4 +1,4 @@
-"""config: what the engine makes connections of, and asks for the verdict of each.
+"""config: the object from which the engine makes connections, and which decides about the peer of each.
 
 Owns `Config` and its kinds: of a user's own `ssl.SSLContext`, and of `TLSOptions` for a client and for a server. The
 engine calls `prepare` when a connection was made, and `settled` when its handshake is done (see _tls.pyx); a server's

@@ -1,4 +1,4 @@
-"""reports: an exception that nobody can catch, and where a program wants to read of it.
+"""reports: where an exception is reported that no code can catch.
 
 The rule: if the program has configured logging for the logger "pybuntcp", the exception is logged there. If it has not,
 `sys.unraisablehook` gets it, which prints it. A hook that the program has set itself gets it in both cases, because the

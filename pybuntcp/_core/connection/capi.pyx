@@ -1,4 +1,4 @@
-"""capi: what the C API has besides the verbs; see _core.pxd.
+"""capi: the functions of the C API that are not verbs; see _core.pxd.
 
 Owns the functions that a Cython user's slots call to query their socket: the user's own bytes behind it, its counters,
 addresses and options. Nothing here allocates or needs the GIL. (`socket_object`, which does both, is in wrapper.)

@@ -1,4 +1,4 @@
-"""bind: from the options of `listen` to descriptors that listen: on all that they name, or on nothing.
+"""bind: from the options of `listen` to listening descriptors, for all addresses that they name or for none.
 
 The problem: a name may have several addresses. One of them may be in use, or of a family that this machine lacks; with
 port 0 all must get the same port, which the first bind chooses and another program may have at the next address.

@@ -1,4 +1,4 @@
-"""calls: what users have a loop call later, in the order of its time.
+"""calls: the functions of users that a loop calls later, in the order of their times.
 
 The problem: a wheel knows milliseconds, and the alarms of one slot have no order. But users expect two timers to be
 called in the order of their time, and those of the same time in the order in which they were made; and they expect a

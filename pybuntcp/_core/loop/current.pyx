@@ -1,4 +1,4 @@
-"""current: the loop of ours in which something is opened now.
+"""current: the loop of ours in which a new socket or listener is opened.
 
 The problem: a thread can have several loops. It has one of its own, which `run` turns, and one more for each asyncio
 loop in which sockets are open: for example if it runs two asyncio loops by turns with `run_until_complete`, or calls

@@ -1,4 +1,4 @@
-"""failures: what becomes of an exception that is nobody's to catch, in one of our loops.
+"""failures: what happens to an exception that no code catches, in one of our loops.
 
 The rule, everywhere: the exception handler of the asyncio loop, where one runs; else logging, `sys.unraisablehook`, or
 both (see base/reports). What is told with the exception: the handler's name and the peer's address, in the message and

@@ -1,4 +1,4 @@
-"""loop_api: what C code has a loop call, later or from other threads.
+"""loop_api: the C functions that a loop calls, later or for other threads.
 
 Owns `loop_timer_t` and `loop_poster_t` of the C API, which carry a C function and a pointer of the user's own, borrowed.
 Promises that none of these functions but the two that make them needs the GIL, and that nothing is called any more once

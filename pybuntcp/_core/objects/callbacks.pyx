@@ -1,4 +1,4 @@
-"""callbacks: functions that users give us to be called by a loop, and that belong to no socket.
+"""callbacks: functions of users that a loop calls, and that belong to no socket.
 
 Owns the checks of such a function, and its call: in the context that was current when it was given, as asyncio does it.
 Promises that no exception leaves this file: it takes the road of a handler's (see loop/failures).

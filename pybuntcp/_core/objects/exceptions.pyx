@@ -1,4 +1,4 @@
-"""exceptions: what becomes of an exception that a handler raised.
+"""exceptions: what happens to an exception of a handler.
 
 It goes to the table's `error` handler; without one, or if that raises, it is reported: to the exception handler of the
 asyncio loop; without such a loop, to logging, sys.unraisablehook, or both (see loop/failures and base/reports).

@@ -1,4 +1,4 @@
-"""piping: `Socket.pipe`, from what a program says to the pipe of the core.
+"""piping: `Socket.pipe`, from its arguments to the pipe of the core.
 
 Owns the checks of the two sockets, the errors, and what a pipe from a connection that is gone means: its end, or its
 reset, comes at once. Does not move a byte: see connection/pipe.

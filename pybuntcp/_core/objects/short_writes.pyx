@@ -1,4 +1,4 @@
-"""short_writes: a `Socket.write` that did not accept everything, and that nobody can have noticed.
+"""short_writes: warns of a short `Socket.write` that the program cannot have noticed.
 
 Such a write loses bytes: the table has no `drain` handler that would continue it, and the code that called `write` has
 dropped the count. `short_write_check` is called after a short write alone. It warns once for a table, and counts each.

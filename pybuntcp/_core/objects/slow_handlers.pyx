@@ -1,4 +1,4 @@
-"""slow_handlers: handlers that keep their loop waiting, named in the log.
+"""slow_handlers: handlers that block their loop for long, reported in the log.
 
 The problem: while a handler runs, no other connection of its loop is served, and nobody sees which handler it was.
 The rule: with the option `slow_handler=`, and in asyncio's debug mode, each handler is installed inside a `SlowHandler`,

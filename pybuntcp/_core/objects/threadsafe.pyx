@@ -1,4 +1,4 @@
-"""threadsafe: a function that any thread may call, to have another one called in a loop.
+"""threadsafe: a function that any thread may call, and that makes a loop call another one.
 
 Owns `ThreadsafeCallback`. It keeps `run()` going while it is open, unless it was unreferenced. It ends when it is closed,
 when nobody refers to it any more, and with its loop.
