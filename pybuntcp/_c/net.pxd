@@ -194,6 +194,8 @@ cdef extern from * nogil:
         return -1;
     #endif
     }
+    /* Where the path of a unix socket begins in its name. Before it macOS has a length, and the path is shorter there. */
+    enum { PBT_SUN_PATH_AT = offsetof(struct sockaddr_un, sun_path) };
     /* The index of an interface, from its name or its number (RFC 4007, section 11.2); 0: there is no such one. */
     static unsigned int pbt_zone_index(const char* zone) {
         char name[IF_NAMESIZE];
@@ -283,7 +285,7 @@ cdef extern from * nogil:
         AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, IPPROTO_IPV6
         SOL_SOCKET, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_LINGER, SO_TYPE
         SO_ACCEPTCONN, SO_ERROR, IPV6_V6ONLY, TCP_NODELAY, PBT_KEEPIDLE, SHUT_WR
-        IF_NAMESIZE
+        IF_NAMESIZE, PBT_SUN_PATH_AT
         EAGAIN, EINTR, ECONNABORTED, EINVAL
         ENODEV, ENOTSOCK, EPROTO, EBADF, EOPNOTSUPP, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
         ECONNREFUSED
@@ -305,7 +307,7 @@ cdef extern from * nogil:
         uint32_t sin6_scope_id
     cdef struct sockaddr_un:
         unsigned short sun_family
-        char sun_path[108]
+        char sun_path[108]      # the length on Linux; ask sizeof and PBT_SUN_PATH_AT, which the C compiler answers
     cdef struct addrinfo:
         int ai_flags
         int ai_family

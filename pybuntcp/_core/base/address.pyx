@@ -62,12 +62,8 @@ cdef int address_from_path(address_t* self, bytes path) except -1:
         raise ValueError("too long")
     self.name.path.sun_family = net.AF_UNIX
     memcpy(self.name.path.sun_path, <const char*>path, size)
-    self.size = offsetof_sun_path() + size + (not abstract)
+    self.size = net.PBT_SUN_PATH_AT + size + (not abstract)
     return 0
-
-
-cdef inline net.socklen_t offsetof_sun_path() noexcept nogil:
-    return sizeof(net.sockaddr_un) - 108
 
 
 cdef void address_of_fd(address_t* self, int fd, bint peer) noexcept nogil:
@@ -139,7 +135,7 @@ cdef bint address_literal(const address_t* self, char* text, size_t capacity) no
 cdef const char* address_path(const address_t* self, size_t* length) noexcept nogil:
     """A unix socket's path, or its abstract name with the leading NUL; borrowed."""
     cdef const char* path = <const char*>self.name.path.sun_path
-    length[0] = self.size - offsetof_sun_path() if self.size > offsetof_sun_path() else 0
+    length[0] = self.size - net.PBT_SUN_PATH_AT if self.size > net.PBT_SUN_PATH_AT else 0
     if length[0] != 0 and path[0] != 0:
         length[0] = strnlen(path, length[0])
     return path

@@ -106,7 +106,7 @@ cdef void events_flushed(socket_t* s) noexcept nogil:
         closing_send_fin(s)
     elif s.flags & S_NEED_DRAIN and not s.flags & S_HANDLER_TASK:
         s.flags &= ~S_NEED_DRAIN
-        loop_of(s).count.drains += 1
+        stats_add(&loop_of(s).count.drains, 1)
         emit_event(s, context_of(s).table.slots.drain)
     if is_piped_into(s):
         pipe_flushed(s)
@@ -178,8 +178,8 @@ cdef void events_release(socket_t* s) noexcept nogil:
     cdef loop_t* loop = loop_of(s)
     cdef context_t* context
     if s.flags & S_COUNTED:
-        loop.count.open_sockets -= 1
-        loop.count.closed += 1
+        stats_add(&loop.count.open_sockets, -1)
+        stats_add(&loop.count.closed, 1)
     if s.wrapper != NULL:
         gil_take(loop)
         upcalls.wrapper_detach(s)

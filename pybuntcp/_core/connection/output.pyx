@@ -168,7 +168,7 @@ cdef ssize_t output_buffer(socket_t* self, const char* data, size_t size, size_t
         taken = 0
     if taken < size:
         self.flags |= S_NEED_DRAIN
-        loop_of(self).count.short_writes += 1
+        stats_add(&loop_of(self).count.short_writes, 1)
     self.accepted += taken
     return taken
 
@@ -230,11 +230,11 @@ cdef inline ssize_t output_attempt(socket_t* self, uv.uv_buf_t* parts, int count
     cdef int fd = -1
     uv.uv_fileno(<uv.uv_handle_t*>self, &fd)        # inlined here, and only here: see pbt_fileno
     sent = net.pbt_send(fd, <net.iovec*>parts, count)       # uv_buf_t has the same layout
-    loop.count.writes += 1
+    stats_add(&loop.count.writes, 1)
     if sent < 0:
         output_fail(self, <int>sent)
     else:
-        loop.count.bytes_written += sent
+        stats_add(&loop.count.bytes_written, sent)
         output_note_sent(self, sent)
     return sent
 

@@ -101,7 +101,7 @@ cdef void pipe_link(socket_t* s, socket_t* target, bint ends) noexcept nogil:
     s.pipe.next = target.pipe.sources
     target.pipe.sources = s
     s.flags |= S_RECEIVER
-    loop_of(s).count.pipes += 1
+    stats_add(&loop_of(s).count.pipes, 1)
 
 
 cdef socket_t* pipe_unlink(socket_t* s) noexcept nogil:
@@ -114,7 +114,7 @@ cdef socket_t* pipe_unlink(socket_t* s) noexcept nogil:
     s.pipe.target = s.pipe.next = NULL
     if not s.pipe.over_reader:
         s.flags &= ~S_RECEIVER
-    loop_of(s).count.pipes -= 1
+    stats_add(&loop_of(s).count.pipes, -1)
     return target
 
 
@@ -197,7 +197,7 @@ cdef void pipe_write(socket_t* target, const char* data, size_t size) noexcept n
     cdef ssize_t taken
     if not may_write(target):
         return                  # it is broken, and resets them when it closes
-    loop_of(target).count.bytes_piped += size
+    stats_add(&loop_of(target).count.bytes_piped, size)
     taken = output_write(target, data, size, max(pipe_mark(target), output_unsent(target) + size))
     if 0 <= taken < <ssize_t>size:
         output_fail(target, uv.UV_ENOMEM)

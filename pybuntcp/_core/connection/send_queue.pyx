@@ -48,7 +48,7 @@ cdef int send_queue_push(socket_t* self, chunk_t* chunk) noexcept nogil:
         link = &link[0].next
     link[0] = chunk
     chunk.next = NULL
-    loop_of(self).refused_bytes += chunk_length(chunk)
+    stats_add(&loop_of(self).refused_bytes, chunk_length(chunk))
     return 0
 
 
@@ -62,7 +62,7 @@ cdef void send_queue_unwatch(socket_t* self) noexcept nogil:
 cdef void send_queue_drop(socket_t* self) noexcept nogil:
     """Drop everything unsent."""
     cdef chunk_t* chunk
-    loop_of(self).refused_bytes -= send_queue_size(self.send_queue)
+    stats_add(&loop_of(self).refused_bytes, -<int64_t>(send_queue_size(self.send_queue)))
     self.accepted -= tls_dropped(self) if self.flags & S_TLS else output_queued(self)
     while self.send_queue != NULL:
         chunk = self.send_queue
@@ -96,16 +96,16 @@ cdef void send_queue_send(socket_t* self) noexcept nogil:
     part.iov_base = chunk_bytes(chunk)
     part.iov_len = chunk_length(chunk)
     sent = net.pbt_send(stream_fd(self), &part, 1)
-    loop.count.writes += 1
+    stats_add(&loop.count.writes, 1)
     if sent < 0:
         send_queue_drop(self)
         output_fail(self, <int>sent)
         return
     chunk.start += sent
-    loop.refused_bytes -= sent
+    stats_add(&loop.refused_bytes, -<int64_t>sent)
     output_note_sent(self, sent)
     if not self.flags & S_TLS:
-        loop.count.bytes_written += sent
+        stats_add(&loop.count.bytes_written, sent)
     if chunk_length(chunk) == 0:
         send_queue_pop(self)
     unbounded_tell(self)
@@ -117,7 +117,7 @@ cdef void send_queue_pop(socket_t* self) noexcept nogil:
     cdef chunk_t* chunk = self.send_queue
     self.send_queue = chunk.next
     if self.flags & S_TLS:
-        loop.count.bytes_written += tls_written(self, chunk)
+        stats_add(&loop.count.bytes_written, tls_written(self, chunk))
     spare_give_back(loop, chunk)
     output_flush(self)
     if self.send_queue == NULL:

@@ -243,8 +243,8 @@ cdef void on_read(uv.uv_stream_t* stream, ssize_t n, const uv.uv_buf_t* buffer) 
     if n > 0:
         self.bytes_read += n
         loop.bytes_in_a_row += n
-        loop.count.bytes_read += n
-        loop.count.reads += 1
+        stats_add(&loop.count.bytes_read, n)
+        stats_add(&loop.count.reads, 1)
         events_received(self, buffer.base, n)
         if <size_t>n > loop.read_peak and not self.flags & S_TLS:
             loop_note_large_read(loop, n)

@@ -82,7 +82,7 @@ cdef void tls_attach(socket_t* s, bint server) noexcept nogil:
     gil_take(loop_of(s))
     if not upcalls.tls_make_connection(s, server):
         s.flags &= ~S_HANDSHAKE
-        loop_of(s).count.handshake_failures += 1
+        stats_add(&loop_of(s).count.handshake_failures, 1)
         socket_fail(s, uv.UV_EPROTO)
         stream_close(s)
         return
@@ -126,7 +126,7 @@ cdef void tls_free(socket_t* s) noexcept nogil:
 
 cdef void tls_received(socket_t* s, const char* data, size_t size) noexcept nogil:
     s.bytes_read -= size            # tls_deliver counts the plaintext instead
-    loop_of(s).count.bytes_read -= size
+    stats_add(&loop_of(s).count.bytes_read, -<int64_t>size)
     if s.flags & S_CLOSING and not is_tls_blocked(s):
         return
     if s.flags & S_HANDSHAKE or s.flags & S_INPUT_DEFERRED:
@@ -222,7 +222,7 @@ cdef void tls_deliver(socket_t* s, const char* data, size_t size) noexcept nogil
     """Decrypted data, in the scratch buffer."""
     tls_send_ciphertext(s, 0)
     s.bytes_read += size
-    loop_of(s).count.bytes_read += size
+    stats_add(&loop_of(s).count.bytes_read, size)
     if s.flags & S_DISCARD or s.flags & S_CLOSED:
         return
     if s.flags & S_RECEIVER:
@@ -247,9 +247,9 @@ cdef void tls_handshake_done(socket_t* s, bint success, long verify_result) noex
     deadlines_end_handshake(s)
     s.flags &= ~S_HANDSHAKE
     if success:
-        loop_of(s).count.handshakes += 1
+        stats_add(&loop_of(s).count.handshakes, 1)
     else:
-        loop_of(s).count.handshake_failures += 1
+        stats_add(&loop_of(s).count.handshake_failures, 1)
         socket_fail(s, uv.UV_EPROTO)
         output_drop_gathered(s)
         s.flags |= S_ENDED | S_BROKEN
@@ -282,7 +282,7 @@ cdef void tls_socket_closed(socket_t* s) noexcept nogil:
     """The socket has closed, perhaps in its handshake. If its own user closed it, the handshake has not failed."""
     if s.flags & S_HANDSHAKE and s.error != 0:
         s.flags &= ~S_HANDSHAKE
-        loop_of(s).count.handshake_failures += 1
+        stats_add(&loop_of(s).count.handshake_failures, 1)
         if may_open(s) and context_of(s).table.slots.handshake != NULL:
             socket_opened(s)        # an upgrade that no turn has processed yet
         tls_of(s).handshake_pending = s.flags & S_OPENED != 0

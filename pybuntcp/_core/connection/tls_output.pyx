@@ -197,9 +197,9 @@ cdef void tls_send_ciphertext(socket_t* self, size_t plain) noexcept nogil:
         if sent < 0:
             self.accepted -= plain
             return
-        loop_of(self).count.bytes_written -= sent       # the counter is of plaintext
+        stats_add(&loop_of(self).count.bytes_written, -<int64_t>sent)       # the counter is of plaintext
     left = min(part.len - <size_t>sent, plain)          # the unsent part holds no more plaintext than that
-    loop_of(self).count.bytes_written += plain - left
+    stats_add(&loop_of(self).count.bytes_written, plain - left)
     if <size_t>sent < part.len:
         tls_queue_ciphertext(self, part.base + sent, part.len - sent, left)
 

@@ -139,7 +139,7 @@ cdef inline bint unbounded_tell(socket_t* self) noexcept nogil:
 cdef bint unbounded_tell_due(socket_t* self) noexcept nogil:
     if is_drain_due(self):
         self.drain_at = 0
-        loop_of(self).count.drains += 1
+        stats_add(&loop_of(self).count.drains, 1)
         emit_event(self, context_of(self).table.slots.drain)
         return True
     if is_failure_owed(self):

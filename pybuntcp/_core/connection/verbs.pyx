@@ -54,7 +54,7 @@ cdef void socket_established(socket_t* s) noexcept nogil:
 cdef void socket_count(socket_t* s) noexcept nogil:
     if not s.flags & S_COUNTED:
         s.flags |= S_COUNTED
-        loop_of(s).count.open_sockets += 1
+        stats_add(&loop_of(s).count.open_sockets, 1)
 
 
 cdef void socket_opened(socket_t* s) noexcept nogil:

@@ -75,9 +75,9 @@ cdef void accept_open(acceptor_t* acceptor, int fd, unsigned long stamp) noexcep
         net.close(fd)
         accept_back_off(acceptor)
         return
-    self.accepted += 1
-    self.connections += 1
-    loop.count.accepted += 1
+    stats_add(&self.accepted, 1)
+    stats_add(&self.connections, 1)
+    stats_add(&loop.count.accepted, 1)
     socket_count(s)
     socket_established(s)
 
@@ -88,8 +88,8 @@ cdef void accept_back_off(acceptor_t* acceptor) noexcept nogil:
     cdef int error = 0
     cdef net.socklen_t size = sizeof(error)
     net.getsockopt(acceptor.fd, net.SOL_SOCKET, net.SO_ERROR, &error, &size)    # reading the socket's error clears it
-    self.accept_errors += 1
-    self.loop.count.accept_errors += 1
+    stats_add(&self.accept_errors, 1)
+    stats_add(&self.loop.count.accept_errors, 1)
     acceptors_unwatch(&self.acceptors)
     alarm_arm(self.loop, &self.back_off, clock_now() + ACCEPT_BACKOFF_MILLISECONDS)
 
@@ -103,8 +103,8 @@ cdef void on_back_off_over(alarm_t* alarm) noexcept nogil:
 cdef void accept_listener_lost(acceptor_t* acceptor, int code) noexcept nogil:
     """accept(2) will never succeed again: stop, and report it. A descriptor that is not the socket is left alone."""
     cdef listener_t* self = acceptor.listener
-    self.accept_errors += 1
-    self.loop.count.accept_errors += 1
+    stats_add(&self.accept_errors, 1)
+    stats_add(&self.loop.count.accept_errors, 1)
     gil_take(self.loop)
     acceptor.lost = code == net.EBADF or code == net.ENOTSOCK
     (<listener_fn><void*>listener_unlink)(self)

@@ -45,7 +45,7 @@ cdef class Connecting:
 
     def cancel(self):
         """Give the attempt up. Returns False if there was an outcome already."""
-        if self.c == NULL or not loop_check(self.c.loop):
+        if self.c == NULL or not loop_check(self.loop.c) or self.c == NULL:
             return False
         self.cancelled_ = True
         connector_cancel(self.c)
@@ -129,7 +129,7 @@ cdef int connecting_handler_raised(Connecting self, object error) except -1:
     """`connect_error` has raised: that is the outcome now, which nobody has seen yet."""
     self.error = error
     if not error_stops(error):
-        self.loop.c.count.handler_errors += 1
+        stats_add(&self.loop.c.count.handler_errors, 1)
         self.error_raised = True
         self.error_seen = False
     return 0
@@ -215,7 +215,7 @@ cdef class ConnectErrorTask(RunningTask):
             connecting_handler_raised(self.wrapper, task.exception())   # KeyboardInterrupt: asyncio has raised it, too
         connecting_finish(self.wrapper)
         if not loop.dead:
-            loop.count.connecting -= 1
+            stats_add(&loop.count.connecting, -1)
             loop_wakeup(loop)
 
 
@@ -228,6 +228,6 @@ cdef bint connecting_task_of_result(object handler, object result, Connecting wr
     running.wrapper = wrapper
     running.task = task_create(wrapper.loop, handler, result)
     wrapper.loop.tasks.setdefault(wrapper, []).append(running)
-    wrapper.loop.c.count.connecting += 1       # the loop is not empty while the task runs
+    stats_add(&wrapper.loop.c.count.connecting, 1)       # the loop is not empty while the task runs
     running.task.add_done_callback(running)
     return True

@@ -90,7 +90,7 @@ cdef connector_t* connector_new(Loop loop, context_t* context) except NULL:
     if self.next != NULL:
         self.next.link = &self.next
     loop.c.connectors = self
-    loop.c.count.connecting += 1
+    stats_add(&loop.c.count.connecting, 1)
     loop_ref(loop.c)
     return self
 
@@ -295,7 +295,7 @@ cdef void connector_open(connector_t* self) noexcept:
     self.state = CONNECTOR_SETTLED
     self.won = NULL
     context_of(s).connector = NULL
-    self.loop.count.connected += 1
+    stats_add(&self.loop.count.connected, 1)
     if Py_REFCNT(<PyObject*>wrapper) != 1:
         wrapper.value = wrapper_of(s)       # the program has kept the Connecting, and may ask for the Socket
     wrapper.emitting = True
@@ -408,7 +408,7 @@ cdef Connecting connector_unlink(connector_t* self):
     self.link[0] = self.next
     if self.next != NULL:
         self.next.link = self.link
-    self.loop.count.connecting -= 1
+    stats_add(&self.loop.count.connecting, -1)
     loop_unref(self.loop)
     return wrapper
 

@@ -44,7 +44,7 @@ cdef void listener_watch(listener_t* self) noexcept nogil:
 
 cdef void listener_socket_closed(listener_t* self) noexcept nogil:
     """One of the listener's sockets has closed."""
-    self.connections -= 1
+    stats_add(&self.connections, -1)
     if self.open and self.connections + 1 == self.max_connections:
         listener_watch(self)
     if self.awaited and self.connections == 0:
@@ -110,7 +110,7 @@ cdef int listener_start(listener_t* self, list fds) except -1:
         descriptor_track(fd, descriptors_fork_stamp())
     fds.clear()
     self.open = True
-    self.loop.count.open_listeners += 1
+    stats_add(&self.loop.count.open_listeners, 1)
     listener_watch(self)
     return 0
 
@@ -123,7 +123,7 @@ cdef void listener_stop(listener_t* self) noexcept nogil:
     alarm_disarm(self.loop, &self.back_off)
     if not self.unreferenced:
         loop_unref(self.loop)
-    self.loop.count.open_listeners -= 1
+    stats_add(&self.loop.count.open_listeners, -1)
     acceptors_close(&self.acceptors, self.adopted)
     loop_wakeup(self.loop)
 
@@ -278,7 +278,7 @@ cdef class Listener:
     @property
     def connections(self):
         """The number of sockets that are open now."""
-        return 0 if self._loop.c.dead else self.c.connections
+        return 0 if self._loop.c.dead else stats_read(&self.c.connections)
 
     def stop(self, close_active_connections=False):
         """Stop accepting. close_active_connections: also close the open sockets (as `Socket.close`). Idempotent."""
@@ -343,9 +343,9 @@ cdef class Listener:
     def stats(self):
         """The listener's counters: `{"accepted", "connections", "accept_errors"}`."""
         return {
-            "accepted": self.c.accepted,
+            "accepted": stats_read(&self.c.accepted),
             "connections": self.connections,
-            "accept_errors": self.c.accept_errors,
+            "accept_errors": stats_read(&self.c.accept_errors),
         }
 
     async def wait_closed(self, timeout=None):

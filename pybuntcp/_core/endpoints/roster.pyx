@@ -89,9 +89,9 @@ cdef dict roster_stats(loop_t* loop):
 
 cdef dict roster_stats_seen(loop_t* loop):
     """The same as another thread sees them, which must not look at sockets."""
-    cdef dict found = loop.count
-    found["pending_bytes"] = loop.refused_bytes
-    found["longest_turn"] = loop.longest_turn / 1e3
+    cdef dict found = stats_of(&loop.count)
+    found["pending_bytes"] = stats_read(&loop.refused_bytes)
+    found["longest_turn"] = stats_read(&loop.longest_turn) / 1e3
     return found
 
 

@@ -56,7 +56,7 @@ cdef void timer_arm(timer_t* self, uint64_t at, bint soon) noexcept nogil:
     self.alarm.fire = on_timer_reached
     loop.timers.armed_ever += 1
     loop.timers.armed += 1
-    loop.count.armed_timers += 1
+    stats_add(&loop.count.armed_timers, 1)
     loop.calls += 1
     if not self.unreferenced:
         loop_ref(loop)
@@ -91,7 +91,7 @@ cdef void timer_set_referenced(timer_t* self, bint referenced) noexcept nogil:
 
 cdef void on_timer_reached(alarm_t* alarm) noexcept nogil:
     cdef loop_t* loop = (<timer_t*>alarm).loop
-    loop.count.armed_timers += 1        # the wheel has counted it off
+    stats_add(&loop.count.armed_timers, 1)        # the wheel has counted it off
     alarm_link(alarm, &loop.timers.reached)
 
 

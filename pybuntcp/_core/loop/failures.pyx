@@ -41,7 +41,7 @@ cdef void failure_of_callback(Loop loop, str name, object callback, object error
     if error_stops(error):
         loop_fail(loop.c, error)
         return
-    loop.c.count.handler_errors += 1
+    stats_add(&loop.c.count.handler_errors, 1)
     failure_report(
         loop, f"Unhandled exception in a callback ({name!r})", error_plain(error), None, callback, {"handler": name}
     )

@@ -44,7 +44,7 @@ cdef void gil_unpark(loop_t* self) noexcept nogil:
     PyEval_RestoreThread(self.parked)
     self.parked = NULL
     self.signal_pending = True
-    self.count.gil_takes += 1
+    stats_add(&self.count.gil_takes, 1)
 
 
 cdef inline void gil_release(loop_t* self) noexcept nogil:

@@ -44,7 +44,7 @@ cdef struct loop_t:
     int writable_watch              # an epoll instance, or a kqueue, of the sockets that the kernel takes no more from
     bint writable_watch_active      # libuv polls it
     size_t blocked_count            # sockets in it
-    size_t refused_bytes            # what their send queues hold
+    uint64_t refused_bytes          # what their send queues hold
     # signals: see signals
     int wakeup[2]                   # a pipe: Python writes a byte for each signal to wakeup[1]
     bint wakeup_taken               # wakeup[1] is Python's wakeup descriptor until the loop closes

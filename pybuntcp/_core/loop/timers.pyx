@@ -82,7 +82,7 @@ cdef void alarm_arm(loop_t* loop, alarm_t* self, uint64_t when) noexcept nogil:
     """Fire at `when`. An alarm that is armed already is moved."""
     alarm_disarm(loop, self)
     self.when = when
-    loop.count.armed_timers += 1
+    stats_add(&loop.count.armed_timers, 1)
     wheel_place(&loop.wheel, self)
     if self.when < loop.wheel.due:
         wheel_wake(loop, self.when)
@@ -92,7 +92,7 @@ cdef void alarm_disarm(loop_t* loop, alarm_t* self) noexcept nogil:
     if self.link == NULL:
         return
     alarm_unlink(self)
-    loop.count.armed_timers -= 1
+    stats_add(&loop.count.armed_timers, -1)
 
 
 cdef inline void alarm_link(alarm_t* self, alarm_t** head) noexcept nogil:
@@ -166,7 +166,7 @@ cdef void wheel_fire(loop_t* loop, wheel_t* self, alarm_t** head) noexcept nogil
         if alarm.when > self.now:
             wheel_place(self, alarm)
             continue
-        loop.count.armed_timers -= 1
+        stats_add(&loop.count.armed_timers, -1)
         alarm.fire(alarm)
 
 

@@ -27,7 +27,7 @@ ctypedef void (*loop_fn)(loop_t*) noexcept nogil
 
 cdef void on_park(uv.uv_prepare_t* handle) noexcept nogil:
     cdef loop_t* self = loop_of(handle)
-    self.count.turns += 1
+    stats_add(&self.count.turns, 1)
     self.last_read = NULL
     if self.turn_began != 0:
         loop_note_turn(self)
@@ -48,7 +48,7 @@ cdef inline void loop_note_turn(loop_t* self) noexcept nogil:
     cdef uint64_t took = uv.uv_now(&self.uv) - self.turn_began + self.timers.took
     self.turn_began = self.timers.took = 0
     if took > self.longest_turn:
-        self.longest_turn = took
+        stats_add(&self.longest_turn, <int64_t>(took - self.longest_turn))
 
 
 cdef void on_polled(uv.uv_check_t* handle) noexcept nogil:

@@ -14,7 +14,7 @@ cdef void exception_raised(socket_t* s, int event, object handler, object error)
     if error_stops(error):
         loop_fail(loop_of(s), error)
         return
-    loop_of(s).count.handler_errors += 1
+    stats_add(&loop_of(s).count.handler_errors, 1)
     exception_deliver(s, event, handler, error_plain(error))
 
 
@@ -38,7 +38,7 @@ cdef void exception_deliver(socket_t* s, int event, object handler, object error
 
 cdef void exception_of_error_handler(socket_t* s, object handler, object second, object first) noexcept:
     """The `error` handler raised, too: report both, the first as the context of the second."""
-    loop_of(s).count.handler_errors += 1
+    stats_add(&loop_of(s).count.handler_errors, 1)
     if second.__context__ is None and second is not first:
         second.__context__ = first
     exception_report(s, E_ERROR, handler, second)

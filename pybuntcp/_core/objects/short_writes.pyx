@@ -28,7 +28,7 @@ cdef int short_write_check(Socket self, ssize_t taken, size_t size) except -1:
     table = &context_of(s).table
     if table.slots.drain != NULL or not _is_unnoticed(short_write_handlers(table)):
         return 0
-    loop_of(s).count.short_writes_unnoticed += 1
+    stats_add(&loop_of(s).count.short_writes_unnoticed, 1)
     if not table.short_write_told:
         table.short_write_told = True
         warnings.warn(short_write_text(taken, size), _ShortWriteWarning, 1)

@@ -8,8 +8,10 @@ Owns `ReadyState`; `snapshot_t`, what stays readable of a connection that is gon
 one socket; the times that may be set on one; and the waiters for a socket to be closed (`async with`).
 Does not know verbs: see socket.
 """
+cimport cython
 from enum import IntEnum
 
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.math cimport isinf
 from libc.stdint cimport uint64_t
@@ -111,7 +113,8 @@ cdef void wrapper_detach(socket_t* s) noexcept:
         wrapper.snapshot.error = s.error
         wrapper.snapshot.expired = wrapper_expired(wrapper)
         wrapper.snapshot.detached = not s.flags & S_OPENED
-    wrapper.s = NULL
+    with cython.critical_section(wrapper):
+        wrapper.s = NULL
     s.wrapper = NULL
     Py_DECREF(wrapper)
 
@@ -154,9 +157,16 @@ cdef void wrapper_call_close_waiters(socket_t* s) noexcept:
 
 cdef bint wrapper_is_open(Socket self) except -1:
     """Is there a connection behind it? RuntimeError in the wrong thread."""
+    cdef Loop loop
     if self is None or self.s == NULL:      # None: user code called Socket.__new__ or a method on no instance
         return False
-    return loop_check(loop_of(self.s))
+    with cython.critical_section(self):     # a no-op with a GIL; without one, the loop's thread may be closing it
+        if self.s == NULL:
+            return False
+        if PyThread_get_thread_ident() == loop_of(self.s).thread:
+            return True
+        loop = <Loop>loop_of(self.s).owner
+    return loop_check(loop.c)
 
 
 cdef int wrapper_state(Socket self) except -3:
