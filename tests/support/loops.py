@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -23,6 +22,7 @@ import pybuntcp
 from .kernel import TIMEOUT
 from .peers import Job
 from .recorder import Recorder
+from .watchdog import watchdog
 
 GAUGES = ("open_sockets", "open_listeners", "connecting", "armed_timers", "pipes", "pending_bytes")
 
@@ -38,26 +38,17 @@ class _StopLoop(SystemExit):
 @contextlib.contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
     """SIGINT to the main thread when the time is over, and what comes of it is LoopHung."""
-    fired = threading.Event()
-    main = threading.main_thread()
-    assert threading.current_thread() is main, "a loop is interrupted with SIGINT: main thread only"
-
-    def interrupt() -> None:
-        fired.set()
-        signal.pthread_kill(main.ident, signal.SIGINT)
-
-    watchdog = threading.Timer(seconds, interrupt)
-    watchdog.daemon = True
-    watchdog.start()
+    assert threading.current_thread() is threading.main_thread(), "a loop is interrupted with SIGINT: main thread only"
+    guard = watchdog()
+    guard.watch(seconds)
     try:
         yield
     except KeyboardInterrupt:
-        if not fired.is_set():
+        if not guard.fired:
             raise
         raise hung(seconds) from None
     finally:
-        watchdog.cancel()
-        watchdog.join()
+        guard.leave()
 
 
 def run_loop(timeout: float = TIMEOUT) -> None:
