@@ -5,6 +5,7 @@ Owns the list of what is shipped. Standard library, and nm for the symbols.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+LIBUV_PIN = Path(__file__).resolve().parents[1] / "vendor" / "libuv.txt"
+BILL = "sboms/libuv.cdx.json"
 SHIPPED = re.compile(
     r"""pybuntcp/(?:(?:(?:tls|aio)/)?\w+\.py | \w+\.pyi | (?:__init__|_core)\.pxd | py\.typed | _(?:core|tls|aio)\.[\w.-]+\.(?:so|pyd))
-    | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]*)""",
+    | pybuntcp-[\w.]+\.dist-info/(?:METADATA | WHEEL | RECORD | licenses/LICENSE | licenses/libuv/LICENSE[\w-]* | sboms/libuv\.cdx\.json)""",
     re.VERBOSE,
 )
 IN_WHEEL = (
@@ -30,6 +33,7 @@ IN_WHEEL = (
     "pybuntcp/py.typed",
     "licenses/LICENSE",
     "licenses/libuv/LICENSE",
+    BILL,
 )
 EXTENSIONS = ("_core", "_tls", "_aio")
 OF_OPENSSL = ("SSL_", "BIO_", "CRYPTO_", "ERR_", "EVP_", "X509_", "OPENSSL_", "OpenSSL_")
@@ -57,6 +61,7 @@ def check_wheel(path: Path) -> list[str]:
         for name in libraries:
             print(f"  {name}: {archive.getinfo(name).file_size // 1024} KiB")
             complaints += check_symbols(archive.extract(name, folder))
+        complaints += [problem for name in names if name.endswith(f"/{BILL}") for problem in check_bill(archive.read(name), path)]
     built = [Path(name).name.partition(".")[0] for name in libraries]
     return complaints + [f"no extension {name}" for name in EXTENSIONS if name not in built]
 
@@ -69,6 +74,21 @@ def check_symbols(library: str) -> list[str]:
         f"exports {name}" for name, kind in symbols if kind in "TDBRGVW" and not name.startswith(("PyInit_", "_"))
     ]
     return complaints + [f"exports or wants {name}" for name, _ in symbols if name.startswith(("uv_", *OF_OPENSSL))]
+
+
+def check_bill(text: bytes, wheel: Path) -> list[str]:
+    """The bill of materials names this version of ours, and the pinned libuv as the one part of it."""
+    bill = json.loads(text)
+    ours, parts = bill["metadata"]["component"], bill["components"]
+    pinned = re.search(r"our libuv \(([\d.]+)\)", LIBUV_PIN.read_text(encoding="utf-8"))
+    version = wheel.name.split("-")[1]
+    wanted = [("libuv", pinned[1], f"pkg:github/libuv/libuv@v{pinned[1]}")] if pinned else []
+    complaints = []
+    if (ours["name"], ours["version"], ours["purl"]) != ("pybuntcp", version, f"pkg:pypi/pybuntcp@{version}"):
+        complaints.append(f"{BILL} is that of {ours['name']} {ours['version']}")
+    if [(part["name"], part["version"], part["purl"]) for part in parts] != wanted:
+        complaints.append(f"{BILL} names {parts}, wanted is {wanted}")
+    return complaints
 
 
 def check_sdist(path: Path) -> list[str]:

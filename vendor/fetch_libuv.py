@@ -23,12 +23,6 @@ STAMP = ".pin"
 FOLDERS = ("src", "include")
 FILES = re.compile(r"LICENSE.*|CMakeLists\.txt|configure\.ac|libuv-static\.pc\.in")
 
-HELP = """
-libuv's source could not be fetched. It is needed once; without network either
-  - put a libuv source tree into {target}, or
-  - build against the system's: --config-settings=cmake.define.PYBUNTCP_SYSTEM_LIBUV=ON
-"""
-
 
 def main() -> int:
     pin = PIN.read_text(encoding="utf-8")
@@ -37,8 +31,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix=".libuv-", dir=HERE) as scratch:
         archive = source_archive.download(PIN, Path(scratch))
         if archive is None:
-            print(HELP.format(target=TARGET), file=sys.stderr)
-            return 1
+            return 1  # CMakeLists.txt says what to do
         fresh = Path(scratch, "fresh")
         unpack(archive, fresh)
         (fresh / STAMP).write_text(pin, encoding="utf-8")
