@@ -22,6 +22,14 @@ This page lists the public names; each is documented where it is defined. `TLSOp
 
 from typing import TYPE_CHECKING, Any
 
+from . import _core
+
+if _core.__file__ is None:  # a folder of that name holds the source; the compiled module would be found before it
+    raise ImportError(
+        f"pybuntcp was imported from its source folder {__path__[0]!r}, which has no compiled modules: "
+        "start Python in another folder, or build it in place with `pip install --editable .`"
+    )
+
 from ._core import (
     ArrayBufferSink,
     Connecting,
