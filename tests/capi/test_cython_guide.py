@@ -145,10 +145,6 @@ def test_the_seam_to_the_engine_is_no_part_of_the_api():
     assert not set(names) & names_given()
 
 
-def test_the_readme_shows_the_same_server():
-    assert FILES["echo/echo.pyx"] in (DOCS.parent / "README.md").read_text()
-
-
 # --- from an empty folder to a running server --------------------------------------------------------------
 
 

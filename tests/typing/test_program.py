@@ -1,4 +1,4 @@
-"""The public types as programs meet them: mypy, strict, reads `program.py` and the programs of README.md and docs/typing.md.
+"""The public types as programs meet them: mypy, strict, reads `program.py` and the programs of docs/typing.md.
 
 Needs mypy; without it the tests are skipped. Where the stubs stand against the built extension is asked by
 `mypy.stubtest` (`make types`); what pyright says of the same files, by `make pyright`.
@@ -17,12 +17,8 @@ from support.documents import DOCS, Block, blocks_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SHOWN = [
-    block
-    for page in (ROOT / "README.md", DOCS / "typing.md")
-    for block in blocks_of(page.name, page.read_text())
-    if block.language == "python"
-]
+PAGE = DOCS / "typing.md"
+SHOWN = [block for block in blocks_of(PAGE.name, PAGE.read_text()) if block.language == "python"]
 EXPECTED = re.compile(r"#.*\berror: \[([\w-]+)\]")  # how a page marks the lines that mypy refuses
 WRONG = """\
 from typing_extensions import assert_type
@@ -65,7 +61,7 @@ def test_a_typed_program_passes_strict_mypy(said: dict[str, list[tuple[int, str]
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", SHOWN, ids=lambda block: block.name)
-def test_what_the_readme_and_the_page_about_types_show_is_what_strict_mypy_says(
+def test_what_the_page_about_types_shows_is_what_strict_mypy_says(
     block: Block, said: dict[str, list[tuple[int, str]]]
 ) -> None:
     marked = [(number, EXPECTED.search(line)) for number, line in enumerate(block.text.splitlines(), 1)]
