@@ -37,7 +37,7 @@ def shown() -> dict[str, str]:
     """Where -> text, of every program that is shown to readers."""
     found = {}
     for page in (ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))):
-        for block in blocks_of(page.name, page.read_text()):
+        for block in blocks_of(page.relative_to(ROOT).as_posix(), page.read_text()):
             if block.language == "python":
                 found[block.name] = block.text
     found["help(pybuntcp)"] = "\n".join(indented(pybuntcp.__doc__ or ""))
@@ -132,7 +132,7 @@ ECHOES = {where: echo for where, text in PROGRAMS.items() if (echo := echo_of(te
 
 def test_the_rule_finds_the_first_programs() -> None:
     pages = {where.partition(":")[0] for where in ECHOES}
-    assert {"README.md", "tour.md", "inside-asyncio.md", "help(pybuntcp)", "examples/echo.py"} <= pages
+    assert {"README.md", "docs/tour.md", "docs/inside-asyncio.md", "help(pybuntcp)", "examples/echo.py"} <= pages
 
 
 @pytest.mark.parametrize("where", ECHOES)
