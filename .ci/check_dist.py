@@ -61,7 +61,9 @@ def check_wheel(path: Path) -> list[str]:
         for name in libraries:
             print(f"  {name}: {archive.getinfo(name).file_size // 1024} KiB")
             complaints += check_symbols(archive.extract(name, folder))
-        complaints += [problem for name in names if name.endswith(f"/{BILL}") for problem in check_bill(archive.read(name), path)]
+        complaints += [
+            problem for name in names if name.endswith(f"/{BILL}") for problem in check_bill(archive.read(name), path)
+        ]
     built = [Path(name).name.partition(".")[0] for name in libraries]
     return complaints + [f"no extension {name}" for name in EXTENSIONS if name not in built]
 
