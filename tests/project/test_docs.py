@@ -21,6 +21,7 @@ ROOT = DOCS.parent
 PACKAGE = ROOT / "pybuntcp"
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
 PAGES = sorted(DOCS.glob("**/*.md"))
+BESIDE = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page.relative_to(DOCS).as_posix(), page.read_text())]
@@ -58,6 +59,12 @@ def rows_of(page: str) -> set[str]:
 def code_words(text: str) -> set[str]:
     """The identifiers of a source: not those of its comments and docstrings, which a renaming may forget."""
     return set(re.findall(r"\w+", re.sub(r'"""(?:\\.|[^\\])*?"""|#[^\n]*', " ", text, flags=re.DOTALL)))
+
+
+def anchors_of(page: str) -> set[str]:
+    """Of its headings, as a web page names them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def quoted(page: str) -> list[str]:
@@ -151,6 +158,18 @@ def test_every_page_is_found_from_the_readme_and_the_first_walk() -> None:
     assert "docs/tour.md" in LINK.findall((ROOT / "README.md").read_text())
     linked = {link.split("#")[0] for link in LINK.findall(walk)}
     assert sorted({page.relative_to(DOCS).as_posix() for page in PAGES} - linked) == ["tour.md"]
+
+
+@pytest.mark.parametrize("page", BESIDE, ids=lambda page: page.name)
+def test_links_of_the_pages_beside_the_source_lead_to_a_heading(page: Path) -> None:
+    """Those of docs/ are checked by `mkdocs build --strict`."""
+    missing = []
+    for link in LINK.findall(page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target.read_text())):
+            missing.append(link)
+    assert missing == []
 
 
 def test_the_tables_of_the_architecture_are_those_of_the_sources() -> None:
