@@ -23,10 +23,10 @@ APART          = --config-settings=cmake.build-type=Debug --config-settings=inst
                  --config-settings=build-dir=build/$* --config-settings=cmake.define.PYBUNTCP_$(INSTRUMENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo suites peers test lint format docs site stubs types pyright asan matrix coverage annotate bench pages instructions tlsfuzzer sdist wheel clean
+.PHONY: help demo suites peers test lint format docs site stubs types pyright asan matrix portable aarch64 coverage annotate bench pages instructions tlsfuzzer sdist wheel clean
 
 help:       ## this menu
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.test    ## set up, run the echo server under load beside asyncio's, print what was measured
 	$(PY) benchmarks/demo.py $(ARGS)
@@ -71,6 +71,12 @@ asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (addres
 
 matrix:     ## the tests on every interpreter at hand, from the source distribution (NEWEST=1: as root, on Debian's 3.14 and 3.15)
 	$(if $(NEWEST),.ci/debian sid) .ci/run matrix
+
+portable:   ## as root: the wheel, repaired by auditwheel, on a Debian 12 with python3 and nothing else
+	.ci/elsewhere wheel $(ARGS)
+
+aarch64:    ## as root: the units and the contract over TCP on an aarch64 that qemu-user emulates
+	.ci/elsewhere aarch64 $(ARGS)
 
 coverage: $(VENV)-coverage/.built  ## which lines of the .pyx files the tests execute
 	find build/coverage -name '*.gcda' -delete

@@ -24,7 +24,8 @@ from typing import Any
 
 import pytest
 
-TIMEOUT = 10.0  # seconds; every wait of the harness ends after it
+# seconds; every wait of the harness ends after it. PYBUNTCP_SLOWER: how many times slower an emulated machine is
+TIMEOUT = 10.0 * float(os.environ.get("PYBUNTCP_SLOWER") or 1)
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
