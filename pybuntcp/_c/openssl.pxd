@@ -47,7 +47,7 @@ cdef extern from * nogil:
       R(int, BIO_meth_set_write, (void*, int (*)(void*, const char*, int))) \\
       R(int, BIO_meth_set_ctrl, (void*, long (*)(void*, int, long, void*))) \\
       R(void, ERR_clear_error, (void)) \\
-      R(unsigned long, ERR_peek_last_error, (void)) \\
+      R(unsigned long, ERR_get_error, (void)) \\
       R(const char*, ERR_lib_error_string, (unsigned long)) \\
       R(const char*, ERR_reason_error_string, (unsigned long)) \\
       R(void, SSL_set_verify, (void*, int, int (*)(int, void*))) \\
@@ -164,7 +164,7 @@ cdef extern from * nogil:
         int (*BIO_meth_set_write)(void*, int (*)(void*, const char*, int) noexcept nogil) noexcept nogil
         int (*BIO_meth_set_ctrl)(void*, long (*)(void*, int, long, void*) noexcept nogil) noexcept nogil
         void (*ERR_clear_error)() noexcept nogil
-        unsigned long (*ERR_peek_last_error)() noexcept nogil
+        unsigned long (*ERR_get_error)() noexcept nogil
         const char* (*ERR_lib_error_string)(unsigned long) noexcept nogil
         const char* (*ERR_reason_error_string)(unsigned long) noexcept nogil
         void (*SSL_set_verify)(void*, int, void*) noexcept nogil

@@ -16,6 +16,7 @@ from pybuntcp._core cimport SEAL_WANT_READ, SEALED, tls_scratch_t, tls_scratch_r
 from pybuntcp._c cimport openssl as ossl
 
 cdef enum:
+    RECORD_LAYER_FAILURE = 0x0A000139   # a code of OpenSSL 3.2 and later
     EMPTY_READS_MAX = 128   # a call, two for a record: a slab may hold 3,000 key updates, at 25 microseconds each
 
 cdef void* _bio_method = NULL
@@ -131,14 +132,26 @@ cdef size_t borrowed_open(tls_connection_t* self, tls_scratch_t* scratch) noexce
 cdef int borrowed_why(tls_connection_t* self) noexcept nogil:
     """Why SSL_read returned no data: FINISHED or FAILED.
 
-    The queue may hold errors of other code; the newest entry is of this call. A fatal alert also sets
-    SSL_RECEIVED_SHUTDOWN, but leaves the connection in its error state.
+    A fatal alert also sets SSL_RECEIVED_SHUTDOWN, but leaves the connection in its error state.
     """
-    self.code = openssl.ERR_peek_last_error()
-    openssl.ERR_clear_error()
+    self.code = borrowed_take_error()
     if openssl.SSL_get_shutdown(self.ssl) & ossl.SSL_RECEIVED_SHUTDOWN and not borrowed_has_failed(self):
         return FINISHED
     return FAILED
+
+
+cdef unsigned long borrowed_take_error() noexcept nogil:
+    """The error of this call, which empties the queue. It may hold errors of other code; the newest entry is of this call.
+
+    OpenSSL 3.2 and later put RECORD_LAYER_FAILURE on top of what was wrong with a record.
+    """
+    cdef unsigned long cause = 0
+    cdef unsigned long each = openssl.ERR_get_error()       # the oldest
+    while each != 0:
+        if each != RECORD_LAYER_FAILURE or cause == 0:
+            cause = each
+        each = openssl.ERR_get_error()
+    return cause
 
 
 cdef int borrowed_seal(tls_connection_t* self, tls_scratch_t* scratch, const char* data, size_t size) noexcept nogil:
@@ -148,8 +161,7 @@ cdef int borrowed_seal(tls_connection_t* self, tls_scratch_t* scratch, const cha
     borrowed_begin(self, scratch)
     count = openssl.SSL_write(self.ssl, data, <int>size)
     if count != <int>size and not self.want_read:
-        self.code = openssl.ERR_peek_last_error()
-        openssl.ERR_clear_error()
+        self.code = borrowed_take_error()
     borrowed_end(self)
     if count == <int>size:
         return SEALED
