@@ -153,7 +153,7 @@ cdef int upgrade_retire_wrapper(Socket self) except -1:
     self.snapshot.bytes_written = output_written(raw)
     self.snapshot.detached = True
     raw.flags = (raw.flags | S_ENDED | S_SHARED) & ~(S_OPENED | S_COUNTED)
-    with cython.critical_section(self):     # see wrapper_is_open
+    with cython.critical_section(self):     # see wrapper_is_open_in_any_thread
         self.s = NULL
     return 0
 

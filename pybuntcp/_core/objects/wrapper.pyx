@@ -20,6 +20,17 @@ from libc.stdlib cimport calloc
 from pybuntcp._c cimport uv
 
 
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    enum { PBT_HAS_GIL = 0 };
+    #else
+    enum { PBT_HAS_GIL = 1 };
+    #endif
+    """
+    enum: PBT_HAS_GIL
+
+
 class ReadyState(IntEnum):
     """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
 
@@ -157,10 +168,17 @@ cdef void wrapper_call_close_waiters(socket_t* s) noexcept:
 
 cdef bint wrapper_is_open(Socket self) except -1:
     """Is there a connection behind it? RuntimeError in the wrong thread."""
-    cdef Loop loop
     if self is None or self.s == NULL:      # None: user code called Socket.__new__ or a method on no instance
         return False
-    with cython.critical_section(self):     # a no-op with a GIL; without one, the loop's thread may be closing it
+    if PBT_HAS_GIL:
+        return loop_check(loop_of(self.s))
+    return wrapper_is_open_in_any_thread(self)
+
+
+cdef bint wrapper_is_open_in_any_thread(Socket self) except -1:
+    """The same where there is no GIL, and the loop's thread may be closing it just now."""
+    cdef Loop loop = None
+    with cython.critical_section(self):
         if self.s == NULL:
             return False
         if PyThread_get_thread_ident() == loop_of(self.s).thread:
