@@ -64,7 +64,7 @@ class Socket(Generic[_Data]):
     """One connection, made by `listen` and `connect` and passed to every handler.
 
     It is the same object for the life of the connection. A socket belongs to the thread that made it:
-    in another thread every verb raises RuntimeError. After close the verbs return -1, False or None;
+    in another thread its methods raise RuntimeError. After close the methods return -1, False or None;
     `data`, the addresses and the counters stay readable.
 
     `with socket:` calls `end()` on exit. `async with socket:` also waits until it is closed, for as long
@@ -79,12 +79,12 @@ class Socket(Generic[_Data]):
 
     @property
     def idle_timeout(self) -> float | None:
-        """Seconds without a byte in either direction, then `timeout` is called; None: for ever. Setting it starts anew."""
+        """Seconds without a byte in either direction until `timeout` is called; None: never. Setting it restarts the time."""
     @idle_timeout.setter
     def idle_timeout(self, seconds: SupportsFloat | SupportsIndex | None) -> None: ...
     @property
     def read_timeout(self) -> float | None:
-        """As `idle_timeout`, without a byte received while the socket is read: the time stops while it is paused."""
+        """As `idle_timeout`, for received bytes alone. Time counts only while the socket is read, so not while it is paused."""
     @read_timeout.setter
     def read_timeout(self, seconds: SupportsFloat | SupportsIndex | None) -> None: ...
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen() and connect()
@@ -93,10 +93,10 @@ class Socket(Generic[_Data]):
         """Send bytes. Returns how many were accepted, 0..len, or -1 once this side is ended or closed.
 
         data: str (as UTF-8) or any C-contiguous buffer; offset, length: in bytes, default the
-        rest. Nothing of the buffer is referenced afterwards. A short count means that
-        `high_water_mark` bytes are unsent: continue at `drain`. A program without that handler that drops a short count
-        gets a `ShortWriteWarning`. What a handler writes leaves in one
-        system call when the handler returns.
+        rest. The buffer is not referenced afterwards. A short count means that `high_water_mark` bytes
+        are unsent: write the rest when `drain` is called. A program that ignores a short count and has
+        no `drain` handler gets a `ShortWriteWarning`. What a handler writes is sent in one system call
+        when the handler returns.
 
         Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
         Bun: nothing is buffered, and an offset needs a length.
@@ -104,7 +104,7 @@ class Socket(Generic[_Data]):
     def end(
         self, data: str | Buffer | None = None, offset: SupportsIndex = 0, length: SupportsIndex | None = None
     ) -> int:
-        """Send all of `data`, after what is pending, then FIN. Returns the length, or -1 if ended before.
+        """Send what is pending and all of `data`, then FIN. Returns the length, or -1 if it was ended before.
 
         The socket stays readable until the peer ends too, for at most `linger_timeout`.
         Arguments and errors as `write`.
@@ -113,62 +113,64 @@ class Socket(Generic[_Data]):
     def flush(self) -> None:
         """Send now what a cork or the running handler has gathered."""
     def cork(self) -> AbstractContextManager[Self, None]:
-        """A context manager: writes inside it are gathered and leave together. Corks nest."""
+        """A context manager: writes inside it are gathered and sent together. Corks nest."""
     def sink(self, *, high_water_mark: SupportsIndex = 65536, limit: SupportsIndex | None = None) -> SocketSink:
         """A `SocketSink`: its writes are coalesced, and each is accepted whole.
 
-        high_water_mark: when this many bytes have come together, they leave before the turn ends.
+        high_water_mark: as soon as this many bytes are gathered, they are sent; otherwise at the end of the
+        current turn (one iteration of the loop).
         limit: bytes the socket may hold unsent; a write that exceeds it raises BufferError. None = no limit.
         Errors: TypeError, ValueError naming the option.
         """
     @property
     def pending(self) -> int:
-        """Bytes accepted and not yet with the kernel."""
+        """Bytes accepted and not yet passed to the kernel."""
     @property
     def bytes_written(self) -> int:
-        """Bytes that reached the kernel."""
+        """Bytes passed to the kernel."""
     @property
     def bytes_read(self) -> int:
         """Bytes received."""
     def close(self) -> None:
         """Send what is pending, then close both ways. The `close` handler is called later, from the loop."""
     def terminate(self) -> None:
-        """Drop what is pending and reset: the peer sees ECONNRESET (TCP)."""
+        """Drop what is pending and reset the connection: the peer sees ECONNRESET (TCP)."""
     def shutdown(self, half_close: bool = False) -> None:
-        """FIN after what is pending; the socket stays readable. True: stop reading; it stays writable.
+        """Send what is pending, then FIN; the socket stays readable. True: only stop reading; it stays writable.
 
-        Unlike `end` this starts no deadline: the socket stays until the peer ends.
+        Unlike `end` this starts no deadline: the socket stays open until the peer ends.
         """
     def pause(self) -> None:
-        """Stop reading. The peer's end and a reset are then not noticed either."""
+        """Stop reading. While paused, the peer's end and a reset are not noticed either."""
     def resume(self) -> None:
         """Continue reading."""
     def pipe(self, target: Socket[Any], *, end: bool = True) -> None:
-        """Write every byte that arrives here to `target`, in the core: in order, without a Python object or the GIL.
+        """Write every byte that arrives here to `target`: in order, in the core, without Python objects or the GIL.
 
-        From now on `data` is not called; the other handlers are. While `target` holds bytes that its
-        kernel does not take, this socket is not read. When the peer ends, `end` is called and then
-        `target.end()`, unless `end=False`; so also at close(). If either is reset or fails, the other
-        is reset: its `close` gets ConnectionAbortedError. A paused socket is resumed, and what its
-        `reader()` holds goes first. `socket.pipe(socket)` is an echo; `a.pipe(b); b.pipe(a)` a proxy,
-        in which a side stays open after its peer's end for what the other still sends.
+        From now on `data` is not called; the other handlers are. While `target` has bytes that the kernel
+        has not accepted, this socket is not read. When the peer ends, the `end` handler is called, and then
+        `target.end()` unless `end=False`; `target` is ended likewise after close() of this socket. If
+        either is reset or fails, the other is reset, and its `close` gets ConnectionAbortedError. A paused
+        socket is resumed, and what its `reader()` holds is written first. `socket.pipe(socket)` is an
+        echo. `a.pipe(b); b.pipe(a)` is a proxy, in which a side stays open after its peer's end to receive
+        what the other still sends.
 
-        Errors: TypeError: `target` is no Socket; BrokenPipeError, or the error of `target`: it takes
-        no more bytes; RuntimeError: piped already, a read of the reader waits, or `target` belongs to
-        another thread; ValueError: it belongs to another loop.
+        Errors: TypeError if `target` is not a Socket; BrokenPipeError, or the error of `target`, if it
+        accepts no more bytes; RuntimeError if this socket is piped already, a read of its reader is
+        waiting, or `target` belongs to another thread; ValueError if it belongs to another loop.
         Source: Node's `readable.pipe(writable)`. Bun: has none for TCP sockets.
         """
     def unpipe(self) -> None:
-        """Undo `pipe`: both sockets stay open, and what was read is with the target. Does nothing if not piped.
+        """Undo `pipe`: both sockets stay open, and what was read is already the target's. Does nothing if not piped.
 
         Later bytes go to `data`, or to the reader. Without either the socket is paused, so that nothing is lost.
         """
     def ref(self) -> None:
         """Make this socket keep `run()` going (the default)."""
     def unref(self) -> None:
-        """Let `run()` return though this socket is open or has bytes to send; the next `run()` sends those."""
+        """Let `run()` return even if this socket is open or has bytes to send; the next `run()` sends those."""
     def timeout(self, seconds: SupportsFloat | SupportsIndex) -> None:
-        """Call the `timeout` handler `seconds` (float) from now, then close; 0 clears.
+        """Call the `timeout` handler `seconds` (float) from now, then close; 0 cancels it.
 
         It is called once, never early. If the handler calls this again, the socket stays open.
         Errors: TypeError; ValueError for negative or NaN.
@@ -184,8 +186,8 @@ class Socket(Generic[_Data]):
     def reader(self, limit: SupportsIndex = 65536) -> SocketReader:
         """A `SocketReader`: from now on input is read with `await` and not passed to `data`.
 
-        limit: bytes held at most; the peer waits while they are not read. A socket has one reader:
-        further calls return the same. A paused socket is resumed.
+        limit: the most bytes that it holds; while they are not read, the peer has to wait. A socket has one
+        reader: further calls return the same. A paused socket is resumed.
         Errors: TypeError, ValueError naming the option.
         """
     def __aiter__(self) -> AsyncIterator[bytes]: ...
@@ -224,23 +226,24 @@ class Socket(Generic[_Data]):
     ) -> Socket[Any]:
         """Continue as a TLS connection: returns the TLS `Socket`. This one is DETACHED and calls no handler any more.
 
-        tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected
-        to. socket (or handlers, which is the same), data: of the new socket, which keeps the other options. server: this side answers
-        the handshake. Bytes that arrived and were not passed to a handler yet belong to TLS.
-        initial_data: bytes that were passed to a handler and belong to TLS, too.
+        tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected to.
+        socket, handlers: the handlers of the new socket; these are two names of one option.
+        data: that of the new socket, which keeps the other options. server: this side answers the handshake.
+        Bytes that have arrived and were not yet passed to a handler are part of TLS.
+        initial_data: bytes that were passed to a handler and are part of TLS, too.
         Errors: those of the options; RuntimeError if the socket is not established, or uses TLS already.
         Bun: returns `[raw, tls]`, and calls the handlers of `raw` with the ciphertext.
         """
     @property
     def authorized(self) -> bool:
-        """Was the peer's certificate requested, and found valid? Kept after close."""
+        """True if the peer's certificate was requested and found valid. Kept after close."""
     @property
     def alpn_protocol(self) -> str | None:
         """The negotiated protocol (ALPN), or None."""
     def get_authorization_error(self) -> ssl.SSLError | None:
-        """What verification found wrong with the peer's certificate, or None. Kept after close."""
+        """The error found by the verification of the peer's certificate, or None. Kept after close."""
     def get_peer_certificate(self) -> dict[str, Any] | None:
-        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None if there is none."""
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert()` has it, with its DER as "raw". None if there is none."""
     def get_certificate(self) -> dict[str, Any] | None:
         """Our own certificate, in the same form; None if there is none."""
     def get_cipher(self) -> dict[str, str | None] | None:
@@ -248,13 +251,13 @@ class Socket(Generic[_Data]):
     def get_tls_version(self) -> str | None:
         """For example "TLSv1.3"; None before the handshake."""
     def get_session(self) -> bytes | None:
-        """The session as bytes, to be resumed by `session=` or `set_session`; None: there is none yet."""
+        """The session as bytes, to be resumed by `session=` or `set_session`; None if there is none yet."""
     def set_session(self, session: Buffer) -> bool:
-        """Resume a session. False: the handshake has begun. Errors: ValueError for other bytes."""
+        """Resume a session. Returns False if the handshake has begun. Errors: ValueError for bytes that are no session."""
     def get_tls_ticket(self) -> bytes | None:
         """The session's ticket as bytes, or None."""
     def is_session_reused(self) -> bool:
-        """Was a session resumed?"""
+        """True if a session was resumed."""
     def export_keying_material(
         self, length: SupportsIndex, label: str | bytes, context: Buffer | None = None
     ) -> bytes | None:
@@ -270,43 +273,43 @@ class Socket(Generic[_Data]):
     def get_servername(self) -> str | None:
         """The name a client requests (SNI), as sent: an A-label (`xn--...`) if it is international; or None."""
     def set_servername(self, name: str) -> bool:
-        """Request another name, which the certificate must match. False: the handshake has begun.
+        """Request another name, which the certificate must match. Returns False if the handshake has begun.
 
         Errors: ValueError on a server, and for a string that cannot be a name.
         """
     def set_max_send_fragment(self, size: SupportsIndex) -> bool:
-        """Plaintext bytes in one record, 512..16384. False: out of range, or no TLS."""
+        """Set the most plaintext bytes in one record, 512..16384. Returns False if out of range, or without TLS."""
     def set_verify_mode(self, request_cert: bool, reject_unauthorized: bool) -> bool:
-        """Which peers to accept, before the handshake is done. False: too late, or no TLS."""
+        """Set which peers to accept, before the handshake is done. Returns False if it is too late, or without TLS."""
     def disable_renegotiation(self) -> None:
         """Does nothing: renegotiation is always off."""
     def renegotiate(self) -> bool:
         """False: renegotiation is off. Bun: requests one (TLS 1.2)."""
     def set_no_delay(self, enable: bool = True) -> bool:
-        """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
+        """Set TCP_NODELAY. Returns False when closed or not TCP. Bun: True on unix sockets too."""
     def set_keep_alive(self, enable: bool = False, initial_delay: SupportsFloat | SupportsIndex = 0) -> bool:
-        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = unchanged.
+        """Set SO_KEEPALIVE. initial_delay: milliseconds idle before the first probe, 0 = unchanged.
 
-        The kernel counts in seconds: the delay is rounded up. False when closed or not TCP.
+        The kernel counts in seconds, so the delay is rounded up. Returns False when closed or not TCP.
         """
     def reload(self, socket: _HandlersLike | None = None, *, handlers: _HandlersLike | None = None) -> None:
         """Replace the handlers of this socket alone, between two events. If they are invalid, nothing changes.
 
-        socket, or handlers, which is the same: the new ones; required.
+        socket, handlers: the new ones, under one of the two names of this option; required.
         Bun: reload of an accepted socket changes all sockets of its listener.
         """
 
 @final
 class SocketReader:
-    """The bytes that a socket receives, to be awaited: `socket.reader()`. Always bytes, whatever `binary_type`.
+    """Reads what a socket receives, with `await`: made by `socket.reader()`. It returns bytes, whatever `binary_type` is.
 
     Names and errors are those of `asyncio.StreamReader`. One read at a time: a second one while
     another waits raises RuntimeError. If the connection was reset, its error is raised after the
     bytes that arrived before it; if it was closed, or had ended already, reads return the end.
 
-    The peer's end: when a read has returned it, `end` is called, and unless `allow_half_open` the
-    socket closes. Until then there is time to write an answer: at once, or until an `async def`
-    handler returns.
+    After a read has returned the peer's end, `end` is called, and unless `allow_half_open` the socket
+    closes. An answer can be written before that: immediately after the read, or, in an `async def`
+    handler, until the handler returns.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by Socket.reader()
@@ -316,23 +319,23 @@ class SocketReader:
     async def read(self, n: SupportsIndex = -1) -> bytes:
         """1..n bytes, as soon as there are any; n < 0: all until the end. b"" at the end."""
     async def readexactly(self, n: SupportsIndex) -> bytes:
-        """n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before."""
+        """Exactly n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes first."""
     async def readuntil(self, separator: Buffer = b"\n") -> bytes:
         """Bytes up to and including the separator.
 
-        Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before;
-        asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read.
+        Errors: asyncio.IncompleteReadError, with `partial`, if the end comes first;
+        asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read then.
         """
     async def readline(self) -> bytes:
         """Bytes up to and including the next newline; the last line may have none; b"" at the end.
 
-        Errors: ValueError if there is none among the first `limit` bytes: nothing is read.
+        Errors: ValueError if there is none among the first `limit` bytes: nothing is read then.
         """
     def at_eof(self) -> bool:
-        """Has the end arrived, and is everything read?"""
+        """True if the end has arrived and everything is read."""
     @property
     def limit(self) -> int:
-        """Bytes that are held at most, unless a read needs more."""
+        """The most bytes that are held, unless a read needs more."""
 
 @final
 class ArrayBufferSink:
@@ -357,7 +360,7 @@ class ArrayBufferSink:
     def start(
         self, stream: bool = False, high_water_mark: SupportsIndex | None = None, as_memoryview: bool = False
     ) -> None:
-        """Begin anew with these options; what was not flushed is dropped. Calling it is optional.
+        """Start over with these options; what was not flushed is dropped. Calling it is optional.
 
         stream: `flush` returns the bytes written since the last one (False: it only counts them, and
         `end` returns all). high_water_mark: bytes, allocated now; from that length on the sink is
@@ -373,9 +376,9 @@ class ArrayBufferSink:
         UnicodeEncodeError, MemoryError: nothing is appended.
         """
     def requeue(self, tail: str | Buffer, /) -> None:
-        """Put bytes that were flushed, and not sent, back in front of everything.
+        """Put back bytes that were flushed and not sent, in front of everything else.
 
-        Of two tails the later one is put back first. Errors as `write`.
+        To put back two tails, begin with the later one. Errors as `write`.
         """
     def flush(self) -> Any:  # bytes or memoryview when streaming, else int
         """Streaming: take out what was written since the last flush. Otherwise return its byte count.
@@ -384,7 +387,7 @@ class ArrayBufferSink:
         Bun: 0 when not streaming.
         """
     def end(self) -> Any:  # bytes or memoryview
-        """Everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
+        """Take out everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
 
         Errors: ValueError after `end` or `close`.
         """
@@ -393,19 +396,19 @@ class ArrayBufferSink:
     def __len__(self) -> int: ...
     @property
     def full(self) -> bool:
-        """Have `high_water_mark` bytes been written since the last flush? Always False without a mark."""
+        """True if `high_water_mark` bytes were written since the last flush. Always False without a mark."""
 
 @final
 class SocketSink:
     """Many small writes to one socket, sent together: `socket.sink()`.
 
-    What is written leaves at the end of the loop's turn, or as soon as `high_water_mark` bytes
-    have come together. What the kernel does not take is kept, up to `limit` bytes, and is sent
-    later without further calls. The socket may be written to directly as well: the order is kept.
-    What is written while the loop does not run leaves in the first turn of `run()`, or by `flush`.
+    What is written is sent at the end of the turn (one iteration of the loop), or as soon as
+    `high_water_mark` bytes are gathered. What the kernel does not accept is kept, up to `limit` bytes,
+    and is sent later without further calls. The socket may be written to directly as well: the order is
+    kept. What is written while the loop does not run is sent in the first turn of `run()`, or by `flush`.
 
     After `end` or `close` of the sink, write, flush and end raise ValueError. If the socket is ended or
-    closed otherwise, `write` and `drain` raise its error, or BrokenPipeError if it had none.
+    closed in another way, `write` and `drain` raise its error, or BrokenPipeError if it had none.
 
     Source: Bun's `ArrayBufferSink` in stream mode, joined to its `Socket`.
     """
@@ -417,14 +420,14 @@ class SocketSink:
     def write(self, data: str | Buffer, /) -> int:
         """Accept all of a str (as UTF-8) or any C-contiguous buffer. Returns its number of bytes.
 
-        Nothing of the buffer is referenced afterwards.
-        Errors: BufferError when more than `limit` bytes would be unsent: nothing is accepted;
+        The buffer is not referenced afterwards.
+        Errors: BufferError when more than `limit` bytes would be unsent: nothing is accepted then;
         ValueError after `end`; the socket's error; UnicodeEncodeError, TypeError, MemoryError.
         """
     def flush(self) -> None:
-        """Send now what has come together."""
+        """Send now what is gathered."""
     async def drain(self) -> None:
-        """Wait until everything written to the socket, so far and meanwhile, is with the kernel.
+        """Wait until everything written to the socket, before and during the wait, is passed to the kernel.
 
         Errors: the socket's error, or BrokenPipeError, if that will never happen; RuntimeError in
         another asyncio loop than the one the socket was opened in.
@@ -441,16 +444,16 @@ class SocketSink:
         Errors as `write`; the sink is then not ended.
         """
     def close(self) -> None:
-        """Close the socket as `Socket.close` does: what is pending is sent before."""
+        """Close the socket as `Socket.close` does: what is pending is sent first."""
     @property
     def pending(self) -> int:
-        """Bytes that the socket has accepted and are not yet with the kernel."""
+        """Bytes that the socket has accepted and not yet passed to the kernel."""
     @property
     def full(self) -> bool:
-        """Are `high_water_mark` bytes unsent? Then it is time to wait for a drain."""
+        """True if `high_water_mark` bytes are unsent: it is time to wait for a drain."""
     @property
     def high_water_mark(self) -> int:
-        """When this many bytes have come together, they leave before the turn ends."""
+        """As soon as this many bytes are gathered, they are sent; otherwise at the end of the turn."""
     @property
     def limit(self) -> int | None:
         """Bytes the socket may hold unsent; None = no limit."""
@@ -460,8 +463,8 @@ class Listener:
     """A listening socket, made by `listen`. `with listener:` calls `stop(True)` on exit.
 
     `async with listener:` also waits until its connections have closed and their async handlers have ended. Handlers
-    that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
-    once and waits for 1.5 s at most.
+    that run longer than `linger_timeout` are cancelled then. If the block is left by an exception or a cancellation,
+    it cancels them at once, and waits for at most 1.5 s.
 
     Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply), `addresses`, the IP
     literals it is bound to, kept after stop; `fd` (-1 after stop), and `fds` if it has several; `data`, what new
@@ -476,13 +479,13 @@ class Listener:
     def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen()
     @property
     def hostname(self) -> str | Any | None:  # a list or tuple, if listen() was given one
-        """As it was given, a name or a list of them; of an adopted descriptor, its address. None for a unix socket."""
+        """As it was given, a name or a list of them; for an adopted descriptor its address. None for a unix socket."""
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The IP addresses that are listened on, a tuple of str; () for a unix socket."""
+        """The IP addresses that it listens on, a tuple of str; () for a unix socket."""
     @property
     def port(self) -> int | None:
-        """The port that is listened on, also if 0 was given; None for a unix socket."""
+        """The port that it listens on, the actual one if 0 was given; None for a unix socket."""
     @property
     def unix(self) -> str | None:
         """The path of the socket's file, or its abstract name; None for TCP."""
@@ -500,13 +503,14 @@ class Listener:
     def ref(self) -> None:
         """Let this listener keep `run()` going (the default)."""
     def unref(self) -> None:
-        """Let `run()` return though this listener is open."""
+        """Let `run()` return even if this listener is open."""
     def reload(
         self, socket: _HandlersLike | None = None, *, handlers: _HandlersLike | None = None, tls: _TLS | None = None
     ) -> None:
         """Replace the handlers of every socket of this listener, open ones too, between two events.
 
-        socket, or handlers, which is the same: the new ones. Another listener that was made with the same `Handlers` keeps them.
+        socket, handlers: the new ones, under one of the two names of this option. Another listener that was made with
+        the same `Handlers` keeps them.
         tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
         On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
         TLS. Source: Bun's `listener.reload({socket})`.
@@ -514,8 +518,9 @@ class Listener:
     def sockets(self) -> Iterator[Socket[Any]]:
         """An iterator over the open sockets, oldest first: `open` was called for them, and they are not closing.
 
-        They may close while it goes on, and are left out then; one that opens after this call is not among them. A
-        socket in a TLS handshake is not open, though `connections` counts it. Takes as long as the loop has sockets.
+        Sockets that close during the iteration are left out, and those that open after this call are not included. A
+        socket in a TLS handshake is not open yet, though `connections` counts it. The time that it takes is
+        proportional to the number of sockets of the loop.
         Errors: RuntimeError in another thread.
         """
     def stats(self) -> dict[str, int]:
@@ -523,8 +528,8 @@ class Listener:
     def loop_stats(self) -> dict[str, float]:
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
-        Another thread gets the counts one by one, as they are at that moment; and as `pending_bytes` what the kernel has
-        refused, without what was written behind it since, which only the loop's own thread can add up.
+        In another thread the counts are read one by one, each as it is at that moment. There `pending_bytes` counts what
+        the kernel has refused, without what was written after that: only the loop's own thread can add it up.
         """
     async def wait_closed(self, timeout: float | None = None) -> int:
         """Wait until no socket of the listener is open, for at most `timeout` seconds. Returns how many are left.
@@ -547,7 +552,7 @@ class Handlers:
     ``end(socket)``, ``close(socket, error)``, ``error(socket, error)``, ``timeout(socket)``,
     ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
     ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: the type of ``chunk``).
-    They are read once, now; a later change of the mapping has no effect. None = absent.
+    They are read once, when the set is made; a later change of the mapping has no effect. None = absent.
     Each may be ``async def``, in a program that runs asyncio.
 
     Errors: TypeError for a handler that is not callable, an unknown keyword or key (with the likely
@@ -579,8 +584,8 @@ class Handlers:
 class Connecting:
     """An outgoing connection, made and started by `connect`. `await` returns the `Socket`.
 
-    It goes on whether awaited or not. `cancel()` closes the attempt: no handler is called. So does cancelling the task
-    that awaits it; a connection that is open already is closed.
+    The attempt continues whether it is awaited or not. `cancel()` closes it, and no handler is called. Cancelling the
+    task that awaits it does the same; a connection that is open already is closed.
     `async with connect(...) as socket:` awaits it, and ends as `async with socket:` does.
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
@@ -590,11 +595,11 @@ class Connecting:
 
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by connect()
     def cancel(self) -> bool:
-        """Give the attempt up. Returns False if there was an outcome already."""
+        """Give up the attempt. Returns False if it had an outcome already."""
     def cancelled(self) -> bool:
-        """True if it was given up."""
+        """True if the attempt was given up."""
     def done(self) -> bool:
-        """True if there is an outcome and it was reported to the handlers."""
+        """True if the attempt has an outcome, and it was reported to the handlers."""
     def result(self) -> Socket[Any]:
         """The `Socket`. Raises the attempt's error, or asyncio's InvalidStateError if it is not done."""
     def exception(self) -> BaseException | None:
@@ -607,35 +612,37 @@ class Connecting:
 class Timer:
     """A call that the loop makes later, or again and again: made by `call_later`, `every` and `call_soon`.
 
-    It is referenced, which means that it keeps `run()` going, until it was called or cancelled. All methods belong to the
-    thread of its loop; in another one they raise RuntimeError. When the loop ends, its timers end without a call.
+    It is referenced, which means that it keeps `run()` going, until it was called or cancelled. Its methods may be called
+    in the thread of its loop only; in another one they raise RuntimeError. When the loop ends, its timers end without a
+    call.
 
     Source: Bun's `Timer` (`ref`, `unref`), asyncio's `TimerHandle` (`cancel`, `when`).
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by call_later(), every() and call_soon()
     def cancel(self) -> None:
-        """Never call it, or never again. May be called at any time, also by its own callback, and more than once."""
+        """End the timer: it makes no call any more. May be called at any time, also by its own callback, and more than once."""
     def ref(self) -> None:
         """Let this timer keep `run()` going while it is active (the default)."""
     def unref(self) -> None:
-        """Let `run()` return though this timer is active."""
+        """Let `run()` return even if this timer is active."""
     @property
     def when(self) -> float:
         """The time of its next call, or of its last one: seconds on the clock of `time.monotonic()`."""
     @property
     def active(self) -> bool:
-        """True while it will be called: not yet called, or by `every`, and not cancelled."""
+        """True while a call is due: not cancelled, and either not called yet or made by `every`."""
 
 def call_later(
     seconds: SupportsFloat | SupportsIndex, callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args]
 ) -> Timer:
-    """Call `callback(*args)` once, `seconds` from now: from this thread's loop, never earlier. Returns a `Timer`.
+    """Call `callback(*args)` once, from this thread's loop, `seconds` from now and never earlier. Returns a `Timer`.
 
-    Timers are called in the order of their time, and those of the same time in the order in which they were made. With 0
-    seconds it is the next turn of the loop. Inside asyncio the running loop makes the call. The callback runs in the
-    context (`contextvars`) that is current now. An exception of it takes the road of a handler's exception. What it writes
-    to sockets is sent when it returns, gathered as in a handler. Its return value is ignored.
+    Timers are called in the order of their times, and those with the same time in the order in which they were made. With
+    0 seconds the call is made in the next turn (iteration) of the loop. Inside asyncio the running loop makes the call.
+    The callback runs in the context (`contextvars`) that is current now. An exception that it raises is treated as one of
+    a handler. What it writes to sockets is gathered and sent when it returns, as in a handler. Its return value is
+    ignored.
 
     Errors: TypeError, ValueError for `seconds` that is no number, negative or NaN; TypeError for a callback that cannot be
     called, or that is an `async def` function. Source: `setTimeout`; asyncio's `loop.call_later`.
@@ -646,15 +653,15 @@ def every(
 ) -> Timer:
     """Call `callback(*args)` again and again, `seconds` apart. Returns a `Timer`; `cancel()` ends it.
 
-    The calls are at whole multiples of `seconds` from now, whatever they take, so they do not drift. A time that has passed
-    before the call could be made, because the loop was busy, is made up for by one call, however many have passed.
-    seconds: more than 0; ValueError otherwise. All else is as for `call_later`.
+    The calls are at whole multiples of `seconds` from now, however long they take, so they do not drift. If the loop was
+    busy, and one or more of these times have passed without a call, a single call is made for all of them.
+    seconds: more than 0; ValueError otherwise. Everything else is as for `call_later`.
 
     Source: `setInterval`. Bun: counts the next time from the end of the last call.
     """
 
 def call_soon(callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args]) -> Timer:
-    """Call `callback(*args)` in the next turn of the loop: after this call has returned, without a wait. Returns a `Timer`.
+    """Call `callback(*args)` in the next turn of the loop, after this call has returned, without waiting. Returns a `Timer`.
 
     As `call_later(0, callback, *args)`. From another thread: `threadsafe`. Source: `setImmediate`; asyncio's `loop.call_soon`.
     """
@@ -671,26 +678,26 @@ class ThreadsafeCallback(Generic[Unpack[_Args]]):
     def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by threadsafe()
     def __call__(self, *args: Unpack[_Args]) -> None: ...
     def close(self) -> None:
-        """Take no more calls: they raise RuntimeError from now on. Those that were made before are carried out.
+        """Accept no more calls: they raise RuntimeError from now on. Those that were made before are carried out.
 
         May be called in any thread, more than once, and by the callback. `with threadsafe(...) as call:` closes it, too.
         """
     def ref(self) -> None:
-        """Let it keep `run()` going while it is open (the default). Only in the loop's thread."""
+        """Make it keep `run()` going while it is open (the default). Only in the loop's thread."""
     def unref(self) -> None:
-        """Let `run()` return though it is open. Only in the loop's thread."""
+        """Let `run()` return even if it is open. Only in the loop's thread."""
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
 
 def threadsafe(callback: Callable[[Unpack[_Args]], object]) -> ThreadsafeCallback[Unpack[_Args]]:
-    """A function that any thread may call, and any signal handler in Python; this thread's loop then calls `callback`.
+    """Make a function that any thread and any Python signal handler may call; this thread's loop then calls `callback`.
 
-    Each call of it returns at once, and leads to one call of `callback` with the same positional arguments, in the loop's
-    thread, also when the loop waits; inside asyncio the running loop is the one. The calls of one thread keep their
-    order. The callback runs in the context (`contextvars`) that is current now. All else is as for `call_later`.
+    Each call returns at once. For each, the loop calls `callback` once with the same positional arguments, in its own
+    thread, even if it was waiting; inside asyncio that is the running loop. The calls of one thread keep their order. The
+    callback runs in the context (`contextvars`) that is current now. Everything else is as for `call_later`.
 
-    The result has `close()`, `ref()` and `unref()`. It keeps `run()` going until it is closed, or until nobody refers to it
-    any more.
+    The result has `close()`, `ref()` and `unref()`. It keeps `run()` going until it is closed, or until it is no longer
+    referenced.
 
     Errors: TypeError for a callback that cannot be called, or that is an `async def` function. Of the result: RuntimeError
     once it is closed or the loop has ended. Source: asyncio's `loop.call_soon_threadsafe`; Node-API's thread-safe functions.
@@ -709,7 +716,7 @@ def short_write_register(is_unnoticed: Callable[[list[Any]], bool], category: ty
     """Called by the facade when it is imported."""
 
 def run_loop(seconds: float = -1) -> None:
-    """Turn this thread's loop until no referenced handle is left, or for that many seconds."""
+    """Run this thread's loop until no referenced handle is left, or for that many seconds."""
 
 def is_running() -> bool:
     """True if this thread is inside `run()`, in a handler."""
@@ -730,29 +737,30 @@ def is_open() -> bool:
     """For `pybuntcp.testing`: True if this thread's loop has anything that could call a handler."""
 
 def turn(seconds: float) -> int:
-    """For `pybuntcp.testing`: make one turn, which waits for at most `seconds`.
+    """For `pybuntcp.testing`: run one turn of the loop, which waits for at most `seconds`.
 
     Returns the descriptor that is readable while something is ready for the next turn, or -1 if it has work already.
     """
 
 def turn_clock(seconds: float) -> None:
-    """For `pybuntcp.testing`: turn the clock ahead. The loops of this thread look at once what is due."""
+    """For `pybuntcp.testing`: advance the clock. The loops of this thread check at once what is due."""
 
 def turned() -> float:
-    """How far the clock is ahead, in seconds."""
+    """By how much the clock was advanced, in seconds."""
 
 def stats() -> dict[str, float]:
-    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: of the sockets opened there.
+    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: those of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
     `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
-    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. While
-    a turn runs, nothing else is served. It includes the callbacks of users' timers, and no wait.
+    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. A
+    turn is one iteration of the loop; while it runs, nothing else is served. Its time includes the callbacks of users'
+    timers, and excludes waiting.
 
-    Errors: RuntimeError in a thread, other than the main one, that has no loop: `Listener.loop_stats` asks for that of
-    another thread.
+    Errors: RuntimeError in a thread, other than the main one, that has no loop. For the loop of another thread there is
+    `Listener.loop_stats`.
     """
 
 def either(socket: Any, handlers: Any) -> Any:

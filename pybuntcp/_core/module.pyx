@@ -13,7 +13,7 @@ libuv_version = uv.uv_version_string().decode()
 
 
 def run_loop(double seconds=-1):
-    """Turn this thread's loop until no referenced handle is left, or for that many seconds."""
+    """Run this thread's loop until no referenced handle is left, or for that many seconds."""
     if host_running() is not None:
         raise RuntimeError("run(): an asyncio loop runs in this thread, and turns what is opened in it")
     loop_run(current_loop(), seconds)
@@ -32,24 +32,25 @@ def is_running():
 
 
 def stats():
-    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: of the sockets opened there.
+    """The counters of this thread's loop, as a dict of numbers. Inside asyncio: those of the sockets opened there.
 
     Gauges: `open_sockets`, `open_listeners`, `connecting`, `armed_timers`, `pipes`, `pending_bytes`.
     Counters since the loop was made: `accepted`, `connected`, `closed`, `bytes_read`,
     `bytes_written`, `bytes_piped`, `reads`, `writes`, `short_writes`, `short_writes_unnoticed`, `drains`, `turns`,
     `gil_takes`, `accept_errors`, `handshakes`, `handshake_failures`, `handler_errors`.
-    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. While
-    a turn runs, nothing else is served. It includes the callbacks of users' timers, and no wait.
+    And `longest_turn`: the seconds, to the millisecond, that the longest turn of the loop took since the loop was made. A
+    turn is one iteration of the loop; while it runs, nothing else is served. Its time includes the callbacks of users'
+    timers, and excludes waiting.
 
-    Errors: RuntimeError in a thread, other than the main one, that has no loop: `Listener.loop_stats` asks for that of
-    another thread.
+    Errors: RuntimeError in a thread, other than the main one, that has no loop. For the loop of another thread there is
+    `Listener.loop_stats`.
     """
     current_must_exist()
     return roster_stats(current_loop_peek().c)
 
 
 def turn_clock(seconds):
-    """For `pybuntcp.testing`: turn the clock ahead. The loops of this thread look at once what is due."""
+    """For `pybuntcp.testing`: advance the clock. The loops of this thread check at once what is due."""
     cdef Loop loop
     clock_turn(min(callback_seconds(seconds), 1e9))
     for each in list(_loops):
@@ -59,7 +60,7 @@ def turn_clock(seconds):
 
 
 def turned():
-    """How far the clock is ahead, in seconds."""
+    """By how much the clock was advanced, in seconds."""
     return _clock_turned / 1e9
 
 
@@ -69,7 +70,7 @@ def is_open():
 
 
 def turn(double seconds):
-    """For `pybuntcp.testing`: make one turn, which waits for at most `seconds`.
+    """For `pybuntcp.testing`: run one turn of the loop, which waits for at most `seconds`.
 
     Returns the descriptor that is readable while something is ready for the next turn, or -1 if it has work already.
     """

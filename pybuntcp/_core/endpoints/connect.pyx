@@ -15,8 +15,8 @@ from cpython.ref cimport PyObject, Py_INCREF
 cdef class Connecting:
     """An outgoing connection, made and started by `connect`. `await` returns the `Socket`.
 
-    It goes on whether awaited or not. `cancel()` closes the attempt: no handler is called. So does cancelling the task
-    that awaits it; a connection that is open already is closed.
+    The attempt continues whether it is awaited or not. `cancel()` closes it, and no handler is called. Cancelling the
+    task that awaits it does the same; a connection that is open already is closed.
     `async with connect(...) as socket:` awaits it, and ends as `async with socket:` does.
     Errors, from `await` and `result()`: OSError with errno, `code`, `syscall`, `address` and
     `port`; `socket.gaierror` for a name; TimeoutError after `timeout`; asyncio's
@@ -44,7 +44,7 @@ cdef class Connecting:
         connecting_report(self)
 
     def cancel(self):
-        """Give the attempt up. Returns False if there was an outcome already."""
+        """Give up the attempt. Returns False if it had an outcome already."""
         if self.c == NULL or not loop_check(self.loop.c) or self.c == NULL:
             return False
         self.cancelled_ = True
@@ -53,11 +53,11 @@ cdef class Connecting:
         return True
 
     def cancelled(self):
-        """True if it was given up."""
+        """True if the attempt was given up."""
         return self.cancelled_
 
     def done(self):
-        """True if there is an outcome and it was reported to the handlers."""
+        """True if the attempt has an outcome, and it was reported to the handlers."""
         return self.c == NULL and not self.emitting
 
     def result(self):

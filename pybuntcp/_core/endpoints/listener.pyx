@@ -192,8 +192,8 @@ cdef class Listener:
     """A listening socket, made by `listen`. `with listener:` calls `stop(True)` on exit.
 
     `async with listener:` also waits until its connections have closed and their async handlers have ended. Handlers
-    that run longer than `linger_timeout` are cancelled then. Left by an exception or cancelled, it cancels them at
-    once and waits for 1.5 s at most.
+    that run longer than `linger_timeout` are cancelled then. If the block is left by an exception or a cancellation,
+    it cancels them at once, and waits for at most 1.5 s.
 
     Attributes: `hostname` and `unix` as given, `port` as bound (None where they do not apply), `addresses`, the IP
     literals it is bound to, kept after stop; `fd` (-1 after stop), and `fds` if it has several; `data`, what new
@@ -225,17 +225,17 @@ cdef class Listener:
 
     @property
     def hostname(self):
-        """As it was given, a name or a list of them; of an adopted descriptor, its address. None for a unix socket."""
+        """As it was given, a name or a list of them; for an adopted descriptor its address. None for a unix socket."""
         return self._hostname
 
     @property
     def port(self):
-        """The port that is listened on, also if 0 was given; None for a unix socket."""
+        """The port that it listens on, the actual one if 0 was given; None for a unix socket."""
         return self._port
 
     @property
     def addresses(self):
-        """The IP addresses that are listened on, a tuple of str; () for a unix socket."""
+        """The IP addresses that it listens on, a tuple of str; () for a unix socket."""
         return self._addresses
 
     @property
@@ -298,7 +298,7 @@ cdef class Listener:
             loop_ref(self.c.loop)
 
     def unref(self):
-        """Let `run()` return though this listener is open."""
+        """Let `run()` return even if this listener is open."""
         if loop_check(self.c.loop) and self.c.open and not self.c.unreferenced:
             self.c.unreferenced = True
             loop_unref(self.c.loop)
@@ -306,7 +306,8 @@ cdef class Listener:
     def reload(self, socket=None, *, handlers=None, tls=None):
         """Replace the handlers of every socket of this listener, open ones too, between two events.
 
-        socket, or handlers, which is the same: the new ones. Another listener that was made with the same `Handlers` keeps them.
+        socket, handlers: the new ones, under one of the two names of this option. Another listener that was made with
+        the same `Handlers` keeps them.
         tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
         On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
         TLS. Source: Bun's `listener.reload({socket})`.
@@ -324,8 +325,9 @@ cdef class Listener:
     def sockets(self):
         """An iterator over the open sockets, oldest first: `open` was called for them, and they are not closing.
 
-        They may close while it goes on, and are left out then; one that opens after this call is not among them. A
-        socket in a TLS handshake is not open, though `connections` counts it. Takes as long as the loop has sockets.
+        Sockets that close during the iteration are left out, and those that open after this call are not included. A
+        socket in a TLS handshake is not open yet, though `connections` counts it. The time that it takes is
+        proportional to the number of sockets of the loop.
         Errors: RuntimeError in another thread.
         """
         return roster_of(self)
@@ -333,8 +335,8 @@ cdef class Listener:
     def loop_stats(self):
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
-        Another thread gets the counts one by one, as they are at that moment; and as `pending_bytes` what the kernel has
-        refused, without what was written behind it since, which only the loop's own thread can add up.
+        In another thread the counts are read one by one, each as it is at that moment. There `pending_bytes` counts what
+        the kernel has refused, without what was written after that: only the loop's own thread can add it up.
         """
         if self.c.loop.thread != PyThread_get_thread_ident() or self.c.loop.closed:
             return roster_stats_seen(self.c.loop)

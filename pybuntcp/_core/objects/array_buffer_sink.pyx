@@ -49,7 +49,7 @@ cdef class ArrayBufferSink:
         free(self.chunk)
 
     def start(self, stream=False, high_water_mark=None, as_memoryview=False):
-        """Begin anew with these options; what was not flushed is dropped. Calling it is optional.
+        """Start over with these options; what was not flushed is dropped. Calling it is optional.
 
         stream: `flush` returns the bytes written since the last one (False: it only counts them, and
         `end` returns all). high_water_mark: bytes, allocated now; from that length on the sink is
@@ -94,9 +94,9 @@ cdef class ArrayBufferSink:
         return piece.size
 
     def requeue(self, tail, /):
-        """Put bytes that were flushed, and not sent, back in front of everything.
+        """Put back bytes that were flushed and not sent, in front of everything else.
 
-        Of two tails the later one is put back first. Errors as `write`.
+        To put back two tails, begin with the later one. Errors as `write`.
         """
         cdef slice_t piece
         slice_open(&piece, tail)
@@ -121,7 +121,7 @@ cdef class ArrayBufferSink:
         return held - counted
 
     def end(self):
-        """Everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
+        """Take out everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
 
         Errors: ValueError after `end` or `close`.
         """
@@ -146,7 +146,7 @@ cdef class ArrayBufferSink:
 
     @property
     def full(self):
-        """Have `high_water_mark` bytes been written since the last flush? Always False without a mark."""
+        """True if `high_water_mark` bytes were written since the last flush. Always False without a mark."""
         return self.marked and chunk_length(self.chunk) - self.counted >= self.mark
 
     def __repr__(self):

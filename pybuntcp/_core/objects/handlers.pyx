@@ -36,7 +36,7 @@ cdef class Handlers:
     ``end(socket)``, ``close(socket, error)``, ``error(socket, error)``, ``timeout(socket)``,
     ``handshake(socket, success, authorization_error)``, ``connect_error(socket, error)`` and
     ``binary_type`` (``"bytes"``, ``"bytearray"`` or ``"memoryview"``: the type of ``chunk``).
-    They are read once, now; a later change of the mapping has no effect. None = absent.
+    They are read once, when the set is made; a later change of the mapping has no effect. None = absent.
     Each may be ``async def``, in a program that runs asyncio.
 
     Errors: TypeError for a handler that is not callable, an unknown keyword or key (with the likely

@@ -16,8 +16,9 @@ from libc.stdint cimport int64_t, uint64_t
 cdef class Timer:
     """A call that the loop makes later, or again and again: made by `call_later`, `every` and `call_soon`.
 
-    It is referenced, which means that it keeps `run()` going, until it was called or cancelled. All methods belong to the
-    thread of its loop; in another one they raise RuntimeError. When the loop ends, its timers end without a call.
+    It is referenced, which means that it keeps `run()` going, until it was called or cancelled. Its methods may be called
+    in the thread of its loop only; in another one they raise RuntimeError. When the loop ends, its timers end without a
+    call.
 
     Source: Bun's `Timer` (`ref`, `unref`), asyncio's `TimerHandle` (`cancel`, `when`).
     """
@@ -34,7 +35,7 @@ cdef class Timer:
             raise TypeError("timers are made by call_later(), every() and call_soon()")
 
     def cancel(self):
-        """Never call it, or never again. May be called at any time, also by its own callback, and more than once."""
+        """End the timer: it makes no call any more. May be called at any time, also by its own callback, and more than once."""
         if loop_check(self.c.loop):
             later_cancel(self)
 
@@ -44,7 +45,7 @@ cdef class Timer:
             timer_set_referenced(&self.c, True)
 
     def unref(self):
-        """Let `run()` return though this timer is active."""
+        """Let `run()` return even if this timer is active."""
         if loop_check(self.c.loop):
             timer_set_referenced(&self.c, False)
 
@@ -55,7 +56,7 @@ cdef class Timer:
 
     @property
     def active(self):
-        """True while it will be called: not yet called, or by `every`, and not cancelled."""
+        """True while a call is due: not cancelled, and either not called yet or made by `every`."""
         return timer_is_armed(&self.c)
 
     def __repr__(self):
@@ -65,12 +66,13 @@ cdef class Timer:
 
 
 def call_later(seconds, callback, *args):
-    """Call `callback(*args)` once, `seconds` from now: from this thread's loop, never earlier. Returns a `Timer`.
+    """Call `callback(*args)` once, from this thread's loop, `seconds` from now and never earlier. Returns a `Timer`.
 
-    Timers are called in the order of their time, and those of the same time in the order in which they were made. With 0
-    seconds it is the next turn of the loop. Inside asyncio the running loop makes the call. The callback runs in the
-    context (`contextvars`) that is current now. An exception of it takes the road of a handler's exception. What it writes
-    to sockets is sent when it returns, gathered as in a handler. Its return value is ignored.
+    Timers are called in the order of their times, and those with the same time in the order in which they were made. With
+    0 seconds the call is made in the next turn (iteration) of the loop. Inside asyncio the running loop makes the call.
+    The callback runs in the context (`contextvars`) that is current now. An exception that it raises is treated as one of
+    a handler. What it writes to sockets is gathered and sent when it returns, as in a handler. Its return value is
+    ignored.
 
     Errors: TypeError, ValueError for `seconds` that is no number, negative or NaN; TypeError for a callback that cannot be
     called, or that is an `async def` function. Source: `setTimeout`; asyncio's `loop.call_later`.
@@ -82,9 +84,9 @@ def call_later(seconds, callback, *args):
 def every(seconds, callback, *args):
     """Call `callback(*args)` again and again, `seconds` apart. Returns a `Timer`; `cancel()` ends it.
 
-    The calls are at whole multiples of `seconds` from now, whatever they take, so they do not drift. A time that has passed
-    before the call could be made, because the loop was busy, is made up for by one call, however many have passed.
-    seconds: more than 0; ValueError otherwise. All else is as for `call_later`.
+    The calls are at whole multiples of `seconds` from now, however long they take, so they do not drift. If the loop was
+    busy, and one or more of these times have passed without a call, a single call is made for all of them.
+    seconds: more than 0; ValueError otherwise. Everything else is as for `call_later`.
 
     Source: `setInterval`. Bun: counts the next time from the end of the last call.
     """
@@ -95,7 +97,7 @@ def every(seconds, callback, *args):
 
 
 def call_soon(callback, *args):
-    """Call `callback(*args)` in the next turn of the loop: after this call has returned, without a wait. Returns a `Timer`.
+    """Call `callback(*args)` in the next turn of the loop, after this call has returned, without waiting. Returns a `Timer`.
 
     As `call_later(0, callback, *args)`. From another thread: `threadsafe`. Source: `setImmediate`; asyncio's `loop.call_soon`.
     """

@@ -36,15 +36,15 @@ cdef struct reader_t:
 
 @cython.final
 cdef class SocketReader:
-    """The bytes that a socket receives, to be awaited: `socket.reader()`. Always bytes, whatever `binary_type`.
+    """Reads what a socket receives, with `await`: made by `socket.reader()`. It returns bytes, whatever `binary_type` is.
 
     Names and errors are those of `asyncio.StreamReader`. One read at a time: a second one while
     another waits raises RuntimeError. If the connection was reset, its error is raised after the
     bytes that arrived before it; if it was closed, or had ended already, reads return the end.
 
-    The peer's end: when a read has returned it, `end` is called, and unless `allow_half_open` the
-    socket closes. Until then there is time to write an answer: at once, or until an `async def`
-    handler returns.
+    After a read has returned the peer's end, `end` is called, and unless `allow_half_open` the socket
+    closes. An answer can be written before that: immediately after the read, or, in an `async def`
+    handler, until the handler returns.
     """
     cdef Socket _socket
     cdef Loop loop              # None: the connection was gone when this was made
@@ -71,7 +71,7 @@ cdef class SocketReader:
         return reader_take(self, SIZE_MAX if maximum < 0 else maximum, maximum < 0)
 
     async def readexactly(self, n):
-        """n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before."""
+        """Exactly n bytes. Errors: asyncio.IncompleteReadError, with `partial`, if the end comes first."""
         cdef ssize_t wanted = number_signed("n", n)
         if wanted < 0:
             raise ValueError(f"n must not be negative, not {n!r}")
@@ -85,8 +85,8 @@ cdef class SocketReader:
     async def readuntil(self, separator=b"\n"):
         """Bytes up to and including the separator.
 
-        Errors: asyncio.IncompleteReadError, with `partial`, if the end comes before;
-        asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read.
+        Errors: asyncio.IncompleteReadError, with `partial`, if the end comes first;
+        asyncio.LimitOverrunError if it is not among the first `limit` bytes: nothing is read then.
         """
         cdef ssize_t size = await _reader_find(self, separator)
         if size < 0:
@@ -100,7 +100,7 @@ cdef class SocketReader:
     async def readline(self):
         """Bytes up to and including the next newline; the last line may have none; b"" at the end.
 
-        Errors: ValueError if there is none among the first `limit` bytes: nothing is read.
+        Errors: ValueError if there is none among the first `limit` bytes: nothing is read then.
         """
         cdef ssize_t size = await _reader_find(self, b"\n")
         if size == 0:
@@ -111,7 +111,7 @@ cdef class SocketReader:
         return reader_take(self, size, False)
 
     def at_eof(self):
-        """Has the end arrived, and is everything read?"""
+        """True if the end has arrived and everything is read."""
         return reader_has_ended(&self.c) and self.c.held == NULL
 
     @property
@@ -121,7 +121,7 @@ cdef class SocketReader:
 
     @property
     def limit(self):
-        """Bytes that are held at most, unless a read needs more."""
+        """The most bytes that are held, unless a read needs more."""
         return self.c.limit
 
     def __repr__(self):

@@ -20,13 +20,13 @@ from pybuntcp._c cimport uv
 cdef class SocketSink:
     """Many small writes to one socket, sent together: `socket.sink()`.
 
-    What is written leaves at the end of the loop's turn, or as soon as `high_water_mark` bytes
-    have come together. What the kernel does not take is kept, up to `limit` bytes, and is sent
-    later without further calls. The socket may be written to directly as well: the order is kept.
-    What is written while the loop does not run leaves in the first turn of `run()`, or by `flush`.
+    What is written is sent at the end of the turn (one iteration of the loop), or as soon as
+    `high_water_mark` bytes are gathered. What the kernel does not accept is kept, up to `limit` bytes,
+    and is sent later without further calls. The socket may be written to directly as well: the order is
+    kept. What is written while the loop does not run is sent in the first turn of `run()`, or by `flush`.
 
     After `end` or `close` of the sink, write, flush and end raise ValueError. If the socket is ended or
-    closed otherwise, `write` and `drain` raise its error, or BrokenPipeError if it had none.
+    closed in another way, `write` and `drain` raise its error, or BrokenPipeError if it had none.
 
     Source: Bun's `ArrayBufferSink` in stream mode, joined to its `Socket`.
     """
@@ -44,8 +44,8 @@ cdef class SocketSink:
     def write(self, data, /):
         """Accept all of a str (as UTF-8) or any C-contiguous buffer. Returns its number of bytes.
 
-        Nothing of the buffer is referenced afterwards.
-        Errors: BufferError when more than `limit` bytes would be unsent: nothing is accepted;
+        The buffer is not referenced afterwards.
+        Errors: BufferError when more than `limit` bytes would be unsent: nothing is accepted then;
         ValueError after `end`; the socket's error; UnicodeEncodeError, TypeError, MemoryError.
         """
         if PyBytes_CheckExact(data):
@@ -53,12 +53,12 @@ cdef class SocketSink:
         return sink_write_buffer(self, data)
 
     def flush(self):
-        """Send now what has come together."""
+        """Send now what is gathered."""
         sink_check_open(self, "flush")
         self._socket.flush()
 
     async def drain(self):
-        """Wait until everything written to the socket, so far and meanwhile, is with the kernel.
+        """Wait until everything written to the socket, before and during the wait, is passed to the kernel.
 
         Errors: the socket's error, or BrokenPipeError, if that will never happen; RuntimeError in
         another asyncio loop than the one the socket was opened in.
@@ -102,7 +102,7 @@ cdef class SocketSink:
         return piece.size
 
     def close(self):
-        """Close the socket as `Socket.close` does: what is pending is sent before."""
+        """Close the socket as `Socket.close` does: what is pending is sent first."""
         self._socket.close()
         self.ended = True
 
@@ -113,17 +113,17 @@ cdef class SocketSink:
 
     @property
     def pending(self):
-        """Bytes that the socket has accepted and are not yet with the kernel."""
+        """Bytes that the socket has accepted and not yet passed to the kernel."""
         return self._socket.pending
 
     @property
     def full(self):
-        """Are `high_water_mark` bytes unsent? Then it is time to wait for a drain."""
+        """True if `high_water_mark` bytes are unsent: it is time to wait for a drain."""
         return self._socket.pending >= self.mark
 
     @property
     def high_water_mark(self):
-        """When this many bytes have come together, they leave before the turn ends."""
+        """As soon as this many bytes are gathered, they are sent; otherwise at the end of the turn."""
         return self.mark
 
     @property

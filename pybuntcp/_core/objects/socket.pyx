@@ -18,7 +18,7 @@ cdef class Socket:
     """One connection, made by `listen` and `connect` and passed to every handler.
 
     It is the same object for the life of the connection. A socket belongs to the thread that made it:
-    in another thread every verb raises RuntimeError. After close the verbs return -1, False or None;
+    in another thread its methods raise RuntimeError. After close the methods return -1, False or None;
     `data`, the addresses and the counters stay readable.
 
     `with socket:` calls `end()` on exit. `async with socket:` also waits until it is closed, for as long
@@ -48,10 +48,10 @@ cdef class Socket:
         """Send bytes. Returns how many were accepted, 0..len, or -1 once this side is ended or closed.
 
         data: str (as UTF-8) or any C-contiguous buffer; offset, length: in bytes, default the
-        rest. Nothing of the buffer is referenced afterwards. A short count means that
-        `high_water_mark` bytes are unsent: continue at `drain`. A program without that handler that drops a short count
-        gets a `ShortWriteWarning`. What a handler writes leaves in one
-        system call when the handler returns.
+        rest. The buffer is not referenced afterwards. A short count means that `high_water_mark` bytes
+        are unsent: write the rest when `drain` is called. A program that ignores a short count and has
+        no `drain` handler gets a `ShortWriteWarning`. What a handler writes is sent in one system call
+        when the handler returns.
 
         Errors: ValueError out of range, UnicodeEncodeError, BufferError, TypeError.
         Bun: nothing is buffered, and an offset needs a length.
@@ -73,7 +73,7 @@ cdef class Socket:
         return taken
 
     def end(self, data=None, offset=0, length=None):
-        """Send all of `data`, after what is pending, then FIN. Returns the length, or -1 if ended before.
+        """Send what is pending and all of `data`, then FIN. Returns the length, or -1 if it was ended before.
 
         The socket stays readable until the peer ends too, for at most `linger_timeout`.
         Arguments and errors as `write`.
@@ -100,14 +100,15 @@ cdef class Socket:
             socket_flush(self.s)
 
     def cork(self):
-        """A context manager: writes inside it are gathered and leave together. Corks nest."""
+        """A context manager: writes inside it are gathered and sent together. Corks nest."""
         wrapper_is_open(self)
         return cork_new(self)
 
     def sink(self, *, high_water_mark=65536, limit=None):
         """A `SocketSink`: its writes are coalesced, and each is accepted whole.
 
-        high_water_mark: when this many bytes have come together, they leave before the turn ends.
+        high_water_mark: as soon as this many bytes are gathered, they are sent; otherwise at the end of the
+        current turn (one iteration of the loop).
         limit: bytes the socket may hold unsent; a write that exceeds it raises BufferError. None = no limit.
         Errors: TypeError, ValueError naming the option.
         """
@@ -116,12 +117,12 @@ cdef class Socket:
 
     @property
     def pending(self):
-        """Bytes accepted and not yet with the kernel."""
+        """Bytes accepted and not yet passed to the kernel."""
         return output_unsent(self.s) if wrapper_is_open(self) else 0
 
     @property
     def bytes_written(self):
-        """Bytes that reached the kernel."""
+        """Bytes passed to the kernel."""
         return output_written(self.s) if wrapper_is_open(self) else wrapper_snapshot(self).bytes_written
 
     @property
@@ -137,21 +138,21 @@ cdef class Socket:
             socket_close(self.s)
 
     def terminate(self):
-        """Drop what is pending and reset: the peer sees ECONNRESET (TCP)."""
+        """Drop what is pending and reset the connection: the peer sees ECONNRESET (TCP)."""
         if wrapper_is_open(self):
             socket_terminate(self.s)
 
     def shutdown(self, half_close=False):
-        """FIN after what is pending; the socket stays readable. True: stop reading; it stays writable.
+        """Send what is pending, then FIN; the socket stays readable. True: only stop reading; it stays writable.
 
-        Unlike `end` this starts no deadline: the socket stays until the peer ends.
+        Unlike `end` this starts no deadline: the socket stays open until the peer ends.
         """
         if not wrapper_is_open(self):
             return
         socket_shutdown(self.s, bool(half_close))
 
     def pause(self):
-        """Stop reading. The peer's end and a reset are then not noticed either."""
+        """Stop reading. While paused, the peer's end and a reset are not noticed either."""
         if wrapper_is_open(self):
             socket_pause(self.s)
 
@@ -161,24 +162,25 @@ cdef class Socket:
             socket_resume(self.s)
 
     def pipe(self, target, *, end=True):
-        """Write every byte that arrives here to `target`, in the core: in order, without a Python object or the GIL.
+        """Write every byte that arrives here to `target`: in order, in the core, without Python objects or the GIL.
 
-        From now on `data` is not called; the other handlers are. While `target` holds bytes that its
-        kernel does not take, this socket is not read. When the peer ends, `end` is called and then
-        `target.end()`, unless `end=False`; so also at close(). If either is reset or fails, the other
-        is reset: its `close` gets ConnectionAbortedError. A paused socket is resumed, and what its
-        `reader()` holds goes first. `socket.pipe(socket)` is an echo; `a.pipe(b); b.pipe(a)` a proxy,
-        in which a side stays open after its peer's end for what the other still sends.
+        From now on `data` is not called; the other handlers are. While `target` has bytes that the kernel
+        has not accepted, this socket is not read. When the peer ends, the `end` handler is called, and then
+        `target.end()` unless `end=False`; `target` is ended likewise after close() of this socket. If
+        either is reset or fails, the other is reset, and its `close` gets ConnectionAbortedError. A paused
+        socket is resumed, and what its `reader()` holds is written first. `socket.pipe(socket)` is an
+        echo. `a.pipe(b); b.pipe(a)` is a proxy, in which a side stays open after its peer's end to receive
+        what the other still sends.
 
-        Errors: TypeError: `target` is no Socket; BrokenPipeError, or the error of `target`: it takes
-        no more bytes; RuntimeError: piped already, a read of the reader waits, or `target` belongs to
-        another thread; ValueError: it belongs to another loop.
+        Errors: TypeError if `target` is not a Socket; BrokenPipeError, or the error of `target`, if it
+        accepts no more bytes; RuntimeError if this socket is piped already, a read of its reader is
+        waiting, or `target` belongs to another thread; ValueError if it belongs to another loop.
         Source: Node's `readable.pipe(writable)`. Bun: has none for TCP sockets.
         """
         piping_start(self, target, bool(end))
 
     def unpipe(self):
-        """Undo `pipe`: both sockets stay open, and what was read is with the target. Does nothing if not piped.
+        """Undo `pipe`: both sockets stay open, and what was read is already the target's. Does nothing if not piped.
 
         Later bytes go to `data`, or to the reader. Without either the socket is paused, so that nothing is lost.
         """
@@ -191,12 +193,12 @@ cdef class Socket:
             socket_ref(self.s)
 
     def unref(self):
-        """Let `run()` return though this socket is open or has bytes to send; the next `run()` sends those."""
+        """Let `run()` return even if this socket is open or has bytes to send; the next `run()` sends those."""
         if wrapper_is_open(self):
             socket_unref(self.s)
 
     def timeout(self, seconds):
-        """Call the `timeout` handler `seconds` (float) from now, then close; 0 clears.
+        """Call the `timeout` handler `seconds` (float) from now, then close; 0 cancels it.
 
         It is called once, never early. If the handler calls this again, the socket stays open.
         Errors: TypeError; ValueError for negative or NaN.
@@ -212,7 +214,7 @@ cdef class Socket:
 
     @property
     def idle_timeout(self):
-        """Seconds without a byte in either direction, then `timeout` is called; None: for ever. Setting it starts anew."""
+        """Seconds without a byte in either direction until `timeout` is called; None: never. Setting it restarts the time."""
         return wrapper_timeout(self, DEADLINE_IDLE)
 
     @idle_timeout.setter
@@ -221,7 +223,7 @@ cdef class Socket:
 
     @property
     def read_timeout(self):
-        """As `idle_timeout`, without a byte received while the socket is read: the time stops while it is paused."""
+        """As `idle_timeout`, for received bytes alone. Time counts only while the socket is read, so not while it is paused."""
         return wrapper_timeout(self, DEADLINE_READ)
 
     @read_timeout.setter
@@ -250,8 +252,8 @@ cdef class Socket:
     def reader(self, limit=65536):
         """A `SocketReader`: from now on input is read with `await` and not passed to `data`.
 
-        limit: bytes held at most; the peer waits while they are not read. A socket has one reader:
-        further calls return the same. A paused socket is resumed.
+        limit: the most bytes that it holds; while they are not read, the peer has to wait. A socket has one
+        reader: further calls return the same. A paused socket is resumed.
         Errors: TypeError, ValueError naming the option.
         """
         return reader_of(self, limit)
@@ -317,10 +319,11 @@ cdef class Socket:
     def upgrade_tls(self, *, tls, socket=None, handlers=None, data=None, server=False, initial_data=None):
         """Continue as a TLS connection: returns the TLS `Socket`. This one is DETACHED and calls no handler any more.
 
-        tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected
-        to. socket (or handlers, which is the same), data: of the new socket, which keeps the other options. server: this side answers
-        the handshake. Bytes that arrived and were not passed to a handler yet belong to TLS.
-        initial_data: bytes that were passed to a handler and belong to TLS, too.
+        tls: as for `listen` and `connect`; `server_name` defaults to the host that was connected to.
+        socket, handlers: the handlers of the new socket; these are two names of one option.
+        data: that of the new socket, which keeps the other options. server: this side answers the handshake.
+        Bytes that have arrived and were not yet passed to a handler are part of TLS.
+        initial_data: bytes that were passed to a handler and are part of TLS, too.
         Errors: those of the options; RuntimeError if the socket is not established, or uses TLS already.
         Bun: returns `[raw, tls]`, and calls the handlers of `raw` with the ciphertext.
         """
@@ -328,7 +331,7 @@ cdef class Socket:
 
     @property
     def authorized(self):
-        """Was the peer's certificate requested, and found valid? Kept after close."""
+        """True if the peer's certificate was requested and found valid. Kept after close."""
         return bool(tls_query(self, "authorized"))
 
     @property
@@ -337,11 +340,11 @@ cdef class Socket:
         return tls_query(self, "alpn_protocol")
 
     def get_authorization_error(self):
-        """What verification found wrong with the peer's certificate, or None. Kept after close."""
+        """The error found by the verification of the peer's certificate, or None. Kept after close."""
         return tls_query(self, "authorization_error")
 
     def get_peer_certificate(self):
-        """As `ssl.SSLSocket.getpeercert()`, and "raw": DER. None if there is none."""
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert()` has it, with its DER as "raw". None if there is none."""
         return tls_query(self, "get_peer_certificate")
 
     def get_certificate(self):
@@ -357,11 +360,11 @@ cdef class Socket:
         return tls_query(self, "get_tls_version")
 
     def get_session(self):
-        """The session as bytes, to be resumed by `session=` or `set_session`; None: there is none yet."""
+        """The session as bytes, to be resumed by `session=` or `set_session`; None if there is none yet."""
         return tls_query(self, "get_session")
 
     def set_session(self, session):
-        """Resume a session. False: the handshake has begun. Errors: ValueError for other bytes."""
+        """Resume a session. Returns False if the handshake has begun. Errors: ValueError for bytes that are no session."""
         return bool(tls_query(self, "set_session", session))
 
     def get_tls_ticket(self):
@@ -369,7 +372,7 @@ cdef class Socket:
         return tls_query(self, "get_tls_ticket")
 
     def is_session_reused(self):
-        """Was a session resumed?"""
+        """True if a session was resumed."""
         return bool(tls_query(self, "is_session_reused"))
 
     def export_keying_material(self, length, label, context=None):
@@ -397,18 +400,18 @@ cdef class Socket:
         return tls_query(self, "get_servername")
 
     def set_servername(self, name):
-        """Request another name, which the certificate must match. False: the handshake has begun.
+        """Request another name, which the certificate must match. Returns False if the handshake has begun.
 
         Errors: ValueError on a server, and for a string that cannot be a name.
         """
         return bool(tls_query(self, "set_servername", name))
 
     def set_max_send_fragment(self, size):
-        """Plaintext bytes in one record, 512..16384. False: out of range, or no TLS."""
+        """Set the most plaintext bytes in one record, 512..16384. Returns False if out of range, or without TLS."""
         return bool(tls_query(self, "set_max_send_fragment", size))
 
     def set_verify_mode(self, request_cert, reject_unauthorized):
-        """Which peers to accept, before the handshake is done. False: too late, or no TLS."""
+        """Set which peers to accept, before the handshake is done. Returns False if it is too late, or without TLS."""
         return bool(tls_query(self, "set_verify_mode", request_cert, reject_unauthorized))
 
     def disable_renegotiation(self):
@@ -421,14 +424,14 @@ cdef class Socket:
     # ------------------------------------------------------------------ options
 
     def set_no_delay(self, enable=True):
-        """TCP_NODELAY. False when closed or not TCP. Bun: True on unix sockets too."""
+        """Set TCP_NODELAY. Returns False when closed or not TCP. Bun: True on unix sockets too."""
         cdef bint on = bool(enable)
         return wrapper_is_open(self) and socket_set_no_delay(self.s, on) == 0
 
     def set_keep_alive(self, enable=False, initial_delay=0):
-        """SO_KEEPALIVE; initial_delay: milliseconds idle before the first probe, 0 = unchanged.
+        """Set SO_KEEPALIVE. initial_delay: milliseconds idle before the first probe, 0 = unchanged.
 
-        The kernel counts in seconds: the delay is rounded up. False when closed or not TCP.
+        The kernel counts in seconds, so the delay is rounded up. Returns False when closed or not TCP.
         """
         cdef bint on = bool(enable)
         cdef double delay
@@ -442,7 +445,7 @@ cdef class Socket:
     def reload(self, socket=None, *, handlers=None):
         """Replace the handlers of this socket alone, between two events. If they are invalid, nothing changes.
 
-        socket, or handlers, which is the same: the new ones; required.
+        socket, handlers: the new ones, under one of the two names of this option; required.
         Bun: reload of an accepted socket changes all sockets of its listener.
         """
         cdef Handlers table = handlers_compile(handlers_either(socket, handlers))

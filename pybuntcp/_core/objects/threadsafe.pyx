@@ -49,7 +49,7 @@ cdef class ThreadsafeCallback:
         posting_post(self, args)
 
     def close(self):
-        """Take no more calls: they raise RuntimeError from now on. Those that were made before are carried out.
+        """Accept no more calls: they raise RuntimeError from now on. Those that were made before are carried out.
 
         May be called in any thread, more than once, and by the callback. `with threadsafe(...) as call:` closes it, too.
         """
@@ -57,13 +57,13 @@ cdef class ThreadsafeCallback:
             posting_close(self)
 
     def ref(self):
-        """Let it keep `run()` going while it is open (the default). Only in the loop's thread."""
+        """Make it keep `run()` going while it is open (the default). Only in the loop's thread."""
         if loop_check(self.loop.c) and self.unreferenced and not self.ended:
             self.unreferenced = False
             loop_ref(self.loop.c)
 
     def unref(self):
-        """Let `run()` return though it is open. Only in the loop's thread."""
+        """Let `run()` return even if it is open. Only in the loop's thread."""
         if loop_check(self.loop.c) and not self.unreferenced and not self.ended:
             self.unreferenced = True
             loop_unref(self.loop.c)
@@ -79,14 +79,14 @@ cdef class ThreadsafeCallback:
 
 
 def threadsafe(callback):
-    """A function that any thread may call, and any signal handler in Python; this thread's loop then calls `callback`.
+    """Make a function that any thread and any Python signal handler may call; this thread's loop then calls `callback`.
 
-    Each call of it returns at once, and leads to one call of `callback` with the same positional arguments, in the loop's
-    thread, also when the loop waits; inside asyncio the running loop is the one. The calls of one thread keep their
-    order. The callback runs in the context (`contextvars`) that is current now. All else is as for `call_later`.
+    Each call returns at once. For each, the loop calls `callback` once with the same positional arguments, in its own
+    thread, even if it was waiting; inside asyncio that is the running loop. The calls of one thread keep their order. The
+    callback runs in the context (`contextvars`) that is current now. Everything else is as for `call_later`.
 
-    The result has `close()`, `ref()` and `unref()`. It keeps `run()` going until it is closed, or until nobody refers to it
-    any more.
+    The result has `close()`, `ref()` and `unref()`. It keeps `run()` going until it is closed, or until it is no longer
+    referenced.
 
     Errors: TypeError for a callback that cannot be called, or that is an `async def` function. Of the result: RuntimeError
     once it is closed or the loop has ended. Source: asyncio's `loop.call_soon_threadsafe`; Node-API's thread-safe functions.
