@@ -84,7 +84,7 @@ class Socket(Generic[_Data]):
     def idle_timeout(self, seconds: SupportsFloat | SupportsIndex | None) -> None: ...
     @property
     def read_timeout(self) -> float | None:
-        """As `idle_timeout`, for received bytes alone. Time counts only while the socket is read, so not while it is paused."""
+        """As `idle_timeout`, for received bytes alone, while the socket is read: the time stops while it is paused."""
     @read_timeout.setter
     def read_timeout(self, seconds: SupportsFloat | SupportsIndex | None) -> None: ...
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by listen() and connect()

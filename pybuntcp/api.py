@@ -63,27 +63,29 @@ def listen(
 ) -> _core.Listener:
     """Listen for stream connections; all of them share one set of handlers.
 
-    socket, or handlers, which is the same: the handlers, see `Handlers`; required. Where: `hostname` with `port` (0 picks a free one, which
-    `listener.port` returns; "::" takes IPv4 too unless `ipv6_only`; a list of names and addresses is taken, and a
-    name with several addresses, as `localhost`, listens on all of them), a `unix` path (a leading NUL makes
-    it abstract), or `fd`, a listening descriptor, which the listener adopts: it closes it, and child programs do not
+    socket, handlers: the handlers, see `Handlers`; these are two names of one option, and one of them is required.
+    hostname, port: where to listen. A name with several addresses, as `localhost`, listens on all of them, and a list
+    of names and addresses is accepted. "::" takes IPv4 too unless `ipv6_only`. Port 0 picks a free one, which
+    `listener.port` returns.
+    unix: a path in place of them; a leading NUL makes it abstract.
+    fd: a listening descriptor in place of them, which the listener adopts: it closes it, and child programs do not
     inherit it.
 
     data: the first value of `socket.data` of every accepted socket, by reference.
     tls: `TLSOptions`, a mapping with the same keys, or an `ssl.SSLContext`; None = plain.
-    exclusive, reuse_port: share the port with other listeners (SO_REUSEPORT) or, the default,
-    do not. allow_half_open: stay writable after the peer's end. pause_on_connect: open paused.
-    backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY. keep_alive: seconds
-    idle before the kernel probes; None = off. high_water_mark: bytes one socket may hold
-    unsent; 0 = Bun's literal mode, nothing is buffered. idle_timeout, linger_timeout,
-    handshake_timeout, and read_timeout, in which nothing is received: seconds; None = for ever. slow_handler: seconds;
-    a handler that takes longer is logged, by the logger "pybuntcp"; None = not measured. max_connections: accepting
-    pauses at this number. unlink:
-    remove the file of `unix` at stop and at exit, if it is still the one made here; False: never,
-    for a program that hands the socket over to another. A file that was left behind at that path, by a process that
-    was killed, is replaced. mode, owner: the permissions of the file, for example 0o660, and its owner: "user",
-    "user:group", ":group", a uid, or a pair of user and group; set before anybody can connect; None: as the system
-    makes it.
+    exclusive, reuse_port: share the port with other listeners (SO_REUSEPORT) or, the default, do not.
+    allow_half_open: stay writable after the peer's end. pause_on_connect: open paused.
+    backlog: connections the kernel keeps waiting. no_delay: TCP_NODELAY.
+    keep_alive: seconds idle before the kernel probes; None = off.
+    high_water_mark: bytes one socket may hold unsent; 0 = Bun's literal mode, nothing is buffered.
+    idle_timeout, read_timeout, handshake_timeout, linger_timeout: seconds; None = for ever. The time of `read_timeout`
+    is one in which nothing is received.
+    slow_handler: seconds; a handler that takes longer is logged by the logger "pybuntcp"; None = not measured.
+    max_connections: accepting pauses at this number.
+    unlink: remove the file of `unix` at stop and at exit, if it is still the one made here; False: never, for a
+    program that hands the socket over to another. A file that a killed process left behind at that path is replaced.
+    mode, owner: the permissions of the file, for example 0o660, and its owner: "user", "user:group", ":group", a uid,
+    or a pair of user and group. Both are set before anybody can connect; None: as the system makes it.
 
     Errors: TypeError or ValueError naming a wrong option, before any I/O; OSError with
     `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror` for a name.
@@ -143,20 +145,22 @@ def connect(
     local_address: str | None = None,
     local_port: int = 0,
 ) -> _core.Connecting:
-    """Connect; starts at once, and returns a `Connecting` to await, ask or cancel.
+    """Connect: starts at once, and returns a `Connecting` to await, query or cancel.
 
-    All addresses of a name are tried (happy eyeballs); `localhost` reaches whichever family
-    listens; a name that is not ASCII needs the extra `pybuntcp[idna]`. Then the loop calls `open(socket)`, or
-    `connect_error(socket, error)`, once, and never before this call has returned.
+    All addresses of a name are tried (happy eyeballs). `localhost` reaches whichever family listens. A name that is not
+    ASCII needs the extra `pybuntcp[idna]`. Then the loop calls `open(socket)` or `connect_error(socket, error)`, once,
+    and never before this call has returned.
 
-    socket, or handlers, which is the same: the handlers; None opens paused. timeout: seconds for name and connection together;
-    None = for ever. local_address (an IP literal), local_port: where to connect from. fd: a
-    connected descriptor, which the socket adopts. tls: as in `listen`; True or {} = all defaults: the
-    peer's certificate must be valid, and for `hostname`. The others as in `listen`.
+    socket, handlers: the handlers; these are two names of one option. None opens paused.
+    timeout: seconds for name and connection together; None = for ever.
+    local_address, local_port: where to connect from; the address is an IP literal.
+    fd: a connected descriptor, which the socket adopts.
+    tls: as in `listen`; True or {} = all defaults: the peer's certificate must be valid, and for `hostname`.
+    The others are as in `listen`.
 
-    Errors at the call: TypeError or ValueError naming a wrong option. Everything else is an
-    outcome: OSError with `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror`;
-    TimeoutError; `ssl.SSLError` for a handshake that fails and a peer that is refused.
+    Errors at the call: TypeError or ValueError naming a wrong option. Everything else is an outcome of the attempt:
+    OSError with `errno`, `code`, `syscall`, `address`, `port`; `socket.gaierror`; TimeoutError; `ssl.SSLError` for a
+    handshake that fails and a peer that is refused.
 
     Source: `Bun.connect`. Bun: dials all addresses at once, has no timeout and no cancel.
     """
@@ -188,9 +192,9 @@ def connect(
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """An asyncio event loop on which any asyncio program runs: a `pybuntcp.aio.EventLoop`.
 
-    `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or `run(main())`. Its stream connections are made of our
-    sockets; all else is the standard library's. `listen` and `connect` work in any other asyncio loop as well; this
-    one costs least.
+    Use it as `asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)`, or by `run(main())`. Its stream connections run
+    on pybuntcp's sockets; everything else is the standard library's. `listen` and `connect` work in any other asyncio
+    loop as well; this one costs least.
     """
     from .aio import EventLoop
 
@@ -214,7 +218,7 @@ def run(main: None = None, /, *, debug: bool | None = None, timeout: float | Non
 @overload
 def run(main: Coroutine[Any, Any, Result], /, *, debug: bool | None = None, timeout: float | None = None) -> Result: ...
 def run(main: Any = None, /, *, debug: bool | None = None, timeout: float | None = None) -> Any:
-    """Turn this thread's loop until no referenced handle is left; or run a coroutine.
+    """Run this thread's loop until no referenced handle is left; or run a coroutine.
 
     Listeners, sockets, connection attempts, timers and callables of `threadsafe` are referenced unless `unref()` was
     called.
@@ -224,9 +228,10 @@ def run(main: Any = None, /, *, debug: bool | None = None, timeout: float | None
     main: a coroutine, which runs as under `asyncio.run`, on a loop of `new_event_loop`; its
     result is returned. debug: asyncio's debug mode.
 
-    timeout: seconds; None = no limit. Without `main`: serve for that long all that is open, referenced or not; a handler that
-    runs then is not cut short. 0 serves what is ready, once, and does not wait. It returns earlier when nothing is open any
-    more. With `main`: a coroutine that takes longer is cancelled, and TimeoutError is raised, as by `asyncio.wait_for`.
+    timeout: seconds; None = no limit. Without `main`, everything that is open, referenced or not, is served for that long;
+    a handler that runs at the end is not interrupted. 0 serves what is ready, once, and does not wait. `run` returns
+    earlier when nothing is open any more. With `main`, a coroutine that takes longer is cancelled, and TimeoutError is
+    raised, as by `asyncio.wait_for`.
 
     Errors: RuntimeError inside a handler, or where an asyncio loop runs; TypeError, ValueError naming `timeout`.
     Source: the lifetime of a Bun process; `asyncio.run`.

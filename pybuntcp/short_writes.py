@@ -20,11 +20,11 @@ from typing import Any
 
 
 class ShortWriteWarning(ResourceWarning):
-    """A `Socket.write` was short, nobody looked at the count, and there is no `drain` handler: bytes are lost.
+    """A `Socket.write` was short, its count was ignored, and there is no `drain` handler: bytes are lost.
 
     It is shown by default, once for the handlers of a listener or a connection; `stats()` counts every such write in
-    `short_writes_unnoticed`. Ways to do without: a `drain` handler that continues the write; `socket.sink()`, which keeps
-    what the peer does not take; `socket.pipe()`; code that looks at the count; or a filter of `warnings`.
+    `short_writes_unnoticed`. Ways to avoid it: a `drain` handler that continues the write; `socket.sink()`, which keeps
+    what the peer does not accept; `socket.pipe()`; code that uses the count; or a filter of `warnings`.
     """
 
 

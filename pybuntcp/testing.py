@@ -37,13 +37,13 @@ class _Collects:
 
 
 def pair(handlers: Any, other: Any = None, **options: Any) -> tuple[_core.Socket[Any], _core.Socket[Any]]:
-    """Two sockets that are connected with each other, in this thread's loop; both have been opened when it returns.
+    """Two sockets that are connected with each other, in this thread's loop; both are open when it returns.
 
     handlers: those of the first socket, as `connect` takes them. other: those of the second; None: it only collects, and its
     `data` is a bytearray of what it has received. options: of `connect`, for both, except where to connect to and `tls`.
 
-    They are a pair of unix sockets. The `open` handlers have been called. Errors: RuntimeError inside asyncio, where
-    `open_pair` is the one to await; TypeError for `tls`, which needs a listener.
+    They are a pair of unix sockets. Their `open` handlers have been called. Errors: RuntimeError inside asyncio, where
+    `open_pair` is to be awaited instead; TypeError for `tls`, which needs a listener.
     """
     ends = _start(handlers, other, options)
     run_until(lambda: all(end.done() for end in ends))
@@ -51,7 +51,7 @@ def pair(handlers: Any, other: Any = None, **options: Any) -> tuple[_core.Socket
 
 
 async def open_pair(handlers: Any, other: Any = None, **options: Any) -> tuple[_core.Socket[Any], _core.Socket[Any]]:
-    """`pair`, inside asyncio."""
+    """As `pair`, inside asyncio. The two sockets are open when it returns."""
     first, second = _start(handlers, other, options)
     return await first, await second
 
@@ -76,10 +76,10 @@ def _start(handlers: Any, other: Any, options: dict[str, Any]) -> list[_core.Con
 
 
 def run_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
-    """Turn this thread's loop until `condition()` is true; it is asked before each turn.
+    """Run this thread's loop until `condition()` is true; it is called before each turn (iteration) of the loop.
 
-    timeout: seconds of real time. Errors: AssertionError when they are over, or when nothing is open by which the condition
-    could still come true; what a handler raises to stop the loop; RuntimeError inside asyncio.
+    timeout: seconds of real time. Errors: AssertionError when they are over, or when nothing is open that could still
+    make the condition true; what a handler raises to stop the loop; RuntimeError inside asyncio.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -93,10 +93,10 @@ def run_until(condition: Callable[[], object], timeout: float = PATIENCE) -> Non
 
 
 def run_until_idle(timeout: float = PATIENCE) -> None:
-    """Turn this thread's loop until nothing is ready: no bytes, no connection, no timer that is due.
+    """Run this thread's loop until nothing is ready: no bytes, no connection, no timer that is due.
 
-    What is on its way from another thread or process may still come. timeout: seconds of real time; AssertionError after
-    that, for example because a callback calls `call_soon` for itself again and again.
+    Data under way from another thread or process may still arrive later. timeout: seconds of real time; AssertionError
+    after that, for example because a callback calls `call_soon` for itself again and again.
     """
     deadline = time.monotonic() + timeout
     while _is_ready(_core.turn(0)):
@@ -119,18 +119,20 @@ def _open() -> dict[str, float]:
 
 
 class Clock:
-    """The clock of all loops of this process, which a test can turn ahead. There is one: `clock`.
+    """The clock of all loops of this process, which a test can advance. There is one: `clock`.
 
-    Timers, `timeout`, `idle_timeout`, `linger_timeout`, `handshake_timeout` and the `timeout` of `connect` go by it.
-    `time.monotonic()`, asyncio's own timers and the kernel do not. It cannot be turned back, and need not be: what a test sets
-    afterwards counts from the turned clock. `Timer.when` stays on the clock of `time.monotonic()`: it comes nearer.
+    Timers, `timeout`, `idle_timeout`, `linger_timeout`, `handshake_timeout` and the `timeout` of `connect` use it.
+    `time.monotonic()`, asyncio's own timers and the kernel do not. It cannot be set back, and need not be, because what a
+    test sets afterwards counts from the advanced clock. `Timer.when` stays on the clock of `time.monotonic()`, so it
+    becomes smaller when this clock is advanced.
     """
 
     def advance(self, seconds: float) -> None:
-        """Let this much time have passed. What is due by then is called in the next turn of the loop, in order.
+        """Advance the clock by this much time. What is due by then is called in the next turn of the loop, in order.
 
-        Only the loops of this thread are woken for it. A timer of `every` is called once, however many of its times have
-        passed; to see each call, advance in steps. Errors: TypeError, ValueError for what is no number, negative or NaN.
+        seconds: as a float. Only the loops of this thread are woken for it. A timer of `every` is called once, however many
+        of its times have passed; to see each call, advance in steps. Errors: TypeError, ValueError for what is no number,
+        negative or NaN.
         """
         _core.turn_clock(seconds)
 

@@ -51,7 +51,7 @@ class ListenerThreads:
 
     @property
     def hostname(self) -> str | Any | None:
-        """As given: one name, or a list or tuple of them."""
+        """The option as it was given: one name, or a list or tuple of them."""
         return self._workers[0].listener.hostname
 
     @property
@@ -60,14 +60,15 @@ class ListenerThreads:
         return sum(worker.listener.connections for worker in self._workers)
 
     def stats(self) -> list[dict[str, float]]:
-        """Of each thread, whole: `Listener.loop_stats()` and `Listener.stats()` in one.
+        """The counters of each thread, in a dict each: `Listener.loop_stats()` and `Listener.stats()` in one.
 
-        Its loop has one open socket more than the listener has connections: over it the thread is stopped.
+        A thread's loop has one open socket more than its listener has connections, because the thread gets its commands
+        over a socket.
         """
         return [{**worker.listener.loop_stats(), **worker.listener.stats()} for worker in self._workers]
 
     def stop(self, close_active_connections: bool = False) -> None:
-        """As `Listener.stop`, in every thread, soon. Each ends when its last socket has closed. Idempotent.
+        """As `Listener.stop`, in every thread, soon. Each thread ends when its last socket has closed. Idempotent.
 
         In a forked child, which has none of the threads, it does nothing.
         """
@@ -186,15 +187,15 @@ def listen_threads(
 
     count: None = the number of cores this process may use, or that of PYTHON_CPU_COUNT or `-X cpu_count`. setup: called
     in each thread with its `Listener` before anything is accepted, to `reload` it with handlers, or give it `data`, of
-    its own. The others are `listen`'s; `reuse_port` is implied, and `unix`, `fd` and `exclusive` do not go with it. A
-    `port` of 0 is picked once, for all.
+    its own. The other options are those of `listen`; `reuse_port` is implied, and `unix`, `fd` and `exclusive` cannot be
+    used. A `port` of 0 is picked once, for all threads.
 
-    The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and it
-    stays there. All threads share the handlers; locking whatever else they share is up to the handlers.
+    The kernel picks a connection's thread by its addresses and ports (Linux; elsewhere one thread may get all), and the
+    connection stays there. All threads share the handlers; locking whatever else they share is up to the handlers.
 
     Errors: as `listen`, and those of `setup`; then no thread is left. RuntimeError where gevent or eventlet has
-    replaced threads by greenlets: each would wait for the first for ever. Source: SO_REUSEPORT in socket(7); one
-    process for each core in Bun.
+    replaced threads by greenlets, because each would wait for the first for ever. Source: SO_REUSEPORT in socket(7);
+    one process for each core in Bun.
     """
     refused = [name for name in ("unix", "fd", "exclusive") if options.get(name)]
     if refused:

@@ -32,11 +32,11 @@ class SocketHandler(Generic[Data, Chunk]):
     Type checkers know the signatures of its handlers: `open(socket)`, `data(socket, chunk)`, `drain(socket)`,
     `end(socket)`, `close(socket, error)`, `error(socket, error)`, `timeout(socket)`,
     `handshake(socket, success, authorization_error)`, `connect_error(socket, error)`. Each may be `async def`, and its
-    parameters may have other names. At run time it defines none of them: a class has those that it writes, and there
-    is nothing to call by `super()`.
+    parameters may have other names. At run time this base defines none of them: a class has only the handlers that it
+    defines itself, and `super()` has none to call.
 
-    State: what `socket.data` is; left out, Any. `SocketHandler[State, memoryview]` goes with
-    `binary_type = "memoryview"`, and says that `chunk` is one; left out, bytes.
+    State: the type of `socket.data`; if it is left out, Any. `SocketHandler[State, memoryview]` goes with
+    `binary_type = "memoryview"`, and says that `chunk` is a memoryview; if it is left out, `chunk` is bytes.
 
     Source: this project's own; `asyncio.Protocol` is a base in the same sense. Bun: `socket: {...}` of TypeScript type
     `SocketHandler<Data>`.
@@ -48,31 +48,31 @@ class SocketHandler(Generic[Data, Chunk]):
     if TYPE_CHECKING:
 
         def open(self, socket: Socket[Data]) -> object:
-            """The connection is established: first of all, once."""
+            """The connection is established. Called once, before all other handlers."""
 
         def data(self, socket: Socket[Data], chunk: Chunk) -> object:
-            """Bytes have arrived, at least one; where they are divided means nothing."""
+            """Bytes have arrived, at least one. The boundaries of chunks have no meaning."""
 
         def drain(self, socket: Socket[Data]) -> object:
-            """After a `write` that was short: all that was accepted is with the kernel. Write on."""
+            """After a short `write`, all that it accepted is passed to the kernel: write the rest now."""
 
         def end(self, socket: Socket[Data]) -> object:
             """The peer has ended its side. Without `allow_half_open` the socket closes after this."""
 
         def close(self, socket: Socket[Data], error: OSError | None) -> object:
-            """The connection is gone: last of all, once. `error`: None, or why."""
+            """The connection is gone. Called once, after all other handlers. `error`: None, or the reason."""
 
         def error(self, socket: Socket[Data], error: Exception) -> object:
-            """Another handler raised `error`, or TLS is broken and `close` follows. The connection lives on."""
+            """Another handler raised `error`, and the connection stays open; or TLS is broken, and `close` follows."""
 
         def timeout(self, socket: Socket[Data]) -> object:
-            """The time of `socket.timeout` or `idle_timeout` is over. It closes unless `socket.timeout` is called again."""
+            """The time of `socket.timeout`, `idle_timeout` or `read_timeout` is over. The socket closes unless one is set anew."""
 
         def handshake(self, socket: Socket[Data], success: bool, authorization_error: OSError | None) -> object:
             """The TLS handshake is done, or has failed. With this handler `open` comes before it, not after."""
 
         def connect_error(self, socket: Socket[Data], error: OSError) -> object:
-            """A connection attempt has failed: once, in place of all other handlers."""
+            """A connection attempt has failed. Called once, in place of all other handlers."""
 
     else:
         __class_getitem__ = classmethod(GenericAlias)

@@ -223,7 +223,7 @@ cdef class Socket:
 
     @property
     def read_timeout(self):
-        """As `idle_timeout`, for received bytes alone. Time counts only while the socket is read, so not while it is paused."""
+        """As `idle_timeout`, for received bytes alone, while the socket is read: the time stops while it is paused."""
         return wrapper_timeout(self, DEADLINE_READ)
 
     @read_timeout.setter
