@@ -2,10 +2,10 @@
 
     asyncio.run(main(), loop_factory=pybuntcp.new_event_loop)
 
-In a loop that is not ours, the standard library's or uvloop's, either call the functions listed here in place of asyncio's,
-or `install()`, and everything in that loop calls them.
+In another loop, the standard library's or uvloop's, either call the functions listed here in place of asyncio's, or call
+`install()`, after which everything in that loop uses them.
 
-See docs/asyncio.md. A program that does not use it does not load it.
+See docs/asyncio.md. A program that does not use this package does not load it.
 """
 
 from .functions import (

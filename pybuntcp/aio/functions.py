@@ -4,7 +4,7 @@
 
 They have asyncio's signatures, as of the running Python, with `limits` for servers, and return what asyncio's do. In a
 loop of ours they are its methods; in the standard library's, and in uvloop, the connections are transports of ours that
-this loop turns. Errors: asyncio's; RuntimeError if no event loop runs.
+this loop runs. Errors: asyncio's; RuntimeError if no event loop runs.
 
 Owns nothing: see `stand_in`.
 """
@@ -117,7 +117,7 @@ async def create_unix_server(
 async def connect_accepted_socket(
     protocol_factory: Callable[[], _Protocol], sock: Any, **options: Unpack[TLSOptions]
 ) -> tuple[asyncio.Transport, _Protocol]:
-    """A connection that other code has accepted; `sock` is the transport's from now on. Returns (transport, protocol)."""
+    """Use a connection that other code has accepted; the transport owns `sock` from now on. Returns (transport, protocol)."""
     made: tuple[asyncio.Transport, _Protocol] = await _here().connect_accepted_socket(protocol_factory, sock, **options)
     return made
 
@@ -132,9 +132,9 @@ async def start_tls(
     server_hostname: str | None = None,
     **options: Any,
 ) -> asyncio.Transport | None:
-    """TLS from now on. Returns the transport that `protocol` must use in place of this one. See `loop.start_tls`.
+    """Start TLS. Returns the transport that `protocol` must use in place of this one. See `loop.start_tls`.
 
-    A transport that is not ours is given to the loop's own `start_tls`.
+    A transport that is not pybuntcp's is passed to the loop's own `start_tls`.
     """
     secured: asyncio.Transport | None = await _here().start_tls(
         transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname, **options
@@ -153,7 +153,8 @@ async def sendfile(
 ) -> int:
     """Send a file by the kernel's sendfile, after what was written. Returns the bytes sent. See `loop.sendfile`.
 
-    fallback: read and write it where the kernel cannot, as over TLS. A transport that is not ours is given to the loop's own.
+    fallback: read the file and write it where the kernel cannot send it, as over TLS. A transport that is not pybuntcp's
+    is passed to the loop's own `sendfile`.
     """
     sent: int = await _here().sendfile(transport, file, offset, count, fallback=fallback)
     return sent

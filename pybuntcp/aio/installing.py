@@ -28,7 +28,7 @@ METHODS = (
 
 
 class Installed:
-    """What `install` returns. `with` it, or without: `uninstall()` is the same as leaving it."""
+    """What `install` returns: a context manager, whose exit calls `uninstall()`. It may also be used without `with`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: bool) -> None:
         self.loop = loop
@@ -36,7 +36,7 @@ class Installed:
         self._changed = changed
 
     def uninstall(self) -> None:
-        """Give the loop its own methods back, if it was this call of `install` that has replaced them. Once; then nothing."""
+        """Restore the loop's own methods, if this call of `install` has replaced them. Later calls do nothing."""
         if self._changed:
             self._changed = False
             uninstall(self.loop)
@@ -49,10 +49,10 @@ class Installed:
 
 
 def install(loop: asyncio.AbstractEventLoop | None = None) -> Installed:
-    """Have this event loop's methods make connections and servers of pybuntcp's sockets: asyncio's own loop's, or uvloop's.
+    """Make the methods of an event loop, asyncio's own or uvloop's, open connections and servers on pybuntcp's sockets.
 
-    loop: the one that runs, if it is left out. Its other methods, and what is open already, are left as they are. Calling it
-    again does nothing; nor has it anything to do on a loop of `new_event_loop`.
+    loop: by default the running one. Its other methods, and what is open already, stay as they are. Calling it again does
+    nothing, and so does calling it for a loop of `new_event_loop`.
 
     Errors: RuntimeError without a loop; TypeError for a loop whose methods cannot be replaced.
     """
@@ -65,7 +65,7 @@ def install(loop: asyncio.AbstractEventLoop | None = None) -> Installed:
 
 
 def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Give an event loop its own methods back. loop: the one that runs, if it is left out. Without `install` it does nothing."""
+    """Restore an event loop's own methods. loop: by default the running one. Without `install` it does nothing."""
     loop = asyncio.get_running_loop() if loop is None else loop
     if not is_installed(loop):
         return
@@ -78,7 +78,7 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 def is_installed(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `install` has replaced the methods of this loop."""
+    """True if `install` has replaced the methods of this loop."""
     return REPLACED in getattr(loop, "__dict__", ())
 
 

@@ -10,8 +10,9 @@ from .connections import Connections
 class EventLoop(_aio.Scheduler, Connections):
     """An asyncio event loop: the standard library's `SelectorEventLoop`, which waits in pybuntcp's loop.
 
-    Its stream connections, on TCP and unix sockets, are made of pybuntcp's sockets, and its callbacks, timers and turns are
-    in C. All else is the standard library's: subprocesses, signals, pipes, datagrams, `add_reader`, `sock_*`.
+    Its stream connections, on TCP and unix sockets, run on pybuntcp's sockets, and its callbacks, timers and turns
+    (iterations of the loop) are in C. Everything else is the standard library's: subprocesses, signals, pipes, datagrams,
+    `add_reader`, `sock_*`.
 
     `create_server` and `create_unix_server`, and with them `asyncio.start_server` and `start_unix_server`, take some
     options of `pybuntcp.listen`: `max_connections`, `idle_timeout`, `read_timeout`, `linger_timeout`, `no_delay`.
@@ -29,7 +30,7 @@ class EventLoop(_aio.Scheduler, Connections):
         self._host.set_debug(enabled)
 
     def run_forever(self) -> None:
-        """As the standard library's: run until `stop()`. Errors: RuntimeError if it runs already."""
+        """As the standard library's: run until `stop()`. Errors: RuntimeError if the loop runs already."""
         if self.is_running():
             super().run_forever()  # RuntimeError
         self._host.enter()
@@ -41,7 +42,7 @@ class EventLoop(_aio.Scheduler, Connections):
                 self._selector.flush()
 
     def close(self) -> None:
-        """As the standard library's; it also stops the listeners that were opened in this loop. Errors: RuntimeError if it runs."""
+        """As the standard library's; it also stops the listeners opened in this loop. Errors: RuntimeError if the loop runs."""
         if not self.is_closed() and not self.is_running():
             self._host.close()
             for listener in self._listeners.values():

@@ -24,22 +24,23 @@ class TLSOptions:
     """The options of `tls=`; a mapping with the same keys is accepted, too. Source: Bun's `tls` option.
 
     key, cert: our private key, and our certificate followed by those that lead to its root. Required on a server. Lists
-    of an RSA and an ECDSA one, in any order, are two identities; each peer is shown one that it can verify.
-    ca: certificates of which the peer's must be one, or lead to one; None = those that the system trusts. crl: lists of
-    revoked certificates, and nothing else. Each is PEM (str, bytes or buffer), a `pathlib.Path`, or a list of those.
-    passphrase: of an encrypted key. key_file, cert_file, ca_file, dh_params_file: paths instead.
+    of an RSA and an ECDSA one, in any order, are two identities; each peer gets one that it can verify.
+    ca: trusted certificates; the peer's must be one of them, or lead to one; None = those that the system trusts.
+    crl: lists of revoked certificates, and nothing else. Each of these is PEM (str, bytes or buffer), a `pathlib.Path`,
+    or a list of those. passphrase: that of an encrypted key. key_file, cert_file, ca_file, dh_params_file: paths instead.
 
-    server_name: the name that a client asks for, and that the certificate must be for; None = the host connected to. A
+    server_name: the name that a client requests, and that the certificate must be for; None = the host connected to. A
     final dot is dropped; a name that is not ASCII is sent and checked as IDNA's A-label. A server ignores it.
-    request_cert: a server asks clients for a certificate, which needs ca. reject_unauthorized: a peer whose
+    request_cert: a server requests a certificate of its clients, which needs ca. reject_unauthorized: a peer whose
     certificate does not verify is refused; False is the only way to accept one (see `Socket.authorized`).
 
     alpn_protocols: names (str or bytes), in order of preference, or their wire format as bytes. ciphers: OpenSSL's
     list; names of TLS 1.3 suites may be among them. ecdh_curve: one name, or several with colons.
-    min_version, max_version: `ssl.TLSVersion` or "TLSv1.2"; at least 1.2 unless asked for. secure_options: `ssl.OP_*`
-    to add. session: bytes of `Socket.get_session`, to resume. keylog_file: path for the keys, for Wireshark.
-    low_memory_mode: accepted, and always on. sni: on a server, `{name: TLSOptions}`; a name may begin with "*.". An
-    option that an entry leaves out has its default there, not the listener's value.
+    min_version, max_version: `ssl.TLSVersion` or a str like "TLSv1.2"; at least 1.2 unless an older one is given.
+    secure_options: `ssl.OP_*` to add. session: bytes of `Socket.get_session`, to resume. keylog_file: path of a file to
+    which the keys are written, for Wireshark. low_memory_mode: accepted, and always on. sni: on a server,
+    `{name: TLSOptions}`; a name may begin with "*.". An option that an entry leaves out has its default there, not the
+    listener's value.
 
     Errors, at the call: TypeError, ValueError and ssl.SSLError naming the option; FileNotFoundError.
     """
