@@ -34,7 +34,7 @@ class Scheduler:
 
 @final
 class Secured:
-    """The options of TLS of one connection, or of all connections of a server. Each connection checks them, as in asyncio."""
+    """The TLS options of one connection, or of all connections of a server. Each connection checks them, as in asyncio."""
 
     def __new__(
         cls,
@@ -89,10 +89,10 @@ class StreamTransport(asyncio.Transport):
     def _sock(self) -> socket.socket | None: ...
 
 class SocketTransport(StreamTransport):
-    """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
+    """A connection, as a protocol sees it: an `asyncio.Transport`, with the same errors, on one of pybuntcp's sockets."""
 
 class SSLTransport(StreamTransport):
-    """A connection with TLS, as a protocol sees it: what asyncio's SSLProtocol gives, on pybuntcp's own TLS."""
+    """A connection with TLS, as a protocol sees it: as the transport of asyncio's SSLProtocol, on pybuntcp's own TLS."""
 
     def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
     def get_read_buffer_limits(self) -> tuple[int, int]: ...

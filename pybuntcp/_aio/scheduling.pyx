@@ -26,7 +26,7 @@ cdef object futures = asyncio.futures
 
 
 cdef class Scheduler:
-    """`call_soon`, `call_later` and the like, and the event loop's turn."""
+    """`call_soon`, `call_later` and the like, and the event loop's turn, which is one iteration of it."""
     cdef object ready           # callbacks: see ready
     cdef object scheduled       # timers: see timers
     cdef bint stock             # asyncio's own code, in Python, is used
@@ -87,11 +87,11 @@ cdef class Scheduler:
         return clock.monotonic()
 
     def get_debug(self):
-        """Whether debug mode is on. Every future and task asks."""
+        """True if debug mode is on. Every future and task calls this."""
         return self._debug
 
     def call_soon(self, callback, *args, context=None):
-        """Have a callback called in the next turn. Returns its handle, to cancel it."""
+        """Call a callback in the next turn of the loop. Returns its handle, to cancel it."""
         if self.stock or self._debug or self._closed:
             return super().call_soon(callback, *args, context=context)
         handle = handle_new(self, callback, args, context)
@@ -99,7 +99,7 @@ cdef class Scheduler:
         return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
-        """`call_soon` for another thread, and for handlers of signals: wakes the loop."""
+        """As `call_soon`, for other threads and for handlers of signals: it also wakes the loop."""
         if self.stock or self._debug or self._closed:
             return super().call_soon_threadsafe(callback, *args, context=context)
         handle = handle_new(self, callback, args, context)
@@ -108,13 +108,13 @@ cdef class Scheduler:
         return handle
 
     def call_later(self, delay, callback, *args, context=None):
-        """Have a callback called after `delay` seconds. Returns its handle, to cancel it."""
+        """Call a callback after `delay` seconds. Returns its handle, to cancel it."""
         if self.stock or self._debug or self._closed or delay is None:
             return super().call_later(delay, callback, *args, context=context)
         return scheduler_call_at(self, self.time() + delay, callback, args, context)
 
     def call_at(self, when, callback, *args, context=None):
-        """Have a callback called at a time of the loop's clock. Returns its handle, to cancel it."""
+        """Call a callback at a time of the loop's clock. Returns its handle, to cancel it."""
         if self.stock or self._debug or self._closed or when is None:
             return super().call_at(when, callback, *args, context=context)
         return scheduler_call_at(self, when, callback, args, context)
@@ -126,7 +126,7 @@ cdef class Scheduler:
         return futures.Future(loop=self)
 
     def create_task(self, coro, *, name=None, context=None, **options):
-        """Run a coroutine as an `asyncio.Task` of this loop, or as what the task factory makes of it."""
+        """Run a coroutine as an `asyncio.Task` of this loop, or as the object that the task factory returns."""
         if self._debug or self._closed or self._task_factory is not None or context is not None or options:
             return scheduler_create_task(self, super().create_task, coro, name, context, options)
         if name is None:

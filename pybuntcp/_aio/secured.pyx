@@ -20,7 +20,7 @@ cdef object _shutdown_timeout = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 
 @cython.final
 cdef class Secured:
-    """The options of TLS of one connection, or of all connections of a server. Each connection checks them, as in asyncio."""
+    """The TLS options of one connection, or of all connections of a server. Each connection checks them, as in asyncio."""
     cdef readonly object context
     cdef readonly bint server_side
     cdef readonly object server_hostname

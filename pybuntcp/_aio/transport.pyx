@@ -17,7 +17,7 @@ class StreamTransport(_FlowControlMixin):
     _start_tls_compatible = True
 
     def write(self, data):
-        """Send `data`, any bytes-like object. It leaves with what else this callback writes, and is copied if it must wait.
+        """Send `data`, any bytes-like object. All writes of a callback are sent together; data that must wait is copied.
 
         Errors: TypeError; RuntimeError after write_eof(). After close() or a lost connection it is dropped.
         """
@@ -34,7 +34,7 @@ class StreamTransport(_FlowControlMixin):
             stream_close(stream)
 
     def abort(self):
-        """Close, and drop what the kernel has not taken. `connection_lost(None)` follows."""
+        """Close, and drop what the kernel has not accepted. `connection_lost(None)` follows."""
         cdef Stream stream = stream_of(self)
         if not host_hand_over(stream.host, self.abort):
             stream_abort(stream)
@@ -49,15 +49,15 @@ class StreamTransport(_FlowControlMixin):
         return not (stream.closing or stream.paused)
 
     def pause_reading(self):
-        """Read no more until resume_reading()."""
+        """Stop reading until resume_reading()."""
         stream_pause(stream_of(self))
 
     def resume_reading(self):
-        """Read on."""
+        """Continue reading."""
         stream_resume(stream_of(self))
 
     def get_write_buffer_size(self):
-        """Bytes that were written and that the kernel has not taken, gathered ones included."""
+        """Bytes that were written and that the kernel has not accepted, gathered ones included."""
         return stream_pending(stream_of(self))
 
     def get_write_buffer_limits(self):
@@ -68,20 +68,21 @@ class StreamTransport(_FlowControlMixin):
     def set_write_buffer_limits(self, high=None, low=None):
         """The protocol's `pause_writing` is called when more than `high` bytes are pending, `resume_writing` at `low`.
 
-        The defaults are 64 KiB, with TLS 512 KiB, or four times `low`; and a quarter of `high`. Errors: ValueError unless high >= low >= 0.
+        high: by default four times `low`, or without `low` 64 KiB, with TLS 512 KiB. low: by default a quarter of `high`.
+        Errors: ValueError unless high >= low >= 0.
         """
         stream_set_limits(stream_of(self), high, low)
 
     def set_protocol(self, protocol):
-        """Have another protocol called from now on."""
+        """Set another protocol, which is called from now on."""
         stream_set_protocol(stream_of(self), protocol)
 
     def get_protocol(self):
-        """The protocol; None when the connection is lost."""
+        """Return the protocol; None when the connection is lost."""
         return stream_of(self).protocol
 
     def get_extra_info(self, name, default=None):
-        """What asyncio has: `socket`, `peername`, `sockname`, and of TLS; or the default."""
+        """The values that asyncio has: `socket`, `peername`, `sockname`, and those of TLS; or the default."""
         return stream_extra(stream_of(self), name, default)
 
     def __repr__(self):
@@ -132,14 +133,14 @@ class StreamTransport(_FlowControlMixin):
 
 
 class SocketTransport(StreamTransport):
-    """A connection, as a protocol sees it: `asyncio.Transport`, with the same errors, on a socket of pybuntcp's."""
+    """A connection, as a protocol sees it: an `asyncio.Transport`, with the same errors, on one of pybuntcp's sockets."""
 
     __slots__ = ()
 
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def write_eof(self):
-        """Send what is pending, and then FIN. What the peer sends is still received."""
+        """Send what is pending, then FIN. What the peer sends is still received."""
         stream_write_eof(stream_of(self))
 
     def can_write_eof(self):
@@ -148,14 +149,14 @@ class SocketTransport(StreamTransport):
 
 
 class SSLTransport(StreamTransport):
-    """A connection with TLS, as a protocol sees it: what asyncio's SSLProtocol gives, on pybuntcp's own TLS."""
+    """A connection with TLS, as a protocol sees it: as the transport of asyncio's SSLProtocol, on pybuntcp's own TLS."""
 
     __slots__ = ()
 
     _sendfile_compatible = constants._SendfileMode.FALLBACK
 
     def write(self, data):
-        """Send `data`, encrypted, with what else this callback writes: a record holds up to 16 KiB of it.
+        """Send `data`, encrypted, together with other writes of this callback: a record holds up to 16 KiB of them.
 
         Errors: TypeError for what is not bytes, bytearray or memoryview. After close() or a lost connection it is dropped.
         """
@@ -176,7 +177,7 @@ class SSLTransport(StreamTransport):
         return not stream_of(self).paused
 
     def set_read_buffer_limits(self, high=None, low=None):
-        """Kept for get_read_buffer_limits: this side holds no more than it has to when the protocol pauses."""
+        """Only stored for get_read_buffer_limits: this side holds no more than it must while the protocol is paused."""
         cdef Stream stream = stream_of(self)
         limits_read(high, low, SECURED_READ_HIGH_WATER, &stream.tls.read_high, &stream.tls.read_low)
 
@@ -186,7 +187,7 @@ class SSLTransport(StreamTransport):
         return stream.tls.read_low, stream.tls.read_high
 
     def get_read_buffer_size(self):
-        """Bytes that were decrypted, and that the protocol has not had."""
+        """Bytes that are decrypted and not yet passed to the protocol."""
         cdef Stream stream = stream_of(self)
         return 0 if stream.tls.held is None else len(stream.tls.held)
 

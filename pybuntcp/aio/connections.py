@@ -85,7 +85,7 @@ class Connections(StockEventLoop):
         start_serving: bool = True,
         **options: Any,
     ) -> asyncio.Server:
-        """As asyncio's, with options of ours: see the class. Errors: those of `listen` for them."""
+        """As asyncio's, with the options of `pybuntcp.listen` that the class names. Errors: those of `listen` for them."""
         limits = take_limits(options)
         server = await super().create_server(protocol_factory, host, port, start_serving=False, **options)
         return await self._begin_serving(server, limits, start_serving)
@@ -164,7 +164,7 @@ class Connections(StockEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> Any:
-        """As asyncio's: on a transport of ours by our own TLS, on any other one by asyncio's."""
+        """As asyncio's. A transport of pybuntcp's gets pybuntcp's own TLS, any other one asyncio's."""
         options = (server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
         if not isinstance(transport, _aio.SocketTransport) or not is_context(sslcontext):
             return await super().start_tls(transport, protocol, sslcontext, **_named(*options))
