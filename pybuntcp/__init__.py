@@ -16,8 +16,8 @@
     listen(socket=Echo(), hostname="127.0.0.1", port=7000)
     run()
 
-This page lists the public names; each is documented where it is defined. `TLSOptions` and the modules `aio` and
-`testing` are imported when they are first asked for: most programs need none of what they import.
+This module lists the public names; each is documented where it is defined. `TLSOptions` and the modules `aio` and
+`testing` are imported at first use, because most programs need none of what they import.
 """
 
 from typing import TYPE_CHECKING, Any

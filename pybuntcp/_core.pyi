@@ -184,7 +184,7 @@ class Socket(Generic[_Data]):
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exception: object) -> None: ...
     def reader(self, limit: SupportsIndex = 65536) -> SocketReader:
-        """A `SocketReader`: from now on input is read with `await` and not passed to `data`.
+        """A `SocketReader`: from now on input is read with `await`, and is not passed to `data`.
 
         limit: the most bytes that it holds; while they are not read, the peer has to wait. A socket has one
         reader: further calls return the same. A paused socket is resumed.
@@ -267,7 +267,7 @@ class Socket(Generic[_Data]):
     def get_tls_peer_finished_message(self) -> bytes | None:
         """The peer's Finished message as bytes, or None."""
     def get_shared_sigalgs(self) -> list[str] | None:
-        """Names of the signature algorithms that both ends support."""
+        """The names of the signature algorithms that both ends support."""
     def get_ephemeral_key_info(self) -> dict[str, Any] | None:
         """On a client, about the key exchange: `{"type", "name", "size"}`; on a server None."""
     def get_servername(self) -> str | None:
@@ -284,7 +284,7 @@ class Socket(Generic[_Data]):
     def disable_renegotiation(self) -> None:
         """Does nothing: renegotiation is always off."""
     def renegotiate(self) -> bool:
-        """False: renegotiation is off. Bun: requests one (TLS 1.2)."""
+        """Always returns False: renegotiation is off. Bun: requests one (TLS 1.2)."""
     def set_no_delay(self, enable: bool = True) -> bool:
         """Set TCP_NODELAY. Returns False when closed or not TCP. Bun: True on unix sockets too."""
     def set_keep_alive(self, enable: bool = False, initial_delay: SupportsFloat | SupportsIndex = 0) -> bool:
@@ -510,7 +510,7 @@ class Listener:
         """Replace the handlers of every socket of this listener, open ones too, between two events.
 
         socket, handlers: the new ones, under one of the two names of this option. Another listener that was made with
-        the same `Handlers` keeps them.
+        the same `Handlers` is not changed.
         tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
         On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
         TLS. Source: Bun's `listener.reload({socket})`.
@@ -529,7 +529,7 @@ class Listener:
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
         In another thread the counts are read one by one, each as it is at that moment. There `pending_bytes` counts what
-        the kernel has refused, without what was written after that: only the loop's own thread can add it up.
+        the kernel has refused, without what was written after that, because only the loop's own thread can add that up.
         """
     async def wait_closed(self, timeout: float | None = None) -> int:
         """Wait until no socket of the listener is open, for at most `timeout` seconds. Returns how many are left.
@@ -621,7 +621,7 @@ class Timer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn: ...  # made by call_later(), every() and call_soon()
     def cancel(self) -> None:
-        """End the timer: it makes no call any more. May be called at any time, also by its own callback, and more than once."""
+        """End the timer: it makes no further call. May be called at any time, also by its own callback, and more than once."""
     def ref(self) -> None:
         """Let this timer keep `run()` going while it is active (the default)."""
     def unref(self) -> None:

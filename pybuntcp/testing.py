@@ -1,8 +1,8 @@
 """testing: for tests of your own protocol: connected pairs, a loop that runs until a condition holds, a clock to set.
 
-Owns `pair`, `open_pair`, `run_until`, `run_until_idle` and `clock`. Nothing here waits for time to pass: the loop is turned, and
-deadlines come when the clock is turned. Sockets are real ones of the kernel, so what is tested is what runs.
-Is not imported by the package itself.
+Owns `pair`, `open_pair`, `run_until`, `run_until_idle` and `clock`. Nothing here waits for time to pass: a test runs the loop
+turn by turn (a turn is one iteration), and deadlines fire when it advances the clock. Sockets are real ones of the kernel, so
+a test runs the same code as a program. The package itself does not import this module.
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ cdef class Listener:
         """Replace the handlers of every socket of this listener, open ones too, between two events.
 
         socket, handlers: the new ones, under one of the two names of this option. Another listener that was made with
-        the same `Handlers` keeps them.
+        the same `Handlers` is not changed.
         tls: as in `listen`; used for connections that are accepted from now on, `sni` included.
         On an error nothing changes. Errors: as `Handlers`; those of `TLSOptions`; ValueError for a listener without
         TLS. Source: Bun's `listener.reload({socket})`.
@@ -336,7 +336,7 @@ cdef class Listener:
         """`pybuntcp.stats()` of the listener's loop, from any thread; the last counts if the loop has ended.
 
         In another thread the counts are read one by one, each as it is at that moment. There `pending_bytes` counts what
-        the kernel has refused, without what was written after that: only the loop's own thread can add it up.
+        the kernel has refused, without what was written after that, because only the loop's own thread can add that up.
         """
         if self.c.loop.thread != PyThread_get_thread_ident() or self.c.loop.closed:
             return roster_stats_seen(self.c.loop)

@@ -35,7 +35,7 @@ cdef class Timer:
             raise TypeError("timers are made by call_later(), every() and call_soon()")
 
     def cancel(self):
-        """End the timer: it makes no call any more. May be called at any time, also by its own callback, and more than once."""
+        """End the timer: it makes no further call. May be called at any time, also by its own callback, and more than once."""
         if loop_check(self.c.loop):
             later_cancel(self)
 

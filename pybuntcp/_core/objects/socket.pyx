@@ -250,7 +250,7 @@ cdef class Socket:
     # ------------------------------------------------------------------ awaiting
 
     def reader(self, limit=65536):
-        """A `SocketReader`: from now on input is read with `await` and not passed to `data`.
+        """A `SocketReader`: from now on input is read with `await`, and is not passed to `data`.
 
         limit: the most bytes that it holds; while they are not read, the peer has to wait. A socket has one
         reader: further calls return the same. A paused socket is resumed.
@@ -388,7 +388,7 @@ cdef class Socket:
         return tls_query(self, "get_tls_peer_finished_message")
 
     def get_shared_sigalgs(self):
-        """Names of the signature algorithms that both ends support."""
+        """The names of the signature algorithms that both ends support."""
         return tls_query(self, "get_shared_sigalgs")
 
     def get_ephemeral_key_info(self):
@@ -418,7 +418,7 @@ cdef class Socket:
         """Does nothing: renegotiation is always off."""
 
     def renegotiate(self):
-        """False: renegotiation is off. Bun: requests one (TLS 1.2)."""
+        """Always returns False: renegotiation is off. Bun: requests one (TLS 1.2)."""
         return False
 
     # ------------------------------------------------------------------ options
