@@ -53,7 +53,7 @@ def turn_clock(seconds):
     """For `pybuntcp.testing`: advance the clock. The loops of this thread check at once what is due."""
     cdef Loop loop
     clock_turn(min(callback_seconds(seconds), 1e9))
-    for each in list(_loops):
+    for each in loops_alive():
         loop = <Loop>each
         if loop.c.thread == PyThread_get_thread_ident() and not loop.c.dead:
             wheel_restart(loop.c)

@@ -44,7 +44,7 @@ def _abandon_after_fork():
     """In a forked child: end all inherited loops. No connection of the parent's is written to or reset."""
     cdef Loop loop
     cdef bint turning = False
-    cdef list loops = list(_loops)
+    cdef list loops = loops_alive()
     loop_wakeup_fd_after_fork(loops)
     for loop in loops:
         if loop_after_fork(loop):

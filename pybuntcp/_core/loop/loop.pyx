@@ -130,7 +130,13 @@ cdef class Loop:
             free(self.c)
 
 
-cdef object _loops = weakref.WeakSet()
+cdef set _loops = set()     # weak references. Not a WeakSet: Python code goes through that, while threads add to it
+
+
+cdef list loops_alive():
+    """All loops of this process."""
+    cdef list found = [each() for each in list(_loops)]
+    return [loop for loop in found if loop is not None]
 
 
 cdef Loop loop_new():
@@ -160,14 +166,16 @@ cdef Loop loop_new():
     wheel_init(&c.wheel, clock_of(c))
     wheel_init(&c.timers.wheel, clock_of(c))
     loop_init_handles(c)
-    _loops.add(self)
+    _loops.add(weakref.ref(self, _loops.discard))
     return self
 
 
 cdef int loop_bind_thread(Loop self) except -1:
     """From now on only this thread may use the loop and what is open in it."""
+    name = threading.current_thread().name
     self.c.thread = PyThread_get_thread_ident()
-    self.thread_name = threading.current_thread().name
+    with cython.critical_section(self):     # see raise_wrong_thread
+        self.thread_name = name
     return 0
 
 
@@ -274,8 +282,11 @@ cdef bint loop_check(loop_t* self) except -1:
 
 
 cdef int raise_wrong_thread(loop_t* self) except -1:
+    cdef Loop owner = <Loop>self.owner      # held: the loop's thread may end while this one runs code of Python
     here = threading.current_thread()
+    with cython.critical_section(owner):
+        name = owner.thread_name
     raise RuntimeError(
-        f"this belongs to the loop of thread {(<Loop>self.owner).thread_name!r} "
-        f"({self.thread}) and was used from thread {here.name!r} ({here.ident})"
+        f"this belongs to the loop of thread {name!r} "
+        f"({owner.c.thread}) and was used from thread {here.name!r} ({here.ident})"
     )

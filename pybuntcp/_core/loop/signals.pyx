@@ -63,7 +63,7 @@ cdef int signals_unwatch(object watched) except -1:
 cdef object wakeup_fd_owner(int fd):
     """The loop of ours whose pipe this is, or None."""
     cdef Loop loop
-    for each in list(_loops) if fd != -1 else ():
+    for each in loops_alive() if fd != -1 else ():
         loop = <Loop>each
         if not loop.c.closed and loop.c.wakeup[1] == fd:
             return loop
