@@ -25,6 +25,22 @@ cdef extern from *:
     void PyEval_RestoreThread(PyThreadState*) nogil
 
 
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    enum { PBT_HAS_GIL = 0 };
+    #else
+    enum { PBT_HAS_GIL = 1 };
+    #endif
+    """
+    enum: PBT_HAS_GIL
+
+
+cdef inline bint loop_may_look(loop_t* self) noexcept:
+    """May this thread read objects that the loop's thread replaces? Where there is a GIL, any thread may that holds it."""
+    return PBT_HAS_GIL or PyThread_get_thread_ident() == self.thread
+
+
 cdef inline void gil_take(loop_t* self) noexcept nogil:
     """From here to the next poll this thread holds the GIL."""
     if self.parked != NULL:

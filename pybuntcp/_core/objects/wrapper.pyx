@@ -20,17 +20,6 @@ from libc.stdlib cimport calloc
 from pybuntcp._c cimport uv
 
 
-cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    enum { PBT_HAS_GIL = 0 };
-    #else
-    enum { PBT_HAS_GIL = 1 };
-    #endif
-    """
-    enum: PBT_HAS_GIL
-
-
 class ReadyState(IntEnum):
     """The states of a socket: `Socket.ready_state`. Source: Bun's `Socket.readyState`."""
 
@@ -51,6 +40,14 @@ cdef struct snapshot_t:
     int error
     deadline_t expired  # which deadline ended it
     reader_t* reader    # borrowed: of the Socket's SocketReader, if it has one
+
+
+cdef extern from * nogil:
+    """
+    /* Whoever sees the pointer sees what was written behind it. */
+    #define pbt_publish(place, pointer) __atomic_store_n(place, pointer, __ATOMIC_RELEASE)
+    """
+    void snapshot_publish "pbt_publish"(snapshot_t** place, snapshot_t* snapshot)
 
 
 cdef object wrapper_of(socket_t* s):
@@ -104,14 +101,15 @@ cdef Socket wrapper_of_failure(object data):
 
 
 cdef void snapshot_addresses(socket_t* s) noexcept nogil:
-    """Note both addresses while the descriptor is still open."""
-    cdef snapshot_t* snapshot = (<Socket>s.wrapper).snapshot
-    if snapshot == NULL:
-        snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
-        (<Socket>s.wrapper).snapshot = snapshot
+    """Note both addresses while the descriptor is still open, once: from then on any thread may read them."""
+    cdef snapshot_t* snapshot
+    if (<Socket>s.wrapper).snapshot != NULL:
+        return
+    snapshot = <snapshot_t*>calloc(1, sizeof(snapshot_t))
     if snapshot != NULL and not s.flags & S_CLOSED:
         address_of_fd(&snapshot.local, stream_fd(s), False)
         address_of_fd(&snapshot.remote, stream_fd(s), True)
+    snapshot_publish(&(<Socket>s.wrapper).snapshot, snapshot)
 
 
 cdef void wrapper_detach(socket_t* s) noexcept:
@@ -195,11 +193,13 @@ cdef int wrapper_state(Socket self) except -3:
 
 
 cdef int wrapper_address(Socket self, bint peer, address_t* name) except -1:
+    cdef snapshot_t* snapshot
     name.size = 0
-    if self.snapshot != NULL:
-        name[0] = self.snapshot.remote if peer else self.snapshot.local
-    elif wrapper_is_open(self):
+    if self.snapshot == NULL and wrapper_is_open(self):
         socket_name(self.s, peer, name)
+        return 0
+    snapshot = wrapper_snapshot(self)
+    name[0] = snapshot.remote if peer else snapshot.local
     return 0
 
 
