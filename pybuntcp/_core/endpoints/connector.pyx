@@ -291,14 +291,15 @@ cdef void connector_established(connector_t* self) noexcept:
 cdef void connector_open(connector_t* self) noexcept:
     """The connection is complete, its TLS handshake included: call `open` and finish the Connecting."""
     cdef socket_t* s = self.won
-    cdef Connecting wrapper = connector_unlink(self)
+    cdef Connecting wrapper
+    (<Connecting>self.wrapper).emitting = True      # before it is unlinked: other threads must not see it done
+    wrapper = connector_unlink(self)
     self.state = CONNECTOR_SETTLED
     self.won = NULL
     context_of(s).connector = NULL
     stats_add(&self.loop.count.connected, 1)
     if Py_REFCNT(<PyObject*>wrapper) != 1:
         wrapper.value = wrapper_of(s)       # the program has kept the Connecting, and may ask for the Socket
-    wrapper.emitting = True
     if not s.flags & S_OPENED:
         socket_opened(s)
     connecting_finish(wrapper)
@@ -346,10 +347,10 @@ cdef void connector_note_failure(connector_t* self, object error) noexcept:
 
 cdef void connector_refuse(connector_t* self) noexcept:
     """Finish the Connecting with an error, without calling a handler."""
-    cdef object error = connector_error(self)
-    cdef Connecting wrapper = connector_unlink(self)
-    wrapper.error = error
+    cdef Connecting wrapper = <Connecting>self.wrapper
+    wrapper.error = connector_error(self)
     wrapper.error_seen = True
+    connector_unlink(self)
     connecting_finish(wrapper)
 
 
@@ -358,8 +359,9 @@ cdef void connector_emit_failure(connector_t* self) noexcept:
     cdef object error = connector_error(self)
     cdef int code = -self.error if self.failure != NULL else errno_of(error)
     cdef PyObject* handler = self.context.table.callable[E_CONNECT_ERROR]
-    cdef Connecting wrapper = connector_unlink(self)
-    wrapper.emitting = True
+    cdef Connecting wrapper = <Connecting>self.wrapper
+    wrapper.emitting = True         # before it is unlinked, as in connector_open
+    connector_unlink(self)
     wrapper.error = error
     if handler != NULL:
         wrapper.error_seen = True
