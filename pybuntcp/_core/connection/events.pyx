@@ -180,14 +180,14 @@ cdef void events_release(socket_t* s) noexcept nogil:
     if s.flags & S_COUNTED:
         stats_add(&loop.count.open_sockets, -1)
         stats_add(&loop.count.closed, 1)
+    if s.flags & S_TLS:
+        tls_free(s)             # before the Socket is detached: from then on any thread may query the engine's object
     if s.wrapper != NULL:
         gil_take(loop)
         upcalls.wrapper_detach(s)
     context = context_of(s)
     if context.server != NULL and s.flags & S_COUNTED:
         upcalls.listener_socket_closed(context.server)
-    if s.flags & S_TLS:
-        tls_free(s)
     context_release(loop, context)
 
 

@@ -16,10 +16,10 @@ cdef list exit_tasks_of(Listener listener):
 async def _exit_listener(Listener self, bint raised):
     """`stop(True)`, then wait until all has ended. raised: the block has ended by an exception."""
     cdef bint inside
-    patience = exit_timeout(self)
-    self.stop(True)
+    self.stop(True)             # RuntimeError in another thread, which must not look at the context
     if self.connections == 0:
         return
+    patience = exit_timeout(self)
     inside = exit_is_from_inside(self)
     try:
         while not raised and await self.wait_closed(patience) != 0 and not inside:

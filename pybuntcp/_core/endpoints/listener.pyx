@@ -87,7 +87,8 @@ ctypedef void (*listener_fn)(listener_t*) noexcept nogil
 cdef void listener_release(listener_t* self) noexcept:
     """Release the context, and with it the handlers; then the reference."""
     cdef Listener wrapper = <Listener>self.wrapper
-    wrapper._data = <object>self.context.data
+    with cython.critical_section(wrapper):
+        wrapper._data = <object>self.context.data
     context_release(self.loop, self.context)
     self.context = NULL
     Py_DECREF(wrapper)
@@ -259,7 +260,8 @@ cdef class Listener:
     def data(self):
         """The first value of `socket.data` of every socket that is accepted from now on."""
         if self.c.context == NULL:
-            return self._data
+            with cython.critical_section(self):
+                return self._data
         loop_check(self.c.loop)
         return <object>self.c.context.data
 
@@ -267,7 +269,8 @@ cdef class Listener:
     def data(self, value):
         cdef PyObject* old
         if self.c.context == NULL:
-            self._data = value
+            with cython.critical_section(self):
+                self._data = value
             return
         loop_check(self.c.loop)
         old = self.c.context.data

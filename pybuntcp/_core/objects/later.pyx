@@ -62,6 +62,8 @@ cdef class Timer:
     def __repr__(self):
         if not timer_is_armed(&self.c):
             return "<pybuntcp.Timer, not active>"
+        if not loop_may_look(self.loop.c):
+            return f"<pybuntcp.Timer at {self.when:.3f}>"
         return f"<pybuntcp.Timer {self.callback!r} at {self.when:.3f}>"
 
 

@@ -125,7 +125,7 @@ cdef class SocketReader:
         return self.c.limit
 
     def __repr__(self):
-        return f"<pybuntcp.SocketReader of {self._socket!r}, {chunk_length(self.c.held)} bytes held>"
+        return f"<pybuntcp.SocketReader of {self._socket!r}, {reader_shown(self)} bytes held>"
 
 
 @cython.final
@@ -155,10 +155,11 @@ cdef SocketReader reader_of(Socket socket, object limit):
     cdef size_t maximum = bytes_option("limit", limit, 1)
     cdef SocketReader self
     cdef socket_t* s = NULL
-    if socket.s != NULL and is_piped(socket.s):
+    if wrapper_is_open(socket) and is_piped(socket.s):
         raise piping_refusal()
-    if socket.own_reader is not None:
-        return <SocketReader>socket.own_reader
+    with cython.critical_section(socket):   # any thread may ask for the reader of a socket that is closed
+        if socket.own_reader is not None:
+            return <SocketReader>socket.own_reader
     self = SocketReader.__new__(SocketReader)
     self._socket = socket
     self.c.limit = maximum
@@ -172,12 +173,18 @@ cdef SocketReader reader_of(Socket socket, object limit):
             raise MemoryError()
         socket.snapshot.reader = &self.c
         self.c.state = READER_ENDED if is_input_over(s) else READER_FLOWING
-    socket.own_reader = self
+    with cython.critical_section(socket):
+        socket.own_reader = self
     if not reader_has_ended(&self.c):
         s.flags = (s.flags | S_RECEIVER) & ~S_PAUSED
         stream_stop(s)
         stream_read(s)
     return self
+
+
+cdef size_t reader_shown(SocketReader self) noexcept:
+    """Bytes held, for `repr`; 0 in a thread that must not look."""
+    return chunk_length(self.c.held) if self.loop is not None and loop_may_look(self.loop.c) else 0
 
 
 cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:

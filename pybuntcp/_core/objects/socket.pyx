@@ -267,11 +267,13 @@ cdef class Socket:
     @property
     def data(self):
         """Yours: whatever belongs to this connection. At first what `data=` of `listen` or `connect` was."""
-        return self._data
+        with cython.critical_section(self):     # any thread may, also while another one sets it
+            return self._data
 
     @data.setter
     def data(self, value):
-        self._data = value
+        with cython.critical_section(self):
+            self._data = value
 
     @property
     def listener(self):

@@ -75,7 +75,9 @@ cdef class ThreadsafeCallback:
         self.close()
 
     def __repr__(self):
-        return f"<pybuntcp.ThreadsafeCallback{' closed' if self.closed else ''} of {self.callback!r}>"
+        with cython.critical_section(self):
+            callback = self.callback
+        return f"<pybuntcp.ThreadsafeCallback{' closed' if self.closed else ''} of {callback!r}>"
 
 
 def threadsafe(callback):
@@ -140,7 +142,7 @@ cdef int posting_close(ThreadsafeCallback self) except -1:
         Py_DECREF(self)
         free(made)
         if self.port.loop == NULL:          # it has ended, and calls nothing any more
-            self.callback = self.vars = None
+            posting_clear(self)
     return 0
 
 
@@ -148,7 +150,13 @@ cdef int posting_end(ThreadsafeCallback self, loop_t* loop) except -1:
     """In the loop's thread: it is closed, and all its calls were carried out."""
     self.ended = True
     port_closed(loop, self.unreferenced)
-    self.callback = self.vars = None
+    return posting_clear(self)
+
+
+cdef int posting_clear(ThreadsafeCallback self) except -1:
+    """Drop the callback. Several threads may do this at once, when the loop has ended."""
+    with cython.critical_section(self):
+        self.callback = self.vars = None
     return 0
 
 
