@@ -37,6 +37,8 @@ cdef object closed_socket(int family):
 
 
 cdef object stream_extra(Stream self, object name, object default):
+    if not PBT_HAS_GIL and host_is_elsewhere(self.host):
+        return stream_extra_elsewhere(self, name, default)
     if self.successor is not None:
         return stream_extra_of_socket(self.successor, name, default)
     if self.tls is not None:
@@ -44,6 +46,14 @@ cdef object stream_extra(Stream self, object name, object default):
         if found is not NotImplemented:
             return found
     return stream_extra_of_socket(self, name, default)
+
+
+cdef object stream_extra_elsewhere(Stream self, object name, object default):
+    """For another thread, where there is no GIL: the peer's address, which does not change. RuntimeError for all else."""
+    peer = peer_name(&self.peer) if name == "peername" else None
+    if peer is None:
+        host_check_thread(self.host)
+    return default if peer is None else peer
 
 
 cdef object stream_extra_of_socket(Stream self, object name, object default):

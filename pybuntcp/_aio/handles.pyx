@@ -8,6 +8,7 @@ Most handles are gone as soon as they were called. Those that nobody else refers
 
 Promises: what a callback raises is reported as asyncio reports it. Does not know when a handle is called.
 """
+cimport cython
 import contextvars
 import inspect
 from asyncio import events, format_helpers
@@ -33,9 +34,16 @@ cdef extern from *:
         pbt_slot(object, at) = value;
     }
     static inline void pbt_slot_set(PyObject* object, Py_ssize_t at, PyObject* value) {
-        PyObject* before = pbt_slot(object, at);
+        PyObject* before;
         Py_INCREF(value);
+    #ifdef Py_GIL_DISABLED
+        Py_BEGIN_CRITICAL_SECTION(object);      /* as Python's own code sets a slot */
+    #endif
+        before = pbt_slot(object, at);
         pbt_slot(object, at) = value;
+    #ifdef Py_GIL_DISABLED
+        Py_END_CRITICAL_SECTION();
+    #endif
         Py_XDECREF(before);
     }
     static inline PyObject* pbt_alloc(PyObject* type) {
@@ -249,12 +257,33 @@ cdef inline bint handle_is_cancelled(object self) except -1:
 
 cdef int handle_run(object self) except -1:
     """`self._run()`, of a handle that is known and not cancelled. Raises what ends the program."""
+    if not PBT_HAS_GIL:
+        return handle_run_in_any_thread(self)
     if not handle_is_whole(self):
         self._run()
         return 0
     callback = <object>pbt_slot(self, handle_slots.callback)    # it may be cancelled while it is called
     args = <object>pbt_slot(self, handle_slots.args)
     context = <object>pbt_slot(self, handle_slots.context)
+    return handle_call(self, callback, args, context)
+
+
+cdef int handle_run_in_any_thread(object self) except -1:
+    """The same where there is no GIL, and another thread may cancel it just now."""
+    callback = args = context = None
+    with cython.critical_section(self):
+        if handle_is_whole(self):
+            callback = <object>pbt_slot(self, handle_slots.callback)
+            args = <object>pbt_slot(self, handle_slots.args)
+            context = <object>pbt_slot(self, handle_slots.context)
+    if context is not None:
+        return handle_call(self, callback, args, context)
+    if not handle_is_cancelled(self):
+        self._run()
+    return 0
+
+
+cdef inline int handle_call(object self, object callback, object args, object context) except -1:
     try:
         pbt_run(context, callback, args)
     except (SystemExit, KeyboardInterrupt):

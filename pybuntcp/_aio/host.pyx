@@ -146,6 +146,11 @@ cdef int host_check_thread(Host self) except -1:
     return 0
 
 
+cdef inline int host_check_look(Host self) except -1:
+    """Where there is no GIL, another thread must not even read what the event loop's thread replaces or frees."""
+    return 0 if PBT_HAS_GIL else host_check_thread(self)
+
+
 cdef bint host_hand_over(Host self, object method) except -1:
     """Called in another thread, as by a collector of garbage that runs there: have the event loop call it. Debug mode raises."""
     if not host_is_elsewhere(self):

@@ -156,9 +156,9 @@ cdef void stream_protocol_failed(Stream self, object error, str method) noexcept
 # ---------------------------------------------------------------------------- pausing
 
 cdef int stream_pause(Stream self) except -1:
+    host_check_thread(self.host)
     if self.successor is not None:
         return stream_pause(self.successor)
-    host_check_thread(self.host)
     if self.closing or self.paused:
         return 0
     self.paused = True
@@ -170,9 +170,9 @@ cdef int stream_pause(Stream self) except -1:
 
 
 cdef int stream_resume(Stream self) except -1:
+    host_check_thread(self.host)
     if self.successor is not None:
         return stream_resume(self.successor)
-    host_check_thread(self.host)
     if self.closing or not self.paused:
         return 0
     self.paused = False

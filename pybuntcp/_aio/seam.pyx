@@ -20,6 +20,17 @@ cdef extern from "structmember.h":
 
 
 cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    enum { PBT_HAS_GIL = 0 };
+    #else
+    enum { PBT_HAS_GIL = 1 };
+    #endif
+    """
+    enum: PBT_HAS_GIL
+
+
+cdef extern from *:
     ctypedef bint flag_t "unsigned char"    # in a Stream: a `bint` is four bytes
 
 

@@ -110,10 +110,15 @@ cdef int timer_sink(list heap, Py_ssize_t at) except -1:
 
 # ---------------------------------------------------------------------------- cancelling
 
+cdef inline bint timer_is_elsewhere(object loop) except -1:
+    """Where there is no GIL: this is not the event loop's thread, and must leave its heap alone. asyncio's `cancel` does."""
+    return not PBT_HAS_GIL and loop._thread_id != PyThread_get_thread_ident()
+
+
 cdef int timer_cancel(object handle) except -1:
     """`TimerHandle.cancel`, of one that is not cancelled."""
     loop = handle._loop
-    if not isinstance(loop, Scheduler) or (<Scheduler>loop).stock or (<Scheduler>loop)._debug:
+    if not isinstance(loop, Scheduler) or (<Scheduler>loop).stock or (<Scheduler>loop)._debug or timer_is_elsewhere(loop):
         timer_base.cancel(handle)
         return 0
     held = handle._callback, handle._args

@@ -58,7 +58,9 @@ class StreamTransport(_FlowControlMixin):
 
     def get_write_buffer_size(self):
         """Bytes that were written and that the kernel has not accepted, gathered ones included."""
-        return stream_pending(stream_of(self))
+        cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
+        return stream_pending(stream)
 
     def get_write_buffer_limits(self):
         """(low, high), in bytes."""
@@ -71,15 +73,21 @@ class StreamTransport(_FlowControlMixin):
         high: by default four times `low`, or without `low` 64 KiB, with TLS 512 KiB. low: by default a quarter of `high`.
         Errors: ValueError unless high >= low >= 0.
         """
-        stream_set_limits(stream_of(self), high, low)
+        cdef Stream stream = stream_of(self)
+        host_check_thread(stream.host)      # it may send
+        stream_set_limits(stream, high, low)
 
     def set_protocol(self, protocol):
         """Set another protocol, which is called from now on."""
-        stream_set_protocol(stream_of(self), protocol)
+        cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
+        stream_set_protocol(stream, protocol)
 
     def get_protocol(self):
         """Return the protocol; None when the connection is lost."""
-        return stream_of(self).protocol
+        cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
+        return stream.protocol
 
     def get_extra_info(self, name, default=None):
         """The values that asyncio has: `socket`, `peername`, `sockname`, and those of TLS; or the default."""
@@ -117,6 +125,7 @@ class StreamTransport(_FlowControlMixin):
     @property
     def _sock(self):
         cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
         return None if stream.s == NULL else stream_socket(stream)
 
     @property
@@ -129,7 +138,9 @@ class StreamTransport(_FlowControlMixin):
 
     @property
     def _protocol(self):
-        return stream_of(self).protocol
+        cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
+        return stream.protocol
 
 
 class SocketTransport(StreamTransport):
@@ -189,6 +200,7 @@ class SSLTransport(StreamTransport):
     def get_read_buffer_size(self):
         """Bytes that are decrypted and not yet passed to the protocol."""
         cdef Stream stream = stream_of(self)
+        host_check_look(stream.host)
         return 0 if stream.tls.held is None else len(stream.tls.held)
 
 
@@ -215,7 +227,8 @@ cdef inline Stream stream_of(object transport):
 
 
 cdef str stream_repr(Stream self):
-    cdef size_t pending = stream_pending(self)
+    cdef bint looks = PBT_HAS_GIL or not host_is_elsewhere(self.host)
+    cdef size_t pending = stream_pending(self) if looks else 0
     parts = ["SocketTransport" if self.tls is None else "SSLTransport"]
     if self.s == NULL:
         parts.append("closed")
