@@ -79,6 +79,7 @@ cdef class Connecting:
     def __await__(self):
         cdef Waiter waiter
         if not self.done():
+            loop_check(self.loop.c)
             waiter = waiter_new(self.loop)
             self.waiting.append(waiter)
             try:

@@ -361,6 +361,7 @@ cdef class Listener:
         cdef double seconds = float("inf") if timeout is None else number_of_seconds("timeout", timeout)
         if self.connections == 0 or not seconds > 0:
             return self.connections
+        loop_check(self.c.loop)
         waiter = waiter_new(self._loop)
         timer = host_call_later(self._loop, seconds, waiter) if seconds < float("inf") else None
         self.c.awaited = True

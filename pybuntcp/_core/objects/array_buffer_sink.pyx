@@ -4,7 +4,8 @@ Owns the class, which is Bun's. What `flush` and `end` return never shares memor
 copy, or, where that is cheaper, the chunk itself, and the sink continues with a new one.
 
 Promises: a write is appended whole or not at all; the order is that of `write`, with what `requeue` puts back in
-front of it. Does not know sockets or the loop.
+front of it. Where there is no GIL, calls of several threads are made one after the other, as a GIL would have them.
+Does not know sockets or the loop.
 """
 cimport cython
 
@@ -13,6 +14,24 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport SIZE_MAX
 from libc.stdlib cimport free
+
+cdef extern from *:
+    """
+    /* The lock of an object, as `cython.critical_section` takes it. Where there is a GIL nothing is left of it. */
+    #ifdef Py_GIL_DISABLED
+    typedef PyCriticalSection pbt_lock_t;
+    #define pbt_lock(lock, object) PyCriticalSection_Begin(lock, (PyObject*)(object))
+    #define pbt_unlock(lock) PyCriticalSection_End(lock)
+    #else
+    typedef char pbt_lock_t;
+    #define pbt_lock(lock, object) ((void)(lock))
+    #define pbt_unlock(lock) ((void)(lock))
+    #endif
+    """
+    ctypedef struct lock_t "pbt_lock_t":
+        pass
+    void lock_take "pbt_lock"(lock_t* lock, object owner) noexcept
+    void lock_release "pbt_unlock"(lock_t* lock) noexcept
 
 
 @cython.final
@@ -63,12 +82,14 @@ cdef class ArrayBufferSink:
         cdef bint marked = high_water_mark is not None
         cdef size_t mark = bytes_option("high_water_mark", high_water_mark, 0) if marked else 0
         cdef chunk_t* chunk = NULL
+        cdef lock_t lock
         if self.closed:
             raise ValueError("start: the sink is closed")
         if mark != 0:
             chunk = chunk_make(mark)
             if chunk == NULL:
                 raise MemoryError()
+        lock_take(&lock, self)
         buffer_sink_clear(self)
         self.chunk = chunk
         self.mark = mark
@@ -76,6 +97,7 @@ cdef class ArrayBufferSink:
         self.stream = streaming
         self.as_memoryview = viewing
         self.ended = False
+        lock_release(&lock)
 
     def write(self, chunk, /):
         """Append a str (as UTF-8) or any C-contiguous buffer. Returns the number of bytes.
@@ -84,12 +106,15 @@ cdef class ArrayBufferSink:
         UnicodeEncodeError, MemoryError: nothing is appended.
         """
         cdef slice_t piece
+        cdef lock_t lock
         slice_open(&piece, chunk)
+        lock_take(&lock, self)
         try:
             buffer_sink_check_open(self, "write")
             buffer_sink_reserve(self, piece.size)
             chunk_append(self.chunk, piece.at, piece.size)
         finally:
+            lock_release(&lock)
             slice_release(&piece)
         return piece.size
 
@@ -99,11 +124,14 @@ cdef class ArrayBufferSink:
         To put back two tails, begin with the later one. Errors as `write`.
         """
         cdef slice_t piece
+        cdef lock_t lock
         slice_open(&piece, tail)
+        lock_take(&lock, self)
         try:
             buffer_sink_check_open(self, "requeue")
             buffer_sink_put_back(self, piece.at, piece.size)
         finally:
+            lock_release(&lock)
             slice_release(&piece)
 
     def flush(self):
@@ -112,46 +140,45 @@ cdef class ArrayBufferSink:
         Errors: ValueError after `end` or `close`.
         Bun: 0 when not streaming.
         """
-        cdef size_t held = chunk_length(self.chunk)
-        cdef size_t counted = self.counted
-        buffer_sink_check_open(self, "flush")
-        if self.stream:
-            return buffer_sink_take(self)
-        self.counted = held
-        return held - counted
+        cdef lock_t lock
+        lock_take(&lock, self)
+        try:
+            return buffer_sink_flush(self)
+        finally:
+            lock_release(&lock)
 
     def end(self):
         """Take out everything still held, as bytes or memoryview; the sink accepts nothing more until `start`.
 
         Errors: ValueError after `end` or `close`.
         """
-        buffer_sink_check_open(self, "end")
-        self.ended = True
+        cdef lock_t lock
+        lock_take(&lock, self)
         try:
-            held = buffer_sink_take(self)
-        except MemoryError:
-            self.ended = False
-            raise
-        buffer_sink_clear(self)
-        return held
+            return buffer_sink_end(self)
+        finally:
+            lock_release(&lock)
 
     def close(self):
         """Drop what is held, for good. A second call does nothing."""
+        cdef lock_t lock
+        lock_take(&lock, self)
         buffer_sink_clear(self)
         self.closed = True
+        lock_release(&lock)
 
     def __len__(self):
         """Bytes held."""
-        return chunk_length(self.chunk)
+        return buffer_sink_held(self)
 
     @property
     def full(self):
         """True if `high_water_mark` bytes were written since the last flush. Always False without a mark."""
-        return self.marked and chunk_length(self.chunk) - self.counted >= self.mark
+        return self.marked and buffer_sink_held(self) - self.counted >= self.mark
 
     def __repr__(self):
         state = " closed" if self.closed else " ended" if self.ended else ""
-        return f"<pybuntcp.ArrayBufferSink {chunk_length(self.chunk)} bytes{state}>"
+        return f"<pybuntcp.ArrayBufferSink {buffer_sink_held(self)} bytes{state}>"
 
 
 cdef bint bool_option(str name, object value) except -1:
@@ -171,6 +198,37 @@ cdef int buffer_sink_check_open(ArrayBufferSink self, str verb) except -1:
     if self.closed or self.ended:
         raise ValueError(f"{verb}: the sink {'is closed' if self.closed else 'has ended'}")
     return 0
+
+
+cdef size_t buffer_sink_held(ArrayBufferSink self) noexcept:
+    cdef lock_t lock
+    cdef size_t held
+    lock_take(&lock, self)
+    held = chunk_length(self.chunk)
+    lock_release(&lock)
+    return held
+
+
+cdef object buffer_sink_flush(ArrayBufferSink self):
+    cdef size_t held = chunk_length(self.chunk)
+    cdef size_t counted = self.counted
+    buffer_sink_check_open(self, "flush")
+    if self.stream:
+        return buffer_sink_take(self)
+    self.counted = held
+    return held - counted
+
+
+cdef object buffer_sink_end(ArrayBufferSink self):
+    buffer_sink_check_open(self, "end")
+    self.ended = True
+    try:
+        held = buffer_sink_take(self)
+    except MemoryError:
+        self.ended = False
+        raise
+    buffer_sink_clear(self)
+    return held
 
 
 cdef int buffer_sink_reserve(ArrayBufferSink self, size_t more) except -1:

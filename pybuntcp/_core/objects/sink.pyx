@@ -223,13 +223,11 @@ cdef int sink_wait(SocketSink self, object callback) except -1:
     return 0
 
 
-cdef int sink_remove_waiter(SocketSink self, object callback) except -1:
-    """`callback` waits no more. If it was called already, nothing happens."""
-    cdef list waiting = None
-    if self._socket.s != NULL:
-        waiting = (<Loop>loop_of(self._socket.s).owner).drain_waiters.get(self._socket)
+cdef int sink_remove_waiter(SocketSink self, Waiter waiter) except -1:
+    """It waits no more. If it was called already, nothing happens. Any thread may destroy a coroutine that waits."""
+    cdef list waiting = waiter.loop.drain_waiters.get(self._socket)
     for i, each in enumerate(waiting or ()):
-        if each is callback:        # not ==, which may run user code
+        if each is waiter:          # not ==, which may run user code
             del waiting[i]
             break
     return 0
