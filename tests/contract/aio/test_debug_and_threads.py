@@ -125,6 +125,7 @@ OTHERS = {
     "write_eof": lambda transport: transport.write_eof(),
     "pause_reading": lambda transport: transport.pause_reading(),
     "resume_reading": lambda transport: transport.resume_reading(),
+    "set_write_buffer_limits": lambda transport: transport.set_write_buffer_limits(1000),
 }
 
 
