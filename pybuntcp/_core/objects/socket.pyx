@@ -267,13 +267,14 @@ cdef class Socket:
     @property
     def data(self):
         """Yours: whatever belongs to this connection. At first what `data=` of `listen` or `connect` was."""
-        with cython.critical_section(self):     # any thread may, also while another one sets it
-            return self._data
+        return self._data if PBT_HAS_GIL else wrapper_data(self)
 
     @data.setter
     def data(self, value):
-        with cython.critical_section(self):
+        if PBT_HAS_GIL:
             self._data = value
+        else:
+            wrapper_set_data(self, value)
 
     @property
     def listener(self):

@@ -185,6 +185,18 @@ cdef bint wrapper_is_open_in_any_thread(Socket self) except -1:
     return loop_check(loop.c)
 
 
+cdef object wrapper_data(Socket self):
+    """`Socket.data` where there is no GIL: any thread may ask, also while another one sets it."""
+    with cython.critical_section(self):
+        return self._data
+
+
+cdef int wrapper_set_data(Socket self, object value) except -1:
+    with cython.critical_section(self):
+        self._data = value
+    return 0
+
+
 cdef int wrapper_state(Socket self) except -3:
     """A ReadyState as a number."""
     if not wrapper_is_open(self):
