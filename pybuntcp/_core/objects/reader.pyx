@@ -125,7 +125,8 @@ cdef class SocketReader:
         return self.c.limit
 
     def __repr__(self):
-        return f"<pybuntcp.SocketReader of {self._socket!r}, {reader_shown(self)} bytes held>"
+        cdef bint looks = self.loop is not None and loop_may_look(self.loop.c)
+        return f"<pybuntcp.SocketReader of {self._socket!r}, {chunk_length(self.c.held) if looks else 0} bytes held>"
 
 
 @cython.final
@@ -161,8 +162,7 @@ cdef SocketReader reader_of(Socket socket, object limit):
         if socket.own_reader is not None:
             return <SocketReader>socket.own_reader
     self = SocketReader.__new__(SocketReader)
-    self._socket = socket
-    self.c.limit = maximum
+    self._socket, self.c.limit = socket, maximum
     self.c.state = READER_ENDED
     if wrapper_is_open(socket):
         s = socket.s
@@ -180,11 +180,6 @@ cdef SocketReader reader_of(Socket socket, object limit):
         stream_stop(s)
         stream_read(s)
     return self
-
-
-cdef size_t reader_shown(SocketReader self) noexcept:
-    """Bytes held, for `repr`; 0 in a thread that must not look."""
-    return chunk_length(self.c.held) if self.loop is not None and loop_may_look(self.loop.c) else 0
 
 
 cdef inline reader_t* reader_at(socket_t* s) noexcept nogil:
