@@ -244,9 +244,11 @@ class Streams:
         return one, other
 
     async def dial(self, address: Any) -> socket.socket:
-        """A raw client, which does not block."""
+        """A raw client, which does not block, and whose small writes do not wait for acknowledgements."""
         client = socket.socket(self.family)
         client.setblocking(False)
+        if self.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await asyncio.get_running_loop().sock_connect(client, address)
         except BaseException:

@@ -217,7 +217,7 @@ async def test_with_ssl_every_limit_can_be_given_too(streams):
 @on_ours
 async def test_with_ssl_a_client_that_says_nothing_counts_and_is_closed_in_time(streams):
     made = Made()
-    async with streams.served(made, ssl=server_context(), max_connections=1, ssl_handshake_timeout=0.05) as server:
+    async with streams.served(made, ssl=server_context(), max_connections=1, ssl_handshake_timeout=0.5) as server:
         with await streams.dial(address_of(server)):
             _, client = await streams.connect(
                 Plain, address_of(server), ssl=client_context(), server_hostname="localhost"

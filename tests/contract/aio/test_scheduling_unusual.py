@@ -38,6 +38,15 @@ class OtherQueue:
         return iter(self.handles)
 
 
+@contextlib.contextmanager
+def the_queue_put_back(loop):
+    """What is left in another queue is in a deque again, in which the loop is closed."""
+    try:
+        yield
+    finally:
+        loop._ready = collections.deque(loop._ready)
+
+
 @host_is_ours_or_asyncio
 @pytest.mark.parametrize("queue", [collections.deque, SubclassOfDeque, OtherQueue])
 def test_connections_are_served_while_callbacks_are_ready_in_another_queue(loop, queue):
@@ -64,10 +73,8 @@ def test_connections_are_served_while_callbacks_are_ready_in_another_queue(loop,
         await writer.wait_closed()
         server.close()
 
-    try:
+    with the_queue_put_back(loop):
         run_in(loop, main)
-    finally:
-        loop._ready = collections.deque(loop._ready)
 
 
 @host_is_ours_or_asyncio
@@ -88,10 +95,8 @@ def test_the_queue_may_be_replaced_while_the_loop_waits(loop, queue):
             assert await received == b"x"
         transport.close()
 
-    try:
+    with the_queue_put_back(loop):
         run_in(loop, main)
-    finally:
-        loop._ready = collections.deque(loop._ready)
 
 
 @host_is_ours_or_asyncio

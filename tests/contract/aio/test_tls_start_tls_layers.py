@@ -45,11 +45,9 @@ async def test_tls_inside_tls_with_a_peer_by_hand_ends_in_order(notes, tls):
     async with tls.accepted_tls(notes.plain("us")) as (protocol, outer):
         one, other = tls.sockets()
         inner = TlsEnd(one, client_context())
-        upgrading = asyncio.ensure_future(upgraded(notes, protocol, True))
         with other:
             relay(outer, other)
-            inner.handshake()
-            await upgrading
+            await upgraded(notes, protocol, True, inner)  # a hello that comes at once has asyncio wait for ever
             await greeted(protocol, inner)
             protocol.transport.close()
             await protocol.called("connection_lost")
