@@ -46,9 +46,9 @@ format: $(VENV)/.dev   ## rewrite the Python sources in the project's format
 	$(VENV)/bin/ruff check --fix . .ci
 	$(VENV)/bin/ruff format . .ci
 
-docs:       ## rewrite the tables of docs/architecture.md, from the sources, and of docs/compatibility.md
-	$(PYTHON) docs/source_tables.py
-	$(PYTHON) tests/suites/page.py
+docs: $(VENV)/.test     ## rewrite the tables of docs/architecture.md, from the sources, and of docs/compatibility.md
+	$(PY) docs/source_tables.py
+	$(PY) tests/suites/page.py
 
 site: $(VENV)/.site      ## the documentation as web pages, in build/site; needs no compiler
 	$(PY) -m mkdocs build --strict --quiet
@@ -69,8 +69,8 @@ asan: $(VENV)-$(SANITIZER)/.built  ## the tests on a build with SANITIZE (addres
 	LD_PRELOAD=$(SANITIZER_LIB) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=32 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(VENV)-$(SANITIZER)/bin/python $(PYTEST) $(ARGS)
 
-matrix:     ## the tests on every interpreter at hand, from the source distribution (NEWEST=1: as root, on Debian's 3.14 and 3.15; NEWEST=t: without the GIL)
-	$(if $(NEWEST),.ci/debian $(if $(filter t,$(NEWEST)),sid:t,sid)) .ci/run matrix
+matrix:     ## the tests on every interpreter at hand, from the source distribution (NEWEST=1: as root, on Debian's 3.14 and 3.15)
+	$(if $(NEWEST),.ci/debian sid) .ci/run matrix
 
 portable:   ## as root: the wheel, repaired by auditwheel, on a Debian 12 with python3 and nothing else
 	.ci/elsewhere wheel $(ARGS)
