@@ -7,6 +7,7 @@ transports a test runs on is `support.axis`.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import gc
@@ -66,8 +67,22 @@ def pytest_collection():
     gc.disable()
 
 
+def _make_hypothesis_random():
+    """Hypothesis asks what refers to its random generator when it makes it, which nobody can tell of frozen objects."""
+    with contextlib.suppress(ImportError):
+        import hypothesis
+
+        @hypothesis.settings(max_examples=1, database=None)
+        @hypothesis.given(hypothesis.strategies.none())
+        def first(nothing):
+            pass
+
+        first()
+
+
 def pytest_collection_finish():
     """Thousands of collected tests stay to the end: no collection of garbage, which many tests ask for, need look at them."""
+    _make_hypothesis_random()
     gc.collect()
     gc.freeze()
     gc.enable()

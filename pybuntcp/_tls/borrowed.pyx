@@ -195,11 +195,14 @@ cdef inline bint borrowed_has_failed(tls_connection_t* self) noexcept nogil:
 
 
 cdef object borrowed_error(tls_connection_t* self):
-    """The exception as `_ssl` makes its own: "[SSL: REASON] reason", with `library` and `reason`."""
+    """The exception as `_ssl` makes its own: "[SSL: REASON] reason", with `library` and `reason`.
+
+    Names stay: OpenSSL 3.4 changed texts to "ssl/tls alert ..."; its constants, which `_ssl` tells, are SSLV3_ALERT_....
+    """
     cdef const char* library = openssl.ERR_lib_error_string(self.code)
     cdef const char* reason = openssl.ERR_reason_error_string(self.code)
     text = reason.decode() if reason != NULL else "unknown error"
-    name = text.upper().replace(" ", "_")
+    name = text.upper().replace(" ", "_").replace("SSL/TLS_", "SSLV3_")
     where = "SSL" if library == NULL else library.decode().replace(" routines", "").replace("lib(20)", "SSL")
     error = ssl.SSLError(int(ssl.SSL_ERROR_SSL), f"[{where}: {name}] {text}")
     error.library, error.reason = where, name

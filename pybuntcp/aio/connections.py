@@ -119,12 +119,17 @@ class Connections(StockEventLoop):
 
     # ---------------------------------------------------------------- asyncio's seams
 
+    async def _create_connection_transport(self, sock: Any, *args: Any, **options: Any) -> Any:
+        """First of all, since newer Pythons close a socket that gets no transport: it may have one."""
+        if is_ours(sock):
+            self._ensure_fd_no_transport(sock)
+        return await super()._create_connection_transport(sock, *args, **options)
+
     def _make_socket_transport(
         self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None, **more: Any
     ) -> asyncio.Transport:
         if not is_ours(sock):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **more)
-        self._ensure_fd_no_transport(sock)
         with _as_current(self):
             return _aio.open_transport(self._host, sock, protocol, waiter, extra, server)
 
@@ -148,7 +153,6 @@ class Connections(StockEventLoop):
             return super()._make_ssl_transport(
                 rawsock, protocol, sslcontext, waiter, extra=extra, server=server, **_named(*options), **more
             )
-        self._ensure_fd_no_transport(rawsock)
         secured = _aio.Secured(sslcontext, *options)
         with _as_current(self):
             return _aio.open_transport(self._host, rawsock, protocol, waiter, extra, server, secured)

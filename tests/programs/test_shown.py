@@ -66,7 +66,7 @@ app.add_routes([aiohttp.web.get("/", hello)])
 
 def test_aiohttps_run_app_takes_a_loop_of_ours(tmp_path):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed")
-    (call,) = re.findall(r"is `(aiohttp\.web\.run_app\([^`]*\))`", (DOCS / "asyncio.md").read_text())
+    (call,) = re.findall(r"`(aiohttp\.web\.run_app\([^`]*\))`", (DOCS / "asyncio.md").read_text())
     command = (sys.executable, "-c", RUN_APP.format(call=f"{call[:-1]}, host={HOST!r}, port=0)"))
     with serving(*command, cwd=tmp_path) as program:
         assert answer_of(program) == OURS

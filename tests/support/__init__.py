@@ -14,6 +14,7 @@ recorder            handlers that remember
 peers               raw sockets in a thread of their own
 tls_socket          the peers' end of TLS
 loops               pybuntcp.run(), bounded, stoppable
+watchdog            one thread that interrupts the main one when a block there takes too long
 hosted_loops        asyncio loops that ours live in
 axis                which loops and transports a test runs on
 transports          tcp, unix, and TLS over tcp

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -150,6 +151,22 @@ def open_host(kind: str) -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         close_host(loop)
+
+
+def running_here() -> Callable[[], None]:
+    """A function for a child that is forked here: it runs this loop and task again.
+
+    CPython 3.14.1 and later forget both in a child, where the task then cannot end, nor the loop go on.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def run_again() -> None:
+        if sys.version_info >= (3, 14, 1):
+            asyncio._set_running_loop(loop)
+            if task is not None:
+                asyncio.tasks._enter_task(loop, task)
+
+    return run_again
 
 
 def new_host(kind: str) -> asyncio.AbstractEventLoop:

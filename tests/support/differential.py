@@ -172,12 +172,21 @@ class NotedBuffered(Buffered):
 def as_discreet(ours: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Ours, without what it says to a "peer" before it ends, where asyncio ends without a word: an alert, or close_notify.
 
-    An orderly end is also as good as a reset.
+    An orderly end is also as good as a reset, and the cause of a failure as good as "record layer failure".
     """
-    kept = dict(ours)
-    if "peer" in ours and len(ours["peer"]) == len(theirs.get("peer", ())):
-        kept["peer"] = [end_as_discreet(*pair) for pair in zip(ours["peer"], theirs["peer"], strict=True)]
+    kept = {name: without_cause(entry, theirs.get(name)) for name, entry in ours.items()}
+    if "peer" in kept and len(kept["peer"]) == len(theirs.get("peer", ())):
+        kept["peer"] = [end_as_discreet(*pair) for pair in zip(kept["peer"], theirs["peer"], strict=True)]
     return kept
+
+
+def without_cause(mine: Any, its: Any) -> Any:
+    """OpenSSL 3.2 and later report RECORD_LAYER_FAILURE above what is wrong with a record, and ours reports what it is."""
+    if not isinstance(mine, list | tuple) or not isinstance(its, list | tuple) or len(mine) != len(its):
+        return mine
+    if mine and mine[0] == its[0] == "SSLError" and "RECORD_LAYER_FAILURE" in its[1]:
+        return its
+    return type(mine)(without_cause(*pair) for pair in zip(mine, its, strict=True))
 
 
 def end_as_discreet(mine: list[Any], its: list[Any]) -> list[Any]:

@@ -50,7 +50,7 @@ def sweep(loop: Loop | None = None) -> None:
 def end_everything() -> None:
     """Close all that is open in this thread."""
     for thing in gc.get_objects():
-        with contextlib.suppress(RuntimeError):  # it may belong to the loop of another thread
+        with contextlib.suppress(RuntimeError, ReferenceError):  # another thread's; a weak reference to what is gone
             if isinstance(thing, pybuntcp.Listener):
                 thing.stop(True)
             elif isinstance(thing, pybuntcp.Socket):

@@ -270,14 +270,16 @@ OVERWRITTEN = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=8"
 
 FORKING = """
     import asyncio
-    from support.asyncio_loops import close_host, new_host
+    from support.asyncio_loops import close_host, new_host, running_here
 
     event, parent = sys.argv[2], os.getpid()
     BIG = bytes(8 << 20)
 
     def fork(socket, *args):
+        run_again = running_here()
         child = os.fork()
         if child == 0:
+            run_again()
             signal.alarm(8)
             return
         _, status = os.waitpid(child, 0)
@@ -289,6 +291,7 @@ FORKING = """
             await asyncio.sleep(0.005)
         for _ in range(20):
             await asyncio.sleep(0)
+        asyncio._set_running_loop(None)  # as Pythons before 3.14.1 have it in a child
         stats = pybuntcp.stats()
         mine = pybuntcp.listen(hostname="127.0.0.1", port=0, socket={"data": print})
         mine.stop(True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import socket as stdlib
 import struct
@@ -15,6 +16,7 @@ from support.handlers import Boom
 from support.leaks import without_spares
 from support.protocols import Made, Plain, on_ours, on_ours_and_asyncio
 from support.streams import Streams, address_of, collected, ends, send
+from support.threads import in_thread
 
 STEPS = range(8)
 
@@ -124,24 +126,45 @@ async def test_a_socket_that_was_given_is_closed_with_its_transport(streams):
     assert one.fileno() == -1
 
 
+@functools.cache
+def asyncio_closes_what_gets_no_protocol():
+    """Since 3.14 and later releases of 3.13; before, the socket stays the caller's."""
+    one, peer = stdlib.socketpair()
+
+    async def main():
+        with pytest.raises(Boom, match="no protocol"):
+            await asyncio.get_running_loop().connect_accepted_socket(no_protocol, one)
+
+    with peer, one:
+        in_thread(lambda: asyncio.run(main()))
+        return one.fileno() == -1
+
+
+async def belongs_to_the_caller_as_in_asyncio(one, peer):
+    if asyncio_closes_what_gets_no_protocol():
+        assert one.fileno() == -1
+        assert await ends(peer) == b""
+    else:
+        await asyncio.get_running_loop().sock_sendall(one, b"mine")
+        assert await read_exactly(peer, 4) == b"mine"
+
+
 @on_ours_and_asyncio
-async def test_a_socket_that_was_given_is_the_callers_if_the_factory_raises(streams):
+async def test_whose_a_given_socket_is_if_the_factory_raises(streams):
     one, peer = streams.sockets()
     with peer, one:
         with pytest.raises(Boom, match="no protocol"):
             await connection_on(streams, no_protocol, one)
-        await asyncio.get_running_loop().sock_sendall(one, b"mine")
-        assert await read_exactly(peer, 4) == b"mine"
+        await belongs_to_the_caller_as_in_asyncio(one, peer)
 
 
 @on_ours_and_asyncio
-async def test_a_socket_that_was_given_is_the_callers_if_the_factory_of_an_accepted_one_raises(streams):
+async def test_whose_a_given_socket_is_if_the_factory_of_an_accepted_one_raises(streams):
     one, peer = streams.sockets()
     with peer, one:
         with pytest.raises(Boom, match="no protocol"):
             await asyncio.get_running_loop().connect_accepted_socket(no_protocol, one)
-        await asyncio.get_running_loop().sock_sendall(one, b"mine")
-        assert await read_exactly(peer, 4) == b"mine"
+        await belongs_to_the_caller_as_in_asyncio(one, peer)
 
 
 async def connection_on(streams, factory, sock):

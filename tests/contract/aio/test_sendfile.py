@@ -197,6 +197,9 @@ async def test_a_file_that_fails_in_the_middle_of_the_fallback_is_that_error(str
         def readinto(self, buffer):
             raise OSError("a bad disk")
 
+        def seek(self, offset, whence=0):
+            return offset
+
     async with streams.accepted(Plain()) as (accepted, peer):
         with pytest.raises(OSError, match="a bad disk"):
             await running().sendfile(accepted.transport, Failing())

@@ -244,7 +244,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+# that end is a truncation to `ssl` since OpenSSL 3.2; ours goes by the goodbye: tests/contract/tls/test_odd_records.py
+AS_IN_ASYNCIO = [wrong for wrong in WRONG if "goodbye" not in wrong or ssl.OPENSSL_VERSION_INFO < (3, 2)]
+
+
+@pytest.mark.parametrize("wrong", AS_IN_ASYNCIO)
 @each_side
 @as_on_asyncio
 async def test_what_is_wrong_ends_a_connection_as_in_asyncio(notes, tls, side, wrong):

@@ -77,11 +77,12 @@ async def test_all_else_is_a_type_error_and_harms_nothing(transport, wrong):
     protocol, peer = await connected(transport)
     with pytest.raises(TypeError) as raised:
         protocol.transport.write(wrong)
-    assert str(raised.value) == f"data argument must be a bytes-like object, not {type(wrong).__name__!r}"
+    message = str(raised.value)  # the middle is the loop's: "bytes-like", or which types
+    assert (message[:29], message.split()[-1]) == ("data argument must be a bytes", repr(type(wrong).__name__))
     await goes_on(protocol, peer)
 
 
-@on_ours_and_asyncio
+@on_ours
 @pytest.mark.parametrize("wrong", ["text", None, 7])
 async def test_writelines_of_what_has_no_bytes_is_a_type_error_and_sends_nothing(transport, wrong):
     protocol, peer = await connected(transport)

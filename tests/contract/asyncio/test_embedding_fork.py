@@ -9,7 +9,7 @@ from support.programs import Program
 
 FORKING = """
     import asyncio
-    from support.asyncio_loops import new_host, close_host
+    from support.asyncio_loops import close_host, new_host, running_here
 
     def data(socket, chunk):
         if chunk != b"go":
@@ -59,10 +59,12 @@ FORKING = """
 
     def fork(conn):
         reader, writer = os.pipe()
+        run_again = running_here()
         child = os.fork()
         if child == 0:
             os.close(reader)
             in_child(conn, writer)
+            run_again()
             if sys.argv[3] == "sys.exit":
                 sys.exit(0)
             os._exit(0)

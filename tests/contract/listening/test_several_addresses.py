@@ -50,7 +50,8 @@ def test_l1_localhost_listens_on_both_loopback_addresses_at_one_port(loop):
 def test_l1_localhost_without_ipv6_is_the_other_address(program_in_a_network):
     """A system with IPv6 turned off still makes such sockets; another lacks the family. An address given as such is no guess."""
     source = """
-        command("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+        with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as switch:
+            switch.write("1")
         with pybuntcp.listen(hostname="localhost", port=0, socket={"data": print}) as listener:
             say(listener.addresses)
         for hostname in ("::1", ["127.0.0.1", "::1"]):

@@ -187,7 +187,7 @@ def test_p3_a_childs_exit_is_not_heard_by_the_parents_peers(way):
 
 ASYNC = """
     import asyncio
-    from support.asyncio_loops import new_host, close_host
+    from support.asyncio_loops import close_host, new_host, running_here
 
     async def with_listener():
         async with listener:
@@ -206,8 +206,10 @@ ASYNC = """
         await listener.wait_closed()
 
     async def fork(in_child=None):
+        run_again = running_here()
         child = os.fork()
         if child == 0:
+            run_again()
             signal.alarm(5)
             if in_child is not None:
                 await in_child()

@@ -283,7 +283,11 @@ def test_s4_random_records_end_a_connection_as_they_do_one_of_ssl(loop, tcp, sid
                 at += size
             made.peer.shutdown().ignore()
             loop.run()
-        assert (made.recorder.received(), how(made.recorder)) == expected, seed
+        end = how(made.recorder)
+        if expected[1] == "RECORD_LAYER_FAILURE":  # of OpenSSL 3.2 and later, which ours replaces by its cause
+            assert end not in ("end", "cut off"), seed
+            end = expected[1]
+        assert (made.recorder.received(), end) == expected, seed
         assert made.recorder.count("close") == 1
         made.peer.stop()
 
