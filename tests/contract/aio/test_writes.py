@@ -193,7 +193,7 @@ async def test_writelines_takes_more_parts_than_a_system_call_does(transport, si
     assert await done(peer.recv_exactly(len(data))) == data
 
 
-@on_ours_and_asyncio
+@on_ours
 async def test_an_iterable_that_raises_in_writelines_sends_nothing(transport):
     def broken():
         yield b"never"
