@@ -104,6 +104,17 @@ def test_a_libuv_of_ones_own_that_is_too_old_is_refused(configure: Configure, so
     assert f"pybuntcp needs libuv 1.44 or newer, and the one in {source}/vendor/libuv is 1.43.0." in configure()
 
 
+def test_a_libuv_of_ones_own_may_ask_for_a_cmake_that_is_older_than_the_new_ones_take(
+    configure: Configure, source: Path
+) -> None:
+    """That is libuv before 1.47."""
+    put_libuv(source, "1.44.2")
+    (source / "vendor" / "libuv" / "CMakeLists.txt").write_text(
+        'cmake_minimum_required(VERSION 3.4)\nproject(libuv NONE)\nmessage(FATAL_ERROR "libuv was read")\n'
+    )
+    assert "libuv was read" in configure()
+
+
 def test_a_libuv_of_the_system_that_is_too_old_is_refused(configure: Configure, tmp_path: Path) -> None:
     tool("pkg-config")
     (tmp_path / "libuv.pc").write_text("Name: libuv\nDescription: events\nVersion: 1.30.0\nLibs: -luv\n")
