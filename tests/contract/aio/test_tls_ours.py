@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.kernel import pattern
 from support.protocols import Plain, on_ours
 from support.streams import address_of
 from support.tls_end import quiet
@@ -57,6 +58,25 @@ async def test_a_large_write_is_sealed_in_full_records(tls):
         sizes = record_sizes(end.came[came:])
         assert len(sizes) == 64
         assert min(sizes) > 16384
+
+
+@on_ours
+async def test_a_pause_inside_data_received_holds_for_what_is_decrypted_and_for_the_end(tls):
+    """asyncio's TLS calls for all of it, whatever the protocol says."""
+    paused = Plain(data_received=lambda protocol, data: protocol.transport.pause_reading())
+    async with tls.accepted_tls(paused) as (protocol, end):
+        end.send(end.seal(pattern(100_000)) + end.goodbye_held())
+        calls = 0
+        while len(protocol.data) < 100_000:
+            calls += 1
+            await protocol.called("data_received", calls)
+            await quiet()
+            assert protocol.log.count("data_received") == calls
+            assert "eof_received" not in protocol.log
+            protocol.transport.resume_reading()
+        assert calls > 1
+        await protocol.called("connection_lost")
+        assert protocol.data == pattern(100_000)
 
 
 @on_ours
