@@ -44,6 +44,13 @@ def source_tables() -> ModuleType:
     return module
 
 
+def packages_of(pyproject: str, extra: str) -> set[str]:
+    """The packages that an extra installs, by the names of their modules as far as those are the packages' own."""
+    listed = re.search(rf"^{extra} = \[(.*?)\]$", pyproject, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    return {name.lower().replace("-", "_") for name in re.findall(r'"([\w-]+)', listed[1])}
+
+
 def rows_of(page: str) -> set[str]:
     """The files of a page's tables, each under the heading of its folder, as paths inside the package."""
     found = set()
@@ -133,6 +140,14 @@ def test_a_block_does_what_it_says(block: Block, tmp_path: Path) -> None:
     printed = run(block, tmp_path)
     if block.prints is not None:
         assert printed == block.prints
+
+
+def test_make_test_installs_every_module_that_a_block_needs() -> None:
+    """A program that is skipped wherever the tests are run would be checked by nobody."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    needed = {block.mark.removeprefix("installed: ") for block in PROGRAMS if block.mark.startswith("installed: ")}
+    assert len(needed) > 5
+    assert sorted(needed - packages_of(pyproject, "test") - packages_of(pyproject, "programs")) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -308,6 +323,11 @@ def test_a_file_that_is_not_there_is_seen() -> None:
 def test_rows_are_found_under_their_folder() -> None:
     page = "### `pybuntcp/`\n\n| `api.py` | x |\n\n### `_core/loop/`\n\n| `turn.pyx` | x |\n\n| `turn` | x |\n"
     assert rows_of(page) == {"api.py", "_core/loop/turn.pyx"}
+
+
+def test_packages_are_read_as_modules() -> None:
+    pyproject = 'docs = ["nothing"]\ntest = [\n  "pytest>=8,<9", "a-b>=1",\n  "C; x != \'y\'",\n]\n'
+    assert packages_of(pyproject, "test") == {"pytest", "a_b", "c"}
 
 
 def test_sections_are_read_with_their_pages() -> None:
