@@ -128,6 +128,34 @@ def waited(child):
         timer.cancel()
 
 
+def test_what_several_threads_write_to_one_sink_is_all_there(switching):
+    sink = pybuntcp.ArrayBufferSink()
+
+    def work(number):
+        for _ in range(100 * ROUNDS):
+            sink.write(bytes([number]) * 10)
+
+    assert in_threads(work) == []
+    written = sink.end()
+    assert {written[at : at + 10] for at in range(0, len(written), 10)} == {bytes([n]) * 10 for n in range(THREADS)}
+    assert len(written) == THREADS * 100 * ROUNDS * 10
+
+
+def test_a_sink_is_not_full_because_another_thread_flushes_it_meanwhile(switching):
+    sink = pybuntcp.ArrayBufferSink()
+    sink.start(high_water_mark=1 << 20)  # far more than is ever written between two flushes
+
+    def work(number):
+        for _ in range(10 * ROUNDS):
+            if number % 2:
+                sink.write(b"0123456789")
+                sink.flush()
+            else:
+                assert [sink.full for _ in range(100)] == [False] * 100
+
+    assert in_threads(work) == []
+
+
 def test_loops_are_made_and_end_in_several_threads(switching):
     def work(number):
         for _ in range(ROUNDS):

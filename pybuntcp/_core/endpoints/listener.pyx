@@ -371,7 +371,7 @@ cdef class Listener:
         finally:
             if timer is not None:
                 timer.cancel()
-            if waiter in self._close_waiters:
+            if loop_may_look(self.c.loop) and waiter in self._close_waiters:    # see sink_remove_waiter
                 self._close_waiters.remove(waiter)
         return self.connections
 

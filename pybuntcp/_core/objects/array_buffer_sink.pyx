@@ -174,7 +174,7 @@ cdef class ArrayBufferSink:
     @property
     def full(self):
         """True if `high_water_mark` bytes were written since the last flush. Always False without a mark."""
-        return self.marked and buffer_sink_held(self) - self.counted >= self.mark
+        return buffer_sink_is_full(self)
 
     def __repr__(self):
         state = " closed" if self.closed else " ended" if self.ended else ""
@@ -207,6 +207,16 @@ cdef size_t buffer_sink_held(ArrayBufferSink self) noexcept:
     held = chunk_length(self.chunk)
     lock_release(&lock)
     return held
+
+
+cdef bint buffer_sink_is_full(ArrayBufferSink self) noexcept:
+    """By numbers of one moment: a flush of another thread may count off what this one has seen."""
+    cdef lock_t lock
+    cdef bint full
+    lock_take(&lock, self)
+    full = self.marked and chunk_length(self.chunk) - self.counted >= self.mark
+    lock_release(&lock)
+    return full
 
 
 cdef object buffer_sink_flush(ArrayBufferSink self):

@@ -224,8 +224,15 @@ cdef int sink_wait(SocketSink self, object callback) except -1:
 
 
 cdef int sink_remove_waiter(SocketSink self, Waiter waiter) except -1:
-    """It waits no more. If it was called already, nothing happens. Any thread may destroy a coroutine that waits."""
-    cdef list waiting = waiter.loop.drain_waiters.get(self._socket)
+    """It waits no more. If it was called already, nothing happens.
+
+    Any thread may destroy a coroutine that waits. Where there is no GIL, another thread than the loop's leaves the list alone:
+    the loop may go through it just now, and would pass over one that waits. The call of this waiter then resumes nobody.
+    """
+    cdef list waiting
+    if not loop_may_look(waiter.loop.c):
+        return 0
+    waiting = waiter.loop.drain_waiters.get(self._socket)
     for i, each in enumerate(waiting or ()):
         if each is waiter:          # not ==, which may run user code
             del waiting[i]
