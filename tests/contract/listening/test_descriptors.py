@@ -228,7 +228,9 @@ def test_p3_a_program_that_was_started_does_not_hold_the_port(loop, tcp):
     tcp.host = own_host()
     listener = pybuntcp.listen(fd=inheritable(listening(tcp).detach()), socket=QUIET)
     port = listener.port
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        child.stdout.readline()  # it runs: the kernel lets us go on a moment before it closes what an exec closes
         listener.stop()
         loop.run()
         pybuntcp.listen(hostname=tcp.host, port=port, socket=QUIET).stop()
