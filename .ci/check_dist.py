@@ -54,7 +54,7 @@ def main(paths: list[str]) -> int:
 
 def check_wheel(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.endswith("/")]  # auditwheel lists folders, too
         complaints = [f"{name} must not be shipped" for name in names if not SHIPPED.fullmatch(name)]
         complaints += missing(names, IN_WHEEL)
         libraries = [name for name in names if name.endswith(".so")]
