@@ -142,6 +142,11 @@ def test_a_file_too_many_is_named(complaints: Complaints, files: Files, name: st
     assert complaints({**files, name: b""}) == [f"{name} must not be shipped"]
 
 
+def test_folders_are_not_taken_for_files(complaints: Complaints, files: Files) -> None:
+    """auditwheel writes them into the archive."""
+    assert complaints({**files, "pybuntcp/": b"", f"{INFO}/sboms/": b""}) == []
+
+
 def test_a_bill_of_materials_of_another_version_of_ours_is_refused(complaints: Complaints, files: Files) -> None:
     files[BILL] = json.dumps(bill(ours="1.2")).encode()
     assert complaints(files) == ["sboms/libuv.cdx.json is that of pybuntcp 1.2"]
