@@ -107,6 +107,9 @@ def _as_test(run: Callable[..., None], test: Any, *first: str) -> Any:
 
 
 def _run_test(kind: str, test: Any, fixtures: dict[str, Any], timeout: float) -> None:
+    if "uvloop" in (kind, STAYING.get(kind)):
+        pytest.importorskip("uvloop", reason="uvloop is not installed")
+
     async def main() -> None:
         try:
             await test(**fixtures)

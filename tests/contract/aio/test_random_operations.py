@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.coroutines import turns
 from support.kernel import pattern
+from support.marks import mended_in_3_11
 from support.random_programs import FULL, Watched, played, same_steps, steps_of
 
 from pybuntcp._aio import SocketTransport
@@ -145,6 +146,7 @@ async def play(steps, hooks):
     return seen, [bytes(protocol.received), peer.ended is not None], bytes(peer.received), protocol.dropped
 
 
+@mended_in_3_11
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS, HOOKS)
 @example([[("pause",)], [("leave",)], [("write", 1), ("resume",)]], NO_HOOKS)

@@ -8,6 +8,7 @@ import asyncio
 import pytest
 from support.differential import as_on_asyncio, unclosed
 from support.kernel import pattern
+from support.marks import mended_in_3_11
 from support.streams import small_buffer
 from support.tls_end import quiet
 from support.tls_peer import versions
@@ -252,6 +253,7 @@ async def test_close_while_something_of_the_peer_is_unread(notes, tls, side, bef
         await end.is_over()
 
 
+@mended_in_3_11
 @pytest.mark.parametrize("again", ["close", "abort"])
 @each_side
 @as_on_asyncio

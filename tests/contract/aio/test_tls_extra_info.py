@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 from support.differential import as_on_asyncio, ssl_fields
+from support.marks import mended_in_3_11
 from support.tls import CA, CLIENT
 from support.tls_end import quiet
 from support.tls_peer import certified, versions
@@ -42,6 +43,7 @@ async def test_every_name_is_known_from_connection_made_on(notes, tls, side, ver
         assert transport.get_extra_info("nothing") is None
 
 
+@mended_in_3_11
 @versions
 @each_side
 @as_on_asyncio

@@ -11,6 +11,7 @@ from support.asyncio_loops import open_host
 from support.coroutines import turns
 from support.differential import as_on_asyncio, since_3_11
 from support.handlers import Boom
+from support.marks import mended_in_3_11
 from support.protocols import Plain, host_is_ours_or_asyncio
 from support.streams import address_of, collected
 from support.tls_end import TlsEnd, kept, quiet
@@ -118,6 +119,7 @@ async def test_an_exception_in_connection_lost_is_reported(notes, tls, side):
     assert len(notes.reports) == 1
 
 
+@mended_in_3_11
 @as_on_asyncio
 async def test_an_exception_in_connection_made_of_a_server(notes, tls):
     protocol = notes.plain("us", connection_made=boom)
@@ -132,6 +134,7 @@ async def test_an_exception_in_connection_made_of_a_server(notes, tls):
                 await quiet()
 
 
+@mended_in_3_11
 @as_on_asyncio
 async def test_an_exception_in_connection_made_of_a_client(notes, tls):
     protocol = notes.plain("us", connection_made=boom)

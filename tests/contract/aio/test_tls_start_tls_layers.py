@@ -8,6 +8,7 @@ import ssl
 import pytest
 from support.differential import as_on_asyncio, ssl_fields
 from support.kernel import pattern
+from support.marks import mended_in_3_11
 from support.streams import address_of, collected
 from support.tls_end import TlsEnd, quiet
 from support.tls_peer import client_context, server_context
@@ -16,6 +17,7 @@ from support.tls_sides import both_upgraded, greeted, upgraded
 # ---------------------------------------------------------------- TLS in TLS
 
 
+@mended_in_3_11
 @as_on_asyncio
 async def test_tls_inside_tls_carries_bytes_both_ways(notes, tls):
     """As through a proxy that is reached over TLS. Both layers are the loop's at both ends."""
