@@ -1,11 +1,13 @@
 """The workflows run what is pinned, and every list of Python versions is the same: what is tested, built and promised.
 
-Reads the text of the files; nothing is run. It does not know whether a commit is that of the release beside it.
+Reads the text of the files; of .ci/run only what ends before it does anything is run. It does not know whether a commit is that of the release beside it.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,17 @@ def test_every_version_that_is_promised_is_built_and_tested() -> None:
     )
     assert built_as_wheels() == run_by_the_matrix() == set_up_by_ci()
     assert {version for version in built_as_wheels() if not version.endswith("t")} == classifiers
+
+
+def test_the_names_of_steps_that_may_be_given_are_those_of_the_steps() -> None:
+    text = (ROOT / ".ci" / "run").read_text()
+    listed = re.search(r'^steps=" (.*) "$', text, re.MULTILINE)
+    assert listed
+    assert set(listed[1].split()) == set(re.findall(r"\bstep ([a-z]+) ['\"]", text)) | {"matrix"}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_step_that_is_not_there_is_an_error() -> None:
+    done = subprocess.run(["bash", ROOT / ".ci" / "run", "lint", "nope"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert ": no step nope; there are: install " in done.stderr
