@@ -1,7 +1,7 @@
 # cython: language_level=3
 """uv: libuv's names, as far as pybuntcp uses them. Used as `uv.x`, never shipped.
 
-Only those members of structs are declared that we read or write. All of it is in libuv 1.48, the oldest that is taken, and later.
+Only those members of structs are declared that we read or write. All of it is in libuv 1.52, the oldest that is taken, and later.
 """
 from libc.stdint cimport int64_t, uint64_t
 

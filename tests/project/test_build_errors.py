@@ -100,15 +100,15 @@ def test_without_network_it_says_so(configure: Configure) -> None:
 
 
 def test_a_libuv_of_ones_own_that_is_too_old_is_refused(configure: Configure, source: Path) -> None:
-    put_libuv(source, "1.47.0")
-    assert f"pybuntcp needs libuv 1.48 or newer, and the one in {source}/vendor/libuv is 1.47.0." in configure()
+    put_libuv(source, "1.51.0")
+    assert f"pybuntcp needs libuv 1.52 or newer, and the one in {source}/vendor/libuv is 1.51.0." in configure()
 
 
 def test_a_libuv_of_the_system_that_is_too_old_is_refused(configure: Configure, tmp_path: Path) -> None:
     tool("pkg-config")
     (tmp_path / "libuv.pc").write_text("Name: libuv\nDescription: events\nVersion: 1.44.2\nLibs: -luv\n")
     said = configure("-DPYBUNTCP_SYSTEM_LIBUV=ON", PKG_CONFIG_PATH=str(tmp_path), PKG_CONFIG_LIBDIR=str(tmp_path))
-    assert "pybuntcp needs libuv 1.48 or newer, and the one of the system is 1.44.2." in said
+    assert "pybuntcp needs libuv 1.52 or newer, and the one of the system is 1.44.2." in said
 
 
 def test_a_libuv_of_the_system_that_is_not_there_is_named(configure: Configure, tmp_path: Path) -> None:
