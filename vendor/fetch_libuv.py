@@ -28,6 +28,7 @@ def main() -> int:
     pin = PIN.read_text(encoding="utf-8")
     if is_usable(TARGET, pin):
         return 0
+    print("libuv's source is taken from another project's source distribution, which is not installed:", flush=True)
     with tempfile.TemporaryDirectory(prefix=".libuv-", dir=HERE) as scratch:
         archive = source_archive.download(PIN, Path(scratch))
         if archive is None:
