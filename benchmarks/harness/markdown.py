@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,21 @@ def compare_lines(result: Result, comparison: Comparison) -> list[str]:
 
 def summary_lines(result: Result) -> list[str]:
     """The README's table, and what one must know to read it."""
-    return [*compare_lines(result, summary.README), "", LEGEND, *run_lines(result, commits=False)]
+    return [
+        *compare_lines(result, summary.README),
+        "",
+        LEGEND,
+        *run_lines(result, summary.README.columns, commits=False),
+    ]
 
 
-def run_lines(result: Result, commits: bool = True) -> list[str]:
+def run_lines(
+    result: Result, columns: Collection[str] = tuple(summary.OTHERS.values()), commits: bool = True
+) -> list[str]:
     """A paragraph: where, when, what and how often."""
     plan, python = result["plan"], f"Python {result['machine']['python']}"
     run = f"medians of {plan['rounds']} interleaved rounds of {plan['seconds']} s"
-    peers = ", ".join((python, *summary.versions_of(result)))
+    peers = ", ".join((python, *summary.versions_of(result, columns)))
     words = "; ".join((computer(result), system(result), peers, run, when(result, commits)))
     return textwrap.wrap(f"{escaped(words)}.", 140, break_on_hyphens=False, break_long_words=False)
 

@@ -10,6 +10,7 @@ with it, so that a tie is seen; bare C takes no part in that. It does not know: 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -171,9 +172,9 @@ def missing_rows(result: Result, comparison: Comparison) -> list[str]:
     return [line.key for line in comparison.lines if line.key not in known]
 
 
-def versions_of(result: Result) -> list[str]:
-    """Of others that the tables show, as far as they were there."""
-    told = {name: result["peers"].get(peer, {}) for peer, name in OTHERS.items()}
+def versions_of(result: Result, columns: Collection[str] = tuple(OTHERS.values())) -> list[str]:
+    """Of others that these columns show, as far as they were there."""
+    told = {name: result["peers"].get(peer, {}) for peer, name in OTHERS.items() if name in columns}
     return [f"{name} {peer['version'].split()[0]}" for name, peer in told.items() if peer.get("version")]
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from support import TIMEOUT, raw
 from support.documents import DOCS, blocks_of
-from support.echoes import BUFFER, HOST, SENT, exchange
+from support.echoes import BUFFER, HOST, SENT, exchange, send_until_it_waits
 
 import pybuntcp
 
@@ -143,6 +143,29 @@ def test_an_echo_sends_everything_back_and_lets_a_slow_client_wait(where: str) -
     waits, received = serve(echo() if takes_self(echo) else echo)
     assert received == SENT
     assert waits, "all was taken in: its memory has no bound"
+
+
+def test_what_the_readme_says_is_kept_for_a_client_that_never_reads() -> None:
+    """64 KiB unsent, and the rest of one chunk, which has up to 256 KiB."""
+    where = next(where for where in ECHOES if where.startswith("README.md"))
+    scope: dict[str, Any] = {"__name__": "shown"}
+    exec(compile(ECHOES[where], where, "exec", dont_inherit=True), scope)
+    served: list[pybuntcp.Socket] = []
+
+    class Watched(scope["Echo"]):  # type: ignore[misc]
+        def open(self, socket: pybuntcp.Socket) -> None:
+            served.append(socket)
+
+    async def main() -> int:
+        async with pybuntcp.listen(socket=Watched(), hostname=HOST, port=0) as listener:
+            with socket.create_connection((HOST, listener.port), TIMEOUT) as client:
+                await asyncio.to_thread(send_until_it_waits, client)
+                kept = len(served[0].data) + served[0].pending
+            listener.stop(True)
+            return kept
+
+    assert 64 << 10 < asyncio.run(main()) <= 320 << 10
+    assert "320 KiB" in (ROOT / "README.md").read_text()
 
 
 SERVERS = {

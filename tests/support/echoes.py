@@ -6,6 +6,7 @@ Knows a port, and nothing of who serves it.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -42,6 +43,14 @@ def send_all(client: socket.socket, sent: list[int]) -> None:
         client.sendall(SENT[at : at + BUFFER])
         sent.append(len(SENT[at : at + BUFFER]))
     client.shutdown(socket.SHUT_WR)
+
+
+def send_until_it_waits(client: socket.socket) -> None:
+    """Send without an end, and without reading, until nothing is taken for half a second."""
+    client.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            client.send(SENT[:BUFFER])
 
 
 def wait_until_nothing_moves(client: socket.socket, sent: list[int]) -> None:
