@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-# seconds; every wait of the harness ends after it. PYBUNTCP_SLOWER: how many times slower an emulated machine is
-TIMEOUT = 10.0 * float(os.environ.get("PYBUNTCP_SLOWER") or 1)
+SLOWER = float(os.environ.get("PYBUNTCP_SLOWER") or 1)  # how many times slower an emulated machine is
+TIMEOUT = 10.0 * SLOWER  # seconds; every wait of the harness ends after it
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
@@ -87,6 +87,8 @@ def was_reset(sock: Any) -> bool:
 def data_segments_received(sock: socket.socket) -> int:
     """TCP_INFO tcpi_data_segs_in: segments with payload that arrived at this end."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    if len(info) < 156:
+        pytest.skip("the system gives a part of TCP_INFO only")  # qemu-user, which emulates a processor: four bytes
     return struct.unpack_from("I", info, 152)[0]  # linux/tcp.h, since 4.6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import Recorder, wait_for
+from support.marks import names_lost_peers
 
 QUIET = ("open", "drain", "end", "error", "timeout", "connect_error")
 
@@ -34,6 +35,7 @@ def accept(loop, listener, count=1):
     wait_for(accepted, f"{count} to be accepted")
 
 
+@names_lost_peers
 @pytest.mark.parametrize("ending", ["close", "reset"])
 @pytest.mark.parametrize("moment", ["before it is accepted", "after"])
 def test_a_peer_that_goes_without_a_word_has_its_addresses_in_close(loop, tcp, noting, ending, moment):
@@ -51,6 +53,7 @@ def test_a_peer_that_goes_without_a_word_has_its_addresses_in_close(loop, tcp, n
     assert seen["local"][1] == ours[1]
 
 
+@names_lost_peers
 @pytest.mark.parametrize("moment", ["before it is accepted", "after"])
 def test_the_error_of_a_peer_that_resets_without_a_word_names_it(loop, tcp, noting, moment):
     listener = tcp.listen(noting)

@@ -137,6 +137,8 @@ async def play(steps, hooks, server):
             unread = not protocol.lost and not protocol.transport.is_reading()
             if operation[0] in ("finish", "leave") and (unread or much):
                 continue  # asyncio drops what is written after such an end, or waits; ours sends it, and closes
+            if operation == ("pause",) and protocol.transport.is_closing():
+                continue  # asyncio then does not see how its peer ends
             if operation == ("resume",) and hooks["data"] == "pause":
                 continue  # asyncio calls for all it has decrypted at once, and for the end; ours obeys each pause
             if operation[0] in PEERS_VERBS:

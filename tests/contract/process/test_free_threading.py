@@ -102,7 +102,7 @@ VERBS = {
     "write": (lambda socket: socket.write(b"x"), -1),
     "pending": (lambda socket: socket.pending, 0),
     "pause": (lambda socket: socket.pause(), None),
-    "bytes_read": (lambda socket: socket.bytes_read, 0),
+    "bytes_read": (lambda socket: socket.bytes_read, 1),
     "reader": (lambda socket: type(socket.reader()).__name__, "SocketReader"),
     "remote_address": (lambda socket: socket.remote_address, HOST),
 }

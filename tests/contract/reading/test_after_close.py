@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support import Feed, Recorder, accepted, linux_only, reset_and_wait, sides
+from support import Feed, Recorder, accepted, reset_and_wait, sides
+from support.marks import names_lost_peers
 
 from pybuntcp import ReadyState
 
@@ -23,7 +24,7 @@ def _end(loop, socket, peer, how):
         getattr(socket, how)()
 
 
-@linux_only
+@names_lost_peers
 @pytest.mark.parametrize("how", ["close", "terminate", "fin", "reset"])
 @sides
 def test_r7_addresses_stay_readable_after_close_though_never_read_before(loop, over_tcp, side, how):

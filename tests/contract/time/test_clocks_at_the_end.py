@@ -11,6 +11,7 @@ import time
 
 import pytest
 from support import LATE, accepted, finish_and_wait, linux_only, metronome, reset_and_wait
+from support.marks import counts_unsent
 from support.slots import settle_until
 
 from pybuntcp.testing import clock as turned
@@ -111,6 +112,7 @@ TOUCHES = {
 }
 
 
+@counts_unsent
 @pytest.mark.parametrize("touch", TOUCHES)
 def test_w5_no_verb_on_a_closing_socket_puts_off_its_linger_timeout(loop, over_tcp, touch, handlers):
     recorder = handlers()

@@ -10,6 +10,7 @@ import time
 import pytest
 from support import Peer, Recorder, wait_for
 from support.handlers import echo
+from support.kernel import SLOWER
 from support.tls import SERVER_TLS, TLSRecorder
 from support.tls_peer import client_context, dialling, hello, server_context, unread_at, versions
 
@@ -192,7 +193,7 @@ def test_s8_two_hundred_clients_at_once_are_all_served(loop, tcp, version):
     tls = {"reject_unauthorized": False, "max_version": version}
     for _ in range(STUCK):
         tcp.connect(client, listener, tls=tls)
-    loop.run_until(lambda: client.count("close") == STUCK, timeout=30)
+    loop.run_until(lambda: client.count("close") == STUCK, timeout=30 * SLOWER)
     assert client.count("data") == STUCK
     assert listener.connections == 0
 

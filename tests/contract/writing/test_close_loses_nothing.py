@@ -26,6 +26,7 @@ from support import (
     unread_bytes,
     wait_for,
 )
+from support.marks import counts_unsent
 
 ROOM = 8 << 20  # a high_water_mark under which every answer here is accepted whole
 SIZES = [3, 100_000, 2_500_000]
@@ -144,7 +145,7 @@ def test_w5_stop_loses_nothing_of_many_that_upload_all_the_while(loop, over_tcp,
     assert recorder.args("close") == [(None,)] * 5
 
 
-@linux_only
+@counts_unsent
 @verbs
 def test_w5_a_peer_that_sends_on_after_the_close_is_given_every_byte(loop, over_tcp, verb, handlers):
     recorder = handlers()

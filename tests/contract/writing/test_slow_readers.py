@@ -12,6 +12,7 @@ import time
 
 import pytest
 from support import LATE, Recorder, TlsTransport, accepted, linux_only, pattern, shrink_send_buffer
+from support.marks import counts_unsent
 
 LINGER = 0.3  # seconds
 PAUSE = 0.02  # between two sips; far less than an eighth of LINGER
@@ -162,7 +163,7 @@ def check_reset_on_time(loop, recorder, peer, clock):
 
 
 @endings
-@linux_only
+@counts_unsent
 def test_w5_a_peer_that_stops_taking_is_reset_on_time(loop, over_tcp, verb):
     recorder = answering(over_tcp, IN_KERNEL, verb)
     _socket, peer = accepted(loop, over_tcp, recorder, rcvbuf=4096, high_water_mark=ROOM, linger_timeout=LINGER)
@@ -189,7 +190,7 @@ def test_w5_a_stalled_peer_is_never_reset_early(loop, over_tcp, handlers):
     assert recorder.close_error.errno == errno.ETIMEDOUT
 
 
-@linux_only
+@counts_unsent
 def test_w5_a_close_under_an_upload_gives_a_slow_peer_every_byte(loop, over_tcp, handlers):
     """What the peer sends is thrown away meanwhile: a reset would take ours with it."""
 
