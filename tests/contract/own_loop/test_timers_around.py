@@ -123,8 +123,8 @@ def test_x1_what_a_timer_writes_is_gathered_as_in_a_handler(loop, tcp):
             socket.write(b"x")
         assert socket.pending == 100
 
-    call_soon(write)
     before = data_segments_received(peer.sock)
+    call_soon(write)
     assert loop.wait(peer.recv_exactly(100)) == b"x" * 100
     assert data_segments_received(peer.sock) - before == 1
     socket.terminate()
