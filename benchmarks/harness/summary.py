@@ -172,7 +172,7 @@ def missing_rows(result: Result, comparison: Comparison) -> list[str]:
     return [line.key for line in comparison.lines if line.key not in known]
 
 
-def versions_of(result: Result, columns: Collection[str] = tuple(OTHERS.values())) -> list[str]:
+def versions_of(result: Result, columns: Collection[str]) -> list[str]:
     """Of others that these columns show, as far as they were there."""
     told = {name: result["peers"].get(peer, {}) for peer, name in OTHERS.items() if name in columns}
     return [f"{name} {peer['version'].split()[0]}" for name, peer in told.items() if peer.get("version")]

@@ -98,7 +98,10 @@ def test_no_python_object_is_made_from_the_first_message_to_the_last(outside):
         gc.enable()
     assert echo.counts["opens"] == 40
     assert list(sockets) == [elsewhere, elsewhere]
-    assert blocks[1] - blocks[0] <= 1  # 4000 messages later; CPython 3.14 may keep a block for integers of the probe
+    kept = (
+        1 if sys.version_info >= (3, 14) else 0
+    )  # an integer of the probe, which CPython 3.14 puts aside for later ones
+    assert 0 <= blocks[1] - blocks[0] <= kept  # 4000 messages later
 
 
 def test_a_connection_costs_no_python_object_when_it_opens_or_closes(outside):

@@ -130,6 +130,14 @@ PROGRAMS = shown()
 ECHOES = {where: echo for where, text in PROGRAMS.items() if (echo := echo_of(text))}
 
 
+def made(where: str) -> type:
+    """The class of handlers that is shown there."""
+    scope: dict[str, Any] = {"__name__": "shown"}
+    exec(compile(ECHOES[where], where, "exec", dont_inherit=True), scope)
+    echo: type = scope["Echo"]
+    return echo
+
+
 def test_the_rule_finds_the_first_programs() -> None:
     pages = {where.partition(":")[0] for where in ECHOES}
     assert {"README.md", "docs/tour.md", "docs/inside-asyncio.md", "help(pybuntcp)", "examples/echo.py"} <= pages
@@ -137,9 +145,7 @@ def test_the_rule_finds_the_first_programs() -> None:
 
 @pytest.mark.parametrize("where", ECHOES)
 def test_an_echo_sends_everything_back_and_lets_a_slow_client_wait(where: str) -> None:
-    scope: dict[str, Any] = {"__name__": "shown"}
-    exec(compile(ECHOES[where], where, "exec", dont_inherit=True), scope)
-    echo = scope["Echo"]
+    echo = made(where)
     waits, received = serve(echo() if takes_self(echo) else echo)
     assert received == SENT
     assert waits, "all was taken in: its memory has no bound"
@@ -147,12 +153,10 @@ def test_an_echo_sends_everything_back_and_lets_a_slow_client_wait(where: str) -
 
 def test_what_the_readme_says_is_kept_for_a_client_that_never_reads() -> None:
     """64 KiB unsent, and the rest of one chunk, which has up to 256 KiB."""
-    where = next(where for where in ECHOES if where.startswith("README.md"))
-    scope: dict[str, Any] = {"__name__": "shown"}
-    exec(compile(ECHOES[where], where, "exec", dont_inherit=True), scope)
+    echo = made(next(where for where in ECHOES if where.startswith("README.md")))
     served: list[pybuntcp.Socket] = []
 
-    class Watched(scope["Echo"]):  # type: ignore[misc]
+    class Watched(echo):  # type: ignore[misc]
         def open(self, socket: pybuntcp.Socket) -> None:
             served.append(socket)
 

@@ -7,12 +7,12 @@ are called. The script is a copy in a folder of the test's, so what it would ins
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from support.script_machine import ScriptMachine
 
-PEERS = Path(__file__).resolve().parents[1] / "peers"
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("bash", "cat", "chmod", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "timeout")
 PROGRAMS = ("redis-server", "redis-benchmark", "postgres", "nginx", "haproxy", "wrk", "openssl", "valgrind", "node")
 PACKAGES = (
@@ -42,42 +42,24 @@ mkdir -p build/peers/node_modules/bun
 echo "\\"version\\": \\"$version\\"" >build/peers/node_modules/bun/package.json"""
 
 
-class Machine:
-    """A PATH, a log of what was called in it, and a checkout with nothing but the script."""
+class Machine(ScriptMachine):
+    """A checkout with nothing but the script that installs, and what it reads."""
 
     def __init__(self, folder: Path) -> None:
-        self.bin, self.log, self.checkout = folder / "bin", folder / "log", folder / "checkout"
-        self.bin.mkdir()
-        self.log.touch()
-        (self.checkout / "tests" / "peers").mkdir(parents=True)
-        for name in ("install.sh", "package.json"):
-            shutil.copy(PEERS / name, self.checkout / "tests" / "peers")
-        for tool in TOOLS:
-            (self.bin / tool).symlink_to(shutil.which(tool) or tool)
-        self.add("id", "echo 0")
+        super().__init__(folder, TOOLS, ROOT, ["tests/peers/install.sh", "tests/peers/package.json"])
 
     def add(self, name: str, script: str = "", folder: Path | None = None) -> None:
-        """A program that logs how it is called, and does what the script says; nginx with its module."""
+        """nginx comes with its module."""
         if name == "nginx":
             (self.bin / "ngx_stream_module.so").touch()
-        path = (folder or self.bin) / name
-        path.write_text(f'#!{shutil.which("bash")}\necho "{name} $*" >>"{self.log}"\nBIN={self.bin}\n{script}\n')
-        path.chmod(0o755)
+        super().add(name, script, folder)
 
     def install(self, **environment: str) -> str:
         """What the script prints: one line."""
-        done = subprocess.run(
-            [self.checkout / "tests" / "peers" / "install.sh"],
-            env={"PATH": str(self.bin), "NGINX_MODULES": str(self.bin), "POSTGRESQL": str(self.bin), **environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        folders = {"NGINX_MODULES": str(self.bin), "POSTGRESQL": str(self.bin)}
+        done = self.started("tests/peers/install.sh", **folders, **environment)
         assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
         return done.stdout.removesuffix("\n")
-
-    def calls(self, name: str) -> list[str]:
-        return [line for line in self.log.read_text().splitlines() if line.startswith(f"{name} ")]
 
 
 @pytest.fixture

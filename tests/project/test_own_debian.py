@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.script_machine import ScriptMachine
 
-SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "debian"
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("bash", "dirname", "flock", "head", "install", "mkdir", "rm", "sed", "sort", "tail", "touch")
 INDEXES = """\
 Debian-Security|http://a.example/debian-security/
@@ -23,51 +24,29 @@ DEBOOTSTRAP = 'for word; do case $word in /*) mkdir -p "$word/etc/apt/apt.conf.d
 FAILS = "echo 'E: no such suite'; exit 1"
 
 pytestmark = [
-    pytest.mark.skipif(not SCRIPT.exists(), reason=".ci is not here"),
+    pytest.mark.skipif(not (ROOT / ".ci").exists(), reason=".ci is not here"),
     pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason="the script needs flock"),
 ]
 
 
-class Machine:
-    """A PATH, a log of what was called in it, and a checkout with nothing but the script."""
+class Machine(ScriptMachine):
+    """A checkout with nothing but the script, and what it calls that would change the machine."""
 
     def __init__(self, folder: Path) -> None:
-        self.bin, self.log, self.checkout = folder / "bin", folder / "log", folder / "checkout"
-        self.bin.mkdir()
-        self.log.touch()
-        (self.checkout / ".ci").mkdir(parents=True)
-        shutil.copy(SCRIPT, self.checkout / ".ci")
-        for tool in TOOLS:
-            (self.bin / tool).symlink_to(shutil.which(tool) or tool)
-        self.add("id", "echo 0")
+        super().__init__(folder, TOOLS, ROOT, [".ci/debian"])
         self.add("apt-get", f"case $1 in indextargets) echo '{INDEXES}' ;; esac")
         self.add("debootstrap", DEBOOTSTRAP)
         self.add("unshare", 'shift 3; case $1 in debootstrap) "$@" ;; esac')
         self.add("chroot")
 
-    def add(self, name: str, script: str = "") -> None:
-        path = self.bin / name
-        path.write_text(f'#!{shutil.which("bash")}\necho "{name} $*" >>"{self.log}"\n{script}\n')
-        path.chmod(0o755)
-
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
-        return subprocess.run(
-            [self.checkout / ".ci" / "debian", *words],
-            cwd=self.checkout,
-            env={"PATH": str(self.bin), "HOME": str(self.checkout), **environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        return self.started(".ci/debian", *words, **environment)
 
     def refusal(self, *words: str, **environment: str) -> str:
         done = self.run(*words, **environment)
         assert (done.returncode, done.stdout) == (1, "")
         return done.stderr.splitlines()[-1].partition(": ")[2]
-
-    def calls(self, name: str) -> list[str]:
-        return [line for line in self.log.read_text().splitlines() if line.startswith(f"{name} ")]
 
 
 @pytest.fixture

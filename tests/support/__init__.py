@@ -50,6 +50,7 @@ programs            Python source, tools and servers as processes
 servers             redis-server, PostgreSQL
 resolver            programs whose names do not resolve
 network_namespaces  programs in a network of their own
+script_machine      a PATH of imitations, in which a shell script of the project runs
 packages            building a package that cimports pybuntcp
 documents           the code blocks of docs/
 sources             the package's source files as text

@@ -14,7 +14,11 @@ from support.kernel import pattern
 from support.protocols import on_ours, on_ours_and_asyncio
 from support.streams import BIG, connected, either_side, goes_on, no_tls_yet, slow
 
+from pybuntcp._aio import SocketTransport
+
 pytestmark = no_tls_yet
+# from 3.14 on `writelines` of asyncio's own takes some of it, or keeps what came before
+on_ours_and_older_asyncio = on_ours_and_asyncio if sys.version_info < (3, 14) else on_ours
 
 
 def mapped(data):
@@ -77,12 +81,14 @@ async def test_all_else_is_a_type_error_and_harms_nothing(transport, wrong):
     protocol, peer = await connected(transport)
     with pytest.raises(TypeError) as raised:
         protocol.transport.write(wrong)
-    message = str(raised.value)  # the middle is the loop's: "bytes-like", or which types
-    assert (message[:29], message.split()[-1]) == ("data argument must be a bytes", repr(type(wrong).__name__))
+    named = "bytes-like"
+    if sys.version_info >= (3, 14) and not isinstance(protocol.transport, SocketTransport):
+        named = "bytes, bytearray, or memoryview"
+    assert str(raised.value) == f"data argument must be a {named} object, not {type(wrong).__name__!r}"
     await goes_on(protocol, peer)
 
 
-@on_ours
+@on_ours_and_older_asyncio
 @pytest.mark.parametrize("wrong", ["text", None, 7])
 async def test_writelines_of_what_has_no_bytes_is_a_type_error_and_sends_nothing(transport, wrong):
     protocol, peer = await connected(transport)
@@ -193,7 +199,7 @@ async def test_writelines_takes_more_parts_than_a_system_call_does(transport, si
     assert await done(peer.recv_exactly(len(data))) == data
 
 
-@on_ours
+@on_ours_and_older_asyncio
 async def test_an_iterable_that_raises_in_writelines_sends_nothing(transport):
     def broken():
         yield b"never"
